@@ -1,0 +1,38 @@
+# make quickstart: the whole of Nunchi on the shipped sample, offline
+# make test:       lint, types, import contract, all tests
+# make setup:      .venv from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
+PYTHON ?= python3
+PIP_ARGS ?=
+RUN := .venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup quickstart test lint clean
+
+setup: .venv/.setup
+
+quickstart: .venv/.setup
+	$(RUN) -m jobs.quickstart
+
+test: .venv/.dev lint
+	$(RUN) -m pytest
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv runs
+
+.venv/.setup: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: Python 3.11 to 3.13 is needed; name one with make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) torch
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable .
+	@touch $@
+
+.venv/.dev: .venv/.setup
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,11 @@
+"""A bundle and labelled reviews -> how good it is, printed, as report.md and report.json.
+
+example: python -m jobs.evaluate --bundle runs/bundle --labels labels.parquet --output runs/evaluation
+cluster: ray job submit --working-dir . -- python -m jobs.evaluate --bundle s3://shop/bundle --labels s3://shop/labels
+"""
+
+from ray_app.config import main
+from ray_app.evaluate import Config, run
+
+if __name__ == "__main__":
+    main(Config, run, __doc__)

@@ -1,0 +1,70 @@
+"""The yardstick: TF-IDF over character n-grams and logistic regression, trained on the same rows as the bundle.
+
+In: LABELLED tables. Out: keyword probabilities, and scores of given keywords. It has no highlights.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import spmatrix
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from ray_app.metrics import tune_thresholds
+from ray_app.sequences import Floats
+from ray_app.targets import keyword_matrix, score_pairs
+from ray_app.taxonomy import Taxonomy
+
+
+class Baseline:
+    """One logistic regression a keyword, and one a keyword for its score."""
+
+    def __init__(self, train: pa.Table, validation: pa.Table, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self.vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
+        features = self.vectors.fit_transform(train["text"].to_pylist())
+        named = keyword_matrix(train, taxonomy)
+        self.keywords = [_fitted(features, named[:, k]) for k in range(named.shape[1])]
+        review, keyword, score = score_pairs(train, taxonomy)
+        self.scores = [
+            _fitted(features[review[keyword == k]], score[keyword == k]) if (keyword == k).any() else None
+            for k in range(named.shape[1])
+        ]
+        held = keyword_matrix(validation, taxonomy)
+        self.thresholds = tune_thresholds(held, self.probabilities(validation["text"].to_pylist()))
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """[reviews, keywords] probability of each keyword."""
+        features = self.vectors.transform(texts)
+        columns = [_positive(model, features) for model in self.keywords]
+        return np.asarray(np.stack(columns, 1), np.float32)
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """Found keywords with their scores, a dict a review."""
+        found = self.probabilities(texts) >= self.thresholds
+        scores = self.score(texts)
+        names, scale = self.taxonomy.names, self.taxonomy.scores
+        return [{names[k]: scale[scores[i, k]] for k in np.flatnonzero(row)} for i, row in enumerate(found)]
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """[reviews, keywords] position of the score each keyword would have."""
+        features = self.vectors.transform(texts)
+        neutral = np.full(len(texts), len(self.taxonomy.scores) // 2)
+        return np.stack([neutral if model is None else model.predict(features) for model in self.scores], 1)
+
+
+def _fitted(features: spmatrix, target: NDArray[np.generic]) -> LogisticRegression | DummyClassifier:
+    """Logistic regression, or the constant where there is only one class to learn."""
+    if len(np.unique(target)) < 2:
+        return DummyClassifier(strategy="most_frequent").fit(features, target)
+    return LogisticRegression(C=10.0, max_iter=1000).fit(features, target)
+
+
+def _positive(model: LogisticRegression | DummyClassifier, features: spmatrix) -> Floats:
+    """[rows] probability of True."""
+    column = list(model.classes_).index(True) if True in model.classes_ else None
+    rows = features.shape[0]
+    return np.zeros(rows, np.float32) if column is None else np.asarray(model.predict_proba(features)[:, column])

@@ -1,0 +1,138 @@
+"""A bundle: the folder that holds all that inference needs, checked by hashes before anything is loaded.
+
+    bundle.json            what wrote it, taxonomy, thresholds, prompt, lengths, metrics, provenance, sha256 of every file
+    tokenizer/             one fast tokenizer for both classifiers
+    keywords/ scores/      encoder config.json and model.safetensors, head.safetensors
+
+Only JSON and safetensors are read: loading a bundle executes nothing of it.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ray_app import __version__, storage
+from ray_app.config import UserError, check, first_line
+from ray_app.taxonomy import Taxonomy, from_dict
+
+FORMAT = 1
+SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
+MODELS = ("keywords", "scores")
+SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
+
+
+@dataclass(frozen=True)
+class Meta:
+    """bundle.json without the file hashes."""
+
+    taxonomy: Taxonomy
+    thresholds: tuple[float, ...]
+    max_length: int = 256
+    score_prompt: str = SCORE_PROMPT
+    pooling: str = "first"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    support: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: its id (sha256 over all its files), what it says of itself, and its parts on disk."""
+
+    path: Path
+    id: str
+    meta: Meta
+
+
+def seal(folder: Path, meta: Meta) -> str:
+    """Writes bundle.json over the files already in `folder`, with their hashes. Returns the bundle id."""
+    files = {name: _sha256(folder / name) for name in _names(folder)}
+    content = {
+        "format": FORMAT,
+        "nunchi": __version__,
+        **asdict(replace(meta, taxonomy=None)),  # type: ignore[arg-type]
+        "taxonomy": meta.taxonomy.to_dict(),
+        "files": files,
+    }
+    content = json.loads(json.dumps(content))  # as it will be read: tuples are lists, keys are strings
+    content["id"] = _id(content)
+    (folder / "bundle.json").write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return str(content["id"])
+
+
+def load(uri: str) -> Bundle:
+    """Checks that a bundle is complete, unchanged and of a known format. Raises UserError naming what is wrong."""
+    folder = _local(uri)
+    check((folder / "bundle.json").is_file(), f"bundle {uri}: no bundle.json there; make one with python -m jobs.train")
+    try:
+        content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        check(
+            content["format"] == FORMAT,
+            f"bundle {uri}: format {content['format']}, written by nunchi "
+            f"{content['nunchi']}; this is nunchi {__version__}, which reads format {FORMAT}",
+        )
+        _verify(folder, content, uri)
+        taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
+        meta = Meta(
+            taxonomy,
+            tuple(content["thresholds"]),
+            content["max_length"],
+            content["score_prompt"],
+            content["pooling"],
+            content["metrics"],
+            content["support"],
+            content["provenance"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"bundle {uri}: bundle.json is damaged ({first_line(error)})") from None
+    check(
+        len(meta.thresholds) == len(taxonomy.keywords),
+        f"bundle {uri}: {len(meta.thresholds)} thresholds for {len(taxonomy.keywords)} keywords",
+    )
+    return Bundle(folder, content["id"], meta)
+
+
+def _verify(folder: Path, content: dict[str, Any], uri: str) -> None:
+    check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
+    present = set(_names(folder))
+    for name, digest in content["files"].items():
+        check(name in present, f"bundle {uri}: {name} is missing; copy the bundle again")
+        check(_sha256(folder / name) == digest, f"bundle {uri}: {name} was changed or cut short; copy the bundle again")
+    extra = sorted(present - set(content["files"]))
+    check(not extra, f"bundle {uri}: {extra[:1]} is not part of it; remove it")
+    for name in (*present, *(f"{model}/head.safetensors" for model in MODELS)):
+        check(name in present and name.endswith(SUFFIXES), f"bundle {uri}: {name} is missing or of no known kind")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != "bundle.json")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _id(content: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits over everything but the id itself."""
+    rest = {key: value for key, value in content.items() if key != "id"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+
+def _local(uri: str) -> Path:
+    """A folder on this machine: the bundle itself, or a copy of a remote one under the cache, fetched once."""
+    if "://" not in uri:
+        return Path(uri).expanduser()
+    key = hashlib.sha256(storage.read_bytes(storage.join(uri, "bundle.json"))).hexdigest()[:16]
+    cache = Path.home() / ".cache" / "nunchi" / key
+    if not (cache / "bundle.json").is_file():
+        partial = cache.with_name(f"{key}.partial-{id(uri)}")
+        storage.download(uri, partial)
+        try:
+            partial.rename(cache)
+        except OSError:  # another process on this node was faster
+            shutil.rmtree(partial, ignore_errors=True)
+    return cache

@@ -1,0 +1,160 @@
+"""A frozen dataclass becomes a command line: flags in groups, a YAML file under the flags, one clear line for a mistake.
+
+In: the step's `Config` class (fields made with `option`). Out: a validated instance, or exit code 2 with one line on stderr.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+REQUIRED: Any = dataclasses.MISSING
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the message is one line that names the place and the remedy."""
+
+
+def option(default: Any, help: str, group: str = "Options", choices: Sequence[str] | None = None) -> Any:  # noqa: A002
+    """A field of a Config: its default (REQUIRED for none), its help line, the group it is listed in, its allowed values."""
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, "choices": choices})
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or the list of what is known."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def check(condition: object, message: str) -> None:
+    """Raises UserError(message) unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, shortened."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def effective(config: Any) -> dict[str, Any]:
+    """The config as plain values, as it is saved beside every output."""
+    return dataclasses.asdict(config)
+
+
+def parse(config_type: type[T], arguments: Sequence[str], program: str, description: str) -> T:
+    """Command line -> config. `--config file.yaml` sets any option; flags win over it. Raises UserError."""
+    parser = _parser(config_type, program, description)
+    known = {f.name for f in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    flags, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        name = unknown[0].lstrip("-").split("=")[0].replace("-", "_")
+        suggestion = closest(name, known).replace("_", "-")
+        raise UserError(f"unknown argument {unknown[0]!r}{suggestion}")
+    values = {k: v for k, v in vars(flags).items() if k in known}
+    if flags.config:
+        values = _from_file(config_type, parser, flags.config) | values
+    missing = [
+        f.name
+        for f in dataclasses.fields(config_type)  # type: ignore[arg-type]
+        if f.name not in values and f.default is REQUIRED
+    ]
+    check(not missing, f"missing {', '.join(_flag(name) for name in missing)}; see {program} --help")
+    return config_type(**values)
+
+
+def main(config_type: type[T], run: Callable[[T], object], description: str) -> None:
+    """What every `jobs/x.py` does: parse, run, and turn a user's mistake into one line and a non-zero exit.
+
+    `run` may return an int, which becomes the exit code; anything else exits 0.
+    """
+    program = f"python -m jobs.{Path(sys.argv[0]).stem}"
+    try:
+        code = run(parse(config_type, sys.argv[1:], program, description))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_USAGE)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `| head` closed our stdout: not a mistake, and no traceback at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser(config_type: type, program: str, description: str) -> argparse.ArgumentParser:
+    summary, _, example = description.strip().partition("\n\n")
+    parser = _Parser(
+        prog=program,
+        description=summary,
+        epilog=example,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file that sets any option; flags win over it")
+    groups: dict[str, Any] = {}
+    hints = typing.get_type_hints(config_type)
+    for field in dataclasses.fields(config_type):
+        name = field.metadata["group"]
+        group = groups.setdefault(name, parser.add_argument_group(name) if name not in groups else None)
+        _add(group, field, hints[field.name])
+    return parser
+
+
+def _add(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    shown = {REQUIRED: "required", None: "automatic", "": "none"}.get(field.default, field.default)
+    settings: dict[str, Any] = {
+        "dest": field.name,
+        "default": argparse.SUPPRESS,
+        "help": f"{field.metadata['help']} ({shown})".replace("%", "%%"),
+    }
+    if hint is bool:
+        group.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)
+        return
+    kind = next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)
+    choices = field.metadata["choices"]
+    metavar = None if choices else {int: "N", float: "X", str: "TEXT"}[kind]
+    group.add_argument(_flag(field.name), type=kind, choices=choices, metavar=metavar, **settings)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _from_file(config_type: type, parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
+    """A YAML file's options, checked and converted by the same parser as the flags."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path}: {' '.join(str(error).split())}") from None
+    check(isinstance(content, dict), f"--config {path}: expected `name: value` lines")
+    known = {f.name: f for f in dataclasses.fields(config_type)}
+    arguments: list[str] = []
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        check(name in known, f"--config {path}: unknown option {key!r}{closest(name, known)}")
+        if isinstance(value, bool):
+            arguments.append(_flag(name) if value else "--no-" + _flag(name)[2:])
+        elif value is not None:
+            arguments.append(f"{_flag(name)}={value}")
+    try:
+        return {k: v for k, v in vars(parser.parse_args(arguments)).items() if k in known}
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from None

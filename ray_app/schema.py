@@ -1,0 +1,191 @@
+"""The columns of every table that is kept, and what makes a row acceptable.
+
+In: raw tables of reviews. Out: the accepted rows, and the rejected ones with their reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ray_app.config import UserError, check, closest
+from ray_app.text import is_blank
+
+MAX_CHARACTERS = 20_000
+HIGHLIGHT = pa.struct([("word", pa.string()), ("start", pa.int32()), ("end", pa.int32()), ("drop", pa.float32())])
+FINDING = pa.struct(
+    [
+        ("keyword", pa.string()),
+        ("probability", pa.float32()),
+        ("score", pa.int8()),
+        ("score_probabilities", pa.list_(pa.float32())),
+        ("highlight", HIGHLIGHT),
+    ]
+)
+ANALYSIS = [
+    ("keyword_probabilities", pa.list_(pa.float32())),
+    ("findings", pa.list_(FINDING)),
+    ("truncated", pa.bool_()),
+]
+REJECTED = pa.schema(
+    [
+        ("review_id", pa.string()),
+        ("value", pa.string()),
+        ("reason", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights", pa.list_(pa.string()))])
+LABELLED = pa.schema(
+    [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
+)
+
+ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
+TEXT_NAMES = (
+    "text",
+    "review",
+    "review_text",
+    "content",
+    "contents",
+    "comment",
+    "body",
+    "document",
+    "completion_text",
+    "리뷰",
+    "리뷰내용",
+    "리뷰_내용",
+    "내용",
+    "본문",
+    "후기",
+    "상품평",
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of an input hold the id and the text, and which pass through under their own name."""
+
+    review_id: str
+    text: str
+    keep: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> list[str]:
+        return list(dict.fromkeys([self.review_id, self.text, *self.keep]))
+
+
+def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Columns:
+    """Columns from `--columns review_id=…,text=…` and `--keep a,b`, else by the names above. Raises UserError."""
+    given = _mapping(mapping)
+    chosen = {}
+    for role, names in (("review_id", ID_NAMES), ("text", TEXT_NAMES)):
+        if role in given:
+            check(
+                given[role] in schema.names, f"{place}: no column {given[role]!r}{closest(given[role], schema.names)}"
+            )
+            chosen[role] = given[role]
+            continue
+        by_fold = {folded(name): name for name in reversed(schema.names)}
+        found = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
+        check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
+        chosen[role] = found[0]
+    kept = tuple(name.strip() for name in keep.split(",") if name.strip())
+    reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in ANALYSIS)}
+    for name in kept:
+        check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
+        check(name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
+    return Columns(chosen["review_id"], chosen["text"], kept)
+
+
+def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:
+    """Accepted rows (review_id, text, kept columns) and rejected rows (REJECTED).
+
+    `first_row` is the position of the table's first row in `file`, so that a reject names its place.
+    Ids and texts are compared as given: an id that was already seen in this table is rejected.
+    """
+    ids = [_plain(value) for value in _values(raw[columns.review_id])]
+    texts = _values(raw[columns.text])
+    seen: set[str] = set()
+    reasons = [_reason(i, text, seen) for i, text in zip(ids, texts, strict=True)]
+    good = [i for i, reason in enumerate(reasons) if reason is None]
+    bad = [i for i, reason in enumerate(reasons) if reason is not None]
+    accepted = {
+        "review_id": pa.array([ids[i] for i in good], pa.string()),
+        "text": pa.array([texts[i] for i in good], pa.string()),
+    }
+    kept = raw.select(list(columns.keep)).take(pa.array(good, pa.int64()))
+    accepted |= {name: kept[name] for name in columns.keep}
+    rejected = {
+        "review_id": [ids[i] for i in bad],
+        "value": [_shown(texts[i]) for i in bad],
+        "reason": [reasons[i] for i in bad],
+        "file": [file] * len(bad),
+        "row": [first_row + i for i in bad],
+    }
+    return pa.table(accepted), pa.table(rejected, schema=REJECTED)
+
+
+def rejected_unit(file: str, first_row: int, reason: str) -> pa.Table:
+    """One REJECTED row that stands for a whole unit that could not be read."""
+    return pa.table(
+        {"review_id": [None], "value": [None], "reason": [reason], "file": [file], "row": [first_row]}, schema=REJECTED
+    )
+
+
+def folded(name: str) -> str:
+    """`Review Text`, `review_text` and `reviewtext` are one column name."""
+    return name.casefold().replace(" ", "").replace("_", "")
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    for pair in pairs:
+        if len(pair) != 2 or pair[0].strip() not in ("review_id", "text"):
+            raise UserError(f"--columns {'='.join(pair)!r}: write review_id=NAME,text=NAME")
+    return {pair[0].strip(): pair[1].strip() for pair in pairs}
+
+
+def _values(column: pa.ChunkedArray) -> list[object]:
+    """Python values; a string that is not UTF-8 stays bytes, so that it spoils its own row only."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> object:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _plain(value: object) -> str | None:
+    return None if value is None else str(value).strip() or None
+
+
+def _reason(review_id: str | None, text: object, seen: set[str]) -> str | None:
+    if review_id is None:
+        return "null id"
+    if review_id in seen:
+        return "id already seen in its unit"
+    seen.add(review_id)
+    if text is None:
+        return "null text"
+    if not isinstance(text, str):
+        return f"text is {type(text).__name__}, not a string"
+    if is_blank(text):
+        return "empty text"
+    if len(text) > MAX_CHARACTERS:
+        return f"text has {len(text)} characters, over the limit of {MAX_CHARACTERS}"
+    return None
+
+
+def _shown(value: object) -> str | None:
+    return None if value is None else str(value)[:MAX_CHARACTERS]
+
+
+def empty_like(rows: Sequence[tuple[str, pa.DataType]]) -> pa.Table:
+    """A table without rows that has these columns."""
+    return pa.schema(list(rows)).empty_table()

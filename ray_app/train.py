@@ -1,0 +1,283 @@
+"""Trains both classifiers on labelled reviews, data-parallel on Ray Train, and seals them into a bundle.
+
+In: labels (see `labels.py`) and a base model. Out: a bundle. Checkpoints and metrics lie in the training folder beside it
+until the next run, so that `--resume` goes on where a killed driver stopped.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray_app.config import check, effective, option
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `jobs.train`."""
+
+    labels: str = option("sample", "labelled reviews: Parquet, JSONL, CSV/TSV, a folder of them, or sample", "Data")
+    output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data")
+    taxonomy: str = option("default", "default, labels (what the labels span) or a YAML file", "Data")
+    on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
+    validation: float = option(0.1, "share of rows held out where the labels name no validation rows", "Data")
+    limit: int = option(0, "train on so many rows only, 0 for all", "Data")
+    base_model: str = option(
+        "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model"
+    )
+    layers: int = option(0, "keep only the encoder's first layers, 0 for all", "Model")
+    pooling: str = option("first", "which vector the classifiers read", "Model", ("first", "mean"))
+    dropout: float = option(0.2, "dropout before the linear layer", "Model")
+    encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model")
+    max_length: int = option(256, "tokens a classifier reads; longer reviews are cut and marked truncated", "Model")
+    epochs: int = option(5, "passes of the keyword classifier", "Training")
+    score_epochs: int = option(0, "passes of the score classifier, 0 for the same", "Training")
+    batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
+    learning_rate: float = option(5e-5, "peak learning rate", "Training")
+    head_start: float = option(1.0, "learning rate of the linear layer over the encoder's", "Training")
+    weight_decay: float = option(0.01, "weight decay of matrices", "Training")
+    warmup: float = option(0.1, "share of steps with a rising learning rate", "Training")
+    accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training")
+    clip: float = option(1.0, "largest gradient norm", "Training")
+    patience: int = option(2, "stop after so many epochs without gain, 0 never", "Training")
+    balance: float = option(0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training")
+    seed: int = option(0, "seed of everything random", "Training")
+    workers: int = option(1, "training processes; 0 trains in this process, without Ray", "Cluster")
+    device: str = option("auto", "where to train", "Cluster", ("auto", "cpu", "cuda"))
+    cpus_per_worker: float = option(0.0, "CPUs a worker reserves", "Cluster")
+    storage_path: str = option("", "folder or s3:// for checkpoints, seen by all workers; OUTPUT.training", "Cluster")
+    max_failures: int = option(2, "how often killed workers are started again", "Cluster")
+    resume: bool = option(False, "go on with an interrupted run of the same output", "Cluster")
+
+    def __post_init__(self) -> None:
+        check(0 < self.validation < 1, f"--validation {self.validation}: write a share between 0 and 1")
+        for name in ("epochs", "batch_size", "accumulate"):
+            check(getattr(self, name) >= 1, f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        check(0 <= self.dropout < 1, f"--dropout {self.dropout}: write a number from 0 to below 1")
+        check(self.max_length >= 16, f"--max-length {self.max_length}: at least 16")
+        check(self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be above 0")
+        check(self.workers >= 0, f"--workers {self.workers}: 0 or more")
+
+    @property
+    def storage(self) -> str:
+        """Where checkpoints, metrics and finished classifiers are kept while training."""
+        return self.storage_path or self.output.rstrip("/") + ".training"
+
+
+def run(config: Config) -> str:
+    """Trains, seals the bundle and returns its id."""
+    from ray_app import labels, storage, workers
+
+    check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
+    found = labels.read(config.labels, config.taxonomy, config.on_bad_label)
+    for line in found.dropped:
+        print(f"dropped: {line}")
+    train, validation = _split(found, config)
+    print(
+        f"{len(train):,} training and {len(validation):,} validation reviews, {len(found.taxonomy.names)} keywords, "
+        f"{len(found.dropped)} dropped, base model {config.base_model}",
+        flush=True,
+    )
+    _prepare(config, storage)
+    began = time.monotonic()
+    loop = {"config": effective(config), "taxonomy": found.taxonomy.to_dict()}
+    tables = {"train": train, "validation": validation}
+    if config.workers:
+        workers.run_on_ray(
+            "ray_app.train:work",
+            loop,
+            tables,
+            config.storage,
+            config.workers,
+            config.device,
+            config.cpus_per_worker,
+            config.max_failures,
+        )
+    else:
+        work(loop, tables, workers.LocalCheckpoints(config.storage))
+    identity = _seal(config, found, train)
+    print(f"bundle {identity} in {config.output} after {time.monotonic() - began:.0f} s")
+    return identity
+
+
+def _prepare(config: Config, storage: Any) -> None:
+    """A training folder that belongs to this run: new, or with --resume one of the same config."""
+    saved = storage.join(config.storage, "config.json")
+    same = {k: v for k, v in effective(config).items() if k not in ("resume", "workers", "max_failures", "device")}
+    if config.resume and storage.exists(saved):
+        before = storage.read_json(saved)
+        changed = [key for key, value in same.items() if before.get(key) != value]
+        check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {config.storage}")
+        return
+    check(
+        config.resume or storage.is_empty(config.storage),
+        f"{config.storage}: an interrupted run is there; go on with --resume or remove it",
+    )
+    storage.write_json(saved, same)
+
+
+def _split(found: Any, config: Config) -> tuple[Any, Any]:
+    """Training and validation tables; test rows take no part. Without validation rows a seeded share is held out."""
+    import numpy as np
+    import pyarrow as pa
+
+    train, validation = found.split("train", None), found.split("validation")
+    check(len(train) > 1, f"{config.labels}: no training rows (only test or validation)")
+    order = np.random.default_rng(config.seed).permutation(len(train))
+    if not len(validation):
+        held = max(1, round(len(train) * config.validation))
+        validation, train = train.take(pa.array(order[:held])), train.take(pa.array(np.sort(order[held:])))
+    if config.limit:
+        train = train.slice(0, config.limit)
+    return train, validation
+
+
+def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None:
+    """What every worker does: both classifiers, one after the other. A finished one is kept and not trained again."""
+    import torch
+
+    from ray_app import storage
+    from ray_app.fit import World, fit
+    from ray_app.model import EncoderClassifier, base
+    from ray_app.taxonomy import from_dict
+
+    config, known = Config(**loop["config"]), from_dict(loop["taxonomy"], "taxonomy")
+    train, validation = tables["train"], tables["validation"]
+    torch.manual_seed(config.seed)
+    texts = train["text"].to_pylist()
+    for name in ("keywords", "scores"):
+        if storage.exists(storage.join(config.storage, name, "done.json")):
+            continue
+        encoder, hf_tokenizer = base(config.base_model, config.layers, texts, config.encoder_dropout)
+        task = _task(name, config, known, hf_tokenizer, train, validation)
+        model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
+        history = fit(
+            model,
+            task.train,
+            task.validation,
+            task.objective,
+            _settings(config, name),
+            task.score,
+            task.pad_id,
+            checkpoints.reporter(name),
+            checkpoints.resume(name),
+            config.device,
+        )
+        if World.current().rank == 0:
+            _keep(config, name, model, hf_tokenizer, history, task)
+
+
+def _settings(config: Config, name: str) -> Any:
+    from ray_app.fit import Settings
+
+    epochs = config.score_epochs if name == "scores" and config.score_epochs else config.epochs
+    return Settings(
+        epochs,
+        config.batch_size,
+        config.learning_rate,
+        config.weight_decay,
+        config.warmup,
+        config.accumulate,
+        config.clip,
+        config.patience,
+        config.head_start,
+        config.seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One classifier's data and what it is judged by."""
+
+    outputs: int
+    train: Any
+    validation: Any
+    objective: Any
+    score: Callable[[Any], dict[str, float]]
+    thresholds: Callable[[Any], Any]
+    pad_id: int
+
+
+def _task(name: str, config: Config, taxonomy: Any, hf_tokenizer: Any, train: Any, validation: Any) -> _Task:
+    from ray_app import targets
+    from ray_app.bundle import SCORE_PROMPT
+    from ray_app.fit import Objective
+    from ray_app.tokens import ScorePrompt, Tokenizer
+
+    tokenizer = Tokenizer(hf_tokenizer)
+    if name == "keywords":
+        learn, held = (targets.keyword_data(t, taxonomy, tokenizer, config.max_length) for t in (train, validation))
+        return _Task(
+            len(taxonomy.names),
+            learn,
+            held,
+            Objective(name, "multilabel"),
+            targets.keyword_judge(held),
+            targets.keyword_thresholds(held),
+            tokenizer.pad_id,
+        )
+    prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
+    learn, held = (targets.score_data(t, taxonomy, tokenizer, prompt, config.max_length) for t in (train, validation))
+    weights = targets.class_weights(learn.targets, len(taxonomy.scores), config.balance)
+    return _Task(
+        len(taxonomy.scores),
+        learn,
+        held,
+        Objective(name, "classes", weights),
+        targets.score_judge(held, taxonomy),
+        lambda _: [],
+        tokenizer.pad_id,
+    )
+
+
+def _keep(config: Config, name: str, model: Any, hf_tokenizer: Any, history: list[dict[str, Any]], task: _Task) -> None:
+    """Writes a finished classifier into the training folder; `done.json` comes last and makes it count."""
+    from ray_app import storage
+    from ray_app.classifier import place
+    from ray_app.fit import evaluate
+    from ray_app.model import save_model
+
+    thresholds = [
+        float(t) for t in task.thresholds(evaluate(model, task.validation, place(config.device), task.pad_id))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / name)
+        hf_tokenizer.save_pretrained(Path(folder) / "tokenizer")
+        for part in (name, "tokenizer"):
+            storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
+    best = max(history, key=lambda row: row["select"])
+    storage.write_json(storage.join(config.storage, name, "done.json"), {"best": best, "thresholds": thresholds})
+
+
+def _seal(config: Config, found: Any, train: Any) -> str:
+    """Training folder -> bundle. The bundle appears under its name only when it is whole."""
+    from ray_app import __version__, bundle, storage
+    from ray_app.model import base_name
+    from ray_app.targets import support
+
+    done = {name: storage.read_json(storage.join(config.storage, name, "done.json")) for name in bundle.MODELS}
+    meta = bundle.Meta(
+        found.taxonomy,
+        tuple(done["keywords"]["thresholds"]),
+        config.max_length,
+        pooling=config.pooling,
+        metrics={name: done[name]["best"] for name in done},
+        support=support(train),
+        provenance={
+            "base_model": base_name(config.base_model),
+            "labels": config.labels,
+            "rows": len(train),
+            "nunchi": __version__,
+            "config": effective(config),
+            "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        for part in (*bundle.MODELS, "tokenizer"):
+            storage.download(storage.join(config.storage, part), folder / part, leave=("done.json",))
+        identity = bundle.seal(folder, meta)
+        storage.upload(str(folder), config.output, last="bundle.json")
+    return identity

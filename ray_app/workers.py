@@ -1,0 +1,177 @@
+"""Runs a training function in this process or on Ray Train workers, with checkpoints, metrics and resuming either way.
+
+In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes under the
+training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
+"""
+
+import importlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from ray_app import cluster, storage
+from ray_app.config import UserError
+from ray_app.fit import Reporter
+
+
+class Checkpoints(Protocol):
+    """Where a model's checkpoints go, and the last one of an interrupted run."""
+
+    def resume(self, name: str) -> Path | None: ...
+
+    def reporter(self, name: str) -> Reporter: ...
+
+
+class LocalCheckpoints:
+    """Checkpoints of a run without Ray: one folder a classifier, replaced whole after each epoch."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def resume(self, name: str) -> Path | None:
+        path = Path(self.folder) / "checkpoints" / name
+        return path if path.is_dir() else None
+
+    def reporter(self, name: str) -> Reporter:
+        board = _Board(self.folder, name)
+
+        def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
+            target = Path(self.folder) / "checkpoints" / name
+            fresh, old = target.with_suffix(".new"), target.with_suffix(".old")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            write(fresh)
+            if target.is_dir():
+                target.rename(old)
+            fresh.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+            board(metrics)
+
+        return report
+
+
+class RayCheckpoints:
+    """Checkpoints through Ray Train: rank 0 writes, every worker reports."""
+
+    def resume(self, name: str) -> Path | None:
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="nunchi-resume-"))
+        checkpoint.to_directory(str(folder))
+        history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        return folder if history[0]["model"] == name else None
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def reporter(self, name: str) -> Reporter:
+        import ray.train
+
+        rank = ray.train.get_context().get_world_rank()
+        board = _Board(self.folder, name) if rank == 0 else lambda metrics: None
+
+        def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoint = None
+                if rank == 0:
+                    write(Path(folder))
+                    checkpoint = ray.train.Checkpoint.from_directory(folder)
+                    board(metrics)
+                ray.train.report(metrics, checkpoint=checkpoint)
+
+        return report
+
+
+class _Board:
+    """An epoch's metrics to the console, `metrics.jsonl` and TensorBoard, all under the training folder."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.folder, self.name = folder, name
+        self.local = tempfile.mkdtemp(prefix="nunchi-board-")
+        self.writer = SummaryWriter(self.local)
+
+    def __call__(self, metrics: dict[str, Any]) -> None:
+        shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
+        print(f"{self.name} epoch {metrics['epoch']}/{metrics['epochs']}: {shown}", flush=True)
+        log = storage.join(self.folder, "metrics.jsonl")
+        before = storage.read_bytes(log) if storage.exists(log) else b""
+        storage.write_bytes(log, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
+        for key, value in metrics.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(key, value, metrics["epoch"])
+        self.writer.flush()
+        storage.upload(self.local, storage.join(self.folder, "tensorboard", self.name))
+
+
+def run_on_ray(
+    work: str,
+    loop: dict[str, Any],
+    tables: dict[str, pa.Table],
+    folder: str,
+    workers: int,
+    device: str = "auto",
+    cpus_per_worker: float = 0.0,
+    max_failures: int = 0,
+) -> None:
+    """Runs the function named by `work` (`module:name`) in `workers` processes that form one torch process group.
+
+    Every worker gets every row and takes its share of each batch by index: Ray's equal split would drop rows, and
+    shares that depend on the number of workers would change the losses. A killed worker starts again from the last
+    checkpoint, up to `max_failures` times; after that, or when the driver dies, the same call resumes.
+    """
+    import ray.data
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    cluster.start()
+    gpu = cluster.wants_gpu(device)
+    cpus = cpus_per_worker or cluster.cpus_for(workers)
+    resources = {"CPU": cpus, **({"GPU": 1.0} if gpu else {})}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "loop": loop, "folder": folder, "threads": max(1, round(cpus))},
+        datasets={name: ray.data.from_arrow(_numbered(table)) for name, table in tables.items()},
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
+        scaling_config=ray.train.ScalingConfig(workers, use_gpu=gpu, resources_per_worker=resources),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=storage.absolute(folder),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # Ray wraps whatever a worker raised; the innermost line names it
+        raise UserError(f"training failed: {cluster.cause(error)}; mend it and go on with --resume") from error
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """The process of one worker: its tables from the datasets, then the same work as without Ray."""
+    import ray.train
+    import torch
+
+    torch.set_num_threads(settings["threads"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(ray.train.torch.get_device())
+    tables = {}
+    for name in ("train", "validation"):
+        shard = ray.train.get_dataset_shard(name)
+        whole = pa.concat_tables(list(shard.iter_batches(batch_format="pyarrow", batch_size=None)))
+        tables[name] = whole.sort_by("row").drop_columns(["row"])
+    module, function = settings["work"].split(":")
+    getattr(importlib.import_module(module), function)(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    return table.append_column("row", pa.array(range(len(table)), pa.int64()))
