@@ -1,7 +1,8 @@
 """Labelled reviews -> a bundle with both classifiers.
 
 example: python -m jobs.train --labels labels.parquet --output runs/bundle --base-model klue/roberta-base
-cluster: ray job submit --working-dir . -- python -m jobs.train --labels s3://shop/labels --output s3://shop/bundle --workers 4
+cluster: ray job submit --working-dir . -- python -m jobs.train \\
+             --labels s3://shop/labels --output s3://shop/bundle --workers 4
 """
 
 from ray_app.config import main

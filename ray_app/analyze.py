@@ -2,11 +2,13 @@
 
     units -> read and validate -> stages in actor pools -> commit
 
-In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json (see `units.py`). A unit travels as one row:
-its plan, its accepted rows and its rejects as Arrow IPC bytes, so every step sees whole units and nothing can be lost
-between two of them.
+In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json (see `units.py`). A unit travels as one
+row: its plan, its accepted rows and its rejects as Arrow IPC bytes, so every step sees whole units and nothing can be
+lost between two of them.
 """
 
+import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -167,7 +169,7 @@ class _Worker:
     def __init__(self, config: Config, names: list[str], last: bool) -> None:
         from ray_app.graph import Parts, stages
 
-        threads = max(1, -(-int(10 * (config.cpus_per_worker or _share())) // 10))
+        threads = min(os.cpu_count() or 1, math.ceil(config.cpus_per_worker or _share()))
         self.parts = Parts(config.bundle, config.device, threads)
         self.stages = [make(self.parts) for name, make in stages(config.highlights, config.words) if name in names]
         self.last = last

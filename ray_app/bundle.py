@@ -1,6 +1,6 @@
 """A bundle: the folder that holds all that inference needs, checked by hashes before anything is loaded.
 
-    bundle.json            what wrote it, taxonomy, thresholds, prompt, lengths, metrics, provenance, sha256 of every file
+    bundle.json            what wrote it, taxonomy, thresholds, prompt, lengths, metrics, provenance, hashes
     tokenizer/             one fast tokenizer for both classifiers
     keywords/ scores/      encoder config.json and model.safetensors, head.safetensors
 

@@ -10,19 +10,19 @@ from ray_app.config import check
 def start(**settings: Any) -> None:
     """Joins the cluster that RAY_ADDRESS names (as `ray job submit` sets it), else starts one in this process."""
     import ray
+    import ray.data  # it sets its loggers' levels when it is imported
 
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": True}
     for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
         return
     os.environ.setdefault(
         "RAY_AUTH_MODE", "disabled"
     )  # nothing but this process tree reaches it: no dashboard, loopback
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what a process's core says goes to its log file
     ray.init("local", include_dashboard=False, **{**quiet, **settings})
 
 

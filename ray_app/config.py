@@ -1,6 +1,6 @@
-"""A frozen dataclass becomes a command line: flags in groups, a YAML file under the flags, one clear line for a mistake.
+"""A frozen dataclass becomes a command line: flags in groups, a YAML file under them, one clear line for a mistake.
 
-In: the step's `Config` class (fields made with `option`). Out: a validated instance, or exit code 2 with one line on stderr.
+In: the step's `Config` class (fields made with `option`). Out: a validated instance, or exit code 2 and one line.
 """
 
 import argparse
@@ -23,7 +23,7 @@ class UserError(Exception):
 
 
 def option(default: Any, help: str, group: str = "Options", choices: Sequence[str] | None = None) -> Any:  # noqa: A002
-    """A field of a Config: its default (REQUIRED for none), its help line, the group it is listed in, its allowed values."""
+    """A field of a Config: its default (REQUIRED for none), help line, the group it is listed in, allowed values."""
     return dataclasses.field(default=default, metadata={"help": help, "group": group, "choices": choices})
 
 
@@ -54,12 +54,11 @@ def effective(config: Any) -> dict[str, Any]:
 def parse(config_type: type[T], arguments: Sequence[str], program: str, description: str) -> T:
     """Command line -> config. `--config file.yaml` sets any option; flags win over it. Raises UserError."""
     parser = _parser(config_type, program, description)
-    known = {f.name for f in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(config_type)]  # type: ignore[arg-type]
     flags, unknown = parser.parse_known_args(list(arguments))
     if unknown:
-        name = unknown[0].lstrip("-").split("=")[0].replace("-", "_")
-        suggestion = closest(name, known).replace("_", "-")
-        raise UserError(f"unknown argument {unknown[0]!r}{suggestion}")
+        name = unknown[0].split("=")[0].replace("_", "-")
+        raise UserError(f"unknown argument {unknown[0]!r}{closest(name, ['--config', *map(_flag, known)])}")
     values = {k: v for k, v in vars(flags).items() if k in known}
     if flags.config:
         values = _from_file(config_type, parser, flags.config) | values

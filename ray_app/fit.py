@@ -2,7 +2,7 @@
 
 In: token sequences, targets, a model. Out: the model with its best epoch's weights, and the history of epochs.
 Every worker holds the whole (small) labelled table as token ids and takes its own rows of each global batch, drawn by a
-seed that does not depend on the number of workers: one worker with a batch of 2B and two with B each see the same losses.
+seed that does not depend on the number of workers: one worker with a batch of 2B and two with B see the same losses.
 """
 
 import json
@@ -121,6 +121,8 @@ def fit(
         history, best = _load(resume, model, optimizer, schedule)
     torch.manual_seed(settings.seed + 1000 * world.rank + len(history))
     for epoch in range(len(history) + 1, settings.epochs + 1):
+        if history and len(history) - _best_epoch(history) >= settings.patience > 0:
+            break
         loss, speed = _epoch(wrapped, train, objective, settings, epoch, optimizer, schedule, placement, pad_id, world)
         metrics = score(evaluate(model, validation, placement, pad_id))
         improved = not history or metrics["select"] > max(row["select"] for row in history)
@@ -137,8 +139,6 @@ def fit(
             }
         )
         report(history[-1], partial(_save, model, optimizer, schedule, history, best))
-        if len(history) - _best_epoch(history) >= settings.patience > 0:
-            break
     model.load_state_dict(best)
     return history
 
@@ -155,7 +155,7 @@ def evaluate(model: EncoderClassifier, data: Data, placement: Placement, pad_id:
 
 
 def global_batches(lengths: Any, batch_size: int, epoch: int, seed: int) -> Iterator[Any]:
-    """Row numbers of every global batch of an epoch: random, rows of similar length together, the same on every worker."""
+    """Row numbers of every global batch of an epoch: random, similar lengths together, the same on every worker."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
     found = []
@@ -221,8 +221,8 @@ def _step(
 ) -> float:
     """Gradients of one global batch's share; returns the sum of its losses.
 
-    DDP averages gradients over workers, so each one scales its sum by size / global rows: the mean over the global batch
-    is exact however unevenly its rows fall. A worker left without a row still joins the exchange, with a weight of zero.
+    DDP averages gradients over workers, so each one scales its sum by size / global rows: the mean over the global
+    batch is exact however unevenly its rows fall. A worker left without a row still joins in, with a weight of zero.
     """
     parts = np.array_split(rows, settings.accumulate) if len(rows) else [np.zeros(1, np.int64)]
     summed = 0.0

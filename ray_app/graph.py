@@ -112,7 +112,7 @@ class SentimentStage:
 
 
 class HighlightStage:
-    """text, keyword_probabilities -> highlights: per found keyword the word whose masking lowers it most (occlusion)."""
+    """text, keyword_probabilities -> highlights: per found keyword, the word whose masking lowers it most."""
 
     def __init__(self, parts: Parts, words: str = "space") -> None:
         self.parts, self.classifier = parts, parts.keywords
@@ -178,7 +178,7 @@ class HighlightStage:
 def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability that reaches its keyword's threshold, by review."""
     flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    review, keyword = np.nonzero(flat.reshape(len(table), -1) >= np.asarray(thresholds, np.float32))
+    review, keyword = np.nonzero(flat.reshape(len(table), len(thresholds)) >= np.asarray(thresholds, np.float32))
     return review.astype(np.int64), keyword.astype(np.int64)
 
 
@@ -187,7 +187,7 @@ def assemble(table: pa.Table, bundle: Bundle) -> pa.Table:
     taxonomy = bundle.meta.taxonomy
     review, keyword = found(table, bundle.meta.thresholds)
     flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    probability = flat.reshape(len(table), -1)[review, keyword]
+    probability = flat.reshape(len(table), len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
     grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
     scores = np.asarray(taxonomy.scores, np.int8)[grid.argmax(1)]

@@ -58,8 +58,8 @@ def highlights(parts: Parts, table: pa.Table, words: str, seed: int) -> dict[str
 
     Over keywords that the labels name and the model finds, in reviews of two words or more: `hit_rate` against the
     acceptable words where the labels give any; `comprehensiveness`, the mean drop in probability without the
-    highlighted word, and `sufficiency`, the mean drop with nothing but it (DeYoung et al. 2020, arXiv:1911.03429; a good
-    highlight has a high first and a low second). `random` is the same for a random word.
+    highlighted word, and `sufficiency`, the mean drop with nothing but it (DeYoung et al. 2020, arXiv:1911.03429; good
+    highlights have a high first and a low second). `random` is the same for a random word.
     """
     texts = table["text"].to_pylist()
     stage = HighlightStage(parts, words)

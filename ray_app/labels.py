@@ -21,6 +21,7 @@ from ray_app.taxonomy import Taxonomy, from_labels, load
 from ray_app.text import is_blank
 
 SPLITS = ("train", "validation", "test")
+TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d+)$")
 
 
@@ -48,7 +49,7 @@ def read(uri: str, taxonomy: str = "default", on_bad_label: str = "fail") -> Lab
     """
     rows = list(_sample_rows() if uri == "sample" else _rows(uri))
     check(rows, f"{uri}: no labelled reviews there")
-    return _read(uri, rows, _taxonomy(taxonomy, (row for _, row in rows)), on_bad_label)
+    return _read(uri, rows, _taxonomy(taxonomy, (row for _, row in rows)), on_bad_label, TAKE_FROM_LABELS)
 
 
 def read_as(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail") -> Labels:
@@ -58,7 +59,9 @@ def read_as(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail") -> Labels:
     return _read(uri, rows, taxonomy, on_bad_label)
 
 
-def _read(uri: str, rows: list[tuple[str, dict[str, Any]]], known: Taxonomy, on_bad_label: str) -> Labels:
+def _read(
+    uri: str, rows: list[tuple[str, dict[str, Any]]], known: Taxonomy, on_bad_label: str, remedy: str = ""
+) -> Labels:
     check(on_bad_label in ("fail", "drop"), f"--on-bad-label {on_bad_label}: write fail or drop")
     kept, dropped = [], []
     seen: dict[str, str] = {}
@@ -67,8 +70,7 @@ def _read(uri: str, rows: list[tuple[str, dict[str, Any]]], known: Taxonomy, on_
             kept.append(_checked(row, known, seen, place))
         except UserError as error:
             if on_bad_label == "fail":
-                unknown = str(error).startswith("unknown keyword")
-                hint = "; --taxonomy labels takes the keywords from the labels" if unknown else ""
+                hint = remedy if str(error).startswith("unknown keyword") else ""
                 raise UserError(f"{place}: {error}{hint} (or --on-bad-label drop)") from None
             dropped.append(f"{place}: {error}")
     check(kept, f"{uri}: every one of {len(rows)} rows is bad; the first: {(dropped or [''])[0]}")

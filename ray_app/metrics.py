@@ -20,7 +20,7 @@ def keyword_report(
     true: Flags, predicted: Flags, names: Sequence[str], support_train: dict[str, int]
 ) -> dict[str, Any]:
     """Precision, recall, F1 per keyword and averaged; `micro_varying` leaves out keywords that every review carries."""
-    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, average=None, zero_division=0)
+    precision, recall, f1, support = _prfs(true, predicted, None)
     per_keyword = {}
     for k, name in enumerate(names):
         trained = int(support_train.get(name, 0))
@@ -84,7 +84,8 @@ def best_threshold(true: Flags, probability: Floats) -> float:
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(true[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(1, int(true.sum())))
-    best = int(np.argmax(f1))
+    apart = np.append(np.diff(probability[order]) < 0, True)  # no threshold can part equal probabilities
+    best = int(np.argmax(np.where(apart, f1, -1)))
     below = probability[order[best + 1]] if best + 1 < len(order) else 0.0
     return float(np.clip((probability[order[best]] + below) / 2, 0.05, 0.95))
 
@@ -129,8 +130,14 @@ def _tuples(true: Sequence[dict[str, int]], predicted: Sequence[dict[str, int]],
 def _average(true: Flags, predicted: Flags, average: str) -> dict[str, Any]:
     if not true.shape[1]:
         return {"precision": None, "recall": None, "f1": None, "support": 0}
-    precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average=average, zero_division=0)
+    precision, recall, f1, _ = _prfs(true, predicted, average)
     return {**_prf(precision, recall, f1), "support": int(true.sum())}
+
+
+def _prfs(true: Flags, predicted: Flags, average: str | None) -> Any:
+    """scikit-learn takes a single column for classes, not for a keyword, unless an uncounted empty one is beside it."""
+    wide = [np.pad(flags, ((0, 0), (0, 1))) for flags in (true, predicted)]
+    return precision_recall_fscore_support(*wide, labels=range(true.shape[1]), average=average, zero_division=0)
 
 
 def _prf(precision: float, recall: float, f1: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The classifiers' architecture: any Hugging Face encoder, pooled, dropout, one linear layer; how it is read and kept."""
+"""The classifiers' architecture: any Hugging Face encoder, pooled, dropout, one linear layer; reading and keeping it."""
 
 import os
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class EncoderClassifier(nn.Module):
 
 
 def base(name: str, layers: int = 0, texts: Sequence[str] = (), dropout: float | None = None) -> tuple[nn.Module, Any]:
-    """A base model by `--base-model`: `starter` (shipped), `scratch` (made from `texts`), a Hugging Face name or a folder."""
+    """A base model: `starter` (shipped), `scratch` (made from `texts`), a Hugging Face name or a folder."""
     if name == "scratch":
         from ray_app.vocabulary import train_tokenizer
 
@@ -56,14 +57,16 @@ def load_encoder(name: str, layers: int = 0, dropout: float | None = None) -> tu
     utils.logging.set_verbosity_error()
     utils.logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if layers:
             config.num_hidden_layers = min(layers, config.num_hidden_layers)
         if dropout is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        encoder = AutoModel.from_pretrained(name, config=config, dtype=torch.float32, **_without_pooler(config))
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        encoder = AutoModel.from_pretrained(
+            name, config=config, dtype=torch.float32, trust_remote_code=False, **_without_pooler(config)
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         here = os.path.isdir(name)
         where = first_line(error) if here else "no such folder, and the model hub does not have it or is out of reach"
         raise UserError(f"--base-model {name!r}: {where}; a folder, starter and scratch work offline") from None

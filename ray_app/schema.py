@@ -102,7 +102,7 @@ def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tu
     """Accepted rows (review_id, text, kept columns) and rejected rows (REJECTED).
 
     `first_row` is the position of the table's first row in `file`, so that a reject names its place.
-    Ids and texts are compared as given: an id that was already seen in this table is rejected.
+    An id loses the white space around it, and one that was already seen in this table is rejected; texts stay as given.
     """
     ids = [_plain(value) for value in _values(raw[columns.review_id])]
     texts = _values(raw[columns.text])
@@ -154,15 +154,17 @@ def _values(column: pa.ChunkedArray) -> list[object]:
         return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
 
 
-def _decoded(value: bytes | None) -> object:
+def _decoded(value: object) -> object:
     try:
-        return value if value is None else value.decode()
+        return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return value
 
 
 def _plain(value: object) -> str | None:
-    return None if value is None else str(value).strip() or None
+    """An id as a string; None where it is null, blank or bytes that are not UTF-8."""
+    value = _decoded(value)
+    return None if value is None or isinstance(value, bytes) else str(value).strip() or None
 
 
 def _reason(review_id: str | None, text: object, seen: set[str]) -> str | None:

@@ -36,7 +36,7 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     with _readable(uri):
-        filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe=":/?&=@%" if uri.startswith("file:") else ":/?&=@"))
+        filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe=":/@%" if uri.startswith("file:") else ":/@"))
     return filesystem, path
 
 

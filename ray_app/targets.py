@@ -1,4 +1,4 @@
-"""Labelled tables -> what the training loop learns from and is judged by. In: LABELLED tables. Out: Data, weights, judges."""
+"""Labelled tables -> what the training loop learns from and is judged by. In: LABELLED tables. Out: Data and judges."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -74,11 +74,11 @@ def score_judge(data: Data, taxonomy: Taxonomy) -> Judge:
 
 
 def class_weights(targets: Ints, classes: int, power: float) -> Floats | None:
-    """[classes] weights frequency^-power, scaled so that the mean weight over the rows is one; None where power is 0."""
+    """[classes] weights frequency^-power, scaled to a mean of one over the rows; None where power is 0."""
     if not power:
         return None
-    counts = np.bincount(targets, minlength=classes).clip(1)
-    weights = (counts / counts.sum()) ** -power
+    counts = np.bincount(targets, minlength=classes)
+    weights = (counts.clip(1) / counts.sum()) ** -power
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
 
 

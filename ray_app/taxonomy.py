@@ -1,6 +1,6 @@
 """What a review can speak of and how strongly it can feel: keywords with their tagging guideline, and the score scale.
 
-In: a YAML file (the shipped one is `ray_app/sample/taxonomy.yaml`) or the keywords seen in labels. Out: a frozen Taxonomy.
+In: a YAML file (the shipped one is `ray_app/sample/taxonomy.yaml`) or the keywords of labels. Out: a frozen Taxonomy.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Taxonomy:
             all(type(score) is int and -128 <= score < 128 for score in self.scores)
             and len(self.scores) >= 2
             and list(self.scores) == sorted(set(self.scores)),
-            f"taxonomy {self.name}: scores must be two or more ascending integers in -128..127, got {list(self.scores)}",
+            f"taxonomy {self.name}: scores must be ascending integers in -128..127, got {list(self.scores)}",
         )
         check(self.overall in (None, *self.names), f"taxonomy {self.name}: overall {self.overall!r} is not a keyword")
 

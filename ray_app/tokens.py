@@ -59,8 +59,8 @@ class Tokenizer:
     def piece(self, text: str) -> list[int]:
         """The ids of a fixed piece of a prompt.
 
-        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece is the next
-        piece's, and would be there twice.
+        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs to
+        the next piece, and would be there twice.
         """
         text = text.rstrip(" ") if self.own_space else text
         return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text.strip() else []

@@ -1,7 +1,7 @@
 """Trains both classifiers on labelled reviews, data-parallel on Ray Train, and seals them into a bundle.
 
-In: labels (see `labels.py`) and a base model. Out: a bundle. Checkpoints and metrics lie in the training folder beside it
-until the next run, so that `--resume` goes on where a killed driver stopped.
+In: labels (see `labels.py`) and a base model. Out: a bundle. Checkpoints and metrics lie in the training folder beside
+it, so that `--resume` goes on where a killed driver stopped.
 """
 
 import tempfile

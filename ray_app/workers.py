@@ -1,7 +1,7 @@
 """Runs a training function in this process or on Ray Train workers, with checkpoints, metrics and resuming either way.
 
-In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes under the
-training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
+In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes under
+the training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
 """
 
 import importlib
@@ -142,7 +142,7 @@ def run_on_ray(
         train_loop_config={"work": work, "loop": loop, "folder": folder, "threads": max(1, round(cpus))},
         datasets={name: ray.data.from_arrow(_numbered(table)) for name, table in tables.items()},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(workers, use_gpu=gpu, resources_per_worker=resources),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=storage.absolute(folder),

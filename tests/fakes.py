@@ -1,5 +1,6 @@
-"""Small real things to test with: tokenizers, two-layer encoders, sealed bundles. Random weights, always the same ones."""
+"""Small real things to test with: tokenizers, two-layer encoders, sealed bundles. Weights are random, by a seed."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,16 @@ def encoder(kind: str, seed: int = 0, dropout: float = 0.0) -> Any:
 
 
 def classifier_model(
-    kind: str = "bert", outputs: int = 15, pooling: str = "first", seed: int = 0, dropout: float = 0.0
+    kind: str = "bert",
+    outputs: int = 15,
+    pooling: str = "first",
+    seed: int = 0,
+    dropout: float = 0.0,
+    spread: float = 0.3,
 ) -> EncoderClassifier:
-    body = encoder(kind, seed, dropout)
-    model = EncoderClassifier(body, outputs, dropout, pooling)
-    torch.nn.init.normal_(model.head.weight, std=0.3)
+    """`spread`: how far its answers differ between texts; 0 gives every text the same answer."""
+    model = EncoderClassifier(encoder(kind, seed, dropout), outputs, dropout, pooling)
+    torch.nn.init.normal_(model.head.weight, std=spread)
     return model.eval()
 
 
@@ -103,12 +109,13 @@ def make_bundle(
     score_outputs: int | None = None,
     taxonomy: Taxonomy | None = None,
     mask_token: bool = True,
+    spread: float = 0.3,
 ) -> str:
     """A sealed bundle with random weights; returns its id. About half of all keywords are found at threshold 0.5."""
     taxonomy = taxonomy or load()
     outputs = {"keywords": len(taxonomy.names), "scores": score_outputs or len(taxonomy.scores)}
     for seed, (name, width) in enumerate(outputs.items()):
-        save_model(classifier_model(kind, width, pooling, seed), folder / name)
+        save_model(classifier_model(kind, width, pooling, seed, spread=spread), folder / name)
     hf_tokenizer(kind).save_pretrained(folder / "tokenizer")
     if not mask_token:
         _without_mask(folder / "tokenizer")
@@ -117,8 +124,6 @@ def make_bundle(
 
 
 def _without_mask(folder: Path) -> None:
-    import json
-
     path = folder / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["mask_token"]

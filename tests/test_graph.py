@@ -1,0 +1,244 @@
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from ray_app.bundle import SCORE_PROMPT
+from ray_app.config import UserError
+from ray_app.graph import VARIANT_TOKENS, Analyzer, Parts, assemble, stages
+from ray_app.model import load_model
+from ray_app.schema import ANALYSIS, FINDING
+from ray_app.taxonomy import load
+from ray_app.text import kiwi_words
+from tests import fakes
+
+TEXTS = [*fakes.sample_texts(25), *fakes.ODD_TEXTS]
+Analyses = list[dict[str, Any]]
+Made = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Bundles by what makes them differ, each written once."""
+    known: dict[str, str] = {}
+
+    def make(**options: Any) -> str:
+        key = str(sorted(options.items()))
+        if key not in known:
+            folder = tmp_path_factory.mktemp("bundle")
+            fakes.make_bundle(folder, **options)
+            known[key] = str(folder)
+        return known[key]
+
+    return make
+
+
+def assert_same(found: Analyses, expected: Analyses) -> None:
+    """Same keywords, scores and words; probabilities within 1e-4."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one["truncated"] == other["truncated"]
+        np.testing.assert_allclose(one["keyword_probabilities"], other["keyword_probabilities"], atol=1.5e-4)
+        assert [words_of(f) for f in one["findings"]] == [words_of(f) for f in other["findings"]]
+        for a, b in zip(one["findings"], other["findings"], strict=True):
+            np.testing.assert_allclose(numbers_of(a), numbers_of(b), atol=2.5e-4)
+
+
+def words_of(finding: dict[str, Any]) -> list[Any]:
+    highlight = finding["highlight"] or {}
+    return [finding["keyword"], finding["score"], *(highlight.get(name) for name in ("word", "start", "end"))]
+
+
+def numbers_of(finding: dict[str, Any]) -> list[float]:
+    return [finding["probability"], *finding["score_probabilities"], (finding["highlight"] or {"drop": 0})["drop"]]
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("bert", "first"), ("roberta", "mean"), ("electra", "first")])
+def test_a_list_equals_one_by_one(made: Made, kind: str, pooling: str) -> None:
+    analyze = Analyzer(made(kind=kind, pooling=pooling))
+    together = analyze(TEXTS)
+    assert len({finding["keyword"] for row in together for finding in row["findings"]}) > 3
+    assert_same(together, [analyze([text])[0] for text in TEXTS])
+
+
+@pytest.mark.parametrize("budget", [256, 1_024, 8_192])
+def test_analyses_do_not_depend_on_token_budget_and_order(made: Made, budget: int) -> None:
+    bundle = made(kind="bert")
+    order = np.random.default_rng(budget).permutation(len(TEXTS))
+    parts = Parts(bundle)
+    parts.placement = replace(parts.placement, token_budget=budget)
+    table = pa.table({"text": [TEXTS[i] for i in order]})
+    for _, make in stages("exact", "space"):
+        table = make(parts)(table)
+    found = assemble(table, parts.bundle).to_pylist()
+    expected = Analyzer(bundle)(TEXTS)
+    assert_same(found, [expected[i] for i in order])
+
+
+@torch.inference_mode()
+def by_hand(bundle: str, model: str, prompt: str) -> torch.Tensor:
+    """Logits by transformers, from text."""
+    classifier = load_model(Path(bundle) / model, "first").eval()
+    ids = torch.tensor([fakes.hf_tokenizer("bert")(prompt)["input_ids"]])
+    logits: torch.Tensor = classifier(ids, torch.ones_like(ids))[0]
+    return logits
+
+
+def test_findings_equal_running_the_models_on_texts_by_hand(made: Made) -> None:
+    bundle, taxonomy = made(kind="bert", max_length=128), load()
+    text = "옷은 예쁘지만 배송은 늦어요"
+    words = text.split()
+    before = by_hand(bundle, "keywords", text).sigmoid()
+    after = [by_hand(bundle, "keywords", text.replace(word, "[MASK]")).sigmoid() for word in words]
+    analysis = Analyzer(bundle)([text])[0]
+    np.testing.assert_allclose(analysis["keyword_probabilities"], before, atol=1e-4)
+    expected = [name for k, name in enumerate(taxonomy.names) if before[k] >= 0.5]
+    assert [finding["keyword"] for finding in analysis["findings"]] == expected
+    for finding in analysis["findings"]:
+        k = taxonomy.index[finding["keyword"]]
+        score = by_hand(bundle, "scores", SCORE_PROMPT.format(review=text, keyword=finding["keyword"])).softmax(0)
+        np.testing.assert_allclose(finding["score_probabilities"], score, atol=1e-4)
+        assert finding["score"] == taxonomy.scores[int(score.argmax())]
+        drops = [float(before[k] - masked[k]) for masked in after]
+        assert finding["highlight"]["word"] == words[int(np.argmax(drops))]
+        assert finding["highlight"]["drop"] == pytest.approx(max(drops), abs=2e-4)
+
+
+def test_columns_and_types_are_those_of_the_schema(made: Made) -> None:
+    reviews = pa.table({"review_id": ["1", "2"], "text": TEXTS[:2], "mall": ["a", "b"]})
+    table = Analyzer(made(kind="bert")).table(reviews)
+    assert table.column_names == ["review_id", "mall", *(name for name, _ in ANALYSIS)]
+    for name, kind in ANALYSIS:
+        assert table.schema.field(name).type == kind
+        assert table[name].null_count == 0
+    table.validate(full=True)
+    finding = table["findings"].to_pylist()[0][0]
+    assert list(finding) == [field.name for field in FINDING]
+
+
+def test_a_table_in_several_chunks_equals_a_table_in_one(made: Made) -> None:
+    analyze = Analyzer(made(kind="bert"))
+    pieces = pa.chunked_array([TEXTS[:3], TEXTS[3:4], TEXTS[4:9]], pa.string())
+    assert_same(analyze.table(pa.table({"text": pieces})).to_pylist(), analyze(TEXTS[:9]))
+
+
+@pytest.mark.parametrize("highlights", ["exact", "off"])
+def test_an_empty_list_gives_an_empty_list(made: Made, highlights: str) -> None:
+    analyze = Analyzer(made(kind="bert"), highlights=highlights)
+    assert analyze([]) == []
+    empty = analyze.table(pa.table({"text": pa.array([], pa.string())}))
+    assert [empty.schema.field(name).type for name, _ in ANALYSIS] == [kind for _, kind in ANALYSIS]
+
+
+def test_a_text_with_no_found_keyword_has_no_findings(made: Made) -> None:
+    rows = Analyzer(made(kind="bert", threshold=1.1))(TEXTS[:3])
+    assert [row["findings"] for row in rows] == [[], [], []]
+    assert all(len(row["keyword_probabilities"]) == 15 for row in rows)
+
+
+def test_a_keyword_at_its_threshold_is_found(made: Made) -> None:
+    rows = Analyzer(made(kind="bert", spread=0.0, threshold=0.5))(TEXTS[:2])
+    for row in rows:
+        found = {finding["keyword"] for finding in row["findings"]}
+        assert found == {name for name, p in zip(load().names, row["keyword_probabilities"], strict=True) if p >= 0.5}
+        assert all(finding["probability"] >= 0.5 for finding in row["findings"])
+
+
+def test_a_long_text_is_marked_truncated_and_highlights_what_was_read(made: Made) -> None:
+    text = " ".join(f"단어{i}" for i in range(40))
+    analyze = Analyzer(made(kind="bert", max_length=30, threshold=0.0))
+    short, long = analyze(["옷은 예뻐요", text])
+    assert not short["truncated"]
+    assert long["truncated"]
+    read = len(fakes.hf_tokenizer("bert").decode(fakes.hf_tokenizer("bert")(text)["input_ids"][1:29]))
+    assert all(finding["highlight"]["start"] < read for finding in long["findings"])
+    assert len(long["findings"]) == 15
+
+
+def test_a_text_without_spaces_is_its_own_highlight_and_kiwi_finds_words_in_it(made: Made) -> None:
+    text = "배송빠르고옷도이쁘네요"
+    whole = Analyzer(made(kind="bert", threshold=0.0))([text])[0]["findings"]
+    assert {(f["highlight"]["word"], f["highlight"]["start"], f["highlight"]["end"]) for f in whole} == {(text, 0, 11)}
+    parts = Analyzer(made(kind="bert", threshold=0.0), words="kiwi")([text])[0]["findings"]
+    spans = {(f["highlight"]["start"], f["highlight"]["end"]) for f in parts}
+    assert spans <= set(kiwi_words([text])[0])
+    assert all(end - start < len(text) for start, end in spans)
+    assert all(f["highlight"]["word"] == text[f["highlight"]["start"] : f["highlight"]["end"]] for f in parts)
+
+
+@pytest.mark.parametrize("text", ["옷은 예쁘지만 배송은 늦어요", "  배송은 늦어요"])
+def test_ties_go_to_the_first_word(made: Made, text: str) -> None:
+    for finding in Analyzer(made(kind="bert", spread=0.0, threshold=0.0))([text])[0]["findings"]:
+        assert finding["highlight"]["word"] == text.split()[0]
+        assert finding["highlight"]["drop"] == 0
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_offsets_point_at_the_word_in_the_original_text(made: Made, kind: str) -> None:
+    texts = [*fakes.ODD_TEXTS, "😀 굿 😀", "\t핏이\n예뻐요", "가\u00a0나", "ﬁt 이 ①등 좋아요", "  앞뒤   빈칸 👍🏽  "]
+    starts = set()
+    for text, row in zip(texts, Analyzer(made(kind=kind, threshold=0.0))(texts), strict=True):
+        for finding in row["findings"]:
+            highlight = finding["highlight"]
+            assert highlight["word"] == text[highlight["start"] : highlight["end"]]
+            assert highlight["word"] in text.split()
+            starts.add((text, highlight["start"]))
+    assert len(starts) > len(texts)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_text_with_nothing_to_mask_has_findings_without_highlight(made: Made, kind: str) -> None:
+    rows = Analyzer(made(kind=kind, threshold=0.0))([" ", "굿", ""])
+    assert [{f["highlight"] is None for f in row["findings"]} for row in rows] == [{True}, {False}, {True}]
+
+
+def test_highlights_can_be_off(made: Made) -> None:
+    bundle = made(kind="bert")
+    on, off = Analyzer(bundle)(TEXTS), Analyzer(bundle, highlights="off")(TEXTS)
+    for row in on:
+        for finding in row["findings"]:
+            assert finding["highlight"]
+            finding["highlight"] = None
+    assert on == off
+    with pytest.raises(UserError, match="write exact or off"):
+        stages("some", "space")
+
+
+def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(made: Made) -> None:
+    texts = [" ".join(f"{word}{i}" for i in range(360)) for word in ("핏이", "색상은", "배송이", "소재가")]
+    analyze = Analyzer(made(kind="bert", max_length=24, threshold=0.0))
+    assert sum(len(text.split()) * len(text) for text in texts) > VARIANT_TOKENS
+    assert_same(analyze([*texts, "굿"]), [analyze([text])[0] for text in [*texts, "굿"]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score_outputs": 4}, "scores has 4 outputs where its taxonomy has 5"),
+        ({"mask_token": False}, "no mask token; write --highlights off"),
+    ],
+)
+def test_a_bundle_that_cannot_do_the_work_is_refused_in_one_line(made: Made, options: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        Analyzer(made(**options))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_taxonomy_of_another_size_is_followed(made: Made) -> None:
+    small = replace(load(), keywords=load().keywords[:3], scores=(0, 1), overall=None)
+    row = Analyzer(made(taxonomy=small, threshold=0.0))(["옷은 예뻐요"])[0]
+    assert [finding["keyword"] for finding in row["findings"]] == list(small.names)
+    assert all(len(f["score_probabilities"]) == 2 and f["score"] in (0, 1) for f in row["findings"])
+
+
+def test_keywords_of_one_review_have_scores_of_their_own(made: Made) -> None:
+    rows = Analyzer(made(kind="bert", threshold=0.0))(TEXTS[:3])
+    for row in rows:
+        found = [tuple(finding["score_probabilities"]) for finding in row["findings"]]
+        assert sum(a != b for a, b in pairwise(found)) == len(found) - 1

@@ -1,0 +1,172 @@
+"""storage: the same calls on local disk and on a real S3 protocol server."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow.fs import FileSelector
+
+from ray_app import storage
+from ray_app.config import UserError
+
+FILES = ("a.parquet", "b.csv", "sub/c.parquet", "sub/리뷰 1%.parquet")
+HIDDEN = (".git/x.parquet", "_units/x.parquet", "_run.json", "sub/.d.parquet", "sub/_e.parquet")
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty folder, once on disk and once in a bucket."""
+    return f"{request.getfixturevalue('s3') if request.param == 's3' else tmp_path}/reviews"
+
+
+@pytest.fixture
+def folder(place: str) -> str:
+    for name in (*FILES, *HIDDEN):
+        storage.write_bytes(storage.join(place, name), name.encode())
+    return place
+
+
+def listed(uri: str, suffix: str = "") -> list[str]:
+    return [file.uri for file in storage.list_files(uri, suffix)]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_folder_stands_for_its_files_by_name_without_hidden_ones(folder: str, slash: str) -> None:
+    assert listed(folder + slash) == [f"{folder}/{name}" for name in FILES]
+
+
+def test_suffix_filters_a_folder_but_not_a_named_file(folder: str) -> None:
+    assert listed(folder, ".csv") == [f"{folder}/b.csv"]
+    assert listed(f"{folder}/b.csv", ".parquet") == [f"{folder}/b.csv"]
+
+
+@pytest.mark.parametrize("name", ["_run.json", "sub/.d.parquet"])
+def test_hidden_file_is_read_where_it_is_named(folder: str, name: str) -> None:
+    assert listed(f"{folder}/{name}") == [f"{folder}/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("sub/*.parquet", ["sub/c.parquet", "sub/리뷰 1%.parquet"]),
+        ("?.csv", ["b.csv"]),
+        ("[ab].*", ["a.parquet", "b.csv"]),
+        ("s*/c.*", ["sub/c.parquet"]),
+        ("*.json", []),
+        ("*.PARQUET", []),
+    ],
+)
+def test_glob_stands_for_the_files_it_matches(folder: str, pattern: str, names: list[str]) -> None:
+    assert listed(f"{folder}/{pattern}") == [f"{folder}/{name}" for name in names]
+
+
+def test_name_with_brackets_is_a_name_where_it_exists(place: str) -> None:
+    storage.write_bytes(f"{place}/[최종] 리뷰.csv", b"")
+    assert listed(f"{place}/[최종] 리뷰.csv") == [f"{place}/[최종] 리뷰.csv"]
+
+
+def test_listed_files_carry_their_size_and_can_be_read(folder: str) -> None:
+    for file in storage.list_files(folder):
+        name = file.uri[len(folder) + 1 :].encode()
+        assert (file.size, storage.read_bytes(file.uri)) == (len(name), name)
+
+
+def test_relative_paths_mean_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.write_bytes("in/a.txt", b"1")
+    assert listed("in") == ["in/a.txt"]
+    assert listed("in/*.txt") == ["in/a.txt"]
+    assert listed("*/a.txt") == ["./in/a.txt"]
+    assert storage.absolute("in") == str(tmp_path / "in")
+    assert storage.absolute("s3://shop/in") == "s3://shop/in"
+
+
+def test_file_uri_means_the_local_path(tmp_path: Path) -> None:
+    path = tmp_path / "리뷰 1.txt"
+    storage.write_bytes(path.as_uri(), b"1")
+    assert path.read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("read", [storage.list_files, storage.read_bytes, storage.read_json, storage.read_parquet])
+def test_missing_path_is_one_line_that_names_it(place: str, read: object) -> None:
+    with pytest.raises(UserError) as caught:
+        read(f"{place}/nowhere")  # type: ignore[operator]
+    assert str(caught.value).startswith(f"{place}/nowhere: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://nobucket/x", "ftp://host/x"])
+@pytest.mark.parametrize("act", [storage.read_bytes, lambda uri: storage.write_bytes(uri, b"")])
+def test_place_that_cannot_be_reached_is_one_line_that_names_it(s3: str, uri: str, act: object) -> None:
+    with pytest.raises(UserError) as caught:
+        act(uri)  # type: ignore[operator]
+    assert str(caught.value).startswith(f"{uri}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_exists_and_is_empty_tell_what_is_there(folder: str) -> None:
+    assert [storage.exists(f"{folder}{end}") for end in ("", "/a.parquet", "/nowhere")] == [True, True, False]
+    assert [storage.is_empty(f"{folder}{end}") for end in ("", "/a.parquet", "/nowhere")] == [False, False, True]
+
+
+def test_folder_without_entries_is_empty_but_not_one_with_hidden_entries(tmp_path: Path) -> None:
+    assert storage.is_empty(str(tmp_path))
+    (tmp_path / "_units").mkdir()
+    assert not storage.is_empty(str(tmp_path))
+
+
+def test_write_replaces_the_whole_and_leaves_nothing_beside_it(place: str) -> None:
+    for data in (b"long first", b"2"):
+        storage.write_bytes(f"{place}/a.bin", data)
+    assert storage.read_bytes(f"{place}/a.bin") == b"2"
+    filesystem, path = storage.resolve(place)
+    assert [info.base_name for info in filesystem.get_file_info(FileSelector(path))] == ["a.bin"]
+
+
+def test_json_keeps_korean_readable(place: str) -> None:
+    storage.write_json(f"{place}/a.json", {"이름": [1, None]})
+    assert storage.read_json(f"{place}/a.json") == {"이름": [1, None]}
+    assert "이름" in storage.read_bytes(f"{place}/a.json").decode()
+
+
+@pytest.mark.parametrize("data", [b"{", b"", b"\xff"])
+def test_broken_json_names_the_file(place: str, data: bytes) -> None:
+    storage.write_bytes(f"{place}/a.json", data)
+    with pytest.raises(UserError, match=r"a\.json: not JSON"):
+        storage.read_json(f"{place}/a.json")
+
+
+def test_parquet_files_of_a_folder_are_one_table(place: str) -> None:
+    storage.write_parquet(f"{place}/a.parquet", pa.table({"x": [1], "y": ["가"]}))
+    storage.write_parquet(f"{place}/b.parquet", pa.table({"x": [2]}))
+    assert storage.read_parquet(place).to_pylist() == [{"x": 1, "y": "가"}, {"x": 2, "y": None}]
+
+
+@pytest.mark.parametrize("data", [b"PAR1", b"x" * 100])
+def test_broken_parquet_names_the_file(place: str, data: bytes) -> None:
+    storage.write_bytes(f"{place}/a.parquet", data)
+    with pytest.raises(UserError, match=r"reviews/a\.parquet: "):
+        storage.read_parquet(place)
+
+
+def test_folder_without_parquet_is_refused(folder: str) -> None:
+    with pytest.raises(UserError, match="no Parquet files"):
+        storage.read_parquet(f"{folder}/*.json")
+
+
+def test_upload_then_download_gives_the_same_files(folder: str, tmp_path: Path) -> None:
+    storage.download(folder, tmp_path / "first", leave=("b.csv",))
+    storage.upload(str(tmp_path / "first"), f"{folder}-copy", last="a.parquet")
+    storage.download(f"{folder}-copy", tmp_path / "second")
+    kept = {name: name.encode() for name in FILES if name != "b.csv"}
+    for copy in ("first", "second"):
+        found = (path for path in (tmp_path / copy).rglob("*") if path.is_file())
+        assert {path.relative_to(tmp_path / copy).as_posix(): path.read_bytes() for path in found} == kept
+
+
+def test_upload_writes_the_last_file_last(tmp_path: Path) -> None:
+    for name in ("bundle.json", "weights.bin", "z.txt"):
+        storage.write_bytes(f"{tmp_path}/from/{name}", name.encode())
+    storage.upload(f"{tmp_path}/from", f"{tmp_path}/to", last="bundle.json")
+    newest = max(storage.list_files(f"{tmp_path}/to"), key=lambda file: file.modified)
+    assert newest.uri.endswith("/bundle.json")
