@@ -173,6 +173,7 @@ class _Worker:
         self.parts = Parts(config.bundle, config.device, threads)
         self.stages = [make(self.parts) for name, make in stages(config.highlights, config.words) if name in names]
         self.last = last
+        self.keep_text = "text" in config.keep.split(",")
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         from ray_app.graph import assemble
@@ -182,7 +183,7 @@ class _Worker:
         if table is not None:
             for stage in self.stages:
                 table = stage(table)
-            table = assemble(table, self.parts.bundle) if self.last else table
+            table = assemble(table, self.parts.bundle, self.keep_text) if self.last else table
         seconds = batch["seconds"][0].as_py() + time.monotonic() - began
         return {
             "unit": [batch["unit"][0].as_py()],

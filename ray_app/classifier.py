@@ -1,9 +1,9 @@
 """Token-id sequences in, logits out: the one place where a model runs, and where device, dtype and threads are chosen.
 
-Sequences of a whole block are ordered by length and packed to a token budget, so that next to nothing is padding;
-identical sequences run once.
+Sequences of a whole block are ordered by length and packed to a token budget; identical sequences run once.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ray_app.config import check
+from ray_app.flat import FlatClassifier, supports
 from ray_app.model import EncoderClassifier
 from ray_app.sequences import Floats, Ints, Sequences
 
@@ -40,38 +41,53 @@ def place(device: str = "auto", threads: int = 0) -> Placement:
 
 
 class Classifier:
-    """A model in its place. Call it with Sequences to get logits [n, outputs] in fp32, in the order given."""
+    """A model in its place. Call it with Sequences to get logits [n, outputs] in fp32, in the order given.
 
-    def __init__(self, model: EncoderClassifier, placement: Placement, pad_id: int) -> None:
-        self.model = model.to(placement.device, placement.dtype).eval()
-        self.placement, self.pad_id = placement, pad_id
-        self.tokens = 0  # how many tokens have run since the start, for throughput figures
+    Models of known families run flat (`flat.py`), others through the stock transformers forward with padding.
+    """
+
+    def __init__(self, model: EncoderClassifier, placement: Placement, pad_id: int, flat: bool = True) -> None:
+        self.outputs, self.placement, self.pad_id = model.head.out_features, placement, pad_id
+        self.flat = FlatClassifier(model, placement.device, placement.dtype) if flat and supports(model) else None
+        self.stock = None if self.flat else model.to(placement.device, placement.dtype).eval()
+        self.tokens = 0  # that have run so far, for throughput figures
+        if flat and self.stock is not None:
+            kind = model.encoder.config.model_type  # type: ignore[union-attr]
+            logging.getLogger(__name__).warning("%s encoders run through transformers, with padding: slower", kind)
 
     def __call__(self, sequences: Sequences) -> Floats:
         distinct, position = sequences.unique()
-        logits = np.empty((len(distinct), self.model.head.out_features), np.float32)
-        for rows in batches(distinct.lengths, self.placement.token_budget):
-            logits[rows] = self._run(distinct.take(rows))
+        logits = np.empty((len(distinct), self.outputs), np.float32)
+        for rows in batches(distinct.lengths, self.placement.token_budget, pad=self.flat is None):
+            logits[rows] = self._run(distinct.take(rows)).float().cpu().numpy()
         self.tokens += len(distinct.ids)
         return np.asarray(logits[position])
 
     @torch.inference_mode()
-    def _run(self, batch: Sequences) -> Floats:
+    def _run(self, batch: Sequences) -> Tensor:
+        if self.flat:
+            return self.flat(batch)
+        assert self.stock is not None
         ids, mask = padded(batch, self.pad_id)
-        device = self.placement.device
-        return np.asarray(self.model(ids.to(device), mask.to(device)).float().cpu().numpy(), np.float32)
+        logits: Tensor = self.stock(ids.to(self.placement.device), mask.to(self.placement.device))
+        return logits
 
 
-def batches(lengths: Ints, budget: int) -> Iterator[Ints]:
-    """Row numbers in batches of similar length, each of at most `budget` tokens with padding (or one long row)."""
+def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
+    """Row numbers in ascending order of length, in batches of at most `budget` tokens (or one longer row).
+
+    `pad` counts the padding to a batch's longest row too.
+    """
     order = np.argsort(lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
     start = 0
     while start < len(order):
-        count = 1
-        while start + count < len(order) and (count + 1) * lengths[order[start + count]] <= budget:
-            count += 1
-        yield order[start : start + count]
-        start += count
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + budget, "right")))
+        while pad and stop > start + 1 and (stop - start) * lengths[order[stop - 1]] > budget:
+            stop -= 1
+        yield order[start:stop]
+        start = stop
 
 
 def padded(batch: Sequences, pad_id: int) -> tuple[Tensor, Tensor]:

@@ -182,8 +182,8 @@ def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     return review.astype(np.int64), keyword.astype(np.int64)
 
 
-def assemble(table: pa.Table, bundle: Bundle) -> pa.Table:
-    """The stages' columns -> findings; `text` and the columns in between go."""
+def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
+    """The stages' columns -> findings; the columns in between go, and `text` too unless it is kept."""
     taxonomy = bundle.meta.taxonomy
     review, keyword = found(table, bundle.meta.thresholds)
     flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -199,7 +199,8 @@ def assemble(table: pa.Table, bundle: Bundle) -> pa.Table:
         fields=list(FINDING),
     )
     table = table.append_column("findings", _nested(findings, review, len(table)))
-    kept = [n for n in table.column_names if n not in ("text", "scores", "highlights", *(n for n, _ in ANALYSIS))]
+    gone = {"scores", "highlights", *(name for name, _ in ANALYSIS), *(() if keep_text else ("text",))}
+    kept = [name for name in table.column_names if name not in gone]
     return table.select([*kept, *(name for name, _ in ANALYSIS)])
 
 

@@ -1,8 +1,8 @@
 """Occlusion: mask one word at a time, see which keyword's probability falls most.
 
 In: token ids with the word of each token. Out: masked variants as Sequences, and per keyword the word with the largest
-drop. A word that is repeated in a review (`좋아요 좋아요`) is masked in all its places as one candidate, so that its
-twin cannot hide the evidence. Masking happens on ids: a word's tokens become one mask id; text is never tokenised again.
+drop. A word that is repeated in a review (`좋아요 좋아요`) is masked in all its places as one candidate: its twin must
+not hide the evidence. Masking happens on ids: a word's tokens become one mask id; text is never tokenised again.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The classifiers' architecture: any Hugging Face encoder, pooled, dropout, one linear layer; reading and keeping it."""
+"""The classifiers' architecture: any Hugging Face encoder, pooled, dropout, one linear layer; how it is kept."""
 
 import os
 from collections.abc import Sequence

@@ -94,7 +94,8 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
     reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in ANALYSIS)}
     for name in kept:
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
-        check(name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
+        own_text = name == "text" == chosen["text"]
+        check(own_text or name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
     return Columns(chosen["review_id"], chosen["text"], kept)
 
 
@@ -115,7 +116,7 @@ def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tu
         "text": pa.array([texts[i] for i in good], pa.string()),
     }
     kept = raw.select(list(columns.keep)).take(pa.array(good, pa.int64()))
-    accepted |= {name: kept[name] for name in columns.keep}
+    accepted |= {name: kept[name] for name in columns.keep if name != "text"}
     rejected = {
         "review_id": [ids[i] for i in bad],
         "value": [_shown(texts[i]) for i in bad],

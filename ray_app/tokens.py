@@ -59,8 +59,8 @@ class Tokenizer:
     def piece(self, text: str) -> list[int]:
         """The ids of a fixed piece of a prompt.
 
-        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs to
-        the next piece, and would be there twice.
+        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs
+        to the next piece, and would be there twice.
         """
         text = text.rstrip(" ") if self.own_space else text
         return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
@@ -71,7 +71,7 @@ class Tokenizer:
         """prefix + head + review + tails[tail[i]] + suffix for each review i, the review cut to fit `max_length`."""
         tail_rows = Sequences.of([[*row, *self.suffix] for row in tails]).take(tail)
         front = np.array([*self.prefix, *head], np.int64)
-        body = np.minimum(reviews.lengths, max_length - len(front) - tail_rows.lengths)
+        body = np.minimum(reviews.lengths, np.maximum(max_length - len(front) - tail_rows.lengths, 0))
         lengths = len(front) + body + tail_rows.lengths
         offsets = offsets_of(lengths)
         ids = np.empty(int(lengths.sum()), np.int64)

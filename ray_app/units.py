@@ -8,7 +8,7 @@ time, its rows, and what analyses it; its commit marker is written last, so read
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -122,9 +122,10 @@ def _limited(units: Sequence[Unit], limit: int) -> tuple[Unit, ...]:
     if not limit:
         return tuple(units)
     kept: list[Unit] = []
+    left = limit
     for unit in units:
-        left = limit - sum(u.rows for u in kept)
         if left <= 0:
             break
-        kept.append(unit if unit.rows <= left else Unit(**{**asdict(unit), "id": f"{unit.id}-{left}", "rows": left}))
+        kept.append(unit if unit.rows <= left else replace(unit, id=f"{unit.id}-{left}", rows=left))
+        left -= unit.rows
     return tuple(kept)

@@ -1,7 +1,7 @@
 """Runs a training function in this process or on Ray Train workers, with checkpoints, metrics and resuming either way.
 
-In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes under
-the training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
+In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes
+under the training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
 """
 
 import importlib

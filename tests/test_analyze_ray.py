@@ -108,9 +108,11 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_limit_takes_exactly_so_many_rows(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
-    analyze.run(config(catalog / "b.parquet", bundle_folder, tmp_path, limit=21, highlights="off"))
-    assert len(by_id(tmp_path)) == 21
+def test_limit_takes_exactly_so_many_rows_and_text_can_be_kept(bundle_folder: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": list(range(60)), "text": TEXTS}), source)
+    analyze.run(config(source, bundle_folder, tmp_path / "out", limit=21, highlights="off", keep="text"))
+    assert {key: row["text"] for key, row in by_id(tmp_path / "out").items()} == {str(i): TEXTS[i] for i in range(21)}
 
 
 def test_more_workers_than_cpus_are_refused_at_once(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_a_list_equals_one_by_one(made: Made, kind: str, pooling: str) -> None:
     assert_same(together, [analyze([text])[0] for text in TEXTS])
 
 
+def test_reviews_without_a_finding_between_others_change_nothing(made: Made) -> None:
+    probabilities = [row["keyword_probabilities"] for row in Analyzer(made(kind="bert"), highlights="off")(TEXTS)]
+    analyze = Analyzer(made(kind="bert", threshold=float(np.median(np.max(probabilities, 1)))))
+    together = analyze(TEXTS)
+    assert 5 < sum(not row["findings"] for row in together) < len(TEXTS) - 5
+    assert_same(together, [analyze([text])[0] for text in TEXTS])
+
+
 @pytest.mark.parametrize("budget", [256, 1_024, 8_192])
 def test_analyses_do_not_depend_on_token_budget_and_order(made: Made, budget: int) -> None:
     bundle = made(kind="bert")
@@ -90,9 +98,11 @@ def by_hand(bundle: str, model: str, prompt: str) -> torch.Tensor:
     return logits
 
 
-def test_findings_equal_running_the_models_on_texts_by_hand(made: Made) -> None:
+@pytest.mark.parametrize(
+    "text", ["옷은 예쁘지만 배송은 늦어요", "색상이 별로예요", "핏도 소재도 가격도 만족!", "배송 빨라요"]
+)
+def test_findings_equal_running_the_models_on_texts_by_hand(made: Made, text: str) -> None:
     bundle, taxonomy = made(kind="bert", max_length=128), load()
-    text = "옷은 예쁘지만 배송은 늦어요"
     words = text.split()
     before = by_hand(bundle, "keywords", text).sigmoid()
     after = [by_hand(bundle, "keywords", text.replace(word, "[MASK]")).sigmoid() for word in words]

@@ -61,6 +61,7 @@ def test_kept_columns_are_listed_once_after_id_and_text() -> None:
     assert columns == Columns("id", "본문", ("date", "mall"))
     assert columns.all == ["id", "본문", "date", "mall"]
     assert found(["id", "본문"], keep="id,본문").all == ["id", "본문"]
+    assert found(["id", "text"], keep="text").all == ["id", "text"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ def test_kept_columns_are_listed_once_after_id_and_text() -> None:
         (["id", "text"], "body=text", "", ["--columns 'body=text'"]),
         (["id", "text", "mall"], "", "moll", ["--keep moll", "did you mean 'mall'"]),
         *((["id", "body", name], "", name, [f"--keep {name}"]) for name, _ in ANALYSIS),
-        *((["id", "body", name], "", name, [f"--keep {name}"]) for name in ("reason", "text", "scores", "highlights")),
+        *((["id", "body", name], "", name, [f"--keep {name}"]) for name in ("reason", "scores", "highlights")),
+        (["id", "body", "text"], "text=body", "text", ["--keep text"]),
     ],
 )
 def test_column_that_cannot_be_used_is_named_with_file_or_flag(

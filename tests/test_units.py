@@ -80,6 +80,7 @@ def test_limit_takes_exactly_the_first_rows(tmp_path: Path, limit: int) -> None:
     write(tmp_path / "b.parquet", [3])
     whole, limited = plan(tmp_path), plan(tmp_path, limit=limit)
     assert limited.rows == min(limit, 12)
+    assert all(unit.rows for unit in limited.units)
     assert [u.first for u in limited.units] == [u.first for u in whole.units][: len(limited.units)]
     full = {unit.id: unit.rows for unit in whole.units}
     assert all(full.get(unit.id, unit.rows) == unit.rows for unit in limited.units)

@@ -32,6 +32,12 @@ def test_a_trained_tokenizer_keeps_its_size_and_its_special_tokens() -> None:
     assert tokenizer.is_fast
 
 
+def test_training_again_gives_the_same_ids() -> None:
+    """Workers and both classifiers of one bundle each train their own: ids must agree."""
+    specs = {train_tokenizer(TEXTS, 1_000).backend_tokenizer.to_str() for _ in range(3)}
+    assert len(specs) == 1
+
+
 def test_a_trained_tokenizer_gives_the_texts_back() -> None:
     tokenizer = train_tokenizer(TEXTS, 1_000)
     plain = [text for text in TEXTS if re.fullmatch(r"[가-힣 .,!?]+", text) and "  " not in text]

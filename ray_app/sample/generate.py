@@ -20,7 +20,10 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 OVERALL = "만족도"
 POLITE, PLAIN, NOMINAL, FORMAL, AND, BUT, WHILE, SO = range(8)  # the columns of `endings` in phrases.yaml
 LEVELS = {POLITE: 56, PLAIN: 14, NOMINAL: 18, FORMAL: 12}
-WEIGHTS = "디자인 13 사이즈 13 배송 12 색상 11 착용감 11 핏 11 소재 11 품질 10 가격 10 길이 11 두께 11 신축성 11 스타일 9 마감처리 10"
+WEIGHTS = (
+    "디자인 13 사이즈 13 배송 12 색상 11 착용감 11 핏 11 소재 11 품질 10 "
+    "가격 10 길이 11 두께 11 신축성 11 스타일 9 마감처리 10"
+)
 HOW_MANY = {0: 4, 1: 24, 2: 32, 3: 22, 4: 11, 5: 7}
 MOODS = {(0, 2, 10, 40, 48): 45, (46, 40, 10, 4, 0): 22, (18, 26, 12, 26, 18): 33}  # weights of the scores -2 to 2
 BODY = {"사이즈", "길이", "핏", "착용감"}

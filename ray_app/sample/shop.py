@@ -17,6 +17,7 @@ from ray_app.sample import FOLDER, written
 from ray_app.sample.generate import bank, generate_reviews
 
 FIRST_SEED = 2_025  # of the generated reviews, one seed each
+FACTS = {"배송", "사이즈", "길이", "두께", "색상", "가격", "핏", "신축성", "마감처리"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Product:
     category: str
     weight: int
 
+    def subject(self, mall: str, month: int) -> str:
+        return f"{self.category} {self.kind} {self.product} {mall} {month}월"
+
 
 @dataclass(frozen=True)
 class Review:
@@ -37,6 +41,12 @@ class Review:
     text: str
     scores: dict[str, int]
     product: str = ""
+
+    def agrees(self, other: "Review") -> bool:
+        """Whether it may go on where the other ends: no fact twice, and the same feeling about all else."""
+        shared = self.scores.keys() & other.scores.keys()
+        same = all(self.scores[key] * other.scores[key] > 0 or self.scores[key] == other.scores[key] for key in shared)
+        return same and len(self.scores) > 1 and not shared & FACTS and not self.product
 
 
 @cache
@@ -57,26 +67,16 @@ def has(pattern: str, text: str) -> bool:
     return re.search(pattern, text) is not None
 
 
-def sells(subject: str) -> bool:
-    """Whether the product of this subject sells in its month."""
-    return all(has(months, subject) for what, months in shop()["seasons"] if has(what, subject))
-
-
-def tendencies(subject: str) -> list[tuple[str, int, float]]:
-    """(keyword, sign, share): what customers tend to say of this subject."""
-    return [(keyword, sign, share) for what, keyword, sign, share in shop()["tendencies"] if has(what, subject)]
-
-
 @cache
-def _demands(text: str) -> list[str]:
-    bare = re.sub(r"\s", "", text)
-    return [subject for said, subject in shop()["rules"] if re.search(said, bare)]
+def entries(table: str, text: str) -> list[list[Any]]:
+    """The entries of a table of catalog.yaml whose first pattern is found in the text, without that pattern."""
+    return [rest for what, *rest in shop()[table] if re.search(what, text)]
 
 
 @cache
 def _kind(seed: int) -> str:
     """What the generator's review of this seed is about: the product is the first thing that it draws."""
-    return random.Random(seed).choice(list(bank()["products"]))
+    return str(random.Random(seed).choice(list(bank()["products"])))
 
 
 def _review(row: dict[str, Any], product: str = "") -> Review:
@@ -115,4 +115,6 @@ class Shelf:
 
 def fits(review: Review, product: Product, subject: str) -> bool:
     """Whether the text could have been written of the product in its month, as far as the rules know."""
-    return review.product in ("", product.product) and all(has(demand, subject) for demand in _demands(review.text))
+    bare = re.sub(r"\s", "", review.text)
+    demands = entries("timely", bare) + ([] if review.product else entries("rules", bare))
+    return review.product in ("", product.product) and all(has(demand, subject) for (demand,) in demands)

@@ -1,0 +1,60 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from ray_app.classifier import Classifier, Placement, batches, padded
+from ray_app.flat import FlatClassifier, supports
+from ray_app.sequences import Sequences
+from ray_app.tokens import Tokenizer
+from tests.fakes import KINDS, ODD_TEXTS, classifier_model, hf_tokenizer, sample_texts
+
+CPU = Placement(torch.device("cpu"), torch.float32, 256)
+
+
+def sequences(kind: str) -> tuple[Sequences, int]:
+    tokenizer = Tokenizer(hf_tokenizer(kind))
+    reviews = tokenizer([*sample_texts(60), *ODD_TEXTS]).sequences
+    return tokenizer.plain(reviews, 64), tokenizer.pad_id
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_gives_the_logits_of_the_stock_forward(kind: str, pooling: str) -> None:
+    model = classifier_model(kind, pooling=pooling)
+    found, pad_id = sequences(kind)
+    ordered = found.take(np.argsort(found.lengths, kind="stable"))
+    with torch.inference_mode():
+        stock = model(*padded(ordered, pad_id))
+    flat = FlatClassifier(model, CPU.device, CPU.dtype)(ordered)
+    assert torch.sigmoid(flat) == pytest.approx(torch.sigmoid(stock), abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_is_the_default_and_stock_remains(kind: str) -> None:
+    found, pad_id = sequences(kind)
+    model = classifier_model(kind)
+    flat, stock = (Classifier(model, CPU, pad_id, flat=choice) for choice in (True, False))
+    assert flat.flat is not None
+    assert stock.flat is None
+    assert flat(found) == pytest.approx(stock(found), abs=2e-5)
+
+
+def test_an_encoder_the_flat_engine_does_not_know_runs_stock_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    model = classifier_model()
+    model.encoder.config.hidden_act = "relu"  # type: ignore[union-attr, assignment]
+    assert not supports(model)
+    with caplog.at_level(logging.WARNING):
+        assert Classifier(model, CPU, 0).stock is not None
+    assert "run through transformers" in caplog.text
+
+
+def test_batches_hold_every_row_once_within_the_budget() -> None:
+    lengths = np.array([3, 9, 1, 4, 4, 30, 2])
+    found = list(batches(lengths, 10, pad=False))
+    assert sorted(np.concatenate(found)) == list(range(7))
+    assert [int(lengths[rows].sum()) for rows in found] == [10, 4, 9, 30]
+    assert all((lengths[rows][:-1] <= lengths[rows][1:]).all() for rows in found)
+    widths = [len(rows) * int(lengths[rows].max()) for rows in batches(lengths, 10)]
+    assert all(width <= 10 or width == 30 for width in widths)
