@@ -105,7 +105,6 @@ def _stream(config: Config, plan: Any, out: str) -> Any:
 
     cluster.start()
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     context.target_max_block_size = None  # a block is a unit, however large its rows
     pool = _pool(config)
     rows = [{"unit": asdict(unit), "began": 0.0} for unit in plan.units]

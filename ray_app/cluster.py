@@ -14,15 +14,15 @@ def start(**settings: Any) -> None:
 
     if ray.is_initialized():
         return
-    quiet: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": True}
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # What workers print is Ray's own chatter for the most part: it stays in Ray's logs, and steps say how they get on.
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
         return
-    os.environ.setdefault(
-        "RAY_AUTH_MODE", "disabled"
-    )  # nothing but this process tree reaches it: no dashboard, loopback
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no dashboard, loopback: nothing but this process reaches it
     ray.init("local", include_dashboard=False, **{**quiet, **settings})
 
 

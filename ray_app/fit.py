@@ -100,6 +100,7 @@ def fit(
     report: Reporter,
     resume: Path | None = None,
     device: str = "auto",
+    say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Trains in place; at the end `model` carries the weights of its best epoch.
 
@@ -107,6 +108,7 @@ def fit(
         score: validation logits [n, outputs] -> metrics; its `select` decides which epoch is best (higher is better).
         report: called by every worker each epoch; only rank 0's writer writes.
         resume: a checkpoint folder that `report`'s writer wrote.
+        say: takes a line of progress now and then, on rank 0.
     Returns: one row of metrics an epoch.
     """
     world, placement = World.current(), place(device)
@@ -123,7 +125,10 @@ def fit(
     for epoch in range(len(history) + 1, settings.epochs + 1):
         if history and len(history) - _best_epoch(history) >= settings.patience > 0:
             break
-        loss, speed = _epoch(wrapped, train, objective, settings, epoch, optimizer, schedule, placement, pad_id, world)
+        progress = _Progress(objective.name, epoch, settings, world, say)
+        loss, speed = _epoch(
+            wrapped, train, objective, settings, epoch, optimizer, schedule, placement, pad_id, progress
+        )
         metrics = score(evaluate(model, validation, placement, pad_id))
         improved = not history or metrics["select"] > max(row["select"] for row in history)
         if improved:
@@ -167,6 +172,27 @@ def global_batches(lengths: Any, batch_size: int, epoch: int, seed: int) -> Iter
         yield found[i]
 
 
+class _Progress:
+    """Says on rank 0 how an epoch gets on, every LOG_SECONDS."""
+
+    def __init__(self, name: str, epoch: int, settings: Settings, world: World, say: Callable[[str], None]) -> None:
+        self.title, self.batch_size = f"{name} epoch {epoch}/{settings.epochs}", settings.batch_size
+        self.world, self.say = world, say
+        self.began = self.told = time.monotonic()
+
+    def __call__(self, done: int, batches: int, total: float) -> None:
+        now = time.monotonic()
+        if self.world.rank or now - self.told < LOG_SECONDS:
+            return
+        self.told = now
+        rows = done * self.batch_size
+        speed = rows / (now - self.began)
+        self.say(
+            f"{self.title} {done / batches:.0%} loss {total * self.world.size / rows:.3f} {speed:.0f} rows/s, "
+            f"{(batches - done) * self.batch_size / speed:.0f} s left in the epoch"
+        )
+
+
 def _epoch(
     model: nn.Module,
     train: Data,
@@ -177,35 +203,25 @@ def _epoch(
     schedule: Any,
     placement: Placement,
     pad_id: int,
-    world: World,
+    progress: _Progress,
 ) -> tuple[float, float]:
     """One pass; returns the mean loss a row over all workers, and rows a second."""
     model.train()
+    world, total = progress.world, 0.0
     batches = list(global_batches(train.sequences.lengths, settings.batch_size, epoch, settings.seed))
-    total = torch.zeros((), dtype=torch.float64)
-    began = told = time.monotonic()
     for done, rows in enumerate(batches, 1):
-        total += _step(
-            model, train, objective, rows[world.rank :: world.size], len(rows), settings, placement, pad_id, world
-        )
+        own = rows[world.rank :: world.size]
+        total += _step(model, train, objective, own, len(rows), settings, placement, pad_id, world)
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if world.rank == 0 and time.monotonic() - told > LOG_SECONDS:
-            told = time.monotonic()
-            speed = done * settings.batch_size / (told - began)
-            print(
-                f"{objective.name} epoch {epoch}/{settings.epochs} {done / len(batches):.0%} "
-                f"loss {float(total) * world.size / (done * settings.batch_size):.3f} {speed:.0f} rows/s "
-                f"epoch ends in {(len(batches) - done) * settings.batch_size / speed:.0f} s",
-                flush=True,
-            )
+        progress(done, len(batches), total)
     if world.size > 1:
-        shared = total.to(placement.device, torch.float32)
+        shared = torch.tensor(total, device=placement.device)
         dist.all_reduce(shared)
-        total = shared.double().cpu()
-    return float(total) / len(train), len(train) / (time.monotonic() - began)
+        total = float(shared)
+    return total / len(train), len(train) / (time.monotonic() - progress.began)
 
 
 def _step(

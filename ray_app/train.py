@@ -164,6 +164,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
             checkpoints.reporter(name),
             checkpoints.resume(name),
             config.device,
+            checkpoints.say,
         )
         if World.current().rank == 0:
             _keep(config, name, model, hf_tokenizer, history, task)

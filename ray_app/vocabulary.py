@@ -71,11 +71,13 @@ def cut_tokenizer(teacher: Any, texts: Sequence[str], size: int) -> tuple[Any, I
 
 
 def _ordered(raw: Tokenizer) -> Tokenizer:
-    """The same ids every time: training leaves pieces of equal score in any order, and the last digits of scores open."""
+    """The same ids every time. Training leaves three things to chance: the order of pieces of equal score, the last
+    digits of scores, and which of the characters that are too rare to be pieces comes below which."""
     spec = json.loads(raw.to_str())
-    pieces = [(piece, round(score, 6)) for piece, score in spec["model"]["vocab"]]
-    learnt = sorted(pieces[len(SPECIALS) :], key=lambda entry: (-entry[1], entry[0]))
-    spec["model"]["vocab"] = pieces[: len(SPECIALS)] + learnt
+    pieces = spec["model"]["vocab"]
+    floor = min((score for piece, score in pieces[len(SPECIALS) :] if len(piece) > 1), default=0.0)
+    learnt = [(piece, round(max(score, floor), 6)) for piece, score in pieces[len(SPECIALS) :]]
+    spec["model"]["vocab"] = pieces[: len(SPECIALS)] + sorted(learnt, key=lambda entry: (-entry[1], entry[0]))
     return Tokenizer.from_str(json.dumps(spec))
 
 

@@ -8,7 +8,9 @@ import importlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ from ray_app import cluster, storage
 from ray_app.config import UserError
 from ray_app.fit import Reporter
 
+PROGRESS = "progress.log"
+
 
 class Checkpoints(Protocol):
     """Where a model's checkpoints go, and the last one of an interrupted run."""
@@ -26,6 +30,8 @@ class Checkpoints(Protocol):
 
     def reporter(self, name: str) -> Reporter: ...
 
+    def say(self, line: str) -> None: ...
+
 
 class LocalCheckpoints:
     """Checkpoints of a run without Ray: one folder a classifier, replaced whole after each epoch."""
@@ -33,12 +39,15 @@ class LocalCheckpoints:
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
     def resume(self, name: str) -> Path | None:
         path = Path(self.folder) / "checkpoints" / name
         return path if path.is_dir() else None
 
     def reporter(self, name: str) -> Reporter:
-        board = _Board(self.folder, name)
+        board = _Board(self.folder, name, self.say)
 
         def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
             target = Path(self.folder) / "checkpoints" / name
@@ -56,7 +65,15 @@ class LocalCheckpoints:
 
 
 class RayCheckpoints:
-    """Checkpoints through Ray Train: rank 0 writes, every worker reports."""
+    """Checkpoints through Ray Train: rank 0 writes, every worker reports. Lines reach the driver through a file."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        storage.write_bytes(storage.join(self.folder, PROGRESS), "\n".join(self.lines).encode())
 
     def resume(self, name: str) -> Path | None:
         import ray.train
@@ -69,14 +86,11 @@ class RayCheckpoints:
         history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         return folder if history[0]["model"] == name else None
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
     def reporter(self, name: str) -> Reporter:
         import ray.train
 
         rank = ray.train.get_context().get_world_rank()
-        board = _Board(self.folder, name) if rank == 0 else lambda metrics: None
+        board = _Board(self.folder, name, self.say) if rank == 0 else lambda metrics: None
 
         def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -91,18 +105,18 @@ class RayCheckpoints:
 
 
 class _Board:
-    """An epoch's metrics to the console, `metrics.jsonl` and TensorBoard, all under the training folder."""
+    """An epoch's metrics to the user, `metrics.jsonl` and TensorBoard, all under the training folder."""
 
-    def __init__(self, folder: str, name: str) -> None:
+    def __init__(self, folder: str, name: str, say: Callable[[str], None]) -> None:
         from tensorboardX import SummaryWriter
 
-        self.folder, self.name = folder, name
+        self.folder, self.name, self.say = folder, name, say
         self.local = tempfile.mkdtemp(prefix="nunchi-board-")
         self.writer = SummaryWriter(self.local)
 
     def __call__(self, metrics: dict[str, Any]) -> None:
         shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
-        print(f"{self.name} epoch {metrics['epoch']}/{metrics['epochs']}: {shown}", flush=True)
+        self.say(f"{self.name} epoch {metrics['epoch']}/{metrics['epochs']}: {shown}")
         log = storage.join(self.folder, "metrics.jsonl")
         before = storage.read_bytes(log) if storage.exists(log) else b""
         storage.write_bytes(log, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
@@ -151,17 +165,47 @@ def run_on_ray(
         ),
     )
     try:
-        trainer.fit()
+        with _echo(storage.join(folder, PROGRESS)):
+            trainer.fit()
     except Exception as error:  # Ray wraps whatever a worker raised; the innermost line names it
         raise UserError(f"training failed: {cluster.cause(error)}; mend it and go on with --resume") from error
 
 
+@contextmanager
+def _echo(uri: str) -> Iterator[None]:
+    """Prints the lines that rank 0 leaves in a file, for as long as the block runs."""
+    if storage.exists(uri):
+        storage.write_bytes(uri, b"")
+    over = threading.Event()
+
+    def follow() -> None:
+        shown = 0
+        while True:
+            last = over.wait(1.0)
+            lines = storage.read_bytes(uri).decode().splitlines() if storage.exists(uri) else []
+            for line in lines[shown:] if len(lines) >= shown else lines:  # a worker that started again starts anew
+                print(line, flush=True)
+            shown = len(lines)
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _worker(settings: dict[str, Any]) -> None:
     """The process of one worker: its tables from the datasets, then the same work as without Ray."""
+    import ray.data
     import ray.train
     import torch
 
     torch.set_num_threads(settings["threads"])
+    ray.data.DataContext.get_current().enable_progress_bars = False
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
     tables = {}

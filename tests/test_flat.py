@@ -43,7 +43,7 @@ def test_flat_is_the_default_and_stock_remains(kind: str) -> None:
 
 def test_an_encoder_the_flat_engine_does_not_know_runs_stock_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     model = classifier_model()
-    model.encoder.config.hidden_act = "relu"  # type: ignore[union-attr, assignment]
+    model.encoder.config.hidden_act = "relu"  # type: ignore[union-attr]
     assert not supports(model)
     with caplog.at_level(logging.WARNING):
         assert Classifier(model, CPU, 0).stock is not None

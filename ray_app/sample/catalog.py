@@ -94,7 +94,7 @@ def tables() -> list[pa.Table]:
     shelf = Shelf(rng)
     rows = [_row(rng, shelf) for _ in range(PARTS * ROWS)]
     rng.shuffle(rows)  # the written reviews were the first to go
-    for row in rows[::8]:
+    for row in rows[::3]:
         _lengthen(rng, row, shelf)
     for number, row in enumerate(rows, 100_001):
         row.review_id = f"R{number}"
