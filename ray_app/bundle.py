@@ -74,7 +74,7 @@ def load(uri: str) -> Bundle:
             f"bundle {uri}: format {content['format']}, written by nunchi "
             f"{content['nunchi']}; this is nunchi {__version__}, which reads format {FORMAT}",
         )
-        _verify(folder, content, uri)
+        _verify(folder, content, uri if "://" not in uri else f"{uri} (kept in {folder})")
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
         meta = Meta(
             taxonomy,

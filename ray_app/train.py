@@ -139,6 +139,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     import torch
 
     from ray_app import storage
+    from ray_app.bundle import SCORE_PROMPT
     from ray_app.fit import World, fit
     from ray_app.model import EncoderClassifier, base
     from ray_app.taxonomy import from_dict
@@ -146,7 +147,8 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     config, known = Config(**loop["config"]), from_dict(loop["taxonomy"], "taxonomy")
     train, validation = tables["train"], tables["validation"]
     torch.manual_seed(config.seed)
-    texts = train["text"].to_pylist()
+    prompts = [SCORE_PROMPT.format(review="", keyword=name) for name in known.names]
+    texts = [*train["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
     for name in ("keywords", "scores"):
         if storage.exists(storage.join(config.storage, name, "done.json")):
             continue

@@ -4,6 +4,7 @@ reviews.jsonl     the written ones, with labels, acceptable highlight words and 
 phrases.yaml      phrase banks of the generator (`generate.py`)
 taxonomy.yaml     the default taxonomy
 catalog/          a small shop's reviews as Parquet, bad rows included (`catalog.py` writes it)
+catalog.yaml      the shop's products and what is said of them (`shop.py`)
 """
 
 import json

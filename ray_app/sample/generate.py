@@ -222,12 +222,18 @@ def _punctuated(rng: random.Random, sentences: list[Sentence]) -> list[Word]:
     return words
 
 
+@cache
+def _typos(word: str) -> list[tuple[str, str]]:
+    """(what is meant, what is typed) for every habit that fits a word."""
+    pairs = (pair.split(":") for pair in bank()["habits"]["typos"].split())
+    return [(meant, typed) for meant, typed in pairs if re.search(meant, word)]
+
+
 def _mistyped(rng: random.Random, words: list[Word]) -> list[Word]:
     rate = rng.choices((0.0, 0.08, 0.3), weights=(60, 30, 10))[0]
-    pairs = [pair.split(":") for pair in bank()["habits"]["typos"].split()]
 
     def typo(text: str) -> str:
-        fitting = [(meant, typed) for meant, typed in pairs if re.search(meant, text)]
+        fitting = _typos(text)
         return re.sub(*rng.choice(fitting), text, count=1) if fitting and rng.random() < rate else text
 
     return [replace(word, text=typo(word.text)) for word in words]
