@@ -4,10 +4,8 @@ example: python -m jobs.quickstart
 cluster: ray job submit --working-dir . -- python -m jobs.quickstart
 """
 
-import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray_app import analyze, evaluate, storage, train
 from ray_app.config import main, option
@@ -17,7 +15,9 @@ from ray_app.config import main, option
 class Config:
     """Options of `jobs.quickstart`."""
 
-    output: str = option("runs/quickstart", "folder to write; a finished quickstart there is replaced", "Data")
+    output: str = option(
+        "runs/quickstart", "folder to write; what an earlier quickstart left there is replaced", "Data"
+    )
     catalog_rows: int = option(600, "rows of the catalog sample to analyse, 0 for all", "Data")
     base_model: str = option("starter", "encoder to start from", "Training")
     training_rows: int = option(3_000, "labelled reviews to train on, 0 for all", "Training")
@@ -28,19 +28,16 @@ def run(config: Config) -> None:
     """Runs the three steps as a user would, one after the other, and says what is where."""
     began = time.monotonic()
     bundle, analyses, evaluation = (f"{config.output}/{part}" for part in ("bundle", "analyses", "evaluation"))
-    if (Path(bundle) / "bundle.json").is_file():
-        shutil.rmtree(config.output)  # only ever a quickstart's own results
+    for old in (bundle, f"{bundle}.training", analyses, evaluation):
+        storage.remove(old)
     print("1/3 training both classifiers", flush=True)
     train.run(
         train.Config(
             labels="sample",
             output=bundle,
             base_model=config.base_model,
-            pooling="mean",
             epochs=config.epochs,
             score_epochs=2,
-            learning_rate=1e-3,
-            head_start=3.0,
             limit=config.training_rows,
             patience=0,
         )

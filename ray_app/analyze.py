@@ -166,10 +166,11 @@ class _Worker:
     """One actor of a pool: holds the classifiers and runs its stages over whole units."""
 
     def __init__(self, config: Config, names: list[str], last: bool) -> None:
+        from ray_app import storage
         from ray_app.graph import Parts, stages
 
         threads = min(os.cpu_count() or 1, math.ceil(config.cpus_per_worker or _share()))
-        self.parts = Parts(config.bundle, config.device, threads)
+        self.parts = Parts(storage.absolute(config.bundle), config.device, threads)
         self.stages = [make(self.parts) for name, make in stages(config.highlights, config.words) if name in names]
         self.last = last
         self.keep_text = "text" in config.keep.split(",")

@@ -110,6 +110,17 @@ def write_bytes(uri: str, data: bytes) -> None:
         os.replace(temporary, path)
 
 
+def remove(uri: str) -> None:
+    """Removes a file, or a folder with all that is in it; what is not there is no error."""
+    filesystem, path = resolve(uri)
+    with _readable(uri):
+        info = filesystem.get_file_info(path)
+        if info.is_file:
+            filesystem.delete_file(path)
+        elif info.type == pafs.FileType.Directory:
+            filesystem.delete_dir(path)
+
+
 def read_json(uri: str) -> Any:
     try:
         return json.loads(read_bytes(uri))

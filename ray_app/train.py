@@ -7,7 +7,7 @@ it, so that `--resume` goes on where a killed driver stopped.
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,20 @@ class Config:
         "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model"
     )
     layers: int = option(0, "keep only the encoder's first layers, 0 for all", "Model")
-    pooling: str = option("first", "which vector the classifiers read", "Model", ("first", "mean"))
+    pooling: str = option(
+        "auto",
+        "which vector the classifiers read; auto is mean for starter and scratch, else first",
+        "Model",
+        ("auto", "first", "mean"),
+    )
     dropout: float = option(0.2, "dropout before the linear layer", "Model")
     encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model")
     max_length: int = option(256, "tokens a classifier reads; longer reviews are cut and marked truncated", "Model")
     epochs: int = option(5, "passes of the keyword classifier", "Training")
     score_epochs: int = option(0, "passes of the score classifier, 0 for the same", "Training")
     batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
-    learning_rate: float = option(5e-5, "peak learning rate", "Training")
-    head_start: float = option(1.0, "learning rate of the linear layer over the encoder's", "Training")
+    learning_rate: float = option(0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training")
+    head_start: float = option(5.0, "learning rate of the linear layer over the encoder's", "Training")
     weight_decay: float = option(0.01, "weight decay of matrices", "Training")
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training")
     accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training")
@@ -57,7 +62,7 @@ class Config:
             check(getattr(self, name) >= 1, f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
         check(0 <= self.dropout < 1, f"--dropout {self.dropout}: write a number from 0 to below 1")
         check(self.max_length >= 16, f"--max-length {self.max_length}: at least 16")
-        check(self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be above 0")
+        check(self.learning_rate >= 0, f"--learning-rate {self.learning_rate}: must not be below 0")
         check(self.workers >= 0, f"--workers {self.workers}: 0 or more")
 
     @property
@@ -65,11 +70,25 @@ class Config:
         """Where checkpoints, metrics and finished classifiers are kept while training."""
         return self.storage_path or self.output.rstrip("/") + ".training"
 
+    def resolved(self) -> "Config":
+        """With every `auto` decided and every path as a worker elsewhere on this machine would write it."""
+        from ray_app.storage import absolute
+
+        small = self.base_model in ("starter", "scratch")
+        return replace(
+            self,
+            pooling=("mean" if small else "first") if self.pooling == "auto" else self.pooling,
+            learning_rate=self.learning_rate or (1e-3 if small else 5e-5),
+            base_model=absolute(self.base_model) if Path(self.base_model).is_dir() and not small else self.base_model,
+            storage_path=absolute(self.storage),
+        )
+
 
 def run(config: Config) -> str:
     """Trains, seals the bundle and returns its id."""
     from ray_app import labels, storage, workers
 
+    config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
     found = labels.read(config.labels, config.taxonomy, config.on_bad_label)
     for line in found.dropped:
@@ -98,6 +117,7 @@ def run(config: Config) -> str:
     else:
         work(loop, tables, workers.LocalCheckpoints(config.storage))
     identity = _seal(config, found, train)
+    _clear(config, storage, ("config.json", "ray", "checkpoints", "keywords", "scores", "tokenizer", workers.PROGRESS))
     print(f"bundle {identity} in {config.output} after {time.monotonic() - began:.0f} s")
     return identity
 
@@ -111,11 +131,15 @@ def _prepare(config: Config, storage: Any) -> None:
         changed = [key for key, value in same.items() if before.get(key) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {config.storage}")
         return
-    check(
-        config.resume or storage.is_empty(config.storage),
-        f"{config.storage}: an interrupted run is there; go on with --resume or remove it",
-    )
+    check(not storage.exists(saved), f"{config.storage}: an interrupted run is there; go on with --resume or remove it")
+    _clear(config, storage, ("metrics.jsonl", "tensorboard"))
     storage.write_json(saved, same)
+
+
+def _clear(config: Config, storage: Any, parts: tuple[str, ...]) -> None:
+    """Removes parts of the training folder: what a finished run needs no more, or what an earlier one left."""
+    for part in parts:
+        storage.remove(storage.join(config.storage, part))
 
 
 def _split(found: Any, config: Config) -> tuple[Any, Any]:

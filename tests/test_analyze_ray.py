@@ -1,5 +1,7 @@
 """The main job on a real Ray: every row accounted for, and the same results as by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,21 @@ def test_limit_takes_exactly_so_many_rows_and_text_can_be_kept(bundle_folder: st
 def test_more_workers_than_cpus_are_refused_at_once(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lower --workers"):
         analyze.run(config(catalog, bundle_folder, tmp_path / "out", workers=4, cpus_per_worker=1.0))
+
+
+def test_reviews_bundle_and_output_may_all_lie_on_s3(s3: str, bundle_folder: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": list(range(20)), "text": TEXTS[:20]}), source)
+    storage.write_bytes(f"{s3}/in/a.parquet", source.read_bytes())
+    storage.upload(bundle_folder, f"{s3}/bundle", last="bundle.json")
+    command = [sys.executable, "-m", "jobs.analyze", "--input", f"{s3}/in/*.parquet", "--bundle", f"{s3}/bundle"]
+    done = subprocess.run(
+        [*command, "--output", f"{s3}/out", "--highlights", "off", "--device", "cpu"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "20 rows in = 20 analysed + 0 rejected" in done.stdout
+    assert len(storage.read_parquet(f"{s3}/out/data")) == 20
