@@ -18,10 +18,10 @@ class Config:
     output: str = option(
         "runs/quickstart", "folder to write; what an earlier quickstart left there is replaced", "Data"
     )
-    catalog_rows: int = option(600, "rows of the catalog sample to analyse, 0 for all", "Data")
+    catalog_rows: int = option(400, "rows of the catalog sample to analyse, 0 for all", "Data")
     base_model: str = option("starter", "encoder to start from", "Training")
-    training_rows: int = option(3_000, "labelled reviews to train on, 0 for all", "Training")
-    epochs: int = option(4, "passes of the keyword classifier", "Training")
+    training_rows: int = option(2_400, "labelled reviews to train on, 0 for all", "Training")
+    epochs: int = option(3, "passes of the keyword classifier", "Training")
 
 
 def run(config: Config) -> None:
@@ -37,7 +37,8 @@ def run(config: Config) -> None:
             output=bundle,
             base_model=config.base_model,
             epochs=config.epochs,
-            score_epochs=2,
+            score_epochs=1,
+            encoder_dropout=0.0,
             limit=config.training_rows,
             patience=0,
         )
@@ -49,8 +50,8 @@ def run(config: Config) -> None:
             bundle=bundle,
             output=analyses,
             limit=config.catalog_rows,
-            keep="product,mall,category,rating,created_at",
-            unit_rows=150,
+            keep="text,product,mall,category,rating,created_at",
+            unit_rows=100,
             progress_seconds=10,
         )
     )
@@ -65,26 +66,16 @@ def run(config: Config) -> None:
     )
 
 
-def _show(analyses: str, rows: int = 12) -> None:
-    """A small table of real findings, the surest of as many products as there are rows."""
-    table = storage.read_parquet(f"{analyses}/data").select(["product", "findings"]).to_pylist()
-    found = [(finding, row["product"]) for row in table for finding in row["findings"] if finding["highlight"]]
-    found.sort(key=lambda pair: -pair[0]["highlight"]["drop"])
-    shown: set[tuple[str, str]] = set()
-    print("\nkeyword   score  highlighted word        product")
-    for finding, product in found:
-        key = (finding["keyword"], finding["score"])
-        if key not in shown and len(shown) < rows:
-            shown.add(key)
-            print(
-                f"{_wide(finding['keyword'], 9)} {finding['score']:+d}     "
-                f"{_wide('「' + finding['highlight']['word'] + '」', 23)} {product}"
-            )
-
-
-def _wide(text: str, columns: int) -> str:
-    """Padded to so many terminal columns: a Hangul syllable takes two."""
-    return text + " " * max(1, columns - sum(1 + (ord(c) > 0x1100) for c in text))
+def _show(analyses: str, rows: int = 8) -> None:
+    """A few real reviews with their findings: those with most keywords, of different products."""
+    table = storage.read_parquet(f"{analyses}/data").select(["product", "text", "findings"]).to_pylist()
+    short = [row for row in table if len(row["text"]) <= 60 and len(row["text"].split()) >= 4]
+    short.sort(key=lambda row: -sum(f["highlight"]["drop"] > 0.3 for f in row["findings"] if f["highlight"]))
+    shown = {row["product"]: row for row in reversed(short)}  # the best of each product
+    for row in [row for row in short if shown[row["product"]] is row][:rows]:
+        found = [f for f in row["findings"] if f["highlight"] and f["highlight"]["drop"] > 0.1]
+        words = " · ".join(f"{f['keyword']} {f['score']:+d} 「{f['highlight']['word']}」" for f in found)
+        print(f"\n{row['product']}: {row['text']}\n    -> {words}")
 
 
 if __name__ == "__main__":

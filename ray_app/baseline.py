@@ -12,6 +12,7 @@ from scipy.sparse import spmatrix
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from ray_app.metrics import tune_thresholds
 from ray_app.sequences import Floats
@@ -56,14 +57,14 @@ class Baseline:
         return np.stack([neutral if model is None else model.predict(features) for model in self.scores], 1)
 
 
-def _fitted(features: spmatrix, target: NDArray[np.generic]) -> LogisticRegression | DummyClassifier:
+def _fitted(features: spmatrix, target: NDArray[np.generic]) -> OneVsRestClassifier | DummyClassifier:
     """Logistic regression, or the constant where there is only one class to learn."""
     if len(np.unique(target)) < 2:
         return DummyClassifier(strategy="most_frequent").fit(features, target)
-    return LogisticRegression(C=10.0, max_iter=1000).fit(features, target)
+    return OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear")).fit(features, target)
 
 
-def _positive(model: LogisticRegression | DummyClassifier, features: spmatrix) -> Floats:
+def _positive(model: OneVsRestClassifier | DummyClassifier, features: spmatrix) -> Floats:
     """[rows] probability of True."""
     column = list(model.classes_).index(True) if True in model.classes_ else None
     rows = features.shape[0]

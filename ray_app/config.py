@@ -77,7 +77,7 @@ def main(config_type: type[T], run: Callable[[T], object], description: str) -> 
     `run` may return an int, which becomes the exit code; anything else exits 0.
     """
     program = f"python -m jobs.{Path(sys.argv[0]).stem}"
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers stall on a shared machine
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that spin for long stall on a shared machine
     try:
         code = run(parse(config_type, sys.argv[1:], program, description))
     except UserError as error:

@@ -114,7 +114,7 @@ def fit(
     world, placement = World.current(), place(device)
     model.to(placement.device)
     wrapped: nn.Module = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
-    optimizer = torch.optim.AdamW(_groups(model, settings), settings.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(model, settings), settings.learning_rate, fused=True)
     steps = math.ceil(len(train) / settings.batch_size) * settings.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
     history: list[dict[str, Any]] = []
