@@ -22,6 +22,7 @@ class Config:
     base_model: str = option("starter", "encoder to start from", "Training")
     training_rows: int = option(2_400, "labelled reviews to train on, 0 for all", "Training")
     epochs: int = option(3, "passes of the keyword classifier", "Training")
+    workers: int = option(0, "Ray Train workers; 0 trains in this process, which is quicker for so little", "Training")
 
 
 def run(config: Config) -> None:
@@ -40,6 +41,7 @@ def run(config: Config) -> None:
             score_epochs=1,
             encoder_dropout=0.0,
             limit=config.training_rows,
+            workers=config.workers,
             patience=0,
         )
     )
