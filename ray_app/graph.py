@@ -125,10 +125,11 @@ class HighlightStage:
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found(table, self.parts.meta.thresholds)
         texts = table["text"].to_pylist()
+        probabilities = probability_matrix(table, len(self.parts.meta.thresholds))
         highlights: list[dict[str, Any] | None] = [None] * len(review)
         needed = np.unique(review)  # reviews without a found keyword are never masked
         for rows in self._chunks([texts[i] for i in needed]):
-            self._fill(highlights, texts, needed[rows], review, keyword, table["keyword_probabilities"])
+            self._fill(highlights, texts, needed[rows], review, keyword, probabilities)
         return table.append_column("highlights", _nested(pa.array(highlights, HIGHLIGHT), review, len(table)))
 
     def drops(self, texts: Sequence[str], before: Floats) -> tuple[list[list[Span]], Ints, Ints, Floats]:
@@ -152,10 +153,10 @@ class HighlightStage:
         rows: Ints,
         review: Ints,
         keyword: Ints,
-        probabilities: pa.ChunkedArray,
+        probabilities: Floats,
     ) -> None:
         chosen = [texts[i] for i in rows]
-        before = np.array([probabilities[int(i)].as_py() for i in rows], np.float32)
+        before = probabilities[rows]
         firsts, owner, candidate, drop = self.drops(chosen, before)
         bounds = np.searchsorted(owner, np.arange(len(rows) + 1))
         local = {int(row): i for i, row in enumerate(rows)}
@@ -175,10 +176,15 @@ class HighlightStage:
         return [np.flatnonzero(group == g) for g in np.unique(group)]
 
 
+def probability_matrix(table: pa.Table, keywords: int) -> Floats:
+    """[reviews, keywords] out of a table's `keyword_probabilities`."""
+    flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(table), keywords), np.float32)
+
+
 def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability that reaches its keyword's threshold, by review."""
-    flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    review, keyword = np.nonzero(flat.reshape(len(table), len(thresholds)) >= np.asarray(thresholds, np.float32))
+    review, keyword = np.nonzero(probability_matrix(table, len(thresholds)) >= np.asarray(thresholds, np.float32))
     return review.astype(np.int64), keyword.astype(np.int64)
 
 
@@ -186,8 +192,7 @@ def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Tab
     """The stages' columns -> findings; the columns in between go, and `text` too unless it is kept."""
     taxonomy = bundle.meta.taxonomy
     review, keyword = found(table, bundle.meta.thresholds)
-    flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    probability = flat.reshape(len(table), len(taxonomy.names))[review, keyword]
+    probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
     grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
     scores = np.asarray(taxonomy.scores, np.int8)[grid.argmax(1)]

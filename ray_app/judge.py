@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ray_app.graph import HighlightStage, KeywordStage, Parts, SentimentStage
+from ray_app.graph import HighlightStage, KeywordStage, Parts, SentimentStage, probability_matrix
 from ray_app.metrics import hit, keyword_report, score_report, share, tuple_report
 from ray_app.sequences import Floats, Ints
 from ray_app.targets import keyword_matrix, score_pairs
@@ -20,8 +20,7 @@ def judge(parts: Parts, table: pa.Table) -> dict[str, Any]:
     """Keywords, scores of the keywords the labels name, both together, and what shuffling the keywords costs."""
     meta, texts = parts.meta, table["text"].to_pylist()
     analysed = KeywordStage(parts)(table.select(["text"]))
-    flat = analysed["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    named = flat.reshape(len(table), -1) >= np.asarray(meta.thresholds, np.float32)
+    named = probability_matrix(analysed, len(meta.thresholds)) >= np.asarray(meta.thresholds, np.float32)
     sentiment = SentimentStage(parts)
     scores = np.zeros(named.shape, np.int64)
     wanted = named | keyword_matrix(table, meta.taxonomy)
