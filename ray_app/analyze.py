@@ -7,6 +7,7 @@ row: its plan, its accepted rows and its rejects as Arrow IPC bytes, so every st
 lost between two of them.
 """
 
+import json
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from ray_app.config import UserError, check, effective, option
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
+SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256  # what recheck is measured on before it may start
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,14 @@ class Config:
     limit: int = option(0, "analyse only the first so many rows, 0 for all", "Data")
     dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Data")
     highlights: str = option(
-        "exact", "find the word behind every keyword (exact), or skip that (off)", "Analysis", ("exact", "off")
+        "exact",
+        "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
+        "Analysis",
+        ("exact", "recheck", "off"),
+    )
+    recheck_words: int = option(3, "words a keyword that recheck decides among", "Analysis")
+    recheck_floor: float = option(
+        0.98, "least share of highlights, on a sample of the input, that recheck must find as exact does", "Analysis"
     )
     words: str = option(
         "space",
@@ -49,17 +58,20 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self.unit_rows >= 1, f"--unit-rows {self.unit_rows}: at least 1")
+        check(self.recheck_words >= 1, f"--recheck-words {self.recheck_words}: at least 1")
+        check(0 <= self.recheck_floor <= 1, f"--recheck-floor {self.recheck_floor}: between 0 and 1")
         check(self.limit >= 0 and self.workers >= 0, "--limit, --workers: 0 or more")
         check("://" not in self.output or self.output.startswith("s3://"), f"--output {self.output}: a folder or s3://")
 
 
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
-    from ray_app import bundle, sample, storage, units
+    from ray_app import bundle, sample, storage, units, work
 
     model = bundle.load(config.bundle)
     source = str(sample.CATALOG) if config.input == "sample" else config.input
-    fingerprint = f"{model.id}|{config.highlights}|{config.words}"
+    mode = f"recheck{config.recheck_words}" if config.highlights == "recheck" else config.highlights
+    fingerprint = f"{model.id}|{mode}|{config.words}"
     plan = units.plan(
         storage.absolute(source), config.columns, config.keep, config.unit_rows, fingerprint, config.limit
     )
@@ -68,6 +80,7 @@ def run(config: Config) -> int:
         _dry_run(config, plan)
         return 0
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
+    agreement = _agreement(config, plan) if config.highlights == "recheck" else {}
     began = time.monotonic()
     ledger = _Ledger(plan.rows, config.progress_seconds)
     out = storage.absolute(config.output)
@@ -75,6 +88,8 @@ def run(config: Config) -> int:
         ledger.add(record)
     summary = {
         **ledger.summary(time.monotonic() - began),
+        "engine": work.summary(ledger.work),
+        **agreement,
         "bundle": model.id,
         "unreadable": dict(plan.unreadable),
         "config": effective(config),
@@ -159,7 +174,7 @@ class _Read:
 
         unit = units.Unit(**batch["unit"][0].as_py())
         accepted, rejected = units.read(unit, self.columns)
-        return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "seconds": [0.0]}
+        return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
 
 
 class _Worker:
@@ -167,29 +182,34 @@ class _Worker:
 
     def __init__(self, config: Config, names: list[str], last: bool) -> None:
         from ray_app import storage
-        from ray_app.graph import Parts, stages
+        from ray_app.graph import stages
+        from ray_app.parts import Parts
 
         threads = min(os.cpu_count() or 1, math.ceil(config.cpus_per_worker or _share()))
-        self.parts = Parts(storage.absolute(config.bundle), config.device, threads)
-        self.stages = [make(self.parts) for name, make in stages(config.highlights, config.words) if name in names]
+        self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
+        graph = stages(config.highlights, config.words, config.recheck_words)
+        self.stages = [make(self.parts) for name, make in graph if name in names]
         self.last = last
         self.keep_text = "text" in config.keep.split(",")
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         from ray_app.graph import assemble
+        from ray_app.work import Work
 
         began = time.monotonic()
+        work = Work(json.loads(batch["work"][0].as_py()))
+        self.parts.work.clear()
         table = _unpack(batch["accepted"][0].as_py())
         if table is not None:
             for stage in self.stages:
                 table = stage(table)
             table = assemble(table, self.parts.bundle, self.keep_text) if self.last else table
-        seconds = batch["seconds"][0].as_py() + time.monotonic() - began
+        work.add(**self.parts.work, stage_seconds=time.monotonic() - began)
         return {
             "unit": [batch["unit"][0].as_py()],
             "accepted": [_pack(table)],
             "rejected": [batch["rejected"][0].as_py()],
-            "seconds": [seconds],
+            "work": [json.dumps(work)],
         }
 
 
@@ -200,13 +220,16 @@ class _Commit:
     out: str
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
+        import pyarrow.compute as pc
+
         from ray_app import units
 
         unit = units.Unit(**batch["unit"][0].as_py())
         analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
-        record = units.commit(self.out, unit, analysed, rejected, {"seconds": round(batch["seconds"][0].as_py(), 3)})
-        findings = 0 if analysed is None else sum(map(len, analysed["findings"].to_pylist()))
-        return {key: [record[key]] for key in ("rows_in", "analysed", "rejected", "seconds")} | {"findings": [findings]}
+        findings = 0 if analysed is None else pc.sum(pc.list_value_length(analysed["findings"])).as_py() or 0
+        work = batch["work"][0].as_py()
+        record = units.commit(self.out, unit, analysed, rejected, {"findings": findings, "work": json.loads(work)})
+        return {key: [record[key]] for key in ("rows_in", "analysed", "rejected", "findings")} | {"work": [work]}
 
 
 class _Ledger:
@@ -215,6 +238,9 @@ class _Ledger:
     def __init__(self, total: int, every: float) -> None:
         import sys
 
+        from ray_app.work import Work
+
+        self.work = Work()
         self.total, self.every = total, 2.0 if sys.stderr.isatty() else every
         self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
         self.began = self.told = time.monotonic()
@@ -223,6 +249,7 @@ class _Ledger:
     def add(self, record: dict[str, Any]) -> None:
         for key in self.counts:
             self.counts[key] += record[key]
+        self.work.add(**json.loads(record["work"]))
         now = time.monotonic()
         if not self.first:
             self.first, self.first_rows = now - self.began, self.counts["rows_in"]
@@ -245,6 +272,37 @@ class _Ledger:
             "seconds_to_first_unit": round(self.first, 1),
             "steady_rows_per_second": round(steady, 1),
         }
+
+
+def _agreement(config: Config, plan: Any) -> dict[str, Any]:
+    """Measures recheck against exact on reviews from all over the input; raises UserError below the floor."""
+    import ray
+
+    from ray_app import cluster
+
+    cluster.start()
+    picked = plan.units[:: max(1, len(plan.units) // SAMPLE_UNITS)][:SAMPLE_UNITS]
+    share, findings = ray.get(ray.remote(_measure).options(num_cpus=1).remote(config, picked, plan.columns))
+    told = f"recheck finds {share:.1%} of {findings:,} highlights as exact does, on a sample of the input"
+    check(
+        share >= config.recheck_floor,
+        f"--highlights recheck: {told}, below --recheck-floor {config.recheck_floor:g}; raise --recheck-words, or "
+        "write --highlights exact",
+    )
+    print(told, flush=True)
+    return {"recheck": {"agreement": round(share, 4), "findings": findings, "floor": config.recheck_floor}}
+
+
+def _measure(config: Config, picked: Any, columns: Any) -> tuple[float, int]:
+    from ray_app import storage, units
+    from ray_app.occlusion import agreement
+    from ray_app.parts import Parts
+
+    texts: list[str] = []
+    for unit in picked:
+        accepted, _ = units.read(unit, columns)
+        texts += accepted["text"].slice(0, SAMPLE_REVIEWS // len(picked)).to_pylist() if accepted is not None else []
+    return agreement(Parts(storage.absolute(config.bundle), config.device), texts, config.words, config.recheck_words)
 
 
 def _dry_run(config: Config, plan: Any) -> None:

@@ -33,6 +33,7 @@ class Meta:
     max_length: int = 256
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
+    backend: str = "auto"  # arithmetic the classifiers were judged with: auto is what the device does best
     metrics: dict[str, Any] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +83,7 @@ def load(uri: str) -> Bundle:
             content["max_length"],
             content["score_prompt"],
             content["pooling"],
+            content["backend"],
             content["metrics"],
             content["support"],
             content["provenance"],

@@ -1,9 +1,10 @@
-"""Token-id sequences in, logits out: the one place where a model runs, and where device, dtype and threads are chosen.
+"""Token-id sequences in, logits out: the one place where a model runs, and where device, backend, threads are chosen.
 
 Sequences of a whole block are ordered by length and packed to a token budget; identical sequences run once.
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,54 +14,82 @@ from torch import Tensor
 
 from ray_app.config import check
 from ray_app.flat import FlatClassifier, supports
+from ray_app.linear import DTYPES, Backend, has_int8
 from ray_app.model import EncoderClassifier
 from ray_app.sequences import Floats, Ints, Sequences
+from ray_app.work import Work, encoder_flops
 
 CPU_TOKENS, CUDA_TOKENS = 1_024, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
+BACKENDS = ("auto", "fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs and in which dtype."""
+    """Where a model runs, with which arithmetic, and how many tokens at a time."""
 
     device: torch.device
-    dtype: torch.dtype
+    backend: Backend
     token_budget: int
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of activations."""
+        return DTYPES[self.backend]
 
-def place(device: str = "auto", threads: int = 0) -> Placement:
+
+def place(device: str = "auto", threads: int = 0, backend: str = "auto") -> Placement:
     """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice."""
     check(device in ("auto", "cpu", "cuda"), f"--device {device}: write auto, cpu or cuda")
+    check(backend in BACKENDS, f"backend {backend!r}: write {', '.join(BACKENDS)}")
     cuda = torch.cuda.is_available()
     check(device != "cuda" or cuda, "--device cuda: torch sees no GPU here; write --device cpu")
+    on_gpu = cuda and device != "cpu"
     if threads:
         torch.set_num_threads(threads)
-    if cuda and device != "cpu":
-        return Placement(torch.device("cuda"), torch.bfloat16, CUDA_TOKENS)
-    return Placement(torch.device("cpu"), torch.float32, CPU_TOKENS)
+    if backend == "int8":
+        check(not on_gpu, "backend int8 is for CPUs; on a GPU write bf16")
+        check(has_int8(), "backend int8: this torch has no int8 product for this processor; write fp32")
+    default: Backend = "bf16" if on_gpu else "fp32"
+    chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
+    return Placement(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)
 
 
 class Classifier:
     """A model in its place. Call it with Sequences to get logits [n, outputs] in fp32, in the order given.
 
     Models of known families run flat (`flat.py`), others through the stock transformers forward with padding.
+    `work` counts what was run.
     """
 
-    def __init__(self, model: EncoderClassifier, placement: Placement, pad_id: int, flat: bool = True) -> None:
+    def __init__(
+        self,
+        model: EncoderClassifier,
+        placement: Placement,
+        pad_id: int,
+        flat: bool = True,
+        work: Work | None = None,
+        probe: float = 0.0,
+    ) -> None:
         self.outputs, self.placement, self.pad_id = model.head.out_features, placement, pad_id
-        self.flat = FlatClassifier(model, placement.device, placement.dtype) if flat and supports(model) else None
+        self.config = model.encoder.config
+        self.work, self.probe = Work() if work is None else work, probe
+        self.flat = FlatClassifier(model, placement.device, placement.backend) if flat and supports(model) else None
         self.stock = None if self.flat else model.to(placement.device, placement.dtype).eval()
-        self.tokens = 0  # that have run so far, for throughput figures
+        self.first_row_only = self.flat is not None and model.pooling == "first"
         if flat and self.stock is not None:
-            kind = model.encoder.config.model_type  # type: ignore[union-attr]
+            kind = self.config.model_type  # type: ignore[union-attr]
+            check(placement.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
             logging.getLogger(__name__).warning("%s encoders run through transformers, with padding: slower", kind)
 
     def __call__(self, sequences: Sequences) -> Floats:
+        began = time.perf_counter()
         distinct, position = sequences.unique()
+        order = list(batches(distinct.lengths, self.placement.token_budget, pad=self.flat is None))
+        found = [self._run(distinct.take(rows)) for rows in order]  # nothing waits for a GPU until all are under way
         logits = np.empty((len(distinct), self.outputs), np.float32)
-        for rows in batches(distinct.lengths, self.placement.token_budget, pad=self.flat is None):
-            logits[rows] = self._run(distinct.take(rows)).float().cpu().numpy()
-        self.tokens += len(distinct.ids)
+        if found:
+            logits[np.concatenate(order)] = torch.cat(found).float().cpu().numpy()
+        self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
     @torch.inference_mode()
@@ -69,8 +98,16 @@ class Classifier:
             return self.flat(batch)
         assert self.stock is not None
         ids, mask = padded(batch, self.pad_id)
+        self.work.add(padding=ids.numel() - len(batch.ids))
         logits: Tensor = self.stock(ids.to(self.placement.device), mask.to(self.placement.device))
         return logits
+
+    def _count(self, asked: int, lengths: Ints, seconds: float) -> None:
+        flops = encoder_flops(self.config, self.outputs, lengths, self.first_row_only)
+        tokens = int(lengths.sum())
+        self.work.add(sequences=asked, sequences_run=len(lengths), tokens=tokens, flops=flops, seconds=seconds)
+        if self.probe:
+            self.work.add(gemm_seconds=flops / self.probe)
 
 
 def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:

@@ -30,7 +30,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Evaluates, prints, writes; returns the report."""
     from ray_app import bundle, judge, labels, storage
-    from ray_app.graph import Parts
+    from ray_app.parts import Parts
 
     model = bundle.load(config.bundle)
     parts = Parts(model, config.device)

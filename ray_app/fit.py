@@ -152,9 +152,7 @@ def fit(
 def evaluate(model: EncoderClassifier, data: Data, placement: Placement, pad_id: int) -> Floats:
     """Validation logits, in fp32 weights whatever the device."""
     was_training = model.training
-    logits = Classifier(model, Placement(placement.device, torch.float32, placement.token_budget), pad_id)(
-        data.sequences
-    )
+    logits = Classifier(model, Placement(placement.device, "fp32", placement.token_budget), pad_id)(data.sequences)
     model.train(was_training)
     return logits
 

@@ -1,12 +1,11 @@
 """An encoder run flat: all tokens of a batch in one [tokens, hidden] matrix, so that no padding is computed.
 
 In: an EncoderClassifier of the BERT, RoBERTa or ELECTRA family, and batches of sequences in ascending order of length.
-Out: logits. Linear layers see every token at once, attention runs per group of equally long sequences, and where the
-classifier reads only the first token the last layer computes only that row. Query, key and value are one product; on a
-CPU weights are prepacked for oneDNN and GELU is fused into its product. The stock transformers forward is the oracle.
+Out: logits. Linear layers (`linear.py`) see every token at once, attention (`attention.py`) stays within a sequence,
+and where the classifier reads only the first token the last layer computes only that row. Query, key and value are one
+product. The stock transformers forward is the oracle.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ray_app.attention import Layout, choose
+from ray_app.linear import DTYPES, Backend, Linear, linear
 from ray_app.model import EncoderClassifier
 from ray_app.sequences import Sequences
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
-Linear = Callable[[Tensor], Tensor]
-Group = tuple[int, int, int]  # first token, sequences, length of each
 
 
 def supports(model: EncoderClassifier) -> bool:
@@ -43,9 +42,8 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    query: Linear
-    key_value: Linear
-    query_key_value: Linear
+    query: Linear | None  # apart only where the last layer computes one row a sequence
+    joined: Linear  # query, key and value, or key and value where query is apart
     attended: Linear
     attended_norm: _Norm
     up: Linear
@@ -56,10 +54,12 @@ class _Layer:
 class FlatClassifier:
     """The same answers as the model it was made from, without padding."""
 
-    def __init__(self, model: EncoderClassifier, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: EncoderClassifier, device: torch.device, backend: Backend) -> None:
         encoder: Any = model.encoder
-        self.device, self.dtype, self.pooling = device, dtype, model.pooling
+        self.device, self.backend, self.pooling = device, backend, model.pooling
         self.heads = int(encoder.config.num_attention_heads)
+        width = int(encoder.config.hidden_size) // self.heads
+        self.attention = choose(device, DTYPES[backend], self.heads, width)
         self.first_position = encoder.config.pad_token_id + 1 if "roberta" in encoder.config.model_type else 0
         embeddings = encoder.embeddings
         self.words = self._own(embeddings.word_embeddings.weight)
@@ -67,59 +67,50 @@ class FlatClassifier:
         self.norm = self._norm(embeddings.LayerNorm)
         project = getattr(encoder, "embeddings_project", None)
         self.project = self._linear(project.weight, project.bias) if project is not None else None
-        self.layers = [self._layer(layer) for layer in encoder.encoder.layer]
+        *front, last = encoder.encoder.layer
+        self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
         self.head = (self._own(model.head.weight), self._own(model.head.bias))
 
     @torch.inference_mode()
     def __call__(self, batch: Sequences) -> Tensor:
-        """Sequences in ascending order of length -> logits [n, outputs]."""
-        lengths = batch.lengths
-        place = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], lengths) + self.first_position
-        groups = _groups(batch)
+        """Sequences in ascending order of length -> logits [n, outputs], on the device."""
+        layout = Layout(batch.lengths, self.device)
+        place = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths) + self.first_position
         ids, positions = (torch.from_numpy(a).to(self.device, non_blocking=True) for a in (batch.ids, place))
         x = self.norm(self.words[ids] + self.positions[positions])
         x = self.project(x) if self.project is not None else x
         for layer in self.layers[:-1]:
-            x = self._full(layer, x, groups)
-        first = self.pooling == "first"
-        x = self._first_rows(self.layers[-1], x, groups, batch) if first else self._full(self.layers[-1], x, groups)
-        pooled = x if first else torch.cat([x[at : at + n * size].view(n, size, -1).mean(1) for at, n, size in groups])
-        return F.linear(pooled, *self.head)
+            x = self._full(layer, x, layout)
+        last = self.layers[-1]
+        if last.query is not None:
+            return F.linear(self._first_rows(last, last.query, x, layout), *self.head)
+        x = self._full(last, x, layout)
+        means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
+        return F.linear(torch.cat(means), *self.head)
 
-    def _full(self, layer: _Layer, x: Tensor, groups: list[Group]) -> Tensor:
-        joined = layer.query_key_value(x)
-        mixed = torch.empty_like(x)
-        for at, n, size in groups:
-            q, k, v = joined[at : at + n * size].view(n, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-            mixed[at : at + n * size].view(n, size, self.heads, -1).copy_(out)
-        return self._rest(layer, x, mixed)
+    def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
+        q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)
+        return self._rest(layer, x, self.attention(q, k, v, layout).flatten(1))
 
-    def _first_rows(self, layer: _Layer, x: Tensor, groups: list[Group], batch: Sequences) -> Tensor:
+    def _first_rows(self, layer: _Layer, query: Linear, x: Tensor, layout: Layout) -> Tensor:
         """The last layer for the first token of each sequence: [n, hidden]."""
-        joined = layer.key_value(x)
-        first = x[torch.from_numpy(batch.offsets[:-1]).to(self.device)]
-        query = layer.query(first)
-        mixed, row = torch.empty_like(first), 0
-        for at, n, size in groups:
-            k, v = joined[at : at + n * size].view(n, size, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-            q = query[row : row + n].view(n, 1, self.heads, -1).transpose(1, 2)
-            mixed[row : row + n] = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, -1)
-            row += n
-        return self._rest(layer, first, mixed)
+        k, v = layer.joined(x).view(len(x), 2, self.heads, -1).unbind(1)
+        first = x[layout.first]
+        q = query(first).view(len(first), self.heads, -1)
+        return self._rest(layer, first, self.attention(q, k, v, layout).flatten(1))
 
     @staticmethod
     def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
         x = layer.attended_norm(layer.attended(mixed).add_(x))
         return layer.norm(layer.down(layer.up(x)).add_(x))
 
-    def _layer(self, layer: Any) -> _Layer:
+    def _layer(self, layer: Any, query_apart: bool = False) -> _Layer:
         own, out = layer.attention.self, layer.attention.output
-        weights, biases = ([getattr(m, name) for m in (own.query, own.key, own.value)] for name in ("weight", "bias"))
+        parts = [own.query, own.key, own.value]
+        joined = parts[1:] if query_apart else parts
         return _Layer(
-            query=self._linear(weights[0], biases[0]),
-            key_value=self._linear(torch.cat(weights[1:]), torch.cat(biases[1:])),
-            query_key_value=self._linear(torch.cat(weights), torch.cat(biases)),
+            query=self._linear(own.query.weight, own.query.bias) if query_apart else None,
+            joined=self._linear(torch.cat([p.weight for p in joined]), torch.cat([p.bias for p in joined])),
             attended=self._linear(out.dense.weight, out.dense.bias),
             attended_norm=self._norm(out.LayerNorm),
             up=self._linear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, gelu=True),
@@ -128,24 +119,10 @@ class FlatClassifier:
         )
 
     def _linear(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Linear:
-        w, b = self._own(weight), self._own(bias)
-        onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if onednn and self.device.type == "cpu" and self.dtype == torch.float32:
-            packed = torch.ops.mkldnn._reorder_linear_weight(w)
-            after: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
-            return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, b, *after)
-        return (lambda x: F.gelu(F.linear(x, w, b))) if gelu else (lambda x: F.linear(x, w, b))
+        return linear(self._own(weight), self._own(bias), self.backend, gelu)
 
     def _norm(self, norm: Any) -> _Norm:
         return _Norm(self._own(norm.weight), self._own(norm.bias), float(norm.eps))
 
     def _own(self, parameter: Tensor) -> Tensor:
-        return parameter.detach().to(self.device, self.dtype).contiguous()
-
-
-def _groups(batch: Sequences) -> list[Group]:
-    """Runs of equally long sequences."""
-    lengths = batch.lengths
-    starts = np.flatnonzero(np.concatenate([[True], lengths[1:] != lengths[:-1]]))
-    counts = np.diff(np.append(starts, len(lengths)))
-    return [(int(batch.offsets[s]), int(n), int(lengths[s])) for s, n in zip(starts, counts, strict=True)]
+        return parameter.detach().to(self.device, DTYPES[self.backend]).contiguous()

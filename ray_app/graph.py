@@ -10,67 +10,21 @@ job puts stages in actor pools, the endpoint in deployments, `Analyzer` runs the
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from ray_app import bundle as bundles
 from ray_app.bundle import Bundle
-from ray_app.classifier import Classifier, place, sigmoid, softmax
+from ray_app.classifier import softmax
 from ray_app.config import check
-from ray_app.highlight import DECIMALS, candidates, drops, mask, strongest
-from ray_app.model import load_model
+from ray_app.occlusion import MODES, SHORTLIST, Occlusion
+from ray_app.parts import Parts, rounded
 from ray_app.schema import ANALYSIS, FINDING, HIGHLIGHT
-from ray_app.sequences import Floats, Ints, Sequences, offsets_of
-from ray_app.text import Span, splitter
-from ray_app.tokens import ScorePrompt, Tokenizer, Tokens, word_of_token
-
-HIGHLIGHTS = ("exact", "off")
-VARIANT_TOKENS = 2_000_000  # masked tokens that are built at a time: bounds memory, whatever the block holds
+from ray_app.sequences import Floats, Ints
+from ray_app.tokens import ScorePrompt
 
 Stage = Callable[[pa.Table], pa.Table]
-
-
-class Parts:
-    """What stages share in one process: bundle, tokenizer and classifiers, each loaded at most once."""
-
-    def __init__(self, bundle: str | Bundle, device: str = "auto", threads: int = 0) -> None:
-        self.bundle = bundles.load(bundle) if isinstance(bundle, str) else bundle
-        self.meta = self.bundle.meta
-        self.placement = place(device, threads)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.bundle.path / "tokenizer")
-
-    @cached_property
-    def keywords(self) -> Classifier:
-        return self._classifier("keywords", len(self.meta.taxonomy.keywords))
-
-    @cached_property
-    def scores(self) -> Classifier:
-        return self._classifier("scores", len(self.meta.taxonomy.scores))
-
-    def reviews(self, texts: Sequence[str]) -> tuple[Tokens, NDArray[np.bool_]]:
-        """Tokens of each text cut to what the keyword classifier reads, and which were cut."""
-        tokens = self.tokenizer(texts)
-        room = self.tokenizer.room(self.meta.max_length)
-        return tokens.cut(room), tokens.sequences.lengths > room
-
-    def probabilities(self, reviews: Sequences) -> Floats:
-        """[n, keywords] sigmoid probabilities, rounded."""
-        return rounded(sigmoid(self.keywords(self.tokenizer.plain(reviews, self.meta.max_length))))
-
-    def _classifier(self, name: str, outputs: int) -> Classifier:
-        model = load_model(self.bundle.path / name, self.meta.pooling)
-        check(
-            model.head.out_features == outputs,
-            f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",
-        )
-        return Classifier(model, self.placement, self.tokenizer.pad_id)
 
 
 class KeywordStage:
@@ -114,66 +68,15 @@ class SentimentStage:
 class HighlightStage:
     """text, keyword_probabilities -> highlights: per found keyword, the word whose masking lowers it most."""
 
-    def __init__(self, parts: Parts, words: str = "space") -> None:
-        self.parts, self.classifier = parts, parts.keywords
-        self.splitter = splitter(words)
-        check(
-            parts.tokenizer.mask_id is not None,
-            f"bundle {parts.bundle.path}: its tokenizer has no mask token; write --highlights off",
-        )
+    def __init__(self, parts: Parts, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST) -> None:
+        self.parts, self.occlusion = parts, Occlusion(parts, words, mode, shortlisted)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found(table, self.parts.meta.thresholds)
-        texts = table["text"].to_pylist()
         probabilities = probability_matrix(table, len(self.parts.meta.thresholds))
-        highlights: list[dict[str, Any] | None] = [None] * len(review)
-        needed = np.unique(review)  # reviews without a found keyword are never masked
-        for rows in self._chunks([texts[i] for i in needed]):
-            self._fill(highlights, texts, needed[rows], review, keyword, probabilities)
-        return table.append_column("highlights", _nested(pa.array(highlights, HIGHLIGHT), review, len(table)))
-
-    def drops(self, texts: Sequence[str], before: Floats) -> tuple[list[list[Span]], Ints, Ints, Floats]:
-        """Every candidate word of every text: its spans, and per masked variant its review, candidate and drops."""
-        tokens, _ = self.parts.reviews(texts)
-        spans = self.splitter(texts)
-        firsts, position = candidates(texts, spans)
-        word = word_of_token(tokens, spans)
-        owner = np.repeat(np.arange(len(texts)), tokens.sequences.lengths)
-        begin = offsets_of(np.array([len(p) for p in position], np.int64))[:-1]
-        flat = np.concatenate([*position, np.zeros(1, np.int64)])
-        candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
-        variants = mask(tokens.sequences, candidate, word, self.parts.tokenizer.mask_id or 0)
-        after = self.parts.probabilities(variants.sequences)
-        return firsts, variants.review, variants.candidate, drops(before, after, variants)
-
-    def _fill(
-        self,
-        highlights: list[dict[str, Any] | None],
-        texts: Sequence[str],
-        rows: Ints,
-        review: Ints,
-        keyword: Ints,
-        probabilities: Floats,
-    ) -> None:
-        chosen = [texts[i] for i in rows]
-        before = probabilities[rows]
-        firsts, owner, candidate, drop = self.drops(chosen, before)
-        bounds = np.searchsorted(owner, np.arange(len(rows) + 1))
-        local = {int(row): i for i, row in enumerate(rows)}
-        for at in np.flatnonzero(np.isin(review, rows)):
-            i = local[int(review[at])]
-            part = slice(bounds[i], bounds[i + 1])
-            if bounds[i] == bounds[i + 1]:
-                continue  # nothing to mask
-            best, value = strongest(drop[part, keyword[at]], candidate[part])
-            start, end = firsts[i][best]
-            highlights[at] = {"word": chosen[i][start:end], "start": start, "end": end, "drop": value}
-
-    def _chunks(self, texts: Sequence[str]) -> list[Ints]:
-        """Row numbers in runs that stay under VARIANT_TOKENS by a cheap upper estimate."""
-        cost = np.array([(text.count(" ") + 1) * (len(text) + 2) for text in texts], np.int64)
-        group = np.cumsum(cost) // VARIANT_TOKENS
-        return [np.flatnonzero(group == g) for g in np.unique(group)]
+        self.parts.work.add(reviews=len(table))
+        highlights = self.occlusion(table["text"].to_pylist(), probabilities, review, keyword)
+        return table.append_column("highlights", _nested(highlights, review, len(table)))
 
 
 def probability_matrix(table: pa.Table, keywords: int) -> Floats:
@@ -209,12 +112,12 @@ def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Tab
     return table.select([*kept, *(name for name, _ in ANALYSIS)])
 
 
-def stages(highlights: str, words: str) -> list[tuple[str, Callable[[Parts], Stage]]]:
+def stages(highlights: str, words: str, shortlisted: int = SHORTLIST) -> list[tuple[str, Callable[[Parts], Stage]]]:
     """The graph: each stage's name and how it is made from Parts."""
-    check(highlights in HIGHLIGHTS, f"--highlights {highlights}: write {' or '.join(HIGHLIGHTS)}")
+    check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
     graph: list[tuple[str, Callable[[Parts], Stage]]] = [("keywords", KeywordStage), ("scores", SentimentStage)]
     if highlights != "off":
-        graph.append(("highlights", lambda parts: HighlightStage(parts, words)))
+        graph.append(("highlights", lambda parts: HighlightStage(parts, words, highlights, shortlisted)))
     return graph
 
 
@@ -241,11 +144,6 @@ class Analyzer:
         for stage in self.stages:
             table = stage(table)
         return assemble(table, self.parts.bundle)
-
-
-def rounded(probabilities: Floats) -> Floats:
-    """To 1e-4, so that a result does not depend on its batch."""
-    return np.round(probabilities, DECIMALS)
 
 
 def _nested(values: pa.Array, review: Ints, rows: int) -> pa.ListArray:

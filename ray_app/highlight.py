@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ray_app.sequences import Floats, Ints, Sequences, offsets_of, spread
 from ray_app.text import Span
@@ -24,6 +23,9 @@ class Variants:
     sequences: Sequences
     review: Ints
     candidate: Ints
+
+    def take(self, rows: Ints) -> "Variants":
+        return Variants(self.sequences.take(rows), self.review[rows], self.candidate[rows])
 
 
 def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[list[list[Span]], list[Ints]]:
@@ -65,12 +67,40 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
     return Variants(Sequences(ids, offsets_of(kept)), review, which)
 
 
-def drops(before: Floats, after: Floats, variants: Variants) -> Floats:
-    """[variants, keywords] how much masking lowers each probability, rounded to 1e-4."""
-    return np.asarray(np.round(before[variants.review] - after, DECIMALS), np.float32)
+def drops(before: Floats, after: Floats) -> Floats:
+    """How much masking lowers each probability (any shape), rounded to 1e-4."""
+    return np.asarray(np.round(before - after, DECIMALS), np.float32)
 
 
-def strongest(drop: NDArray[np.float32], candidate: Ints) -> tuple[int, float]:
-    """The candidate with the largest drop among one review's variants; the first word wins a tie."""
-    best = int(np.argmax(drop))  # variants are in candidate order, and argmax takes the first of equals
-    return int(candidate[best]), float(drop[best])
+def strongest(drop: Floats, owner: Ints, review: Ints, keyword: Ints) -> Ints:
+    """[pairs] the variant with the largest drop of each pair's keyword among its review's; the first word wins a tie.
+
+    Args:
+        drop: [variants, keywords].
+        owner: [variants] each variant's review, ascending; a review's variants are in the order of its words.
+        review: [pairs] and `keyword` [pairs]: what is asked; -1 comes back for a review without variants.
+    """
+    best = np.full(len(review), -1, np.int64)
+    if not len(owner):
+        return best
+    new = np.concatenate([[True], owner[1:] != owner[:-1]])
+    starts, segment = np.flatnonzero(new), np.cumsum(new) - 1
+    top = np.maximum.reduceat(drop, starts, axis=0)
+    rows = np.arange(len(owner))[:, None]
+    first = np.minimum.reduceat(np.where(drop == top[segment], rows, len(owner)), starts, axis=0)
+    owners = owner[starts]
+    at = np.minimum(np.searchsorted(owners, review), len(owners) - 1)
+    has = owners[at] == review
+    best[has] = first[at[has], keyword[has]]
+    return best
+
+
+def shortlist(drop: Floats, owner: Ints, review: Ints, keyword: Ints, size: int) -> Ints:
+    """Ascending variants that are among the `size` strongest for any of the (review, keyword) pairs."""
+    left, chosen = drop.copy(), np.zeros(len(owner), bool)
+    for _ in range(size):
+        best = strongest(left, owner, review, keyword)
+        has = best >= 0
+        chosen[best[has]] = True
+        left[best[has], keyword[has]] = -np.inf
+    return np.flatnonzero(chosen)

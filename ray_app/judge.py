@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ray_app.graph import HighlightStage, KeywordStage, Parts, SentimentStage, probability_matrix
+from ray_app.graph import KeywordStage, SentimentStage, probability_matrix
 from ray_app.metrics import hit, keyword_report, score_report, share, tuple_report
+from ray_app.occlusion import Occlusion
+from ray_app.parts import Parts
 from ray_app.sequences import Floats, Ints
 from ray_app.targets import keyword_matrix, score_pairs
 from ray_app.taxonomy import Taxonomy
@@ -61,11 +63,12 @@ def highlights(parts: Parts, table: pa.Table, words: str, seed: int) -> dict[str
     highlights have a high first and a low second). `random` is the same for a random word.
     """
     texts = table["text"].to_pylist()
-    stage = HighlightStage(parts, words)
+    occlusion = Occlusion(parts, words)
     tokens, _ = parts.reviews(texts)
     before = parts.probabilities(tokens.sequences)
-    spans, owner, candidate, drop = stage.drops(texts, before)
-    bounds = np.searchsorted(owner, np.arange(len(texts) + 1))
+    spans, variants = occlusion.mask(texts)
+    drop, candidate = occlusion.drops(variants, before), variants.candidate
+    bounds = np.searchsorted(variants.review, np.arange(len(texts) + 1))
     rng = np.random.default_rng(seed)
     rows: dict[str, list[tuple[int, int, int, float, list[str]]]] = {"best": [], "random": []}
     for i, labels in enumerate(table["labels"].to_pylist()):

@@ -15,7 +15,7 @@ from tests import fakes
 
 
 def classifier(model: EncoderClassifier, budget: int, pad_id: int = 0) -> Classifier:
-    return Classifier(model, Placement(torch.device("cpu"), torch.float32, budget), pad_id)
+    return Classifier(model, Placement(torch.device("cpu"), "fp32", budget), pad_id)
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def test_logits_do_not_depend_on_order_and_neighbours(case: Any, seed: int) -> N
 def test_identical_sequences_run_once_and_only_real_tokens_count() -> None:
     run = classifier(fakes.classifier_model(), 64)
     logits = run(Sequences.of([[2, 7, 8, 3], [2, 9, 3], [2, 7, 8, 3]]))
-    assert run.tokens == 7
+    assert (run.work["tokens"], run.work["sequences"], run.work["sequences_run"]) == (7, 3, 2)
     assert (logits[0] == logits[2]).all()
     assert (logits[0] != logits[1]).any()
 
@@ -109,7 +109,7 @@ def test_the_cpu_is_placed_in_fp32_with_the_threads_asked_for() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    assert placement == Placement(torch.device("cpu"), torch.float32, CPU_TOKENS)
+    assert placement == Placement(torch.device("cpu"), "fp32", CPU_TOKENS)
 
 
 def test_an_unknown_device_is_refused() -> None:

@@ -10,7 +10,7 @@ from ray_app.sequences import Sequences
 from ray_app.tokens import Tokenizer
 from tests.fakes import KINDS, ODD_TEXTS, classifier_model, hf_tokenizer, sample_texts
 
-CPU = Placement(torch.device("cpu"), torch.float32, 256)
+CPU = Placement(torch.device("cpu"), "fp32", 256)
 
 
 def sequences(kind: str) -> tuple[Sequences, int]:
@@ -27,7 +27,7 @@ def test_flat_gives_the_logits_of_the_stock_forward(kind: str, pooling: str) -> 
     ordered = found.take(np.argsort(found.lengths, kind="stable"))
     with torch.inference_mode():
         stock = model(*padded(ordered, pad_id))
-    flat = FlatClassifier(model, CPU.device, CPU.dtype)(ordered)
+    flat = FlatClassifier(model, CPU.device, CPU.backend)(ordered)
     assert torch.sigmoid(flat) == pytest.approx(torch.sigmoid(stock), abs=2e-6)
 
 

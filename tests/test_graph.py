@@ -11,8 +11,10 @@ import torch
 
 from ray_app.bundle import SCORE_PROMPT
 from ray_app.config import UserError
-from ray_app.graph import VARIANT_TOKENS, Analyzer, Parts, assemble, stages
+from ray_app.graph import Analyzer, assemble, stages
 from ray_app.model import load_model
+from ray_app.occlusion import VARIANT_TOKENS
+from ray_app.parts import Parts
 from ray_app.schema import ANALYSIS, FINDING
 from ray_app.taxonomy import load
 from ray_app.text import kiwi_words
@@ -216,7 +218,7 @@ def test_highlights_can_be_off(made: Made) -> None:
             assert finding["highlight"]
             finding["highlight"] = None
     assert on == off
-    with pytest.raises(UserError, match="write exact or off"):
+    with pytest.raises(UserError, match="write exact, recheck, off"):
         stages("some", "space")
 
 

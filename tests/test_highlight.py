@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.highlight import Variants, candidates, drops, mask, strongest
+from ray_app.highlight import Variants, candidates, drops, mask, shortlist, strongest
 from ray_app.sequences import Ints, Sequences
 from ray_app.text import words
 from ray_app.tokens import Tokenizer, word_of_token
@@ -123,14 +123,29 @@ def test_nothing_to_mask_gives_no_variant() -> None:
 
 
 def test_a_drop_is_the_fall_of_each_keyword_to_four_decimals() -> None:
-    variants = Variants(Sequences.of([[1], [2], [3]]), ints([0, 0, 1]), ints([0, 1, 0]))
-    before = np.array([[0.9, 0.5], [0.3, 0.2]], np.float32)
+    before = np.array([[0.9, 0.5], [0.9, 0.5], [0.3, 0.2]], np.float32)
     after = np.array([[0.40004, 0.6], [0.9, 0.5], [0.1, 0.2]], np.float32)
     expected = np.array([[0.5, -0.1], [0.0, 0.0], [0.2, 0.0]])
-    np.testing.assert_allclose(drops(before, after, variants), expected, atol=1e-7)
+    np.testing.assert_allclose(drops(before, after), expected, atol=1e-7)
 
 
 def test_the_strongest_word_wins_and_the_first_of_a_tie() -> None:
-    drop = np.array([0.1, 0.5, 0.5, -0.2], np.float32)
-    assert strongest(drop, ints([0, 2, 3, 7])) == (2, 0.5)
-    assert strongest(drop[3:], ints([4])) == (4, float(drop[3]))
+    drop = np.array([[0.1, 0.3], [0.5, 0.3], [0.5, 0.2], [-0.2, -0.1]], np.float32)
+    owner = ints([0, 0, 0, 2])
+    assert strongest(drop, owner, ints([0, 0, 1, 2, 3]), ints([0, 1, 0, 1, 0])).tolist() == [1, 0, -1, 3, -1]
+    assert strongest(drop[:0], ints([]), ints([0]), ints([0])).tolist() == [-1]
+
+
+SCORES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20)
+
+
+@given(SCORES, st.integers(1, 4))
+def test_the_strongest_and_the_shortlist_equal_a_slow_reference(rows: list[tuple[int, int, int]], size: int) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    owner, drop = ints([row[0] for row in rows]), np.array([row[1:] for row in rows], np.float32)
+    pairs = [(i, k) for i in range(6) for k in range(2)]
+    ranked = [sorted(np.flatnonzero(owner == i).tolist(), key=lambda v: (-drop[v, k], v)) for i, k in pairs]
+    review, keyword = ints([i for i, _ in pairs]), ints([k for _, k in pairs])
+    assert strongest(drop, owner, review, keyword).tolist() == [row[0] if row else -1 for row in ranked]
+    expected = sorted({v for row in ranked for v in row[:size]})
+    assert shortlist(drop, owner, review, keyword, size).tolist() == expected

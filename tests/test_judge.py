@@ -8,9 +8,9 @@ import pytest
 from ray_app import evaluate, storage
 from ray_app.baseline import Baseline
 from ray_app.config import UserError
-from ray_app.graph import Parts
 from ray_app.judge import compare, highlights, judge
 from ray_app.labels import read
+from ray_app.parts import Parts
 from ray_app.schema import LABELLED
 from ray_app.targets import score_pairs
 from ray_app.taxonomy import Taxonomy, from_labels

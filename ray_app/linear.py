@@ -1,0 +1,58 @@
+"""One linear layer of a frozen model, made for a device and a backend.
+
+fp32   oneDNN weights packed once and GELU fused into the product where the CPU build has them, else torch
+bf16   torch; for GPUs
+int8   CPU: weights with a scale per output, activations with a scale per *token*, so that a token's result never
+       depends on its neighbours in the batch (a scale per tensor changed a quarter of the highlights with the batch)
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Backend = Literal["fp32", "bf16", "int8"]
+Linear = Callable[[Tensor], Tensor]
+DTYPES: dict[Backend, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
+LEVELS = 127  # of a signed byte; activations are kept unsigned, 128 higher, as the CPU's instructions want them
+
+
+def linear(weight: Tensor, bias: Tensor, backend: Backend, gelu: bool = False) -> Linear:
+    """x [tokens, inputs] -> x W^T + b, after exact GELU where asked. `weight`, `bias` lie on the device they run on."""
+    if backend == "int8":
+        return _int8(weight, bias, gelu)
+    if backend == "fp32" and weight.device.type == "cpu" and has_onednn():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        after: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, *after)
+    return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
+
+
+def has_onednn() -> bool:
+    """Whether this torch was built with oneDNN's packed products."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def has_int8() -> bool:
+    """Whether this torch has oneDNN's int8 product (x86 CPU builds do)."""
+    return has_onednn() and hasattr(torch.ops.onednn, "qlinear_prepack")
+
+
+def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
+    scale = (weight.abs().amax(1) / LEVELS).clamp_min(1e-12).float().contiguous()
+    whole = (weight / scale[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8).contiguous()
+    packed = torch.ops.onednn.qlinear_prepack(whole, None)
+    zero = torch.zeros(len(weight), dtype=torch.int32)
+
+    def run(x: Tensor) -> Tensor:
+        step = x.abs().amax(1, keepdim=True).clamp_(min=1e-12).div_(LEVELS)
+        levels = (x / step).round_().add_(LEVELS + 1).to(torch.uint8)
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, LEVELS + 1, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        y.mul_(step).add_(bias)
+        return F.gelu(y) if gelu else y
+
+    return run
