@@ -2,14 +2,12 @@
 
     units -> read and validate -> stages in actor pools -> commit
 
-In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json (see `units.py`). A unit travels as one
-row: its plan, its accepted rows and its rejects as Arrow IPC bytes, so every step sees whole units and nothing can be
-lost between two of them.
+In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json (see `units.py`). The steps a unit goes
+through are `pipeline.py`'s; here is where they run.
 """
 
-import json
 import math
-import os
+import resource
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,7 +47,12 @@ class Config:
         "Analysis",
         ("space", "kiwi"),
     )
-    placement: str = option("fused", "all stages in one actor, or a pool each", "Cluster", ("fused", "pools"))
+    placement: str = option(
+        "fused",
+        "all stages in one actor (fused), a pool each (pools), or in this process without Ray (here)",
+        "Cluster",
+        ("fused", "pools", "here"),
+    )
     workers: int = option(0, "actors a pool, 0 for one a GPU, or one per four CPUs", "Cluster")
     cpus_per_worker: float = option(0.0, "CPUs an actor reserves and uses as threads", "Cluster")
     device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
@@ -66,7 +69,8 @@ class Config:
 
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
-    from ray_app import bundle, sample, storage, units, work
+    from ray_app import bundle, sample, storage, units
+    from ray_app.pipeline import Ledger
 
     model = bundle.load(config.bundle)
     source = str(sample.CATALOG) if config.input == "sample" else config.input
@@ -82,13 +86,12 @@ def run(config: Config) -> int:
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
     agreement = _agreement(config, plan) if config.highlights == "recheck" else {}
     began = time.monotonic()
-    ledger = _Ledger(plan.rows, config.progress_seconds)
+    ledger = Ledger(plan.rows, config.progress_seconds)
     out = storage.absolute(config.output)
-    for record in _stream(config, plan, out):
+    for record in (_here if config.placement == "here" else _stream)(config, plan, out):
         ledger.add(record)
     summary = {
         **ledger.summary(time.monotonic() - began),
-        "engine": work.summary(ledger.work),
         **agreement,
         "bundle": model.id,
         "unreadable": dict(plan.unreadable),
@@ -117,27 +120,45 @@ def _stream(config: Config, plan: Any, out: str) -> Any:
 
     from ray_app import cluster
     from ray_app.graph import stages
+    from ray_app.pipeline import Commit, Read, Worker
 
     cluster.start()
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # a block is a unit, however large its rows
     pool = _pool(config)
-    rows = [{"unit": asdict(unit), "began": 0.0} for unit in plan.units]
+    threads = math.ceil(pool["num_cpus"])
+    rows = [{"unit": asdict(unit)} for unit in plan.units]
     if not rows:
         return
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset = dataset.map_batches(_Read(plan.columns), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
+    dataset = dataset.map_batches(Read(plan.columns), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
     names = [name for name, _ in stages(config.highlights, config.words)]
     for group in [names] if config.placement == "fused" else [[name] for name in names]:
         last = group[-1] == names[-1]
         dataset = dataset.map_batches(
-            _Worker, fn_constructor_args=(config, group, last), batch_size=1, batch_format="pyarrow", **pool
+            Worker, fn_constructor_args=(config, group, last, threads), batch_size=1, batch_format="pyarrow", **pool
         )
-    dataset = dataset.map_batches(_Commit(out), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
+    dataset = dataset.map_batches(Commit(out), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
     try:
         yield from dataset.iter_rows()
     except ray.exceptions.RayError as error:
         raise UserError(f"analysis failed: {cluster.cause(error)}") from error
+
+
+def _here(config: Config, plan: Any, out: str) -> Any:
+    """The same steps one after the other in this process."""
+    import pyarrow as pa
+
+    from ray_app.graph import stages
+    from ray_app.pipeline import Commit, Read, Worker
+
+    names = [name for name, _ in stages(config.highlights, config.words)]
+    steps = (Read(plan.columns), Worker(config, names, last=True, threads=0), Commit(out))
+    for unit in plan.units:
+        batch: dict[str, list[Any]] = {"unit": [asdict(unit)]}
+        for step in steps:
+            batch = step({name: pa.array(column) for name, column in batch.items()})
+        yield {name: column[0] for name, column in batch.items()}
 
 
 def _pool(config: Config) -> dict[str, Any]:
@@ -161,117 +182,6 @@ def _pool(config: Config) -> dict[str, Any]:
         "compute": ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=4)
     }
     return {**shape, "num_cpus": cpus, **({"num_gpus": 1.0 / pools} if gpu else {})}
-
-
-@dataclass(frozen=True)
-class _Read:
-    """unit -> unit, accepted rows, rejected rows."""
-
-    columns: Any
-
-    def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        from ray_app import units
-
-        unit = units.Unit(**batch["unit"][0].as_py())
-        accepted, rejected = units.read(unit, self.columns)
-        return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
-
-
-class _Worker:
-    """One actor of a pool: holds the classifiers and runs its stages over whole units."""
-
-    def __init__(self, config: Config, names: list[str], last: bool) -> None:
-        from ray_app import storage
-        from ray_app.graph import stages
-        from ray_app.parts import Parts
-
-        threads = min(os.cpu_count() or 1, math.ceil(config.cpus_per_worker or _share()))
-        self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
-        graph = stages(config.highlights, config.words, config.recheck_words)
-        self.stages = [make(self.parts) for name, make in graph if name in names]
-        self.last = last
-        self.keep_text = "text" in config.keep.split(",")
-
-    def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        from ray_app.graph import assemble
-        from ray_app.work import Work
-
-        began = time.monotonic()
-        work = Work(json.loads(batch["work"][0].as_py()))
-        self.parts.work.clear()
-        table = _unpack(batch["accepted"][0].as_py())
-        if table is not None:
-            for stage in self.stages:
-                table = stage(table)
-            table = assemble(table, self.parts.bundle, self.keep_text) if self.last else table
-        work.add(**self.parts.work, stage_seconds=time.monotonic() - began)
-        return {
-            "unit": [batch["unit"][0].as_py()],
-            "accepted": [_pack(table)],
-            "rejected": [batch["rejected"][0].as_py()],
-            "work": [json.dumps(work)],
-        }
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """unit, analysed rows, rejected rows -> files on disk, and the ledger's record."""
-
-    out: str
-
-    def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        import pyarrow.compute as pc
-
-        from ray_app import units
-
-        unit = units.Unit(**batch["unit"][0].as_py())
-        analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
-        findings = 0 if analysed is None else pc.sum(pc.list_value_length(analysed["findings"])).as_py() or 0
-        work = batch["work"][0].as_py()
-        record = units.commit(self.out, unit, analysed, rejected, {"findings": findings, "work": json.loads(work)})
-        return {key: [record[key]] for key in ("rows_in", "analysed", "rejected", "findings")} | {"work": [work]}
-
-
-class _Ledger:
-    """Counts what was committed and says how it goes."""
-
-    def __init__(self, total: int, every: float) -> None:
-        import sys
-
-        from ray_app.work import Work
-
-        self.work = Work()
-        self.total, self.every = total, 2.0 if sys.stderr.isatty() else every
-        self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
-        self.began = self.told = time.monotonic()
-        self.first = 0.0
-
-    def add(self, record: dict[str, Any]) -> None:
-        for key in self.counts:
-            self.counts[key] += record[key]
-        self.work.add(**json.loads(record["work"]))
-        now = time.monotonic()
-        if not self.first:
-            self.first, self.first_rows = now - self.began, self.counts["rows_in"]
-        if now - self.told >= self.every:
-            self.told = now
-            speed = self.counts["rows_in"] / (now - self.began)
-            left = (self.total - self.counts["rows_in"]) / speed
-            print(
-                f"{self.counts['rows_in']:,}/{self.total:,} rows, {speed:.0f} rows/s, {left:.0f} s left, "
-                f"{self.counts['rejected']:,} rejected",
-                flush=True,
-            )
-
-    def summary(self, seconds: float) -> dict[str, Any]:
-        steady = (self.counts["rows_in"] - self.first_rows) / max(1e-9, seconds - self.first) if self.first else 0.0
-        return {
-            **self.counts,
-            "seconds": round(seconds, 1),
-            "rows_per_second": round(self.counts["rows_in"] / seconds, 1),
-            "seconds_to_first_unit": round(self.first, 1),
-            "steady_rows_per_second": round(steady, 1),
-        }
 
 
 def _agreement(config: Config, plan: Any) -> dict[str, Any]:
@@ -307,8 +217,6 @@ def _measure(config: Config, picked: Any, columns: Any) -> tuple[float, int]:
 
 def _dry_run(config: Config, plan: Any) -> None:
     """Analyses a handful of rows here and scales up."""
-    import resource
-
     from ray_app import units
     from ray_app.graph import Analyzer
 
@@ -335,26 +243,3 @@ def _report(summary: dict[str, Any], output: str) -> None:
         f"{output}/data",
         flush=True,
     )
-
-
-def _share() -> float:
-    import ray
-
-    return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0))
-
-
-def _pack(table: Any) -> bytes | None:
-    import pyarrow as pa
-
-    if table is None:
-        return None
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _unpack(data: bytes | None) -> Any:
-    import pyarrow as pa
-
-    return None if data is None else pa.ipc.open_stream(data).read_all()

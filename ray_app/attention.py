@@ -57,16 +57,28 @@ Attention = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
 
 
 def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
-    """One call a group of equal length."""
+    """One call a group of equal length. On a CPU a sequence's result does not depend on the others, to the last bit."""
     mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    heads, single = query.shape[1:], len(query) != len(key)
+    single = len(query) != len(key)
+    attend = _one_query if single else _all_queries
     for sequence, token, n, size in layout.groups:
         here = slice(token, token + n * size)
-        rows, each = (slice(sequence, sequence + n), 1) if single else (here, size)
-        q = query[rows].view(n, each, *heads).transpose(1, 2)
-        k, v = (x[here].view(n, size, *heads).transpose(1, 2) for x in (key, value))
-        mixed[rows].view(n, each, *heads).copy_(F.scaled_dot_product_attention(q, k, v).transpose(1, 2))
+        rows = slice(sequence, sequence + n) if single else here
+        k, v = (x[here].view(n, size, *x.shape[1:]) for x in (key, value))
+        mixed[rows] = attend(query[rows].view(n, -1, *query.shape[1:]), k, v).flatten(0, 1)
     return mixed
+
+
+def _all_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[n, size, heads, width] each."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [n, 1, heads, width]. By sums: what torch's kernel gives for one query depends on the thread that computes it."""
+    weights = ((q * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5).softmax(1)
+    return (weights * v).sum(1, keepdim=True)
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:

@@ -19,6 +19,7 @@ from ray_app.linear import DTYPES, Backend, Linear, linear
 from ray_app.model import EncoderClassifier
 from ray_app.sequences import Sequences
 
+HEAD: dict[Backend, Backend] = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # a small product is not worth int8
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
 
@@ -69,7 +70,7 @@ class FlatClassifier:
         self.project = self._linear(project.weight, project.bias) if project is not None else None
         *front, last = encoder.encoder.layer
         self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
-        self.head = (self._own(model.head.weight), self._own(model.head.bias))
+        self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
 
     @torch.inference_mode()
     def __call__(self, batch: Sequences) -> Tensor:
@@ -83,10 +84,10 @@ class FlatClassifier:
             x = self._full(layer, x, layout)
         last = self.layers[-1]
         if last.query is not None:
-            return F.linear(self._first_rows(last, last.query, x, layout), *self.head)
+            return self.head(self._first_rows(last, last.query, x, layout))
         x = self._full(last, x, layout)
         means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
-        return F.linear(torch.cat(means), *self.head)
+        return self.head(torch.cat(means))
 
     def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
         q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)

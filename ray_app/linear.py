@@ -1,6 +1,7 @@
 """One linear layer of a frozen model, made for a device and a backend.
 
-fp32   oneDNN weights packed once and GELU fused into the product where the CPU build has them, else torch
+fp32   oneDNN weights packed once and GELU fused into the product where the CPU build has them, else torch. A row's
+       result does not depend on the other rows, to the last bit
 bf16   torch; for GPUs
 int8   CPU: weights with a scale per output, activations with a scale per *token*, so that a token's result never
        depends on its neighbours in the batch (a scale per tensor changed a quarter of the highlights with the batch)
@@ -24,9 +25,7 @@ def linear(weight: Tensor, bias: Tensor, backend: Backend, gelu: bool = False) -
     if backend == "int8":
         return _int8(weight, bias, gelu)
     if backend == "fp32" and weight.device.type == "cpu" and has_onednn():
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        after: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, *after)
+        return _packed(weight, bias, gelu)
     return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
 
 
@@ -38,6 +37,18 @@ def has_onednn() -> bool:
 def has_int8() -> bool:
     """Whether this torch has oneDNN's int8 product (x86 CPU builds do)."""
     return has_onednn() and hasattr(torch.ops.onednn, "qlinear_prepack")
+
+
+def _packed(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    after: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
+
+    def run(x: Tensor) -> Tensor:
+        # Every row comes out the same, bit by bit, whatever rows are beside it; but a row alone takes another kernel.
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x if len(x) > 1 else x.expand(2, -1), packed, bias, *after)
+        return y[: len(x)]
+
+    return run
 
 
 def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:

@@ -15,7 +15,7 @@ from ray_app.config import check
 from ray_app.highlight import Variants, candidates, drops, mask, shortlist, strongest
 from ray_app.parts import Parts
 from ray_app.schema import HIGHLIGHT
-from ray_app.sequences import Floats, Ints, offsets_of
+from ray_app.sequences import Floats, Ints, Sequences, offsets_of
 from ray_app.text import Span, splitter
 from ray_app.tokens import word_of_token
 
@@ -56,6 +56,11 @@ class Occlusion:
 
     def mask(self, texts: Sequence[str]) -> Masked:
         """Every candidate word of every text masked once."""
+        firsts, reviews, word, candidate = self.words(texts)
+        return firsts, mask(reviews, candidate, word, self.parts.tokenizer.mask_id or 0)
+
+    def words(self, texts: Sequence[str]) -> tuple[list[list[Span]], Sequences, Ints, Ints]:
+        """Per text the first span of each candidate; its tokens, and each token's word and candidate, -1 for none."""
         tokens, _ = self.parts.reviews(texts)
         spans = self.splitter(texts)
         firsts, position = candidates(texts, spans)
@@ -64,7 +69,7 @@ class Occlusion:
         begin = offsets_of(np.array([len(p) for p in position], np.int64))[:-1]
         flat = np.concatenate([*position, np.zeros(1, np.int64)])
         candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
-        return firsts, mask(tokens.sequences, candidate, word, self.parts.tokenizer.mask_id or 0)
+        return firsts, tokens.sequences, word, candidate
 
     def drops(self, variants: Variants, before: Floats) -> Floats:
         """[variants, keywords] exact drops."""
@@ -75,7 +80,7 @@ class Occlusion:
     ) -> pa.Array:
         firsts, variants = masked
         local = np.searchsorted(rows, review)
-        drop = self._decisive(variants, before[rows], local, keyword)
+        drop = self.decisive(variants, before[rows], local, keyword)
         best = strongest(drop, variants.review, local, keyword)
         self.parts.work.add(masked=len(rows), words=sum(map(len, firsts)))
         spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(local, best, strict=True)]
@@ -87,8 +92,8 @@ class Occlusion:
         ]
         return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
 
-    def _decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
-        """Exact drops of the variants that may win, minus infinity for the others."""
+    def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
+        """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for the others."""
         if self.rough is None:
             return self.drops(variants, before)
         rough = drops(before[variants.review], self.parts.probabilities(variants.sequences, self.rough))

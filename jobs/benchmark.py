@@ -1,0 +1,11 @@
+"""How close to the hardware's limit, here: ours against the ways others find highlights, in turns, in one run.
+
+example: python -m jobs.benchmark --shape roberta-base --reviews 16 --rounds 5 --output runs/benchmark
+cluster: ray job submit --working-dir . -- python -m jobs.benchmark --bundle s3://shop/bundle --input s3://shop/reviews
+"""
+
+from ray_app.benchmark import Config, run
+from ray_app.config import main
+
+if __name__ == "__main__":
+    main(Config, run, __doc__ or "")
