@@ -43,6 +43,7 @@ def run(config: Config) -> None:
             limit=config.training_rows,
             workers=config.workers,
             patience=0,
+            probe=False,  # the starter's vectors gain nothing by it
         )
     )
     print(f"\n2/3 analysing the catalog ({time.monotonic() - began:.0f} s)", flush=True)

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ray_app.config import UserError, check, effective, option
+from ray_app.config import UserError, check, effective, first_line, option
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
 SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256  # what recheck is measured on before it may start
@@ -186,13 +186,7 @@ def _pool(config: Config) -> dict[str, Any]:
 
 def _agreement(config: Config, plan: Any) -> dict[str, Any]:
     """Measures recheck against exact on reviews from all over the input; raises UserError below the floor."""
-    import ray
-
-    from ray_app import cluster
-
-    cluster.start()
-    picked = plan.units[:: max(1, len(plan.units) // SAMPLE_UNITS)][:SAMPLE_UNITS]
-    share, findings = ray.get(ray.remote(_measure).options(num_cpus=1).remote(config, picked, plan.columns))
+    share, findings = (_measure if config.placement == "here" else _measure_on_ray)(config, plan.units, plan.columns)
     told = f"recheck finds {share:.1%} of {findings:,} highlights as exact does, on a sample of the input"
     check(
         share >= config.recheck_floor,
@@ -203,16 +197,45 @@ def _agreement(config: Config, plan: Any) -> dict[str, Any]:
     return {"recheck": {"agreement": round(share, 4), "findings": findings, "floor": config.recheck_floor}}
 
 
-def _measure(config: Config, picked: Any, columns: Any) -> tuple[float, int]:
-    from ray_app import storage, units
+def _measure_on_ray(config: Config, all_units: Any, columns: Any) -> tuple[float, int]:
+    """In a task, so that its memory is given back before the run."""
+    import ray
+
+    from ray_app import cluster
+    from ray_app.parts import NO_RECHECK
+
+    cluster.start()
+    check(not cluster.wants_gpu(config.device), NO_RECHECK)
+    try:
+        found: tuple[float, int] = ray.get(ray.remote(_measure).options(num_cpus=1).remote(config, all_units, columns))
+    except ray.exceptions.RayTaskError as error:
+        raise UserError(first_line(error.cause)) from None
+    return found
+
+
+def _measure(config: Config, all_units: Any, columns: Any) -> tuple[float, int]:
+    from ray_app import storage
     from ray_app.occlusion import agreement
     from ray_app.parts import Parts
 
+    parts = Parts(storage.absolute(config.bundle), config.device)
+    return agreement(parts, sampled(all_units, columns), config.words, config.recheck_words)
+
+
+def sampled(all_units: Any, columns: Any) -> list[str]:
+    """Up to SAMPLE_REVIEWS accepted texts, evenly out of SAMPLE_UNITS units from the first to the last."""
+    import numpy as np
+
+    from ray_app import units
+
     texts: list[str] = []
-    for unit in picked:
-        accepted, _ = units.read(unit, columns)
-        texts += accepted["text"].slice(0, SAMPLE_REVIEWS // len(picked)).to_pylist() if accepted is not None else []
-    return agreement(Parts(storage.absolute(config.bundle), config.device), texts, config.words, config.recheck_words)
+    picked: Any = np.unique(np.linspace(0, len(all_units) - 1, SAMPLE_UNITS).astype(int)) if all_units else ()
+    for i in picked:
+        accepted, _ = units.read(all_units[i], columns)
+        if accepted is not None and len(accepted):
+            rows = np.unique(np.linspace(0, len(accepted) - 1, SAMPLE_REVIEWS // len(picked)).astype(int))
+            texts += accepted["text"].take(rows).to_pylist()
+    return texts
 
 
 def _dry_run(config: Config, plan: Any) -> None:
@@ -220,7 +243,7 @@ def _dry_run(config: Config, plan: Any) -> None:
     from ray_app import units
     from ray_app.graph import Analyzer
 
-    analyzer = Analyzer(config.bundle, config.device, highlights=config.highlights, words=config.words)
+    analyzer = Analyzer(config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words)
     accepted, rejected = units.read(plan.units[0], plan.columns) if plan.units else (None, [])
     if accepted is None or not len(accepted):
         print("the first unit holds no readable row: no estimate")

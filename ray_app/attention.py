@@ -4,6 +4,7 @@
 over them all (CUDA, half precision). `choose` keeps the one that is quicker on the device at hand.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,9 +77,9 @@ def _all_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [n, 1, heads, width]. By sums: what torch's kernel gives for one query depends on the thread that computes it."""
-    weights = ((q * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5).softmax(1)
-    return (weights * v).sum(1, keepdim=True)
+    """q [n, 1, heads, width]. By sums: what torch's kernel gives one query depends on the thread that computes it."""
+    scores = (q * k).sum(-1, keepdim=True) / math.sqrt(q.shape[-1])
+    return (scores.softmax(1) * v).sum(1, keepdim=True)
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
@@ -102,7 +103,7 @@ def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> 
 
 
 def quicker(ways: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout: Layout, rounds: int = 5) -> Attention:
-    """The way with the shortest median time; one this device cannot run is out, the first one never."""
+    """The way with the shortest median time; one that this device cannot run is out."""
     seconds: dict[Attention, float] = {}
     for way in ways:
         try:

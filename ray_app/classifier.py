@@ -16,7 +16,7 @@ from ray_app.config import check
 from ray_app.flat import FlatClassifier, supports
 from ray_app.linear import DTYPES, Backend, has_int8
 from ray_app.model import EncoderClassifier
-from ray_app.sequences import Floats, Ints, Sequences
+from ray_app.sequences import Floats, Ints, Sequences, runs
 from ray_app.work import Work, encoder_flops
 
 CPU_TOKENS, CUDA_TOKENS = 1_024, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
@@ -116,15 +116,17 @@ def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
     `pad` counts the padding to a batch's longest row too.
     """
     order = np.argsort(lengths, kind="stable")
-    ends = np.cumsum(lengths[order])
-    start = 0
-    while start < len(order):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + budget, "right")))
-        while pad and stop > start + 1 and (stop - start) * lengths[order[stop - 1]] > budget:
-            stop -= 1
+    ordered = lengths[order]
+    for start, stop in _padded_runs(ordered, budget) if pad else runs(ordered, budget):
         yield order[start:stop]
-        start = stop
+
+
+def _padded_runs(lengths: Ints, budget: int) -> Iterator[tuple[int, int]]:
+    start = 0
+    for stop in range(1, len(lengths) + 1):
+        if stop == len(lengths) or (stop + 1 - start) * lengths[stop] > budget:
+            yield start, stop
+            start = stop
 
 
 def padded(batch: Sequences, pad_id: int) -> tuple[Tensor, Tensor]:

@@ -129,10 +129,16 @@ class Analyzer:
     """
 
     def __init__(
-        self, bundle: str, device: str = "auto", threads: int = 0, highlights: str = "exact", words: str = "space"
+        self,
+        bundle: str,
+        device: str = "auto",
+        threads: int = 0,
+        highlights: str = "exact",
+        words: str = "space",
+        shortlisted: int = SHORTLIST,
     ) -> None:
         self.parts = Parts(bundle, device, threads)
-        self.stages = [make(self.parts) for _, make in stages(highlights, words)]
+        self.stages = [make(self.parts) for _, make in stages(highlights, words, shortlisted)]
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """One analysis a text: keyword_probabilities, findings, truncated."""

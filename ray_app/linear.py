@@ -45,7 +45,7 @@ def _packed(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
 
     def run(x: Tensor) -> Tensor:
         # Every row comes out the same, bit by bit, whatever rows are beside it; but a row alone takes another kernel.
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x if len(x) > 1 else x.expand(2, -1), packed, bias, *after)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.expand(2, -1) if len(x) == 1 else x, packed, bias, *after)
         return y[: len(x)]
 
     return run

@@ -15,7 +15,7 @@ from ray_app.config import check
 from ray_app.highlight import Variants, candidates, drops, mask, shortlist, strongest
 from ray_app.parts import Parts
 from ray_app.schema import HIGHLIGHT
-from ray_app.sequences import Floats, Ints, Sequences, offsets_of
+from ray_app.sequences import Floats, Ints, Sequences, offsets_of, runs
 from ray_app.text import Span, splitter
 from ray_app.tokens import word_of_token
 
@@ -46,12 +46,11 @@ class Occlusion:
         """
         needed = np.unique(review)  # reviews without a found keyword are never masked
         chunks = self._chunks([texts[i] for i in needed])
-        rows = [needed[chunk] for chunk in chunks]
-        masked = (self.mask([texts[i] for i in chunk]) for chunk in rows)
         found = [pa.array([], HIGHLIGHT)]
-        for chunk, work in zip(rows, self._ahead(masked), strict=True):
-            pairs = slice(*np.searchsorted(review, [chunk[0], chunk[-1] + 1]))
-            found.append(self._best(texts, chunk, work, before, review[pairs], keyword[pairs]))
+        for start, firsts, variants in self._ahead(chunks):
+            rows = needed[start : start + len(firsts)]
+            pairs = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
+            found.append(self._best(texts, rows, (firsts, variants), before, review[pairs], keyword[pairs]))
         return pa.concat_arrays(found)
 
     def mask(self, texts: Sequence[str]) -> Masked:
@@ -82,7 +81,7 @@ class Occlusion:
         local = np.searchsorted(rows, review)
         drop = self.decisive(variants, before[rows], local, keyword)
         best = strongest(drop, variants.review, local, keyword)
-        self.parts.work.add(masked=len(rows), words=sum(map(len, firsts)))
+        self.parts.work.add(masked=len(rows), words=len(variants.review))
         spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(local, best, strict=True)]
         words = [texts[i][start:end] for i, (start, end) in zip(review, spans, strict=True)]
         start, end = np.array(spans, np.int64).reshape(-1, 2).T
@@ -102,11 +101,15 @@ class Occlusion:
         exact[chosen] = self.drops(variants.take(chosen), before)
         return exact
 
-    def _chunks(self, texts: Sequence[str]) -> list[Ints]:
-        """Row numbers in runs that stay under VARIANT_TOKENS by a cheap upper estimate."""
-        cost = np.array([(text.count(" ") + 1) * (len(text) + 2) for text in texts], np.int64)
-        group = np.cumsum(cost) // VARIANT_TOKENS
-        return [np.flatnonzero(group == g) for g in np.unique(group)]
+    def _chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Span]], Variants]]:
+        """Masked reviews, at most VARIANT_TOKENS (or one longer review) at a time, and the number of the first one."""
+        firsts, reviews, word, candidate = self.words(texts)
+        cost = np.array([len(spans) for spans in firsts], np.int64) * reviews.lengths
+        for start, stop in runs(cost, VARIANT_TOKENS):
+            tokens = slice(reviews.offsets[start], reviews.offsets[stop])
+            part = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
+            variants = mask(part, candidate[tokens], word[tokens], self.parts.tokenizer.mask_id or 0)
+            yield start, firsts[start:stop], variants
 
     def _ahead(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; beside a GPU the next one is made while this one is worked on."""

@@ -16,6 +16,8 @@ from ray_app.sequences import Floats, Sequences
 from ray_app.tokens import Tokenizer, Tokens
 from ray_app.work import Work, gemm_flops
 
+NO_RECHECK = "--highlights recheck is for CPUs: on a GPU bf16 is as quick as its shortlist; write exact"
+
 
 class Parts:
     """A bundle ready to run. `work` counts what its classifiers and stages do; `probe` compares that with a GEMM."""
@@ -38,12 +40,8 @@ class Parts:
     @cached_property
     def keywords_int8(self) -> Classifier:
         """The keyword classifier a second time, quick and rough, for shortlists."""
-        check(
-            self.placement.device.type == "cpu",
-            "--highlights recheck is for CPUs: on a GPU bf16 is as quick as its shortlist; write exact",
-        )
-        rough = place("cpu", backend="int8")
-        return self._classifier("keywords", len(self.meta.taxonomy.keywords), rough)
+        check(self.placement.device.type == "cpu", NO_RECHECK)
+        return self._classifier("keywords", len(self.meta.taxonomy.keywords), place("cpu", backend="int8"))
 
     @cached_property
     def scores(self) -> Classifier:
@@ -66,7 +64,9 @@ class Parts:
             model.head.out_features == outputs,
             f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",
         )
-        return Classifier(model, placement, self.tokenizer.pad_id, work=self.work, probe=self.gemm)
+        own = placement == self.placement
+        gemm = self.gemm if own or not self.gemm else gemm_flops(placement.device, placement.backend)
+        return Classifier(model, placement, self.tokenizer.pad_id, work=self.work, probe=gemm)
 
 
 def rounded(probabilities: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """Ragged token sequences as two arrays, so that a whole block is handled by numpy at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,16 @@ def spread(starts: Ints, lengths: Ints) -> Ints:
     """The indices starts[0] .. starts[0]+lengths[0]-1, starts[1] .., end to end."""
     begin = offsets_of(lengths)[:-1]
     return np.arange(int(lengths.sum())) + np.repeat(starts - begin, lengths)
+
+
+def runs(cost: Ints, budget: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive rows whose costs add up to at most `budget`; a row that costs more stands alone."""
+    ends, start = np.cumsum(cost), 0
+    while start < len(cost):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + budget, "right")))
+        yield start, stop
+        start = stop
 
 
 def concatenate(parts: Sequence[Sequences]) -> Sequences:

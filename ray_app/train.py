@@ -42,6 +42,9 @@ class Config:
     batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
     learning_rate: float = option(0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training")
     head_start: float = option(5.0, "learning rate of the linear layer over the encoder's", "Training")
+    probe: bool = option(
+        True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
+    )
     weight_decay: float = option(0.01, "weight decay of matrices", "Training")
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training")
     accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training")
@@ -164,8 +167,10 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
 
     from ray_app import storage
     from ray_app.bundle import SCORE_PROMPT
+    from ray_app.classifier import place
     from ray_app.fit import World, fit
     from ray_app.model import EncoderClassifier, base
+    from ray_app.probe import start_head
     from ray_app.taxonomy import from_dict
 
     config, known = Config(**loop["config"]), from_dict(loop["taxonomy"], "taxonomy")
@@ -179,6 +184,9 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
         encoder, hf_tokenizer = base(config.base_model, config.layers, texts, config.encoder_dropout)
         task = _task(name, config, known, hf_tokenizer, train, validation)
         model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
+        resume = checkpoints.resume(name)
+        if config.probe and name == "keywords" and resume is None:
+            start_head(model, task.train, place(config.device), task.pad_id, config.seed)
         history = fit(
             model,
             task.train,
@@ -188,7 +196,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
             task.score,
             task.pad_id,
             checkpoints.reporter(name),
-            checkpoints.resume(name),
+            resume,
             config.device,
             checkpoints.say,
         )

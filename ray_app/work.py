@@ -30,7 +30,7 @@ def encoder_flops(config: Any, outputs: int, lengths: Ints, first_row_only: bool
     """
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
-    embedded = int(getattr(config, "embedding_size", hidden))
+    embedded = int(config.embedding_size) if config.model_type == "electra" else hidden
     tokens, n, pairs = float(lengths.sum()), len(lengths), float((lengths.astype(np.float64) ** 2).sum())
     key_value, rest = 2 * 2 * hidden * hidden, 2 * (2 * hidden * hidden + 2 * hidden * inner)
     whole = tokens * (key_value + rest) + 4 * pairs * hidden

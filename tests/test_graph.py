@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ray_app import occlusion
 from ray_app.bundle import SCORE_PROMPT
 from ray_app.config import UserError
 from ray_app.graph import Analyzer, assemble, stages
 from ray_app.model import load_model
-from ray_app.occlusion import VARIANT_TOKENS
 from ray_app.parts import Parts
 from ray_app.schema import ANALYSIS, FINDING
 from ray_app.taxonomy import load
@@ -222,11 +222,18 @@ def test_highlights_can_be_off(made: Made) -> None:
         stages("some", "space")
 
 
-def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(made: Made) -> None:
-    texts = [" ".join(f"{word}{i}" for i in range(360)) for word in ("핏이", "색상은", "배송이", "소재가")]
-    analyze = Analyzer(made(kind="bert", max_length=24, threshold=0.0))
-    assert sum(len(text.split()) * len(text) for text in texts) > VARIANT_TOKENS
-    assert_same(analyze([*texts, "굿"]), [analyze([text])[0] for text in [*texts, "굿"]])
+@pytest.mark.parametrize("between", [" ", "\n"])
+def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(
+    made: Made, between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [between.join([f"{word}{i}" for i in range(8)]) for word in ("핏이", "색상은", "배송이", "소재가")]
+    analyze = Analyzer(made(kind="bert", max_length=64, threshold=0.0))
+    whole = analyze([*texts, "굿"])
+    monkeypatch.setattr(occlusion, "VARIANT_TOKENS", 400)
+    chunks = list(occlusion.Occlusion(analyze.parts)._chunks(texts))
+    assert len(chunks) > 1
+    assert all(len(variants.sequences.ids) <= 400 for _, _, variants in chunks)
+    assert_same(analyze([*texts, "굿"]), whole)
 
 
 @pytest.mark.parametrize(
