@@ -1,5 +1,5 @@
 # make quickstart: the whole of Nunchi on the shipped sample, offline
-# make test:       lint, types, import contract, all tests
+# make test:       lint, types, import contract, all tests, a floor under the engine's speed
 # make setup:      .venv from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -15,6 +15,7 @@ quickstart: .venv/.setup
 
 test: .venv/.dev lint
 	$(RUN) -m pytest
+	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

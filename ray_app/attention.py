@@ -52,15 +52,15 @@ class Layout:
         return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.device)
 
 
-Attention = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
-# query [tokens or n, heads, width], key, value [tokens, heads, width] -> [tokens or n, heads, width]; with n queries
-# each sequence has one, with as many queries as tokens each token has its own
+Attention = Callable[[Tensor, Tensor, Tensor, Layout, bool], Tensor]
+# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t is token t's; where the last argument is
+# true, query row i is sequence i's only one. Rows beyond those of the layout fill up a shape: they come back as zeros
 
 
-def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
     """One call a group of equal length. On a CPU a sequence's result does not depend on the others, to the last bit."""
     mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    single = len(query) != len(key)
+    mixed[len(layout.lengths) if single else int(layout.lengths.sum()) :] = 0
     attend = _one_query if single else _all_queries
     for sequence, token, n, size in layout.groups:
         here = slice(token, token + n * size)
@@ -82,12 +82,11 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores.softmax(1) * v).sum(1, keepdim=True)
 
 
-def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
     """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbours."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = int(layout.lengths[-1])
-    single = len(query) != len(key)
     bounds, most = (layout.ones, 1) if single else (layout.bounds, longest)
     mixed: Tensor = varlen_attn(query, key, value, bounds, layout.bounds, most, longest, num_splits=1)  # type: ignore[assignment]
     return mixed
@@ -115,7 +114,7 @@ def quicker(ways: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout
 
 def _timed(way: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
     began = time.perf_counter()
-    way(q, k, v, layout)
+    way(q, k, v, layout, False)
     if q.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - began

@@ -3,6 +3,7 @@
 Sequences of a whole block are ordered by length and packed to a token budget; identical sequences run once.
 """
 
+import bisect
 import logging
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from ray_app.config import check
 from ray_app.flat import FlatClassifier, supports
 from ray_app.linear import DTYPES, Backend, has_int8
 from ray_app.model import EncoderClassifier
-from ray_app.sequences import Floats, Ints, Sequences, runs
+from ray_app.sequences import Floats, Ints, Sequences
 from ray_app.work import Work, encoder_flops
 
 CPU_TOKENS, CUDA_TOKENS = 1_024, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
@@ -95,6 +96,7 @@ class Classifier:
     @torch.inference_mode()
     def _run(self, batch: Sequences) -> Tensor:
         if self.flat:
+            self.work.add(padding=self.flat.rows(len(batch.ids)) - len(batch.ids))
             return self.flat(batch)
         assert self.stock is not None
         ids, mask = padded(batch, self.pad_id)
@@ -113,12 +115,34 @@ class Classifier:
 def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
     """Row numbers in ascending order of length, in batches of at most `budget` tokens (or one longer row).
 
-    `pad` counts the padding to a batch's longest row too.
+    With `pad` rows of a batch are of similar length, and padding to its longest row counts as tokens. Without, batches
+    are full: the longest rows that are left, and shorter ones that fill the rest.
     """
     order = np.argsort(lengths, kind="stable")
-    ordered = lengths[order]
-    for start, stop in _padded_runs(ordered, budget) if pad else runs(ordered, budget):
-        yield order[start:stop]
+    if pad:
+        yield from (order[start:stop] for start, stop in _padded_runs(lengths[order], budget))
+    else:
+        yield from _full(lengths, order, budget)
+
+
+def _full(lengths: Ints, order: Ints, budget: int) -> Iterator[Ints]:
+    """First fit, longest first: nearly every batch has exactly `budget` tokens, so that products have one shape."""
+    distinct, starts, counts = np.unique(lengths[order], return_index=True, return_counts=True)
+    sizes, begin = distinct.tolist(), dict(zip(distinct.tolist(), starts.tolist(), strict=True))
+    end = {size: begin[size] + count for size, count in zip(sizes, counts.tolist(), strict=True)}
+    while sizes:
+        picked: list[Ints] = []
+        room, at = budget, len(sizes) - 1
+        while at >= 0:
+            size = sizes[at]
+            count = min(end[size] - begin[size], max(room // size, 0 if picked else 1))
+            end[size] -= count
+            picked.append(order[end[size] : end[size] + count])
+            room -= count * size
+            if end[size] == begin[size]:
+                sizes.pop(at)
+            at = bisect.bisect_right(sizes, room) - 1
+        yield np.concatenate(picked[::-1])
 
 
 def _padded_runs(lengths: Ints, budget: int) -> Iterator[tuple[int, int]]:

@@ -72,33 +72,43 @@ class FlatClassifier:
         self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
         self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
 
+    def rows(self, count: int, step: int = 32) -> int:
+        """Rows that are computed for `count`: on a CPU, oneDNN makes code for each new shape of a product and keeps it,
+        so shapes are few: multiples of 32, or of 8 below 256."""
+        step = min(step, 8 if count < 256 else step) if self.device.type == "cpu" else 1
+        return -(-count // step) * step
+
     @torch.inference_mode()
     def __call__(self, batch: Sequences) -> Tensor:
         """Sequences in ascending order of length -> logits [n, outputs], on the device."""
         layout = Layout(batch.lengths, self.device)
-        place = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths) + self.first_position
-        ids, positions = (torch.from_numpy(a).to(self.device, non_blocking=True) for a in (batch.ids, place))
-        x = self.norm(self.words[ids] + self.positions[positions])
+        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
+        tokens[0, : len(batch.ids)] = batch.ids
+        tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
+        ids, positions = torch.from_numpy(tokens).to(self.device, non_blocking=True)
+        x = self.norm(self.words[ids] + self.positions[positions + self.first_position])
         x = self.project(x) if self.project is not None else x
         for layer in self.layers[:-1]:
             x = self._full(layer, x, layout)
         last = self.layers[-1]
         if last.query is not None:
-            return self.head(self._first_rows(last, last.query, x, layout))
+            return self.head(self._first_rows(last, last.query, x, layout))[: len(batch)]
         x = self._full(last, x, layout)
         means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
-        return self.head(torch.cat(means))
+        n = len(batch)
+        return self.head(F.pad(torch.cat(means), (0, 0, 0, self.rows(n) - n)))[:n]
 
     def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
         q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)
-        return self._rest(layer, x, self.attention(q, k, v, layout).flatten(1))
+        return self._rest(layer, x, self.attention(q, k, v, layout, False).flatten(1))
 
     def _first_rows(self, layer: _Layer, query: Linear, x: Tensor, layout: Layout) -> Tensor:
-        """The last layer for the first token of each sequence: [n, hidden]."""
+        """The last layer for the first token of each sequence: [n or a few more, hidden]."""
         k, v = layer.joined(x).view(len(x), 2, self.heads, -1).unbind(1)
-        first = x[layout.first]
+        n = len(layout.lengths)
+        first = x[F.pad(layout.first, (0, self.rows(n) - n))]
         q = query(first).view(len(first), self.heads, -1)
-        return self._rest(layer, first, self.attention(q, k, v, layout).flatten(1))
+        return self._rest(layer, first, self.attention(q, k, v, layout, True).flatten(1))
 
     @staticmethod
     def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) ->
 def test_grouped_equals_attention_one_sequence_at_a_time(lengths: list[int], single: bool) -> None:
     query, key, value = projected(sum(lengths))
     query = torch.randn(len(lengths), HEADS, WIDTH, generator=torch.Generator().manual_seed(1)) if single else query
-    found = grouped(query, key, value, layout(lengths))
+    found = grouped(query, key, value, layout(lengths), single)
     assert found.shape == query.shape
     torch.testing.assert_close(found, one_by_one(query, key, value, lengths), atol=2e-6, rtol=1e-5)
 
@@ -55,7 +55,7 @@ def test_one_query_a_sequence_gives_the_row_that_it_has_among_full_queries() -> 
     lengths = [1, 1, 2, 5, 5, 5, 8]
     query, key, value = projected(sum(lengths))
     here = layout(lengths)
-    full, single = grouped(query, key, value, here), grouped(query[here.first], key, value, here)
+    full, single = grouped(query, key, value, here, False), grouped(query[here.first], key, value, here, True)
     torch.testing.assert_close(single, full[here.first], atol=2e-6, rtol=1e-5)
 
 
@@ -76,19 +76,31 @@ def test_a_sequence_gets_the_same_bits_alone_and_beside_any_others(heads: int, w
     query, key, value = projected(int(lengths.sum()), heads, width)
     here = Layout(lengths, CPU)
     query = query[here.first] if single else query
-    together = grouped(query, key, value, here)
+    together = grouped(query, key, value, here, single)
     for i, (start, size) in enumerate(zip(here.first.tolist(), lengths.tolist(), strict=True)):
         own = slice(start, start + size)
         rows = slice(i, i + 1) if single else own
-        assert torch.equal(grouped(query[rows], key[own], value[own], layout([size])), together[rows])
+        assert torch.equal(grouped(query[rows], key[own], value[own], layout([size]), single), together[rows])
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_rows_that_fill_up_a_shape_come_back_as_zeros_and_change_nothing(single: bool) -> None:
+    """As many queries as keys in both cases: how many rows there are does not say which case it is."""
+    lengths = [1, 1, 2, 3]
+    query, key, value = projected(8)
+    here = layout(lengths)
+    found = grouped(query, key, value, here, single)
+    used = 4 if single else 7
+    assert torch.equal(found[:used], grouped(query[:used], key[:7], value[:7], here, single))
+    assert not found[used:].any()
 
 
 def test_a_sequence_sees_only_its_own_tokens() -> None:
     lengths = [3, 3, 4]
     query, key, value = projected(10)
-    before = grouped(query, key, value, layout(lengths))
+    before = grouped(query, key, value, layout(lengths), False)
     key[3:6], value[3:6] = 100.0, 100.0
-    after = grouped(query, key, value, layout(lengths))
+    after = grouped(query, key, value, layout(lengths), False)
     assert torch.equal(before[:3], after[:3])
     assert torch.equal(before[6:], after[6:])
     assert not torch.equal(before[3:6], after[3:6])
@@ -113,16 +125,16 @@ def test_groups_are_runs_of_one_length_that_cover_every_token_once(lengths: list
     assert here.first.tolist() == here.bounds[:-1].tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
 
 
-def slow(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
+def slow(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
     time.sleep(0.03)
-    return grouped(query, key, value, where)
+    return grouped(query, key, value, where, single)
 
 
-def impossible(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
+def impossible(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
     raise RuntimeError("no kernel image is available for execution on the device")
 
 
-def absent(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
+def absent(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
     raise ImportError("cannot import name 'varlen_attn'")
 
 
@@ -137,10 +149,10 @@ def test_the_first_call_is_not_timed() -> None:
     """Kernels are compiled in it."""
     calls: list[int] = []
 
-    def slow_at_first(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
+    def slow_at_first(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
         calls.append(len(query))
         time.sleep(0.0 if calls[1:] else 0.3)
-        return grouped(query, key, value, where)
+        return grouped(query, key, value, where, single)
 
     assert quicker((slow, slow_at_first), *projected(8), layout([2, 3, 3]), rounds=1) is slow_at_first
     assert calls == [8, 8]

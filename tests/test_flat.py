@@ -3,6 +3,8 @@ import logging
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray_app.classifier import Classifier, Placement, batches, padded
 from ray_app.flat import FlatClassifier, supports
@@ -50,11 +52,29 @@ def test_an_encoder_the_flat_engine_does_not_know_runs_stock_and_says_so(caplog:
     assert "run through transformers" in caplog.text
 
 
-def test_batches_hold_every_row_once_within_the_budget() -> None:
+def test_full_batches_take_the_longest_rows_first_and_fill_up_with_shorter_ones() -> None:
     lengths = np.array([3, 9, 1, 4, 4, 30, 2])
     found = list(batches(lengths, 10, pad=False))
+    assert [lengths[rows].tolist() for rows in found] == [[30], [1, 9], [2, 4, 4], [3]]
     assert sorted(np.concatenate(found)) == list(range(7))
-    assert [int(lengths[rows].sum()) for rows in found] == [10, 4, 9, 30]
-    assert all((lengths[rows][:-1] <= lengths[rows][1:]).all() for rows in found)
-    widths = [len(rows) * int(lengths[rows].max()) for rows in batches(lengths, 10)]
-    assert all(width <= 10 or width == 30 for width in widths)
+
+
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 120))
+def test_full_batches_hold_every_row_once_in_ascending_order_within_the_budget(sizes: list[int], budget: int) -> None:
+    lengths = np.array(sizes, np.int64)
+    left = sorted(sizes)
+    for rows in batches(lengths, budget, pad=False):
+        taken = lengths[rows].tolist()
+        assert taken == sorted(taken)
+        assert len(rows) == 1 or sum(taken) <= budget
+        for size in taken:
+            left.remove(size)
+        assert not [size for size in left if size <= budget - sum(taken)]  # nothing that is left would have fitted
+    assert not left
+
+
+def test_shapes_are_few_on_a_cpu() -> None:
+    flat = FlatClassifier(classifier_model(), CPU.device, CPU.backend)
+    rows = {flat.rows(count) for count in range(1, 1_025)}
+    assert len(rows) == 56
+    assert all(0 <= flat.rows(count) - count < (8 if count < 256 else 32) for count in range(1, 1_025))

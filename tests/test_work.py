@@ -52,13 +52,14 @@ def test_flops_are_those_that_torch_counts_in_the_flat_forward(kind: str, poolin
     """What the engine runs, with the first row's shortcut in the last layer; in bf16, where its products are torch's
     own, and attention as plain products: torch does not count oneDNN's linear and the CPU's fused attention. Nor does
     it count the first row's attention, which is made of sums: that is added by hand, width for each token, twice.
+    Eight sequences of 40 tokens fill whole shapes.
     """
-    made = model(kind, pooling)
+    made, lengths = model(kind, pooling), np.array([1, 2, 3, 3, 4, 6, 8, 13], np.int64)
     flat = FlatClassifier(made, CPU, "bf16")
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
-        flat(Sequences.of(ROWS))
-    sums = 2 * 2 * 32 * sum(LENGTHS) if pooling == "first" else 0
-    assert encoder_flops(made.encoder.config, 5, LENGTHS, pooling == "first") == counted.get_total_flops() + sums
+        flat(Sequences.of([list(range(5, 5 + n)) for n in lengths]))
+    sums = 2 * 2 * 32 * 40 if pooling == "first" else 0
+    assert encoder_flops(made.encoder.config, 5, lengths, pooling == "first") == counted.get_total_flops() + sums
 
 
 def test_flops_of_a_tiny_encoder_by_hand() -> None:
@@ -138,7 +139,7 @@ def test_a_classifier_counts_each_distinct_sequence_and_its_products(pooling: st
     assert work["flops"] == flops
     assert work["gemm_seconds"] == flops / 2e6
     assert 0 < work["seconds"] < 10
-    assert work.get("padding", 0) == (0 if flat else 7 + 5)  # 1, 3 and 8 tokens are one batch, 21 another
+    assert work["padding"] == (7 if flat else 7 + 5)  # flat: 21 + 3 tokens, 8 + 1 in 16 rows; stock: 1, 3, 8 and 21
 
 
 def test_without_a_probe_nothing_is_compared() -> None:
