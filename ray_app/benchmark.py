@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray_app import bundle as bundles
 from ray_app.config import UserError, check, closest, effective, option
 from ray_app.shapes import SHAPES, random_bundle
 
@@ -96,6 +97,7 @@ class Bench:
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
         self.bundle = config.bundle or str(random_bundle(folder / "bundle", config.shape))
+        bundles.load(self.bundle)  # a mistake shows here, before anything is timed
         self.runs = 0
 
     def texts(self, count: int) -> list[str]:
@@ -116,13 +118,12 @@ class Bench:
         """One row a variant of the engine, all against the oracle where it takes part."""
         import numpy as np
 
-        from ray_app import bundle
         from ray_app.contest import compare, compete
 
         texts = self.texts(self.config.reviews) if texts is None else texts
         config = self.config
         results, task = compete(self.bundle, texts, names, config.rounds, config.device, config.threads)
-        thresholds = bundle.load(self.bundle).meta.thresholds
+        thresholds = bundles.load(self.bundle).meta.thresholds
         oracle = results[ORACLE].seen if ORACLE in results else None
         rows = []
         for name, result in results.items():
@@ -157,6 +158,7 @@ class Bench:
             for name in names:
                 found[name].append(self.once(name, source))
         rows = []
+        reference = self.highlights(found[names[0]][-1])
         for name, runs in found.items():
             steady = float(np.median([run["steady_rows_per_second"] for run in runs]))
             engine = runs[-1]["engine"]
@@ -168,7 +170,7 @@ class Bench:
                     "gemm_ratio": float(np.median([run["engine"]["gemm_ratio"] for run in runs])),
                     "peak_rss_mb": max(run["peak_worker_mb"] for run in runs),
                     "max_abs_diff": None,
-                    "same_highlight": None,
+                    "same_highlight": round(_share_equal(self.highlights(runs[-1]), reference), 6),
                     "start_up_s": float(np.median([run["seconds_to_first_unit"] for run in runs])),
                     "whole_run_reviews_per_s": float(np.median([run["rows_per_second"] for run in runs])),
                 }
@@ -188,6 +190,17 @@ class Bench:
         pq.write_table(pa.table({"review_id": ids, "text": pa.array(texts)}), path, row_group_size=50_000)
         return str(path)
 
+    def highlights(self, run: dict[str, Any]) -> set[tuple[Any, ...]]:
+        """Every finding of a run: review, keyword, score, where its highlight starts."""
+        from ray_app import storage
+
+        table = storage.read_parquet(storage.join(run["config"]["output"], "data"))
+        return {
+            (row["review_id"], finding["keyword"], finding["score"], (finding["highlight"] or {}).get("start"))
+            for row in table.select(["review_id", "findings"]).to_pylist()
+            for finding in row["findings"]
+        }
+
     def once(self, name: str, source: str, workers: int = 0) -> dict[str, Any]:
         """`_run.json` of one run; `graph` is the same units in a process of their own, without Ray."""
         self.runs += 1
@@ -196,7 +209,7 @@ class Bench:
         arguments += ["--unit-rows", str(self.config.unit_rows), "--workers", str(workers)]
         placement = {"graph": "here", "ray-fused": "fused", "ray-pools": "pools"}[name]
         command = [sys.executable, "-m", "jobs.analyze", *arguments, "--placement", placement]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"{name}: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
         result: dict[str, Any] = json.loads((out / "_run.json").read_text(encoding="utf-8"))
@@ -227,6 +240,11 @@ def by_workers(bench: Bench) -> list[dict[str, Any]]:
         rows.append({"workers": workers} | _job_row(bench.once("ray-fused", source, workers)))
         workers *= 2
     return rows
+
+
+def _share_equal(found: set[Any], reference: set[Any]) -> float:
+    """1 where both hold the same."""
+    return len(found & reference) / max(1, len(found | reference))
 
 
 SWEEPS = {"length": by_length, "catalog": by_catalog, "workers": by_workers}

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig
 
 from ray_app.config import first_line
 from ray_app.highlight import drops, strongest
@@ -52,9 +53,8 @@ def compete(
     subject = Subject(bundle, texts, device, threads)
     sequences, _ = concatenate([subject.whole, subject.masked]).unique()
     first_only = subject.parts.meta.pooling == "first"
-    flops = encoder_flops(
-        subject.stock.encoder.config, len(subject.parts.meta.thresholds), sequences.lengths, first_only
-    )
+    config = AutoConfig.from_pretrained(subject.parts.bundle.path / "keywords")
+    flops = encoder_flops(config, len(subject.parts.meta.thresholds), sequences.lengths, first_only)
     owner = subject.variants.review
     task = Task(len(texts), subject.tokens, flops, owner, len(owner) / len(texts))
     del subject

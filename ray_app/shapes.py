@@ -13,12 +13,13 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {  # layers, hidden, inner, heads
 def random_bundle(folder: Path, shape: str) -> Path:
     """A bundle with random weights: the shipped tokenizer and taxonomy, two encoders of a named shape."""
     import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers import AutoTokenizer, BertConfig, BertModel, utils
 
     from ray_app.bundle import Meta, seal
     from ray_app.model import STARTER, EncoderClassifier, save_model
     from ray_app.taxonomy import load
 
+    utils.logging.disable_progress_bar()
     tokenizer, taxonomy = AutoTokenizer.from_pretrained(STARTER), load()
     layers, hidden, inner, heads = SHAPES[shape]
     encoder = BertConfig(
