@@ -22,6 +22,8 @@ def start(**settings: Any) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
         return
+    # On few CPUs Ray would end a worker that reads or commits between two units, and start another for the next one.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no dashboard, loopback: nothing but this process reaches it
     ray.init("local", include_dashboard=False, **{**quiet, **settings})
 

@@ -2,12 +2,14 @@
 
 A unit travels as one row: its plan, its accepted rows and its rejects as Arrow IPC bytes, and counts of work, so that
 every step sees whole units and nothing can be lost between two of them. No Ray here: `analyze.py` says where steps run.
+Reading and committing run in many short-lived processes: importing this must not import torch, which takes seconds.
 """
 
 import json
 import resource
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app import storage, units
-from ray_app.graph import assemble, stages
-from ray_app.parts import Parts
 from ray_app.work import Work, summary
 
 Batch = dict[str, list[Any]]
@@ -35,16 +35,32 @@ class Read:
 
 
 class Worker:
-    """Holds the classifiers and runs the named stages over whole units. Its config is `analyze.Config`."""
+    """Holds the classifiers and runs the named stages over whole units. Its config is `analyze.Config`.
+
+    One thread of its own loads and runs everything: OpenMP keeps a pool of threads for each thread that calls it, Ray
+    calls from another thread than it constructs in, and two pools on the same cores wait for each other (a third of the
+    speed of a small encoder).
+    """
 
     def __init__(self, config: Any, names: list[str], last: bool, threads: int) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.last, self.keep_text = last, "text" in config.keep.split(",")
+        self.thread.submit(self._load, config, names, threads).result()
+
+    def __call__(self, batch: Any) -> Batch:
+        return self.thread.submit(self._run, batch).result()
+
+    def _load(self, config: Any, names: list[str], threads: int) -> None:
+        from ray_app.graph import stages
+        from ray_app.parts import Parts
+
         self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
         graph = stages(config.highlights, config.words, config.recheck_words)
         self.stages = [make(self.parts) for name, make in graph if name in names]
-        self.last = last
-        self.keep_text = "text" in config.keep.split(",")
 
-    def __call__(self, batch: Any) -> Batch:
+    def _run(self, batch: Any) -> Batch:
+        from ray_app.graph import assemble
+
         began = time.monotonic()
         work = Work(json.loads(batch["work"][0].as_py()))
         self.parts.work.clear()

@@ -8,9 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 
-from ray_app.linear import DTYPES, Backend, linear
 from ray_app.sequences import Ints
 
 
@@ -39,8 +37,12 @@ def encoder_flops(config: Any, outputs: int, lengths: Ints, first_row_only: bool
     return project + (layers - 1) * whole + last + 2 * n * hidden * outputs
 
 
-def gemm_flops(device: torch.device, backend: Backend, rounds: int = 5) -> float:
+def gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
     """FLOP/s of a plain product here, now: [1024, 2048] x [2048, 2048] (8,192 on CUDA), the median of `rounds`."""
+    import torch
+
+    from ray_app.linear import DTYPES, linear  # not above: what counts work needs no torch
+
     rows, side = (8_192, 8_192) if device.type == "cuda" else (1_024, 2_048)
     dtype = DTYPES[backend]
     weight = torch.randn(side, side, device=device, dtype=dtype)
