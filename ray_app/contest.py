@@ -17,7 +17,7 @@ import numpy as np
 from transformers import AutoConfig
 
 from ray_app.config import first_line
-from ray_app.highlight import drops, strongest
+from ray_app.highlight import drops, found_pairs, strongest
 from ray_app.parts import rounded
 from ray_app.rivals import EXTRAS, RIVALS, Seen, Subject
 from ray_app.sequences import Ints, concatenate
@@ -43,7 +43,6 @@ class Task:
     tokens: int
     flops: float
     owner: Ints
-    words: float
 
 
 def compete(
@@ -55,8 +54,7 @@ def compete(
     first_only = subject.parts.meta.pooling == "first"
     config = AutoConfig.from_pretrained(subject.parts.bundle.path / "keywords")
     flops = encoder_flops(config, len(subject.parts.meta.thresholds), sequences.lengths, first_only)
-    owner = subject.variants.review
-    task = Task(len(texts), subject.tokens, flops, owner, len(owner) / len(texts))
+    task = Task(len(texts), subject.tokens, flops, subject.variants.review)
     del subject
     results = {name: Result() for name in names}
     with _children(names, (bundle, list(texts), device, threads), results) as connections:
@@ -135,7 +133,7 @@ def compare(seen: Seen, oracle: Seen, owner: Ints, thresholds: Sequence[float]) 
         return difference, None
     decided = np.isfinite(seen.after)
     difference = max(difference, float(np.abs(seen.after - oracle.after)[decided].max(initial=0.0)))
-    review, keyword = np.nonzero(oracle.before >= np.asarray(thresholds, np.float32))
+    review, keyword = found_pairs(oracle.before, thresholds)
     best = [
         strongest(drops(rounded(one.before)[owner], rounded(one.after)), owner, review, keyword)  # type: ignore[arg-type]
         for one in (seen, oracle)

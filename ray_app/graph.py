@@ -18,6 +18,7 @@ import pyarrow as pa
 from ray_app.bundle import Bundle
 from ray_app.classifier import softmax
 from ray_app.config import check
+from ray_app.highlight import found_pairs
 from ray_app.occlusion import MODES, SHORTLIST, Occlusion
 from ray_app.parts import Parts, rounded
 from ray_app.schema import ANALYSIS, FINDING, HIGHLIGHT
@@ -87,8 +88,7 @@ def probability_matrix(table: pa.Table, keywords: int) -> Floats:
 
 def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability that reaches its keyword's threshold, by review."""
-    review, keyword = np.nonzero(probability_matrix(table, len(thresholds)) >= np.asarray(thresholds, np.float32))
-    return review.astype(np.int64), keyword.astype(np.int64)
+    return found_pairs(probability_matrix(table, len(thresholds)), thresholds)
 
 
 def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:

@@ -67,6 +67,12 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
     return Variants(Sequences(ids, offsets_of(kept)), review, which)
 
 
+def found_pairs(probabilities: Floats, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
+    """(review, keyword) positions of every probability [reviews, keywords] that reaches its keyword's threshold."""
+    review, keyword = np.nonzero(probabilities >= np.asarray(thresholds, np.float32))
+    return review.astype(np.int64), keyword.astype(np.int64)
+
+
 def drops(before: Floats, after: Floats) -> Floats:
     """How much masking lowers each probability (any shape), rounded to 1e-4."""
     return np.asarray(np.round(before - after, DECIMALS), np.float32)

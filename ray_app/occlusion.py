@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.config import check
-from ray_app.highlight import Variants, candidates, drops, mask, shortlist, strongest
+from ray_app.highlight import Variants, candidates, drops, found_pairs, mask, shortlist, strongest
 from ray_app.parts import Parts
 from ray_app.schema import HIGHLIGHT
 from ray_app.sequences import Floats, Ints, Sequences, offsets_of, runs
@@ -128,7 +128,7 @@ def agreement(parts: Parts, texts: Sequence[str], words: str, shortlisted: int =
     """The share of highlights that `recheck` finds as `exact` does, and over how many (found keywords of `texts`)."""
     tokens, _ = parts.reviews(texts)
     before = parts.probabilities(tokens.sequences)
-    review, keyword = np.nonzero(before >= np.asarray(parts.meta.thresholds, np.float32))
+    review, keyword = found_pairs(before, parts.meta.thresholds)
     exact, recheck = (
         Occlusion(parts, words, mode, shortlisted)(texts, before, review, keyword) for mode in ("exact", "recheck")
     )

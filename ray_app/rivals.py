@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ray_app.classifier import padded, sigmoid
-from ray_app.highlight import Variants
+from ray_app.highlight import Variants, found_pairs
 from ray_app.model import EncoderClassifier, load_model
 from ray_app.occlusion import Occlusion
 from ray_app.parts import Parts
@@ -82,7 +82,7 @@ def recheck(subject: Subject) -> Seen:
     reviews, _ = parts.reviews(subject.texts)
     before = parts.probabilities(reviews.sequences)
     _, variants = subject.occlusion.mask(subject.texts)
-    pairs = np.nonzero(before >= np.asarray(parts.meta.thresholds, np.float32))
+    pairs = found_pairs(before, parts.meta.thresholds)
     drop = Occlusion(parts, mode="recheck").decisive(variants, before, *pairs)
     return Seen(before, before[variants.review] - drop)
 
