@@ -6,14 +6,14 @@ PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test lint browser clean
 
 setup: .venv/.setup
 
 quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
-test: .venv/.dev lint
+test: .venv/.dev browser lint
 	$(RUN) -m pytest
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
@@ -22,6 +22,11 @@ lint: .venv/.dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# What the page's test drives; nothing is installed where a Chromium is.
+browser:
+	@command -v chromedriver >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-nanum; } >/dev/null
 
 clean:
 	rm -rf .venv runs

@@ -7,6 +7,8 @@ job puts stages in actor pools, the endpoint in deployments, `Analyzer` runs the
          -> SentimentStage -> scores        (per found keyword, its score probabilities)
          -> HighlightStage -> highlights    (per found keyword, the word that carries it)
          -> assemble -> findings
+
+A row may carry wishes of its own (`schema.WISHES`), as requests online do.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ray_app.bundle import Bundle
 from ray_app.classifier import softmax
@@ -21,7 +24,7 @@ from ray_app.config import check
 from ray_app.highlight import found_pairs
 from ray_app.occlusion import MODES, SHORTLIST, Occlusion
 from ray_app.parts import Parts, rounded
-from ray_app.schema import ANALYSIS, FINDING, HIGHLIGHT
+from ray_app.schema import ANALYSIS, FINDING, HIGHLIGHT, WISHES
 from ray_app.sequences import Floats, Ints
 from ray_app.tokens import ScorePrompt
 
@@ -76,8 +79,10 @@ class HighlightStage:
         review, keyword = found(table, self.parts.meta.thresholds)
         probabilities = probability_matrix(table, len(self.parts.meta.thresholds))
         self.parts.work.add(reviews=len(table))
-        highlights = self.occlusion(table["text"].to_pylist(), probabilities, review, keyword)
-        return table.append_column("highlights", _nested(highlights, review, len(table)))
+        wanted = _wish(table, "_highlights", True)[review].astype(bool)
+        highlights = self.occlusion(table["text"].to_pylist(), probabilities, review[wanted], keyword[wanted])
+        places = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
+        return table.append_column("highlights", _nested(highlights.take(places), review, len(table)))
 
 
 def probability_matrix(table: pa.Table, keywords: int) -> Floats:
@@ -87,8 +92,23 @@ def probability_matrix(table: pa.Table, keywords: int) -> Floats:
 
 
 def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
-    """(review, keyword) positions of every probability that reaches its keyword's threshold, by review."""
-    return found_pairs(probability_matrix(table, len(thresholds)), thresholds)
+    """(review, keyword) positions of every probability that reaches its keyword's threshold, by review.
+
+    A row's wish for another threshold, or for its most probable keywords only, comes first.
+    """
+    probabilities = probability_matrix(table, len(thresholds))
+    own = _wish(table, "_threshold", np.nan).astype(np.float32)[:, None]
+    review, keyword = found_pairs(probabilities, np.where(np.isnan(own), np.asarray(thresholds, np.float32), own))
+    rank = (-probabilities).argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
+    among = rank[review, keyword] < _wish(table, "_top_k", len(thresholds))[review]
+    return review[among], keyword[among]
+
+
+def _wish(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
+    """[reviews] a column of wishes, `default` where a row has none."""
+    if name not in table.column_names:
+        return np.full(len(table), default)
+    return np.asarray(table[name].fill_null(default).to_numpy())
 
 
 def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
@@ -107,7 +127,8 @@ def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Tab
         fields=list(FINDING),
     )
     table = table.append_column("findings", _nested(findings, review, len(table)))
-    gone = {"scores", "highlights", *(name for name, _ in ANALYSIS), *(() if keep_text else ("text",))}
+    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    gone = {"scores", "highlights", *stages_own, *(() if keep_text else ("text",))}
     kept = [name for name in table.column_names if name not in gone]
     return table.select([*kept, *(name for name, _ in ANALYSIS)])
 
@@ -137,13 +158,17 @@ class Analyzer:
         words: str = "space",
         shortlisted: int = SHORTLIST,
     ) -> None:
-        self.parts = Parts(bundle, device, threads)
+        self.parts, self.words = Parts(bundle, device, threads), words
         self.stages = [make(self.parts) for _, make in stages(highlights, words, shortlisted)]
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """One analysis a text: keyword_probabilities, findings, truncated."""
         rows: list[dict[str, Any]] = self.table(pa.table({"text": pa.array(texts, pa.string())})).to_pylist()
         return rows
+
+    def explain(self, text: str) -> dict[str, Any]:
+        """What each word of one review contributes to each of its keywords, see `Occlusion.explain`."""
+        return Occlusion(self.parts, self.words).explain(text)
 
     def table(self, table: pa.Table) -> pa.Table:
         """A table with a `text` column -> its other columns and the analysis columns."""

@@ -67,8 +67,11 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
     return Variants(Sequences(ids, offsets_of(kept)), review, which)
 
 
-def found_pairs(probabilities: Floats, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
-    """(review, keyword) positions of every probability [reviews, keywords] that reaches its keyword's threshold."""
+def found_pairs(probabilities: Floats, thresholds: Sequence[float] | Floats) -> tuple[Ints, Ints]:
+    """(review, keyword) positions of every probability [reviews, keywords] that reaches its keyword's threshold.
+
+    `thresholds` [keywords], or [reviews, keywords] where reviews have their own.
+    """
     review, keyword = np.nonzero(probabilities >= np.asarray(thresholds, np.float32))
     return review.astype(np.int64), keyword.astype(np.int64)
 

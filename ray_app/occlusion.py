@@ -6,13 +6,13 @@ recheck  an int8 pass over all masked variants names a few words a keyword, exac
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from ray_app.config import check
-from ray_app.highlight import Variants, candidates, drops, found_pairs, mask, shortlist, strongest
+from ray_app.highlight import DECIMALS, Variants, candidates, drops, found_pairs, mask, shortlist, strongest
 from ray_app.parts import Parts
 from ray_app.schema import HIGHLIGHT
 from ray_app.sequences import Floats, Ints, Sequences, offsets_of, runs
@@ -69,6 +69,23 @@ class Occlusion:
         flat = np.concatenate([*position, np.zeros(1, np.int64)])
         candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
         return firsts, tokens.sequences, word, candidate
+
+    def explain(self, text: str) -> dict[str, Any]:
+        """The drop of every word of one text for each of its keywords.
+
+        Returns: `words`, each with `word`, `start`, `end` (a repeated word once, at its first place), and `drops`: per
+        found keyword one number a word.
+        """
+        tokens, _ = self.parts.reviews([text])
+        before = self.parts.probabilities(tokens.sequences)
+        firsts, variants = self.mask([text])
+        drop = self.drops(variants, before).astype(float)
+        spans = [firsts[0][i] for i in variants.candidate]
+        _, keyword = found_pairs(before, self.parts.meta.thresholds)
+        return {
+            "words": [{"word": text[start:end], "start": start, "end": end} for start, end in spans],
+            "drops": {self.parts.meta.taxonomy.names[k]: drop[:, k].round(DECIMALS).tolist() for k in keyword},
+        }
 
     def drops(self, variants: Variants, before: Floats) -> Floats:
         """[variants, keywords] exact drops."""

@@ -27,6 +27,11 @@ ANALYSIS = [
     ("findings", pa.list_(FINDING)),
     ("truncated", pa.bool_()),
 ]
+WISHES = [  # what a row may ask for, null for the bundle's own: least probability, most keywords, highlights or none
+    ("_threshold", pa.float32()),
+    ("_top_k", pa.int32()),
+    ("_highlights", pa.bool_()),
+]
 REJECTED = pa.schema(
     [
         ("review_id", pa.string()),
@@ -91,7 +96,7 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
         chosen[role] = found[0]
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
-    reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in ANALYSIS)}
+    reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in (*ANALYSIS, *WISHES))}
     for name in kept:
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
         own_text = name == "text" == chosen["text"]

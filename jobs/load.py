@@ -1,0 +1,10 @@
+"""How much an endpoint takes: reviews a second beside the engine by hand, latency at shares of that, overload.
+
+example: python -m jobs.load --url http://127.0.0.1:8000 --bundle runs/bundle
+"""
+
+from ray_app.config import main
+from ray_app.load import Config, run
+
+if __name__ == "__main__":
+    main(Config, run, __doc__)

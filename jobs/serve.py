@@ -1,0 +1,11 @@
+"""A bundle -> an HTTP endpoint that analyses reviews, and a page to look at.
+
+example: python -m jobs.serve --bundle runs/bundle --page
+cluster: ray job submit --working-dir . -- python -m jobs.serve --bundle s3://shop/bundle
+"""
+
+from ray_app.config import main
+from ray_app.serve import Config, run
+
+if __name__ == "__main__":
+    main(Config, run, __doc__)

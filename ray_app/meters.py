@@ -1,0 +1,44 @@
+"""What an endpoint counts, in Prometheus' text format. In: answers and what they cost. Out: the body of `/metrics`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TOKENS = tuple(4**i for i in range(2, 11))
+
+
+class Meters:
+    """One process's numbers; whoever scrapes several processes adds them up."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self.requests = Counter("nunchi_requests", "Requests answered.", ["route", "status"], registry=own)
+        self.seconds = Histogram("nunchi_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, registry=own)
+        self.reviews = Counter("nunchi_reviews", "Reviews by what became of them.", ["result"], registry=own)
+        self.tokens = Counter("nunchi_tokens", "Tokens run, masked variants included.", registry=own)
+        self.batch_rows = Histogram(
+            "nunchi_batch_reviews", "Reviews in the batch of a request.", buckets=ROWS, registry=own
+        )
+        self.batch_tokens = Histogram("nunchi_batch_tokens", "Tokens in the batch.", buckets=TOKENS, registry=own)
+        self.waited = Histogram(
+            "nunchi_queue_wait_seconds", "Time before the first batch.", buckets=SECONDS, registry=own
+        )
+        self.queue = Gauge("nunchi_queue_reviews", "Reviews waiting, when last seen.", registry=own)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def batch(self, stats: dict[str, float]) -> None:
+        """Takes the `stats` of an Answer."""
+        meters = {"batch_rows": self.batch_rows, "batch_tokens": self.batch_tokens, "waited_seconds": self.waited}
+        for name, histogram in meters.items():
+            if name in stats:
+                histogram.observe(stats[name])
+        self.tokens.inc(stats.get("tokens", 0))
+        if "queue_rows" in stats:
+            self.queue.set(stats["queue_rows"])
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

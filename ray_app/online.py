@@ -1,0 +1,86 @@
+"""One replica's share of the graph: loaded stages of a bundle behind a gatherer. No Ray in here.
+
+In: tables of accepted rows with their wishes. Out: the same rows after these stages, gathered over requests.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ray_app import __version__
+from ray_app.gather import Bounds, Gatherer
+from ray_app.graph import assemble, stages
+from ray_app.occlusion import Occlusion
+from ray_app.parts import Parts
+from ray_app.sequences import Ints
+
+BATCHES = 4  # of the engine's own in a gathered one: enough that a last one that is not full matters little
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a replica analyses, whatever the bundle."""
+
+    names: tuple[str, ...]  # of the stages it runs
+    last: bool  # whether it also assembles the findings
+    highlights: str = "exact"
+    words: str = "space"
+    device: str = "auto"
+    threads: int = 0
+    batch_tokens: int = 0  # 0 for BATCHES times the engine's budget
+    queue_seconds: float = 5.0
+    queue_rows: int = 10_000
+
+
+class Engine:
+    """Stages of one bundle."""
+
+    def __init__(self, bundle: str, ways: Ways) -> None:
+        self.parts, self.ways = Parts(bundle, ways.device, ways.threads), ways
+        graph = stages(ways.highlights, ways.words)
+        self.stages = [make(self.parts) for name, make in graph if name in ways.names]
+        content = (self.parts.bundle.path / "bundle.json").read_text(encoding="utf-8")
+        self.content: dict[str, Any] = json.loads(content)  # now: the next bundle may be written to the same folder
+
+    @property
+    def id(self) -> str:
+        return self.parts.bundle.id
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        for stage in self.stages:
+            table = stage(table)
+        return assemble(table, self.parts.bundle) if self.ways.last else table
+
+    def cost(self, table: pa.Table) -> Ints:
+        """[rows] tokens the classifiers will read: each text, and once more for each of its words to be masked."""
+        texts = table["text"].to_pylist()
+        tokens = np.minimum(self.parts.tokenizer(texts).sequences.lengths + 2, self.parts.meta.max_length)
+        if "highlights" not in self.ways.names:
+            return tokens
+        words = np.array([len(text.split()) for text in texts], np.int64)
+        words = np.minimum(words, tokens)  # those beyond the cut are not masked
+        return tokens * (1 + words * np.asarray(table["_highlights"].to_numpy(zero_copy_only=False), np.int64))
+
+    def gatherer(self, executor: Executor) -> Gatherer:
+        tokens = self.ways.batch_tokens or BATCHES * self.parts.placement.token_budget
+        return Gatherer(self, self.cost, Bounds(tokens, self.ways.queue_seconds, self.ways.queue_rows), executor)
+
+    def explain(self, text: str) -> dict[str, Any]:
+        return Occlusion(self.parts, self.ways.words).explain(text)
+
+    def info(self) -> dict[str, Any]:
+        """What `/version` and `/taxonomy` answer."""
+        told = ("metrics", "support", "files", "thresholds", "max_length", "backend")
+        version = {"bundle": self.id, "nunchi": __version__, **{name: self.content[name] for name in told}}
+        return {"version": version, "taxonomy": self.content["taxonomy"]}
+
+
+def groups(highlights: str, fused: bool) -> Sequence[tuple[str, ...]]:
+    """The stages each deployment runs: all in one, or one each."""
+    names = tuple(name for name, _ in stages(highlights, "space"))
+    return [names] if fused else [(name,) for name in names]

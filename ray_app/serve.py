@@ -1,0 +1,246 @@
+"""The same graph online, on Ray Serve: a gateway in front of the stages, fused in one deployment or one each.
+
+    HTTP -> gateway -> stages (keywords, scores, highlights) -> gateway -> HTTP
+
+In: a bundle. Out: an endpoint. `run` is what `jobs.serve` calls; `app` is what a `serve.yaml` names.
+"""
+
+import ipaddress
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ray_app.config import UserError, check, closest, first_line, option
+
+APP = "nunchi"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `jobs.serve`."""
+
+    bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Endpoint")
+    host: str = option("127.0.0.1", "address to listen at; another than loopback needs a token", "Endpoint")
+    port: int = option(8000, "port to listen at", "Endpoint")
+    token_file: str = option("", "file with the token every request must carry; or NUNCHI_TOKEN", "Endpoint")
+    insecure: bool = option(False, "listen at any address without a token", "Endpoint")
+    page: bool = option(False, "serve the page too, see --page-port", "Endpoint")
+    page_port: int = option(8501, "port of the page", "Endpoint")
+    highlights: str = option("exact", "the word behind every keyword, or off", "Analysis", ("exact", "off"))
+    words: str = option("space", "what a word is", "Analysis", ("space", "kiwi"))
+    max_reviews: int = option(256, "reviews a request may hold", "Limits")
+    max_body_bytes: int = option(8_000_000, "bytes a request may have", "Limits")
+    deadline_seconds: float = option(30.0, "a request that waits longer is dropped with 408", "Limits")
+    queue_seconds: float = option(5.0, "work that may wait; beyond it requests get 503", "Limits")
+    queue_rows: int = option(10_000, "reviews that may wait in a replica", "Limits")
+    batch_tokens: int = option(0, "tokens gathered into a batch, masked variants included; 0 for automatic", "Limits")
+    placement: str = option(
+        "fused", "all stages in one deployment (fused), or one each (pools)", "Cluster", ("fused", "pools")
+    )
+    replicas: int = option(1, "replicas of each deployment", "Cluster")
+    max_replicas: int = option(0, "replicas it may grow to under load, 0 for no autoscaling", "Cluster")
+    cpus_per_replica: float = option(
+        0.0, "CPUs a replica reserves and uses as threads, 0 for an equal share", "Cluster"
+    )
+    gpus_per_replica: float = option(
+        0.0, "GPUs (or a share of one) a replica reserves, 0 for an equal share", "Cluster"
+    )
+    device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
+    drain_seconds: float = option(30.0, "time for requests under way when stopping", "Cluster")
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "max_reviews", "max_body_bytes", "queue_rows", "deadline_seconds", "queue_seconds"):
+            check(getattr(self, name) > 0, f"--{name.replace('_', '-')} {getattr(self, name)}: above 0")
+        check(0 < self.port < 65_536 and 0 < self.page_port < 65_536, "--port, --page-port: 1 to 65535")
+        check(
+            not self.max_replicas or self.max_replicas >= self.replicas,
+            f"--max-replicas {self.max_replicas}: at least --replicas {self.replicas}",
+        )
+
+
+def run(config: Config) -> None:
+    """Serves until it is told to stop, then lets requests under way finish."""
+    _check_port(config.host, config.port)
+    url = start(config)
+    stopped = _on_signals()
+    print(f"bundle {config.bundle} at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
+    page = _page(config, url) if config.page else None
+    while not stopped and (page is None or page.poll() is None):
+        time.sleep(0.2)
+    print("stopping: requests under way finish", flush=True)
+    if page is not None:
+        page.terminate()
+    stop()
+
+
+def start(config: Config) -> str:
+    """Deploys the endpoint, or changes one that runs to this config, and returns its URL when it is ready."""
+    from ray import serve
+
+    from ray_app import bundle, cluster
+
+    token = _token(config)
+    check(
+        token or config.insecure or _loopback(config.host),
+        f"--host {config.host}: reachable from elsewhere; set NUNCHI_TOKEN or --token-file, or write --insecure",
+    )
+    bundle.load(config.bundle)
+    cluster.start()
+    serve.start(http_options={"host": config.host, "port": config.port}, logging_config=_quiet())
+    try:
+        serve.run(_application(config, token), name=APP, route_prefix="/", logging_config=_quiet())
+    except RuntimeError as error:
+        raise UserError(f"the endpoint did not start: {first_line(error)}") from None
+    return f"http://{config.host}:{config.port}"
+
+
+def stop() -> None:
+    """Takes no more requests, lets those under way finish, and ends Serve."""
+    from ray import serve
+
+    serve.delete(APP)
+    serve.shutdown()
+
+
+def app(arguments: dict[str, Any]) -> Any:
+    """What `import_path: ray_app.serve:app` of a serve.yaml builds; `arguments` are the options of `jobs.serve`."""
+    known = [field.name for field in fields(Config)]
+    for name in arguments:
+        check(name in known, f"args: unknown option {name!r}{closest(name, known)}")
+    config = Config(**arguments)
+    token = _token(config)
+    check(token or config.insecure, "args: set NUNCHI_TOKEN or token_file, or write insecure: true")
+    return _application(config, token)
+
+
+def _application(config: Config, token: str) -> Any:
+    """Deployments of the stages and the gateway in front of them."""
+    from ray import serve
+
+    from ray_app import gateway, storage
+    from ray_app.online import Ways, groups
+    from ray_app.replicas import Gateway, Replica
+
+    stages = groups(config.highlights, config.placement == "fused")
+    resources = _resources(config, len(stages))
+    pools = []
+    for names in stages:
+        ways = Ways(
+            names,
+            names == stages[-1],
+            config.highlights,
+            config.words,
+            config.device,
+            math.ceil(resources["num_cpus"]),
+            config.batch_tokens,
+            config.queue_seconds,
+            config.queue_rows,
+        )
+        deployment = serve.deployment(
+            Replica,
+            name="-".join(names),
+            ray_actor_options=resources,
+            max_ongoing_requests=config.queue_rows,  # every request that waits is here, where it can be gathered
+            user_config={"bundle": storage.absolute(config.bundle)},
+            graceful_shutdown_timeout_s=config.drain_seconds,
+            health_check_period_s=5,
+            **_size(config),
+        )
+        pools.append(deployment.bind(asdict(ways), config.deadline_seconds))
+    limits = gateway.Limits(config.max_reviews, config.max_body_bytes, config.deadline_seconds)
+    front = serve.deployment(
+        serve.ingress()(Gateway),
+        name="gateway",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=2 * config.queue_rows,
+        max_queued_requests=config.queue_rows,
+        graceful_shutdown_timeout_s=config.drain_seconds,
+    )
+    return front.bind(pools, asdict(limits), gateway.hashed(token) if token else "")
+
+
+def _resources(config: Config, deployments: int) -> dict[str, float]:
+    """Each replica's share of the cluster: what is free is shared evenly. `serve build` has no cluster: one CPU each."""
+    import ray
+
+    from ray_app import cluster
+
+    if not ray.is_initialized():
+        shares = {"num_cpus": config.cpus_per_replica or 1.0, "num_gpus": config.gpus_per_replica}
+        return {name: share for name, share in shares.items() if share}
+    gpu = cluster.wants_gpu(config.device)
+    count = max(config.replicas, config.max_replicas) * deployments
+    spare = cluster.cpus() - 0.5
+    cpus = config.cpus_per_replica or (1.0 if gpu else max(0.1, spare / count))
+    if not config.max_replicas:
+        check(
+            count * cpus <= spare + 1e-6,
+            f"{count} replicas x {cpus:g} CPUs are more than the {spare:g} there are to share; lower --replicas or "
+            "--cpus-per-replica",
+        )
+    gpus = config.gpus_per_replica or min(1.0, cluster.gpus() / count)
+    return {"num_cpus": cpus, **({"num_gpus": gpus} if gpu else {})}
+
+
+def _size(config: Config) -> dict[str, Any]:
+    if not config.max_replicas:
+        return {"num_replicas": config.replicas}
+    limits = {"min_replicas": config.replicas, "max_replicas": config.max_replicas}
+    return {"autoscaling_config": {**limits, "target_ongoing_requests": 32, "upscale_delay_s": 10.0}}
+
+
+def _token(config: Config) -> str:
+    """The token of --token-file, else of NUNCHI_TOKEN; empty for none."""
+    if not config.token_file:
+        return os.environ.get("NUNCHI_TOKEN", "").strip()
+    try:
+        token = Path(config.token_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UserError(f"--token-file {config.token_file}: {error.strerror}") from None
+    check(token, f"--token-file {config.token_file}: empty")
+    return token
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_port(host: str, port: int) -> None:
+    """Fails before anything is started where another program listens."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"--host {host} --port {port}: {error.strerror}; name another --port") from None
+
+
+def _quiet() -> dict[str, Any]:
+    return {"log_level": "WARNING", "enable_access_log": False}
+
+
+def _on_signals() -> list[int]:
+    """A list that a SIGINT or SIGTERM is put into."""
+    seen: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: seen.append(received))
+    return seen
+
+
+def _page(config: Config, url: str) -> subprocess.Popen[bytes]:
+    script = str(Path(__file__).parent / "ui" / "page.py")
+    flags = ["--server.port", str(config.page_port), "--server.address", config.host, "--server.headless", "true"]
+    quiet = ["--browser.gatherUsageStats", "false"]
+    command = [sys.executable, "-m", "streamlit", "run", script, *flags, *quiet, "--", "--endpoint", url]
+    print(f"page at http://{config.host}:{config.page_port}", flush=True)
+    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": _token(config)})
