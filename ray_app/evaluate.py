@@ -1,6 +1,7 @@
 """How good a bundle is on labelled reviews it has not seen, beside a TF-IDF baseline.
 
-In: a bundle and labels (their test rows where they name any). Out: `report.json`, `report.md`, and the same printed.
+In: a bundle and labels (their test rows where they name any). Out: `report.json`, `report.md`, and the same printed;
+`predictions.parquet`, what `judge.predictions` says of every review, so that thresholds can be moved later.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class Config:
 
     bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Data")
     labels: str = option("sample", "labelled reviews as for training; their test rows where they name any", "Data")
-    output: str = option("runs/evaluation", "folder for report.json and report.md", "Data")
+    output: str = option("runs/evaluation", "folder for report.json, report.md and predictions.parquet", "Data")
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
     train_labels: str = option(
         "", "labels to train the baseline on; default: the training rows of --labels", "Baseline"
@@ -40,7 +41,10 @@ def run(config: Config) -> dict[str, Any]:
     tested = found.split("test") if len(found.split("test")) else found.table
     check(len(tested), f"{config.labels}: no rows to evaluate on")
     print(f"bundle {model.id} on {len(tested):,} reviews of {config.labels}", flush=True)
-    report = judge.judge(parts, tested)
+    predictions = judge.predictions(parts, tested)
+    report = judge.judge(parts, tested, predictions)
+    report["thresholds"] = dict(zip(model.meta.taxonomy.names, map(float, model.meta.thresholds), strict=True))
+    report["scale"] = list(model.meta.taxonomy.scores)
     report["highlights"] = judge.highlights(parts, tested, config.words, config.seed) if config.highlights else None
     report["baseline"] = _baseline(config, model, found, tested) if config.baseline else None
     report |= {"bundle": model.id, "reviews": len(tested), "config": effective(config)}
@@ -48,6 +52,7 @@ def run(config: Config) -> dict[str, Any]:
     print(text)
     storage.write_json(storage.join(config.output, "report.json"), report)
     storage.write_bytes(storage.join(config.output, "report.md"), text.encode())
+    storage.write_parquet(storage.join(config.output, "predictions.parquet"), predictions)
     return report
 
 

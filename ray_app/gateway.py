@@ -66,6 +66,7 @@ def build(service: Service, limits: Limits, token_hash: str = "") -> Callable[..
     _add_analyze(app, service, limits, meters)
     _add_explain(app, service, limits)
     _add_information(app, service, meters)
+    app.openapi()["components"]["schemas"]["AnalyzeRequest"]["properties"]["reviews"]["maxItems"] = limits.reviews
     return Guard(app, limits, token_hash, meters)
 
 
@@ -165,7 +166,9 @@ def error(status: int, line: str, field: str | None = None, headers: dict[str, s
 
 
 def refusal(answer: Answer) -> Response:
-    """503 or 408 for a request that was not run."""
+    """503, 408 or 422 for a request that was not run."""
+    if answer.refused == "unable":
+        return error(422, "nothing can be explained: the tokenizer of this bundle has no mask token", "text")
     if answer.refused == "late":
         return error(408, "the deadline passed before it was this request's turn; ask again or send fewer reviews")
     wait = str(answer.retry_after)

@@ -74,6 +74,7 @@ class Gatherer:
         self.numbers = itertools.count()
         self.waiting_tokens = self.running_tokens = 0
         self.seen_seconds = self.seen_tokens = 0.0
+        self.failing = False  # whether all of the latest batch failed
         self.worker: asyncio.Task[None] | None = None
 
     async def __call__(self, table: pa.Table, deadline: float) -> Answer:
@@ -139,6 +140,7 @@ class Gatherer:
         table = pa.concat_tables(request.table.slice(rows[0], len(rows)) for request, rows in batch.items())
         loop = asyncio.get_running_loop()
         result, good = await loop.run_in_executor(self.executor, survivors, self.run, table)
+        self.failing = not good.any()
         seconds = time.monotonic() - began
         self.seen_seconds = REMEMBER * self.seen_seconds + seconds
         self.seen_tokens = REMEMBER * self.seen_tokens + self.running_tokens

@@ -98,8 +98,10 @@ def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """
     probabilities = probability_matrix(table, len(thresholds))
     own = _wish(table, "_threshold", np.nan).astype(np.float32)[:, None]
-    review, keyword = found_pairs(probabilities, np.where(np.isnan(own), np.asarray(thresholds, np.float32), own))
-    rank = (-probabilities).argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
+    limits = np.where(np.isnan(own), np.asarray(thresholds, np.float32), own)
+    review, keyword = found_pairs(probabilities, limits)
+    ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found takes no place
+    rank = ranked.argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
     among = rank[review, keyword] < _wish(table, "_top_k", len(thresholds))[review]
     return review[among], keyword[among]
 

@@ -18,11 +18,24 @@ from ray_app.targets import keyword_matrix, score_pairs
 from ray_app.taxonomy import Taxonomy
 
 
-def judge(parts: Parts, table: pa.Table) -> dict[str, Any]:
-    """Keywords, scores of the keywords the labels name, both together, and what shuffling the keywords costs."""
+def predictions(parts: Parts, table: pa.Table) -> pa.Table:
+    """Per labelled review: review_id, keyword_probabilities in the taxonomy's order, and the keywords its labels name.
+
+    Whoever has these can say what other thresholds would find, without the model.
+    """
+    labelled = [[label["keyword"] for label in labels] for labels in table["labels"].to_pylist()]
+    analysed = KeywordStage(parts)(table.select(["review_id", "text"])).drop_columns(["text", "truncated"])
+    return analysed.append_column("keywords", pa.array(labelled, pa.list_(pa.string())))
+
+
+def judge(parts: Parts, table: pa.Table, predicted_keywords: pa.Table) -> dict[str, Any]:
+    """Keywords, scores of the keywords the labels name, both together, and what shuffling the keywords costs.
+
+    `predicted_keywords` are the `predictions` for the same table.
+    """
     meta, texts = parts.meta, table["text"].to_pylist()
-    analysed = KeywordStage(parts)(table.select(["text"]))
-    named = probability_matrix(analysed, len(meta.thresholds)) >= np.asarray(meta.thresholds, np.float32)
+    probabilities = probability_matrix(predicted_keywords, len(meta.thresholds))
+    named = probabilities >= np.asarray(meta.thresholds, np.float32)
     sentiment = SentimentStage(parts)
     scores = np.zeros(named.shape, np.int64)
     wanted = named | keyword_matrix(table, meta.taxonomy)

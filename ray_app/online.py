@@ -18,7 +18,9 @@ from ray_app.graph import assemble, stages
 from ray_app.occlusion import Occlusion
 from ray_app.parts import Parts
 from ray_app.sequences import Ints
+from ray_app.wire import ROW
 
+PROBE = "옷은 예쁘지만 배송은 늦어요"
 BATCHES = 4  # of the engine's own in a gathered one: enough that a last one that is not full matters little
 
 
@@ -70,7 +72,18 @@ class Engine:
         tokens = self.ways.batch_tokens or BATCHES * self.parts.placement.token_budget
         return Gatherer(self, self.cost, Bounds(tokens, self.ways.queue_seconds, self.ways.queue_rows), executor)
 
+    def probe(self) -> None:
+        """Runs one review: the first batch of a process is slow, and a model or a GPU that is broken raises here."""
+        row = pa.table([["-"], [PROBE], [None], [None], [True]], ROW)
+        keywords = [1.0] * len(self.parts.meta.thresholds)
+        if "keywords" not in self.ways.names:
+            row = row.append_column("keyword_probabilities", pa.array([keywords], pa.list_(pa.float32())))
+            row = row.append_column("truncated", pa.array([False]))
+        for stage in self.stages:
+            row = stage(row)
+
     def explain(self, text: str) -> dict[str, Any]:
+        """Raises UserError for a bundle that cannot mask."""
         return Occlusion(self.parts, self.ways.words).explain(text)
 
     def info(self) -> dict[str, Any]:

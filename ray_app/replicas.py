@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ray_app.config import first_line
+from ray_app.config import UserError, first_line
 
 ATTEMPTS = 5  # calls of a replica that dies on the way
+INFO_SECONDS = 5.0
 EXPLAINING = 8  # explanations that may wait in a replica
 log = logging.getLogger("ray.serve")
 
@@ -29,7 +30,8 @@ class Replica:
         self.thread = ThreadPoolExecutor(1)  # OpenMP keeps its threads for the thread that calls it
         self.engines: dict[str, Any] = {}  # by bundle id, the newest last
         self.gatherers: dict[str, Any] = {}
-        self.explaining = 0
+        self.explaining = self.changes = 0
+        self.used: dict[str, int] = {}  # by bundle id, the change that made it the newest
         self.failed_update = ""
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -38,6 +40,7 @@ class Replica:
 
         try:
             engine = await asyncio.to_thread(Engine, user_config["bundle"], self.ways)
+            await self._alone(engine.probe)
         except Exception as error:
             if not self.engines:
                 raise
@@ -45,16 +48,20 @@ class Replica:
             log.error("the bundle was not changed: %s", self.failed_update)
             return
         self.failed_update = ""
+        self.changes += 1
         for old in [key for key in self.engines if key != engine.id]:
-            asyncio.get_running_loop().call_later(self.keep_seconds, self._forget, old)
+            asyncio.get_running_loop().call_later(self.keep_seconds, self._forget, old, self.changes)
         if engine.id not in self.engines:
             self.gatherers[engine.id] = engine.gatherer(self.thread)
         self.engines[engine.id] = self.engines.pop(engine.id, engine)
+        self.used[engine.id] = self.changes
 
-    def _forget(self, key: str) -> None:
-        if key != self.newest:
+    def _forget(self, key: str, change: int) -> None:
+        """Unless it was in use again since: then a later change forgets it."""
+        if key != self.newest and self.used.get(key, change) < change:
             self.engines.pop(key, None)
             self.gatherers.pop(key, None)
+            self.used.pop(key, None)
 
     @property
     def newest(self) -> str:
@@ -76,10 +83,21 @@ class Replica:
             return Answer(refused="overloaded", retry_after=1)
         self.explaining += 1
         try:
-            engine = self.engines[self.newest]
-            return await asyncio.get_running_loop().run_in_executor(self.thread, engine.explain, text)
+            return await self._alone(self.engines[self.newest].explain, text)
+        except UserError:
+            return Answer(refused="unable")
         finally:
             self.explaining -= 1
+
+    async def _alone(self, work: Any, *arguments: Any) -> Any:
+        """In the one thread that runs models."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work, *arguments)
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica that raises: one whose last batch failed and that cannot analyse a plain review."""
+        newest = self.newest if self.engines else ""
+        if newest and self.gatherers[newest].failing:
+            await self._alone(self.engines[newest].probe)
 
     async def info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.engines[self.newest].info()
@@ -125,7 +143,8 @@ class Behind:
         for pool in self.pools:
             found = await _call(pool.analyze, deadline, table, deadline, bundle)
             answer, bundle = found if isinstance(found, tuple) else (found, "")
-            stats |= answer.stats
+            added = {name: stats.get(name, 0) + answer.stats.get(name, 0) for name in ("tokens", "waited_seconds")}
+            stats |= answer.stats | added
             if answer.refused:
                 return answer
             lost = np.asarray(answer.failed, int)
@@ -139,8 +158,13 @@ class Behind:
         return await _call(self.pools[-1].explain, deadline, text)
 
     async def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self.pools[0].info.remote()
-        return found
+        from ray_app.gather import Answer
+
+        found = await _call(self.pools[0].info, time.time() + INFO_SECONDS)
+        if isinstance(found, Answer):
+            raise TimeoutError
+        answered: dict[str, Any] = found
+        return answered
 
 
 async def _call(method: Any, deadline: float, *arguments: Any) -> Any:

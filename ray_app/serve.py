@@ -167,7 +167,7 @@ def _application(config: Config, token: str) -> Any:
 
 
 def _resources(config: Config, deployments: int) -> dict[str, float]:
-    """Each replica's share of the cluster: what is free is shared evenly. `serve build` has no cluster: one CPU each."""
+    """Each replica's share of the cluster, what is free shared evenly; without one, as for `serve build`, one CPU."""
     import ray
 
     from ray_app import cluster

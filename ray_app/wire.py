@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from ray_app.highlight import DECIMALS
 from ray_app.schema import ANALYSIS, MAX_CHARACTERS, WISHES
@@ -18,7 +18,15 @@ FAILED = "analysis failed"
 ROW = pa.schema([("review_id", pa.string()), ("text", pa.string()), *WISHES])
 
 Text = Annotated[str, Field(strict=True, max_length=MAX_CHARACTERS, examples=["옷은 예쁘지만 배송은 늦어요"])]
-ReviewId = Annotated[str, Field(strict=True, max_length=1_000)] | Annotated[int, Field(strict=True)] | None
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows no difference between 3 and 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+ReviewId = Annotated[str, Field(strict=True, max_length=1_000)] | Annotated[int, Field(strict=True), Whole] | None
 
 
 class _Strict(BaseModel):
@@ -45,7 +53,7 @@ class Options(_Strict):
     """What may be asked for beside the bundle's own ways."""
 
     highlights: Annotated[bool, Field(strict=True, description="find the word behind every keyword")] = True
-    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = Field(
+    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000), Whole] | None = Field(
         default=None, description="only the most probable keywords of a review"
     )
     threshold: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ray_app import occlusion
+from ray_app import occlusion, schema
 from ray_app.bundle import SCORE_PROMPT
 from ray_app.config import UserError
-from ray_app.graph import Analyzer, assemble, stages
+from ray_app.graph import Analyzer, assemble, found, stages
 from ray_app.model import load_model
 from ray_app.parts import Parts
 from ray_app.schema import ANALYSIS, FINDING
@@ -261,3 +261,120 @@ def test_keywords_of_one_review_have_scores_of_their_own(made: Made) -> None:
     for row in rows:
         found = [tuple(finding["score_probabilities"]) for finding in row["findings"]]
         assert sum(a != b for a, b in pairwise(found)) == len(found) - 1
+
+
+WISHES: list[tuple[float | None, int | None, bool | None]] = [
+    (None, None, None),
+    (0.0, None, True),
+    (None, 1, False),
+    (0.3, 4, None),
+    (1.0, None, None),
+    (0.0, 15, False),
+    (None, 3, True),
+    (0.9, 99, None),
+]
+
+
+def wishing(texts: Sequence[str], wishes: Sequence[tuple[Any, ...]]) -> pa.Table:
+    table = pa.table({"text": pa.array(texts, pa.string())})
+    for at, (name, kind) in enumerate(schema.WISHES):
+        table = table.append_column(name, pa.array([wish[at] for wish in wishes], kind))
+    return table
+
+
+def as_wished(every: dict[str, Any], threshold: float | None, top_k: int | None, shown: bool | None) -> dict[str, Any]:
+    """An analysis with every keyword -> what a row with these wishes gets of it."""
+    findings = [f for f in every["findings"] if f["probability"] >= np.float32(0.5 if threshold is None else threshold)]
+    best = sorted(findings, key=lambda finding: -finding["probability"])[:top_k]
+    kept = [{**f, "highlight": f["highlight"] if shown in (None, True) else None} for f in findings if f in best]
+    return {**every, "findings": kept}
+
+
+def test_rows_get_what_they_wish_for_whoever_is_beside_them(made: Made) -> None:
+    analyze = Analyzer(made(kind="bert"))
+    texts = [text for text in TEXTS for _ in WISHES]
+    wishes = WISHES * len(TEXTS)
+    every = [row for row in Analyzer(made(kind="bert", threshold=0.0))(TEXTS) for _ in WISHES]
+    together = analyze.table(wishing(texts, wishes))
+    assert together.column_names == [name for name, _ in ANALYSIS]
+    assert_same(together.to_pylist(), [as_wished(row, *wish) for row, wish in zip(every, wishes, strict=True)])
+    some = range(0, len(texts), 7)
+    alone = [analyze.table(wishing([texts[i]], [wishes[i]])).to_pylist()[0] for i in some]
+    assert_same(alone, [together.to_pylist()[i] for i in some])
+
+
+def test_null_wishes_are_no_wishes(made: Made) -> None:
+    analyze = Analyzer(made(kind="bert"))
+    assert analyze.table(wishing(TEXTS, [(None, None, None)] * len(TEXTS))).to_pylist() == analyze(TEXTS)
+    assert len(analyze.table(wishing([], []))) == 0
+
+
+def test_wishes_in_several_chunks_equal_wishes_in_one(made: Made) -> None:
+    analyze = Analyzer(made(kind="bert"))
+    whole = wishing(TEXTS[:8], WISHES)
+    pieces = pa.concat_tables([whole[:3], whole[3:4], whole[4:]])
+    assert pieces["_top_k"].num_chunks == 3
+    assert_same(analyze.table(pieces).to_pylist(), analyze.table(whole).to_pylist())
+
+
+def probable(*probabilities: float, **wishes: Any) -> pa.Table:
+    column = pa.array([probabilities], pa.list_(pa.float32()))
+    kinds = dict(schema.WISHES)
+    return pa.table(
+        {"keyword_probabilities": column, **{name: pa.array([wish], kinds[name]) for name, wish in wishes.items()}}
+    )
+
+
+def test_a_threshold_is_met_by_the_probability_as_it_is_written() -> None:
+    for step in range(0, 10_001, 7):
+        value = step / 10_000
+        assert len(found(probable(float(np.round(np.float32(value), 4)), _threshold=value), [0.5])[1]) == 1, value
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ({"_top_k": 1}, [1]),
+        ({"_top_k": 2}, [1, 2]),  # of two equals the first in the taxonomy
+        ({"_top_k": 3}, [1, 2, 3]),
+        ({"_top_k": 2, "_threshold": 0.85}, [1]),
+        ({"_top_k": None, "_threshold": 0.4}, [0, 1, 2, 3]),
+    ],
+)
+def test_the_most_probable_keywords_come_in_the_order_of_the_taxonomy(wishes: Any, expected: list[int]) -> None:
+    assert found(probable(0.4, 0.9, 0.8, 0.8, 0.1, **wishes), [0.5] * 5)[1].tolist() == expected
+    assert found(probable(*[0.5, 0.6] * 20, _top_k=3), [0.5] * 40)[1].tolist() == [1, 3, 5]
+
+
+def test_top_k_counts_found_keywords_only() -> None:
+    assert found(probable(0.6, 0.5, 0.3, _top_k=1), [0.7, 0.4, 0.2])[1].tolist() == [1]
+    assert found(probable(0.6, 0.5, 0.3, _top_k=2), [0.7, 0.4, 0.2])[1].tolist() == [1, 2]
+
+
+def test_an_explanation_holds_the_drop_of_every_word_and_agrees_with_the_highlights(made: Made) -> None:
+    analyze = Analyzer(made(kind="bert"))
+    for text in TEXTS:
+        explained, (row,) = analyze.explain(text), analyze([text])
+        assert all(text[word["start"] : word["end"]] == word["word"] for word in explained["words"])
+        assert list(explained["drops"]) == [finding["keyword"] for finding in row["findings"]]
+        for finding in row["findings"]:
+            drops = explained["drops"][finding["keyword"]]
+            assert len(drops) == len(explained["words"])
+            best = explained["words"][int(np.argmax(drops))]
+            assert {name: finding["highlight"][name] for name in best} == best
+            assert finding["highlight"]["drop"] == pytest.approx(max(drops), abs=2e-4)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u200b"])
+def test_an_explanation_of_nothing_has_no_words(made: Made, text: str) -> None:
+    explained = Analyzer(made(kind="bert", threshold=0.0)).explain(text)
+    assert [word["word"] for word in explained["words"]] in ([], [text.strip()])
+    assert all(len(drops) == len(explained["words"]) for drops in explained["drops"].values())
+
+
+def test_an_explanation_names_a_repeated_word_once_and_follows_the_words_of_the_analysis(made: Made) -> None:
+    bundle = made(kind="bert", threshold=0.0, max_length=128)
+    words = Analyzer(bundle).explain("사이즈가 커요 사이즈가 커요 좋아요")["words"]
+    assert [(word["word"], word["start"]) for word in words] == [("사이즈가", 0), ("커요", 5), ("좋아요", 16)]
+    finer = Analyzer(bundle, words="kiwi").explain("배송빠르고옷도이쁘네요")["words"]
+    assert len(finer) > 1

@@ -8,7 +8,7 @@ import pytest
 from ray_app import evaluate, storage
 from ray_app.baseline import Baseline
 from ray_app.config import UserError
-from ray_app.judge import compare, highlights, judge
+from ray_app.judge import compare, highlights, judge, predictions
 from ray_app.labels import read
 from ray_app.parts import Parts
 from ray_app.schema import LABELLED
@@ -45,7 +45,7 @@ def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
 def test_the_report_of_a_bundle_has_every_key(bundle_folder: str) -> None:
     found = read("sample").split("test").slice(0, 12)
     parts = Parts(bundle_folder, "cpu")
-    report = judge(parts, found)
+    report = judge(parts, found, predictions(parts, found))
     assert report["keywords"].keys() == {
         "per_keyword", "micro", "macro", "weighted", "samples", "micro_varying"
     }  # fmt: skip
@@ -79,9 +79,21 @@ def test_evaluate_writes_the_report_beside_the_baseline(
     tested = sum(row["split"] == "test" for row in lines)
     assert report["reviews"] == tested == report["keywords"]["per_keyword"]["만족도"]["support"]
     assert report["baseline"]["tuples"]["micro"]["f1"] > 0
+    _says_the_same_again(report, storage.read_parquet(str(tmp_path / "out" / "predictions.parquet")))
     printed = capsys.readouterr().out
     assert "| highlight hit rate |" in printed
     assert printed.strip().endswith((tmp_path / "out" / "report.md").read_text(encoding="utf-8").strip())
+
+
+def _says_the_same_again(report: dict[str, Any], kept: pa.Table) -> None:
+    """What is kept of every review leads to the report's own counts at the report's own thresholds."""
+    assert kept.column_names == ["review_id", "keyword_probabilities", "keywords"]
+    for k, (name, threshold) in enumerate(report["thresholds"].items()):
+        found = [np.float32(row[k]) >= np.float32(threshold) for row in kept["keyword_probabilities"].to_pylist()]
+        right = sum(f and name in labels for f, labels in zip(found, kept["keywords"].to_pylist(), strict=True))
+        row = report["keywords"]["per_keyword"][name]
+        assert row["precision"] == round(right / max(1, sum(found)), 4)
+        assert row["recall"] == round(right / max(1, row["support"]), 4)
 
 
 def test_labels_of_another_taxonomy_are_refused_by_row(bundle_folder: str, tmp_path: Path) -> None:

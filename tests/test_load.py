@@ -71,12 +71,13 @@ def test_a_run_measures_saturation_open_loop_rates_and_recovery(
 
 
 def test_open_loop_arrivals_do_not_wait_for_answers() -> None:
+    asked = 0
+
     async def never(_: str, __: load.Tally) -> None:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0.2)
 
-    asked = 0
     found = asyncio.run(load._open_loop(never, ["가"], 200.0, config("http://x", Path("x"), seconds=0.2)))
     assert asked > 10, "one after the other would be one or two"
     assert found["asked_per_s"] == round(asked / 0.2, 2)

@@ -149,7 +149,8 @@ def test_stages_wait_for_one_another_until_all_have_the_new_bundle(pools: list[R
         await asyncio.sleep(0.2)
         assert not asking.done()
         await _load(pools[1:], other_bundle)
-        return await asking
+        answer: Answer = await asking
+        return answer
 
     assert findings(asyncio.run(work())) == by_hand(other_bundle)
 
@@ -199,3 +200,78 @@ def test_explanations_are_bounded(bundle_folder: str) -> None:
     assert len(refused) == 12
     assert {one.refused for one in refused} == {"overloaded"}
     assert found[0] == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
+
+
+def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
+    async def work() -> Any:
+        make_bundle(tmp_path, mask_token=False)
+        served = Replica(asdict(Ways(("keywords", "scores"), True, "off", device="cpu", threads=1)), 1.0)
+        await served.reconfigure({"bundle": str(tmp_path)})
+        return await served.explain(TEXTS[0])
+
+    assert asyncio.run(work()).refused == "unable"
+
+
+def test_a_replica_that_cannot_analyse_any_more_says_so(bundle_folder: str) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        await served.analyze(rows(TEXTS), soon())
+        await served.check_health()
+        served.engines[served.newest].stages[0] = _broken
+        assert (await served.analyze(rows(TEXTS), soon()))[0].failed == tuple(range(len(TEXTS)))
+        with pytest.raises(RuntimeError, match="out of order"):
+            await served.check_health()
+
+    asyncio.run(work())
+
+
+def _broken(table: pa.Table) -> pa.Table:
+    raise RuntimeError("out of order")
+
+
+def test_a_review_that_fails_alone_makes_no_replica_ill(bundle_folder: str) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        engine = served.engines[served.newest]
+        stage = engine.stages[0]
+        engine.stages[0] = lambda table: _broken(table) if "독" in table["text"].to_pylist() else stage(table)
+        assert (await served.analyze(rows(["독"]), soon()))[0].failed == (0,)
+        await served.check_health()
+
+    asyncio.run(work())
+
+
+def test_a_bundle_that_is_in_use_again_is_not_forgotten_too_early(bundle_folder: str, other_bundle: str) -> None:
+    async def work() -> None:
+        served = replica(keep_seconds=0.6)
+        for bundle in (bundle_folder, other_bundle, bundle_folder):
+            await served.reconfigure({"bundle": bundle})
+        first, change = served.newest, served.changes
+        await served.reconfigure({"bundle": other_bundle})
+        served._forget(first, change - 1)  # the timer of the first change to the other bundle
+        assert first in served.engines
+        served._forget(first, served.changes)
+        assert first not in served.engines
+
+    asyncio.run(work())
+
+
+def test_tokens_and_waits_of_stages_apart_add_up(pools: list[Replica]) -> None:
+    answer = asyncio.run(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+    alone = asyncio.run(Behind([Handle(pools[0])]).analyze(rows(TEXTS), soon()))
+    assert answer.stats["tokens"] > 2 * alone.stats["tokens"]
+
+
+class Gone:
+    async def info(self) -> Any:
+        from ray.exceptions import RayActorError
+
+        raise RayActorError
+
+
+def test_a_replica_that_is_gone_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_app.replicas.INFO_SECONDS", 0.2)
+    with pytest.raises(TimeoutError):
+        asyncio.run(Behind([Handle(Gone())]).info())

@@ -165,7 +165,7 @@ def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_fo
         def ready() -> bool:
             assert job.poll() is None, job.stderr.read() if job.stderr else ""
             try:
-                return requests.get(f"{client.url}/ready", timeout=5).ok
+                return bool(requests.get(f"{client.url}/ready", timeout=5).ok)
             except requests.RequestException:
                 return False
 
