@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ class Config:
     port: int = option(8000, "port to listen at", "Endpoint")
     token_file: str = option("", "file with the token every request must carry; or NUNCHI_TOKEN", "Endpoint")
     insecure: bool = option(False, "listen at any address without a token", "Endpoint")
-    page: bool = option(False, "serve the page too, see --page-port", "Endpoint")
-    page_port: int = option(8501, "port of the page", "Endpoint")
+    page: bool = option(False, "serve the page too, at 127.0.0.1", "Page")
+    page_port: int = option(8501, "port of the page", "Page")
+    analyses: str = option("runs/quickstart/analyses", "folder of analyses that the page shows", "Page")
+    report: str = option("runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page")
     highlights: str = option("exact", "the word behind every keyword, or off", "Analysis", ("exact", "off"))
     words: str = option("space", "what a word is", "Analysis", ("space", "kiwi"))
     max_reviews: int = option(256, "reviews a request may hold", "Limits")
@@ -67,7 +70,10 @@ class Config:
 
 def run(config: Config) -> None:
     """Serves until it is told to stop, then lets requests under way finish."""
-    _check_port(config.host, config.port)
+    _check_port("--host", config.host, "--port", config.port)
+    if config.page:
+        check(find_spec("streamlit"), "--page: needs streamlit and duckdb; pip install -e '.[page]'")
+        _check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
     url = start(config)
     stopped = _on_signals()
     print(f"bundle {config.bundle} at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
@@ -98,7 +104,7 @@ def start(config: Config) -> str:
         serve.run(_application(config, token), name=APP, route_prefix="/", logging_config=_quiet())
     except RuntimeError as error:
         raise UserError(f"the endpoint did not start: {first_line(error)}") from None
-    return f"http://{config.host}:{config.port}"
+    return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"
 
 
 def stop() -> None:
@@ -215,14 +221,15 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host_name: str, host: str, port_name: str, port: int) -> None:
     """Fails before anything is started where another program listens."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"--host {host} --port {port}: {error.strerror}; name another --port") from None
+            line = f"{host_name} {host} {port_name} {port}: {error.strerror}; name another {port_name}"
+            raise UserError(line) from None
 
 
 def _quiet() -> dict[str, Any]:
@@ -238,9 +245,11 @@ def _on_signals() -> list[int]:
 
 
 def _page(config: Config, url: str) -> subprocess.Popen[bytes]:
+    """Streamlit, on loopback whatever the endpoint's host: who reaches the page uses the endpoint's token."""
     script = str(Path(__file__).parent / "ui" / "page.py")
-    flags = ["--server.port", str(config.page_port), "--server.address", config.host, "--server.headless", "true"]
-    quiet = ["--browser.gatherUsageStats", "false"]
-    command = [sys.executable, "-m", "streamlit", "run", script, *flags, *quiet, "--", "--endpoint", url]
-    print(f"page at http://{config.host}:{config.page_port}", flush=True)
-    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": _token(config)})
+    shown = ["--endpoint", url, "--bundle", config.bundle, "--analyses", config.analyses, "--report", config.report]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(config.page_port), "--", *shown]
+    print(f"page at http://127.0.0.1:{config.page_port}", flush=True)
+    root = str(Path(__file__).parents[1])
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": _token(config), "PYTHONPATH": paths})
