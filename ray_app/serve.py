@@ -70,15 +70,20 @@ class Config:
 
 def run(config: Config) -> None:
     """Serves until it is told to stop, then lets requests under way finish."""
+    from ray_app import cluster
+
     _check_port("--host", config.host, "--port", config.port)
     if config.page:
         check(find_spec("streamlit"), "--page: needs streamlit and duckdb; pip install -e '.[page]'")
         _check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
+    _admit(config)
+    cluster.start()  # before our own: Ray has signal handlers of its own, which print a stack and abort
+    signals = _Signals()
     url = start(config)
-    stopped = _on_signals()
+    signals.started = True
     print(f"bundle {config.bundle} at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
     page = _page(config, url) if config.page else None
-    while not stopped and (page is None or page.poll() is None):
+    while not signals.seen and (page is None or page.poll() is None):
         time.sleep(0.2)
     print("stopping: requests under way finish", flush=True)
     if page is not None:
@@ -90,7 +95,26 @@ def start(config: Config) -> str:
     """Deploys the endpoint, or changes one that runs to this config, and returns its URL when it is ready."""
     from ray import serve
 
-    from ray_app import bundle, cluster
+    from ray_app import cluster
+
+    token = _admit(config)
+    cluster.start()
+    serve.start(http_options={"host": config.host, "port": config.port}, logging_config=_quiet())
+    try:
+        serve.run(
+            _application(config, token, within=not os.environ.get("RAY_ADDRESS")),
+            name=APP,
+            route_prefix="/",
+            logging_config=_quiet(),
+        )
+    except RuntimeError as error:
+        raise UserError(f"the endpoint did not start: {first_line(error)}") from None
+    return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"
+
+
+def _admit(config: Config) -> str:
+    """The token; raises UserError before anything starts."""
+    from ray_app import bundle
 
     token = _token(config)
     check(
@@ -98,13 +122,7 @@ def start(config: Config) -> str:
         f"--host {config.host}: reachable from elsewhere; set NUNCHI_TOKEN or --token-file, or write --insecure",
     )
     bundle.load(config.bundle)
-    cluster.start()
-    serve.start(http_options={"host": config.host, "port": config.port}, logging_config=_quiet())
-    try:
-        serve.run(_application(config, token), name=APP, route_prefix="/", logging_config=_quiet())
-    except RuntimeError as error:
-        raise UserError(f"the endpoint did not start: {first_line(error)}") from None
-    return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"
+    return token
 
 
 def stop() -> None:
@@ -123,11 +141,11 @@ def app(arguments: dict[str, Any]) -> Any:
     config = Config(**arguments)
     token = _token(config)
     check(token or config.insecure, "args: set NUNCHI_TOKEN or token_file, or write insecure: true")
-    return _application(config, token)
+    return _application(config, token)  # a cluster may grow
 
 
-def _application(config: Config, token: str) -> Any:
-    """Deployments of the stages and the gateway in front of them."""
+def _application(config: Config, token: str, within: bool = False) -> Any:
+    """Deployments of the stages and the gateway in front of them; `within` what CPUs there are now, or refused."""
     from ray import serve
 
     from ray_app import gateway, storage
@@ -135,7 +153,7 @@ def _application(config: Config, token: str) -> Any:
     from ray_app.replicas import Gateway, Replica
 
     stages = groups(config.highlights, config.placement == "fused")
-    resources = _resources(config, len(stages))
+    resources = _resources(config, len(stages), within)
     pools = []
     for names in stages:
         ways = Ways(
@@ -172,7 +190,7 @@ def _application(config: Config, token: str) -> Any:
     return front.bind(pools, asdict(limits), gateway.hashed(token) if token else "")
 
 
-def _resources(config: Config, deployments: int) -> dict[str, float]:
+def _resources(config: Config, deployments: int, within: bool) -> dict[str, float]:
     """Each replica's share of the cluster, what is free shared evenly; without one, as for `serve build`, one CPU."""
     import ray
 
@@ -185,7 +203,7 @@ def _resources(config: Config, deployments: int) -> dict[str, float]:
     count = max(config.replicas, config.max_replicas) * deployments
     spare = cluster.cpus() - 0.5
     cpus = config.cpus_per_replica or (1.0 if gpu else max(0.1, spare / count))
-    if not config.max_replicas:
+    if within and not config.max_replicas:
         check(
             count * cpus <= spare + 1e-6,
             f"{count} replicas x {cpus:g} CPUs are more than the {spare:g} there are to share; lower --replicas or "
@@ -236,12 +254,18 @@ def _quiet() -> dict[str, Any]:
     return {"log_level": "WARNING", "enable_access_log": False}
 
 
-def _on_signals() -> list[int]:
-    """A list that a SIGINT or SIGTERM is put into."""
-    seen: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: seen.append(received))
-    return seen
+class _Signals:
+    """SIGINT and SIGTERM: interrupts while starting; afterwards `seen`, so that requests under way can finish."""
+
+    def __init__(self) -> None:
+        self.started = self.seen = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        if not self.started:
+            raise KeyboardInterrupt
+        self.seen = True
 
 
 def _page(config: Config, url: str) -> subprocess.Popen[bytes]:

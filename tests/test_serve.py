@@ -1,5 +1,6 @@
 """What is checked before an endpoint starts, without Ray, and the serve.yaml that is shipped."""
 
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,17 @@ def test_the_shipped_serve_yaml_is_valid_and_names_deployments_that_are_built(mo
     built = serve.app({key: value for key, value in application.args.items() if key != "token_file"})
     names = {deployment.name for deployment in build_app(built, name="nunchi").deployments}
     assert {deployment.name for deployment in application.deployments} == names
+
+
+def test_a_signal_interrupts_while_starting_and_is_noted_afterwards() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signals = serve._Signals()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signals.started = True
+        signal.raise_signal(signal.SIGINT)
+        assert signals.seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

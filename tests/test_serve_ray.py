@@ -170,6 +170,8 @@ def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_fo
                 return False
 
         wait_for(ready)
+        assert job.stdout is not None
+        assert "Ctrl-C stops it" in job.stdout.readline()
         assert client.request(TEXTS[:2])["rejected"] == []
         job.send_signal(signal.SIGTERM)
         output, errors = job.communicate(timeout=60)
