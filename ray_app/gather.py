@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class Bounds:
     """What may be gathered and what may wait."""
 
-    batch_tokens: int = 4_096  # a batch ends when it has so many, masked variants included
+    batch_tokens: int = 4_096  # a batch ends when it has so many, masked variants included,
+    batch_seconds: float = 0.0  # or when it would take so long, if that is more
     queue_seconds: float = 5.0  # of work that waits; beyond it requests are refused
     queue_rows: int = 10_000
 
@@ -96,6 +97,12 @@ class Gatherer:
         """Over the latest batches by their tokens: a slow first one, or small ones, say little of full ones."""
         return self.seen_seconds / max(1.0, self.seen_tokens)
 
+    @property
+    def budget(self) -> int:
+        """Tokens of the next batch: as soon as the speed is known, what takes `batch_seconds`."""
+        speed = self.seen_tokens / self.seen_seconds if self.seen_seconds else 0.0
+        return max(self.bounds.batch_tokens, int(self.bounds.batch_seconds * speed))
+
     def seconds(self) -> float:
         """How long what waits and what runs would take."""
         return (self.waiting_tokens + self.running_tokens) * self.seconds_per_token
@@ -121,8 +128,8 @@ class Gatherer:
     def _gather(self) -> dict[_Request, list[int]]:
         """Rows whose turn it is, at least one, until the budget is full. Those that nobody waits for go unread."""
         batch: dict[_Request, list[int]] = {}
-        tokens, now = 0, time.time()
-        while self.heap and tokens < self.bounds.batch_tokens:
+        tokens, now, budget = 0, time.time(), self.budget
+        while self.heap and tokens < budget:
             _, _, request, row = heapq.heappop(self.heap)
             cost = int(request.tokens[row])
             self.waiting_tokens -= cost

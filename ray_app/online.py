@@ -21,7 +21,7 @@ from ray_app.sequences import Ints
 from ray_app.wire import ROW
 
 PROBE = "옷은 예쁘지만 배송은 늦어요"
-BATCHES = 4  # of the engine's own in a gathered one: enough that a last one that is not full matters little
+SECONDS = 0.5  # a gathered batch takes: many of the engine's own where it is quick, and none waits long for it to end
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Ways:
     words: str = "space"
     device: str = "auto"
     threads: int = 0
-    batch_tokens: int = 0  # 0 for BATCHES times the engine's budget
+    batch_tokens: int = 0  # 0 for the engine's own budget, or what takes SECONDS
     queue_seconds: float = 5.0
     queue_rows: int = 10_000
 
@@ -69,8 +69,11 @@ class Engine:
         return tokens * (1 + words * np.asarray(table["_highlights"].to_numpy(zero_copy_only=False), np.int64))
 
     def gatherer(self, executor: Executor) -> Gatherer:
-        tokens = self.ways.batch_tokens or BATCHES * self.parts.placement.token_budget
-        return Gatherer(self, self.cost, Bounds(tokens, self.ways.queue_seconds, self.ways.queue_rows), executor)
+        ways = self.ways
+        tokens, seconds = (
+            (ways.batch_tokens, 0.0) if ways.batch_tokens else (self.parts.placement.token_budget, SECONDS)
+        )
+        return Gatherer(self, self.cost, Bounds(tokens, seconds, ways.queue_seconds, ways.queue_rows), executor)
 
     def probe(self) -> None:
         """Runs one review: the first batch of a process is slow, and a model or a GPU that is broken raises here."""

@@ -16,6 +16,7 @@ from ray_app.config import UserError, first_line
 
 ATTEMPTS = 5  # calls of a replica that dies on the way
 INFO_SECONDS = 5.0
+REFUSE_SECONDS = 0.1  # after a replica refused, without asking it: its queue is seconds deep
 EXPLAINING = 8  # explanations that may wait in a replica
 log = logging.getLogger("ray.serve")
 
@@ -123,13 +124,19 @@ class Behind:
 
     def __init__(self, pools: list[Any]) -> None:
         self.pools = pools
+        self.refused: tuple[float, Any] = (0.0, None)  # when last, and how
 
     async def analyze(self, table: Any, deadline: float) -> Any:
         """Every stage sees the bundle the first one had: where a later one has not got it (yet, or any more), again."""
         from ray_app.gather import Answer
 
+        at, refusal = self.refused
+        if time.monotonic() - at < REFUSE_SECONDS:
+            return refusal
         while time.time() < deadline:
             answer = await self._through(table, deadline)
+            if answer.refused == "overloaded":
+                self.refused = (time.monotonic(), answer)
             if answer.refused != "moved":
                 return answer
             await asyncio.sleep(0.1)

@@ -43,7 +43,9 @@ class Config:
     deadline_seconds: float = option(30.0, "a request that waits longer is dropped with 408", "Limits")
     queue_seconds: float = option(5.0, "work that may wait; beyond it requests get 503", "Limits")
     queue_rows: int = option(10_000, "reviews that may wait in a replica", "Limits")
-    batch_tokens: int = option(0, "tokens gathered into a batch, masked variants included; 0 for automatic", "Limits")
+    batch_tokens: int = option(
+        0, "tokens gathered into a batch, masked variants included; 0 for half a second's", "Limits"
+    )
     placement: str = option(
         "fused", "all stages in one deployment (fused), or one each (pools)", "Cluster", ("fused", "pools")
     )

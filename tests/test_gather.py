@@ -323,3 +323,12 @@ def test_every_request_gets_exactly_its_own_rows_in_order(
 
     engine = Engine()
     run(scenario(gatherer(engine, thread, batch_tokens=budget)))
+
+
+def test_a_batch_takes_as_many_tokens_as_the_measured_speed_allows(thread: Executor) -> None:
+    gather = gatherer(Engine(), thread, batch_tokens=4, batch_seconds=0.5)
+    assert gather.budget == 4, "nothing is known of its speed"
+    gather.seen_seconds, gather.seen_tokens = 2.0, 80.0
+    assert gather.budget == 20
+    gather.seen_tokens = 8.0
+    assert gather.budget == 4, "never less than it was told"

@@ -17,7 +17,7 @@ from ray_app import gateway, wire
 from ray_app.gateway import Limits
 from ray_app.gather import Answer
 from ray_app.graph import Analyzer
-from ray_app.online import BATCHES, Engine, Ways, groups
+from ray_app.online import SECONDS, Engine, Ways, groups
 from ray_app.wire import AnalyzeRequest
 from tests import fakes
 from tests.test_graph import assert_same
@@ -148,13 +148,15 @@ def test_a_long_text_costs_what_is_read_of_it_and_not_its_length(engine: Engine)
     assert long == longer <= 64 * 65
 
 
-def test_a_gatherer_takes_some_of_the_engine_s_own_batches(bundle_folder: str, engine: Engine) -> None:
+def test_a_gatherer_takes_what_the_engine_runs_in_a_while_unless_told_how_much(
+    bundle_folder: str, engine: Engine
+) -> None:
     with ThreadPoolExecutor(1) as thread:
         automatic = Engine(bundle_folder, Ways(ALL, last=True)).gatherer(thread).bounds
-        assert automatic.batch_tokens == BATCHES * engine.parts.placement.token_budget
+        assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.parts.placement.token_budget, SECONDS)
         given = Engine(bundle_folder, Ways(ALL, True, batch_tokens=9, queue_seconds=1.0, queue_rows=2))
         bounds = given.gatherer(thread).bounds
-    assert (bounds.batch_tokens, bounds.queue_seconds, bounds.queue_rows) == (9, 1.0, 2)
+    assert (bounds.batch_tokens, bounds.batch_seconds, bounds.queue_seconds, bounds.queue_rows) == (9, 0.0, 1.0, 2)
 
 
 def test_a_text_is_explained_as_it_is_analysed(client: TestClient) -> None:

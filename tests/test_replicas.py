@@ -264,6 +264,28 @@ def test_tokens_and_waits_of_stages_apart_add_up(pools: list[Replica]) -> None:
     assert answer.stats["tokens"] > 2 * alone.stats["tokens"]
 
 
+class Full:
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def analyze(self, *_: Any) -> tuple[Answer, str]:
+        self.asked += 1
+        return Answer(refused="overloaded", retry_after=3), "b"
+
+
+def test_a_replica_that_refuses_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(behind: Behind) -> list[Answer]:
+        return [await behind.analyze(rows(["가"]), soon()) for _ in range(5)]
+
+    full = Full()
+    answers = asyncio.run(work(Behind([Handle(full)])))
+    assert {(answer.refused, answer.retry_after) for answer in answers} == {("overloaded", 3)}
+    assert full.asked == 1
+    monkeypatch.setattr("ray_app.replicas.REFUSE_SECONDS", 0.0)
+    asyncio.run(work(Behind([Handle(full)])))
+    assert full.asked == 6
+
+
 class Gone:
     async def info(self) -> Any:
         from ray.exceptions import RayActorError
