@@ -69,15 +69,14 @@ class Config:
 
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
-    from ray_app import bundle, sample, storage, units
+    from ray_app import bundle, storage, units
     from ray_app.pipeline import Ledger
 
     model = bundle.load(config.bundle)
-    source = str(sample.CATALOG) if config.input == "sample" else config.input
     mode = f"recheck{config.recheck_words}" if config.highlights == "recheck" else config.highlights
     fingerprint = f"{model.id}|{mode}|{config.words}"
     plan = units.plan(
-        storage.absolute(source), config.columns, config.keep, config.unit_rows, fingerprint, config.limit
+        units.source(config.input), config.columns, config.keep, config.unit_rows, fingerprint, config.limit
     )
     _announce(plan, model)
     if config.dry_run:

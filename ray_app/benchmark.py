@@ -102,17 +102,9 @@ class Bench:
 
     def texts(self, count: int) -> list[str]:
         """The first accepted reviews of the input."""
-        from ray_app import sample, storage, units
+        from ray_app import units
 
-        source = str(sample.CATALOG) if self.config.input == "sample" else self.config.input
-        plan = units.plan(storage.absolute(source), self.config.columns, "", 2_000, "", 0)
-        texts: list[str] = []
-        for unit in plan.units:
-            accepted, _ = units.read(unit, plan.columns)
-            texts += accepted["text"].to_pylist() if accepted is not None else []
-            if len(texts) >= count:
-                break
-        return texts[:count]
+        return units.first_texts(self.config.input, self.config.columns, count)
 
     def engine(self, names: list[str], texts: list[str] | None = None) -> list[dict[str, Any]]:
         """One row a variant of the engine, all against the oracle where it takes part."""

@@ -43,7 +43,7 @@ class Answer:
 
     table: pa.Table | None = None
     failed: tuple[int, ...] = ()
-    refused: str = ""  # overloaded, or late
+    refused: str = ""  # overloaded, late, moved (to another bundle), unable (to explain)
     retry_after: int = 0  # seconds
     stats: dict[str, float] = field(default_factory=dict)
 

@@ -85,16 +85,11 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _texts(config: Config) -> list[str]:
-    from ray_app import sample, storage, units
+    from ray_app import units
 
-    source = str(sample.CATALOG) if config.input == "sample" else config.input
-    plan = units.plan(storage.absolute(source), "", "", 2_000, "", 4 * config.reviews)
-    texts: list[str] = []
-    for unit in plan.units:
-        accepted, _ = units.read(unit, plan.columns)
-        texts += [] if accepted is None else accepted["text"].to_pylist()
+    texts = units.first_texts(config.input, "", config.reviews)
     check(texts, f"--input {config.input}: no readable reviews there")
-    return texts[: config.reviews]
+    return texts
 
 
 async def _measure(config: Config, texts: list[str]) -> dict[str, Any]:

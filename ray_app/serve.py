@@ -78,13 +78,13 @@ def run(config: Config) -> None:
     if config.page:
         check(find_spec("streamlit"), "--page: needs streamlit and duckdb; pip install -e '.[page]'")
         _check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
-    _admit(config)
+    token = _admit(config)
     cluster.start()  # before our own: Ray has signal handlers of its own, which print a stack and abort
     signals = _Signals()
-    url = start(config)
+    url = _deploy(config, token)
     signals.started = True
     print(f"bundle {config.bundle} at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
-    page = _page(config, url) if config.page else None
+    page = _page(config, url, token) if config.page else None
     while not signals.seen and (page is None or page.poll() is None):
         time.sleep(0.2)
     print("stopping: requests under way finish", flush=True)
@@ -95,12 +95,17 @@ def run(config: Config) -> None:
 
 def start(config: Config) -> str:
     """Deploys the endpoint, or changes one that runs to this config, and returns its URL when it is ready."""
-    from ray import serve
-
     from ray_app import cluster
 
     token = _admit(config)
     cluster.start()
+    return _deploy(config, token)
+
+
+def _deploy(config: Config, token: str) -> str:
+    """On a Ray that runs; the URL, when the endpoint is ready."""
+    from ray import serve
+
     serve.start(http_options={"host": config.host, "port": config.port}, logging_config=_quiet())
     try:
         serve.run(
@@ -270,7 +275,7 @@ class _Signals:
         self.seen = True
 
 
-def _page(config: Config, url: str) -> subprocess.Popen[bytes]:
+def _page(config: Config, url: str, token: str) -> subprocess.Popen[bytes]:
     """Streamlit, on loopback whatever the endpoint's host: who reaches the page uses the endpoint's token."""
     script = str(Path(__file__).parent / "ui" / "page.py")
     shown = ["--endpoint", url, "--bundle", config.bundle, "--analyses", config.analyses, "--report", config.report]
@@ -278,4 +283,4 @@ def _page(config: Config, url: str) -> subprocess.Popen[bytes]:
     print(f"page at http://127.0.0.1:{config.page_port}", flush=True)
     root = str(Path(__file__).parents[1])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": _token(config), "PYTHONPATH": paths})
+    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": token, "PYTHONPATH": paths})

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_app import storage
+from ray_app import sample, storage
 from ray_app.config import UserError, check, first_line
 from ray_app.schema import Columns, find_columns, rejected_unit, split_rows
 
@@ -42,6 +42,23 @@ class Plan:
     @property
     def rows(self) -> int:
         return sum(unit.rows for unit in self.units)
+
+
+def source(uri: str) -> str:
+    """Where an input lies, whatever the working directory; `sample` is the shipped catalog."""
+    return storage.absolute(str(sample.CATALOG) if uri == "sample" else uri)
+
+
+def first_texts(uri: str, mapping: str, count: int) -> list[str]:
+    """The first accepted reviews of an input."""
+    found = plan(source(uri), mapping, "", 2_000, "")
+    texts: list[str] = []
+    for unit in found.units:
+        accepted, _ = read(unit, found.columns)
+        texts += accepted["text"].to_pylist() if accepted is not None else []
+        if len(texts) >= count:
+            break
+    return texts[:count]
 
 
 def plan(uri: str, mapping: str, keep: str, unit_rows: int, fingerprint: str, limit: int = 0) -> Plan:
