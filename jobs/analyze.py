@@ -5,8 +5,14 @@ cluster: ray job submit --working-dir . -- python -m jobs.analyze \\
              --input s3://shop/reviews --bundle s3://shop/bundle --output s3://shop/analyses
 """
 
+from ray_app import verify
 from ray_app.analyze import Config, run
 from ray_app.config import main
 
+VERIFY = """An output against what its run promised: every unit committed, every row in one file, no file changed.
+
+example: python -m jobs.analyze verify --output runs/mine
+"""
+
 if __name__ == "__main__":
-    main(Config, run, __doc__)
+    main(Config, run, __doc__, verify=(verify.Config, verify.run, VERIFY))

@@ -1,21 +1,19 @@
-"""The main job: every review of a catalog through the graph, on Ray Data.
+"""The main job: every review of a catalog through the graph, on Ray Data, exactly once whatever dies.
 
-    units -> read and validate -> stages in actor pools -> commit
+    units -> read and validate -> stages in actor pools -> commit -> publish
 
-In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json (see `units.py`). The steps a unit goes
-through are `pipeline.py`'s; here is where they run.
+In: Parquet reviews and a bundle. Out: OUT/data, OUT/rejected and OUT/_run.json, with what a run needs to go on after
+any death beside them (`units.py`, `manifest.py`, `publish.py`). `pipeline.py` has the steps a unit goes through,
+`placement.py` says where they run; here is one run from its plan to its last file.
 """
 
-import math
-import resource
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from ray_app.config import UserError, check, effective, first_line, option
+from ray_app.config import check, effective, option
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
-SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256  # what recheck is measured on before it may start
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,16 @@ class Config:
         "sample", "reviews: a Parquet file, folder or glob, local or s3://; sample = the shipped catalog", "Data"
     )
     bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Data")
-    output: str = option("runs/analyses", "folder to write; must be empty", "Data")
+    output: str = option("runs/analyses", "folder to write; one that holds an unfinished run is gone on with", "Data")
     columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data")
     keep: str = option("", "columns that pass through, separated by commas", "Data")
+    partition_by: str = option("", "kept column whose values become folders: OUTPUT/data/mall=A/", "Data")
     limit: int = option(0, "analyse only the first so many rows, 0 for all", "Data")
-    dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Data")
+    resume: bool = option(True, "go on with the unfinished run that --output holds", "Run")
+    incremental: bool = option(False, "also analyse files that came to the input since --output was begun", "Run")
+    dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Run")
+    max_rejected: str = option("100%", "stop when more than this are rejected: 1% of the rows, or a number", "Run")
+    price_per_hour: float = option(0.0, "what a worker costs an hour: estimated before, told after", "Run")
     highlights: str = option(
         "exact",
         "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
@@ -57,49 +60,210 @@ class Config:
     cpus_per_worker: float = option(0.0, "CPUs an actor reserves and uses as threads", "Cluster")
     device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
     unit_rows: int = option(2_000, "rows a unit of work holds at most", "Cluster")
+    file_megabytes: int = option(128, "size of an output file", "Cluster")
     progress_seconds: float = option(30.0, "seconds between progress lines where the output is no terminal", "Cluster")
 
     def __post_init__(self) -> None:
         check(self.unit_rows >= 1, f"--unit-rows {self.unit_rows}: at least 1")
+        check(self.file_megabytes >= 1, f"--file-megabytes {self.file_megabytes}: at least 1")
         check(self.recheck_words >= 1, f"--recheck-words {self.recheck_words}: at least 1")
         check(0 <= self.recheck_floor <= 1, f"--recheck-floor {self.recheck_floor}: between 0 and 1")
         check(self.limit >= 0 and self.workers >= 0, "--limit, --workers: 0 or more")
         check("://" not in self.output or self.output.startswith("s3://"), f"--output {self.output}: a folder or s3://")
+        kept = [name.strip() for name in self.keep.split(",")]
+        check(
+            not self.partition_by or (self.partition_by in kept and self.partition_by != "text"),
+            f"--partition-by {self.partition_by}: name it in --keep too",
+        )
+        check(not (self.limit and self.incremental), "--limit with --incremental: a cut input cannot be added to")
+        self.rejects_allowed(100)
+
+    def rejects_allowed(self, rows: int) -> float:
+        """How many of so many rows may be rejected."""
+        share = self.max_rejected.endswith("%")
+        try:
+            number = float(self.max_rejected.removesuffix("%"))
+        except ValueError:
+            number = -1
+        check(number >= 0, f"--max-rejected {self.max_rejected}: write 1% or a number of rows")
+        return rows * number / 100 if share else number
 
 
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
-    from ray_app import bundle, storage, units
-    from ray_app.pipeline import Ledger
+    from ray_app import bundle, rehearsal, storage
+    from ray_app.lease import Lease
 
     model = bundle.load(config.bundle)
-    mode = f"recheck{config.recheck_words}" if config.highlights == "recheck" else config.highlights
-    fingerprint = f"{model.id}|{mode}|{config.words}"
-    plan = units.plan(
-        units.source(config.input), config.columns, config.keep, config.unit_rows, fingerprint, config.limit
-    )
-    _announce(plan, model)
-    if config.dry_run:
-        _dry_run(config, plan)
-        return 0
-    check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
-    agreement = _agreement(config, plan) if config.highlights == "recheck" else {}
-    began = time.monotonic()
-    ledger = Ledger(plan.rows, config.progress_seconds)
+    settings = _settings(config, model.id)
     out = storage.absolute(config.output)
-    for record in (_here if config.placement == "here" else _stream)(config, plan, out):
-        ledger.add(record)
-    summary = {
-        **ledger.summary(time.monotonic() - began),
-        **agreement,
-        "bundle": model.id,
-        "unreadable": dict(plan.unreadable),
-        "config": effective(config),
+    if config.dry_run:
+        plan = _plan(config, settings)
+        _announce(plan, model)
+        rehearsal.dry_run(config, plan)
+        return 0
+    _check_output(config, out)
+    if config.placement != "here":
+        from ray_app import cluster
+
+        cluster.start()
+    with Lease(out) as lease:
+        job = _Job(config, model, settings, out)
+        return job.go(lease)
+
+
+class _Job:
+    """One run on an output that it holds the lease of."""
+
+    def __init__(self, config: Config, model: Any, settings: dict[str, Any], out: str) -> None:
+        from ray_app import manifest, stopping, storage
+        from ray_app.pipeline import Ledger
+        from ray_app.publish import Publisher
+
+        self.config, self.out, self.model_id = config, out, model.id
+        stopping.clear(out)
+        self.run = _begin(config, model, settings, out)
+        rows = sum(plan.rows for plan in self.run.plans)
+        self.ledger = Ledger(rows, config.progress_seconds)
+        self.publisher = Publisher(out, config.file_megabytes << 20)
+        self.done: set[str] = set()
+        for record in manifest.committed(out):
+            self.done.add(record["id"])
+            self.ledger.recall(record)
+            self.publisher.add(record)
+        manifest.unchanged(self.run, storage.list_files(settings["--input"], ".parquet"), self.done)
+        self.allowed = config.rejects_allowed(rows)
+
+    def go(self, lease: Any) -> int:
+        from ray_app import rehearsal, storage
+        from ray_app.stopping import Signals
+
+        for record in self._unreadable():
+            self._count(record)
+        todo = [unit for unit in self.run.units if unit.id not in self.done]
+        if self.done:
+            print(f"{self.ledger.before:,} rows were committed before; {len(todo):,} units are left", flush=True)
+            if not todo and storage.exists(storage.join(self.out, "_run.json")):
+                return REJECTS_EXIT if self.ledger.unreadable else 0
+        wanted = todo and self.config.highlights == "recheck"
+        agreement = rehearsal.agreement(self.config, todo, self.run.columns) if wanted else {}
+        with Signals(self.out) as signals:
+            for record in self._analysed(todo):
+                self._count(record)
+                lease.check()
+        if signals.seen and self._left():
+            print(f"stopped: {self._left():,} rows are left; the same command goes on", flush=True)
+            return 128 + signals.seen
+        check(not self._left(), f"{self.config.output}: {self._left()} rows were not committed; run the same again")
+        self.publisher.finish()
+        summary = self._summary() | agreement
+        storage.write_json(storage.join(self.out, "_run.json"), summary)
+        _report(summary, self.config.output)
+        return REJECTS_EXIT if self.ledger.unreadable else 0
+
+    def _analysed(self, todo: list[Any]) -> Iterator[dict[str, Any]]:
+        from ray_app import placement
+
+        where = placement.here if self.config.placement == "here" else placement.on_ray
+        yield from where(self.config, self.out, todo, self.run.columns) if todo else ()
+
+    def _count(self, record: dict[str, Any]) -> None:
+        self.ledger.add(record)
+        self.publisher.add(record)
+        rejected = self.ledger.counts["rejected"]
+        check(
+            rejected <= self.allowed,
+            f"--max-rejected {self.config.max_rejected}: {rejected:,} of {self.ledger.counts['rows_in']:,} rows were "
+            f"rejected (see {self.config.output}/_parts/rejected); raise it and the same command goes on",
+        )
+
+    def _unreadable(self) -> Iterator[dict[str, Any]]:
+        """Files without readable rows are units of none: one reject stands for each."""
+        import hashlib
+
+        from ray_app import units
+        from ray_app.schema import rejected_unit
+
+        for source in self.run.sources:
+            name = "file-" + hashlib.sha256(f"{source.file}|{source.version}".encode()).hexdigest()[:16]
+            if source.reason and name not in self.done:
+                unit = units.Unit(name, source.file, source.version, 0, 0, 0, 0)
+                facts = {"findings": 0, "work": {}, "unreadable": source.reason}
+                yield units.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
+
+    def _left(self) -> int:
+        return self.ledger.total - self.ledger.counts["rows_in"]
+
+    def _summary(self) -> dict[str, Any]:
+        summary = {**self.ledger.summary(), "bundle": self.model_id, "config": effective(self.config)}
+        if self.config.price_per_hour:
+            hours = summary["seconds"] / 3600 * max(1, self.config.workers)
+            summary["cost"] = round(hours * self.config.price_per_hour, 2)
+        return summary
+
+
+def _settings(config: Config, bundle_id: str) -> dict[str, Any]:
+    """What decides an output's rows, by the flag that sets it: the same for all runs on one output."""
+    from ray_app import units
+
+    mode = f"{config.highlights} {config.recheck_words}" if config.highlights == "recheck" else config.highlights
+    return {
+        "--input": units.source(config.input),
+        "--bundle": bundle_id,
+        "--columns": config.columns,
+        "--keep": config.keep,
+        "--partition-by": config.partition_by,
+        "--limit": config.limit,
+        "--highlights": mode,
+        "--words": config.words,
+        "--unit-rows": config.unit_rows,
     }
-    check(summary["rows_in"] == plan.rows, f"{config.output}: {plan.rows - summary['rows_in']} rows were not committed")
-    storage.write_json(storage.join(out, "_run.json"), summary)
-    _report(summary, config.output)
-    return REJECTS_EXIT if plan.unreadable else 0
+
+
+def _plan(config: Config, settings: dict[str, Any], before: Any = None) -> Any:
+    """The input's plan; with a run before it, of the files which that does not know."""
+    from ray_app import units
+
+    return units.plan(
+        settings["--input"],
+        config.columns,
+        config.keep,
+        config.unit_rows,
+        "|".join(f"{settings[key]}" for key in ("--bundle", "--highlights", "--words")),
+        config.limit,
+        before.columns if before else None,
+        frozenset(source.file for source in before.sources) if before else frozenset(),
+    )
+
+
+def _check_output(config: Config, out: str) -> None:
+    """Nothing of another kind is written into, and a run is gone on with only where that is wanted."""
+    from ray_app import manifest, storage
+
+    if manifest.begun(out):
+        check(
+            config.resume or config.incremental,
+            f"--output {config.output}: holds a run; drop --no-resume to go on with it, or name another folder",
+        )
+        return
+    visible = storage.exists(out) and storage.list_files(out)
+    check(not visible, f"--output {config.output}: not empty; remove it or name another folder")
+
+
+def _begin(config: Config, model: Any, settings: dict[str, Any], out: str) -> Any:
+    """The run that the output holds, with new files added where that is wanted, or a new one."""
+    from ray_app import manifest
+
+    run = manifest.load(out)
+    if run is not None:
+        manifest.agree(out, run.settings, settings)
+    if run is None or config.incremental:
+        plan = _plan(config, settings, run)
+        _announce(plan, model)
+        if run is None or plan.sources:
+            manifest.add(out, len(run.plans) if run else 0, plan, settings)
+        run = manifest.load(out)
+    return run
 
 
 def _announce(plan: Any, model: Any) -> None:
@@ -109,159 +273,17 @@ def _announce(plan: Any, model: Any) -> None:
         f"keep={','.join(columns.keep) or 'nothing'}; bundle {model.id}, {len(model.meta.thresholds)} keywords",
         flush=True,
     )
-    for file, reason in plan.unreadable:
-        print(f"rejected {file}: {reason}", flush=True)
-
-
-def _stream(config: Config, plan: Any, out: str) -> Any:
-    """Runs the pipeline; yields one ledger record a committed unit."""
-    import ray.data
-
-    from ray_app import cluster
-    from ray_app.graph import stages
-    from ray_app.pipeline import Commit, Read, Worker
-
-    cluster.start()
-    context = ray.data.DataContext.get_current()
-    context.target_max_block_size = None  # a block is a unit, however large its rows
-    pool = _pool(config)
-    threads = math.ceil(pool["num_cpus"])
-    rows = [{"unit": asdict(unit)} for unit in plan.units]
-    if not rows:
-        return
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset = dataset.map_batches(Read(plan.columns), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
-    names = [name for name, _ in stages(config.highlights, config.words)]
-    for group in [names] if config.placement == "fused" else [[name] for name in names]:
-        last = group[-1] == names[-1]
-        dataset = dataset.map_batches(
-            Worker, fn_constructor_args=(config, group, last, threads), batch_size=1, batch_format="pyarrow", **pool
-        )
-    dataset = dataset.map_batches(Commit(out), batch_size=1, batch_format="pyarrow", num_cpus=0.1)
-    try:
-        yield from dataset.iter_rows()
-    except ray.exceptions.RayError as error:
-        raise UserError(f"analysis failed: {cluster.cause(error)}") from error
-
-
-def _here(config: Config, plan: Any, out: str) -> Any:
-    """The same steps one after the other in this process."""
-    import pyarrow as pa
-
-    from ray_app.graph import stages
-    from ray_app.pipeline import Commit, Read, Worker
-
-    names = [name for name, _ in stages(config.highlights, config.words)]
-    steps = (Read(plan.columns), Worker(config, names, last=True, threads=0), Commit(out))
-    for unit in plan.units:
-        batch: dict[str, list[Any]] = {"unit": [asdict(unit)]}
-        for step in steps:
-            batch = step({name: pa.array(column) for name, column in batch.items()})
-        yield {name: column[0] for name, column in batch.items()}
-
-
-def _pool(config: Config) -> dict[str, Any]:
-    """An actor pool's size and each actor's share. Reading and writing need a share of a CPU beside the pools: a pool
-    that takes every CPU would wait for itself."""
-    from ray.data import ActorPoolStrategy
-
-    from ray_app import cluster
-
-    gpu = cluster.wants_gpu(config.device)
-    pools = 1 if config.placement == "fused" else 3
-    spare = cluster.cpus() - 0.5
-    workers = config.workers or int(cluster.gpus() if gpu else max(1, cluster.cpus() // 4))
-    cpus = config.cpus_per_worker or (1.0 if gpu else max(0.1, spare / workers / pools))
-    check(
-        workers * pools * cpus <= spare + 1e-6,
-        f"{workers} workers x {pools} pools x {cpus:g} CPUs are more than the {spare:g} there are to share; lower "
-        "--workers or --cpus-per-worker",
-    )
-    shape: dict[str, Any] = {
-        "compute": ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=4)
-    }
-    return {**shape, "num_cpus": cpus, **({"num_gpus": 1.0 / pools} if gpu else {})}
-
-
-def _agreement(config: Config, plan: Any) -> dict[str, Any]:
-    """Measures recheck against exact on reviews from all over the input; raises UserError below the floor."""
-    share, findings = (_measure if config.placement == "here" else _measure_on_ray)(config, plan.units, plan.columns)
-    told = f"recheck finds {share:.1%} of {findings:,} highlights as exact does, on a sample of the input"
-    check(
-        share >= config.recheck_floor,
-        f"--highlights recheck: {told}, below --recheck-floor {config.recheck_floor:g}; raise --recheck-words, or "
-        "write --highlights exact",
-    )
-    print(told, flush=True)
-    return {"recheck": {"agreement": round(share, 4), "findings": findings, "floor": config.recheck_floor}}
-
-
-def _measure_on_ray(config: Config, all_units: Any, columns: Any) -> tuple[float, int]:
-    """In a task, so that its memory is given back before the run."""
-    import ray
-
-    from ray_app import cluster
-    from ray_app.parts import NO_RECHECK
-
-    cluster.start()
-    check(not cluster.wants_gpu(config.device), NO_RECHECK)
-    try:
-        found: tuple[float, int] = ray.get(ray.remote(_measure).options(num_cpus=1).remote(config, all_units, columns))
-    except ray.exceptions.RayTaskError as error:
-        raise UserError(first_line(error.cause)) from None
-    return found
-
-
-def _measure(config: Config, all_units: Any, columns: Any) -> tuple[float, int]:
-    from ray_app import storage
-    from ray_app.occlusion import agreement
-    from ray_app.parts import Parts
-
-    parts = Parts(storage.absolute(config.bundle), config.device)
-    return agreement(parts, sampled(all_units, columns), config.words, config.recheck_words)
-
-
-def sampled(all_units: Any, columns: Any) -> list[str]:
-    """Up to SAMPLE_REVIEWS accepted texts, evenly out of SAMPLE_UNITS units from the first to the last."""
-    import numpy as np
-
-    from ray_app import units
-
-    texts: list[str] = []
-    picked: Any = np.unique(np.linspace(0, len(all_units) - 1, SAMPLE_UNITS).astype(int)) if all_units else ()
-    for i in picked:
-        accepted, _ = units.read(all_units[i], columns)
-        if accepted is not None and len(accepted):
-            rows = np.unique(np.linspace(0, len(accepted) - 1, SAMPLE_REVIEWS // len(picked)).astype(int))
-            texts += accepted["text"].take(rows).to_pylist()
-    return texts
-
-
-def _dry_run(config: Config, plan: Any) -> None:
-    """Analyses a handful of rows here and scales up."""
-    from ray_app import units
-    from ray_app.graph import Analyzer
-
-    analyzer = Analyzer(config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words)
-    accepted, rejected = units.read(plan.units[0], plan.columns) if plan.units else (None, [])
-    if accepted is None or not len(accepted):
-        print("the first unit holds no readable row: no estimate")
-        return
-    some = accepted.slice(0, 64)
-    began = time.monotonic()
-    analyzer.table(some)
-    speed = len(some) / (time.monotonic() - began)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"first unit: {len(accepted):,} accepted, {len(rejected):,} rejected; one worker here: {speed:.0f} rows/s, "
-        f"{plan.rows / speed / 60:.1f} min for {plan.rows:,} rows, {memory:.1f} GB a worker. Nothing was written."
-    )
+    for source in plan.unreadable:
+        print(f"rejected {source.file}: {source.reason}", flush=True)
 
 
 def _report(summary: dict[str, Any], output: str) -> None:
+    for file, reason in list(summary["unreadable"].items())[:10]:
+        print(f"rejected {file}: {reason}", flush=True)
+    cost = f", cost {summary['cost']:,.2f}" if "cost" in summary else ""
     print(
         f"{summary['rows_in']:,} rows in = {summary['analysed']:,} analysed + {summary['rejected']:,} rejected, "
-        f"{summary['findings']:,} findings, {summary['seconds']:.0f} s, {summary['rows_per_second']:.0f} rows/s; "
+        f"{summary['findings']:,} findings, {summary['seconds']:.0f} s, {summary['rows_per_second']:.0f} rows/s{cost}; "
         f"{output}/data",
         flush=True,
     )

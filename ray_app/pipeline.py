@@ -1,7 +1,8 @@
 """A unit's way through the graph: read and validate, stages, commit; and the ledger of what was committed.
 
 A unit travels as one row: its plan, its accepted rows and its rejects as Arrow IPC bytes, and counts of work, so that
-every step sees whole units and nothing can be lost between two of them. No Ray here: `analyze.py` says where steps run.
+every step sees whole units and nothing can be lost between two of them. Once OUT/_stop is there, units that no worker
+has begun pass through untouched and uncounted. No Ray here: `analyze.py` says where steps run.
 Reading and committing run in many short-lived processes: importing this must not import torch, which takes seconds.
 """
 
@@ -17,6 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app import storage, units
+from ray_app.attempts import Bad, Tries
+from ray_app.schema import rejected_rows
+from ray_app.stopping import stopped
 from ray_app.work import Work, summary
 
 Batch = dict[str, list[Any]]
@@ -27,9 +31,12 @@ class Read:
     """unit -> unit, accepted rows, rejected rows."""
 
     columns: Any
+    out: str
 
     def __call__(self, batch: Any) -> Batch:
         unit = units.Unit(**batch["unit"][0].as_py())
+        if stopped(self.out):
+            return _passed(unit)
         accepted, rejected = units.read(unit, self.columns)
         return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
 
@@ -42,8 +49,9 @@ class Worker:
     speed of a small encoder).
     """
 
-    def __init__(self, config: Any, names: list[str], last: bool, threads: int) -> None:
+    def __init__(self, config: Any, out: str, names: list[str], last: bool, threads: int) -> None:
         self.thread = ThreadPoolExecutor(1)
+        self.out, self.names = out, names
         self.last, self.keep_text = last, "text" in config.keep.split(",")
         self.thread.submit(self._load, config, names, threads).result()
 
@@ -59,81 +67,137 @@ class Worker:
         self.stages = [make(self.parts) for name, make in graph if name in names]
 
     def _run(self, batch: Any) -> Batch:
-        from ray_app.graph import assemble
-
         began = time.monotonic()
+        unit = units.Unit(**batch["unit"][0].as_py())
+        packed = batch["rejected"][0].as_py()
+        if packed is None or stopped(self.out):
+            return _passed(unit)
         work = Work(json.loads(batch["work"][0].as_py()))
         self.parts.work.clear()
-        table = _unpack(batch["accepted"][0].as_py())
+        table, rejected = _unpack(batch["accepted"][0].as_py()), _unpack(packed)
         if table is not None:
-            for stage in self.stages:
-                table = stage(table)
-            table = assemble(table, self.parts.bundle, self.keep_text) if self.last else table
-        work.add(**self.parts.work, stage_seconds=time.monotonic() - began)
+            uri = storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json")
+            tables, bad = Tries(uri).run(self._stages, table)
+            rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
+            table = pa.concat_tables(tables) if tables else self._stages(table.slice(0, 0))
+        seconds = time.monotonic() - began
+        work.add(**self.parts.work, **{f"seconds_{'_'.join(self.names)}": seconds})
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
-            "unit": [batch["unit"][0].as_py()],
+            "unit": [asdict(unit)],
             "accepted": [_pack(table)],
-            "rejected": [batch["rejected"][0].as_py()],
+            "rejected": [_pack(rejected)],
             "work": [json.dumps(work)],
         }
+
+    def _stages(self, table: pa.Table) -> pa.Table:
+        from ray_app.graph import assemble
+
+        for stage in self.stages:
+            table = stage(table)
+        return assemble(table, self.parts.bundle, self.keep_text) if self.last else table
 
 
 @dataclass(frozen=True)
 class Commit:
-    """unit, analysed rows, rejected rows -> files on disk, and the ledger's record."""
+    """unit, analysed rows, rejected rows -> files, and the ledger's record: its id is empty where nothing was done."""
 
     out: str
+    partition_by: str
 
     def __call__(self, batch: Any) -> Batch:
         unit = units.Unit(**batch["unit"][0].as_py())
         analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
+        if rejected is None:
+            return {"record": [""]}
         findings = 0 if analysed is None else pc.sum(pc.list_value_length(analysed["findings"])).as_py() or 0
-        work = batch["work"][0].as_py()
-        record = units.commit(self.out, unit, analysed, rejected, {"findings": findings, "work": json.loads(work)})
-        return {key: [record[key]] for key in ("rows_in", "analysed", "rejected", "findings")} | {"work": [work]}
+        facts = {"findings": findings, "work": json.loads(batch["work"][0].as_py())}
+        facts |= {"unreadable": rejected["reason"][0].as_py()} if analysed is None else {}
+        record = units.commit(self.out, unit, analysed, rejected, facts, self.partition_by)
+        return {"record": [json.dumps(record)]}
 
 
 class Ledger:
-    """Counts what was committed and says how it goes."""
+    """Counts what was committed, by this run and by those it goes on from, and says how it goes."""
 
     def __init__(self, total: int, every: float) -> None:
         self.work, self.peak_mb = Work(), 0.0
         self.total, self.every = total, 2.0 if sys.stderr.isatty() else every
         self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
+        self.unreadable: dict[str, str] = {}
+        self.before = 0
         self.began = self.told = time.monotonic()
         self.first = 0.0
 
+    def recall(self, record: dict[str, Any]) -> None:
+        """A unit that was committed before this run."""
+        self._count(record)
+        self.before = self.counts["rows_in"]
+        self.began = self.told = time.monotonic()
+
     def add(self, record: dict[str, Any]) -> None:
-        for key in self.counts:
-            self.counts[key] += record[key]
-        work = json.loads(record["work"])
-        self.peak_mb = max(self.peak_mb, work.pop("peak_mb", 0.0))
-        self.work.add(**work)
+        self._count(record)
         now = time.monotonic()
         if not self.first:
-            self.first, self.first_rows = now - self.began, self.counts["rows_in"]
+            self.first, self.first_rows = now - self.began, self.rows
         if now - self.told >= self.every:
             self.told = now
-            speed = self.counts["rows_in"] / (now - self.began)
-            left = (self.total - self.counts["rows_in"]) / speed
+            speed = self.rows / (now - self.began)
+            left = (self.total - self.counts["rows_in"]) / max(1e-9, speed)
             print(
                 f"{self.counts['rows_in']:,}/{self.total:,} rows, {speed:.0f} rows/s, {left:.0f} s left, "
                 f"{self.counts['rejected']:,} rejected",
                 flush=True,
             )
 
-    def summary(self, seconds: float) -> dict[str, Any]:
-        steady = (self.counts["rows_in"] - self.first_rows) / max(1e-9, seconds - self.first) if self.first else 0.0
+    @property
+    def rows(self) -> int:
+        """Rows that this run committed."""
+        return self.counts["rows_in"] - self.before
+
+    def summary(self) -> dict[str, Any]:
+        """Counts are the output's, speeds this run's."""
+        seconds = time.monotonic() - self.began
+        steady = (self.rows - self.first_rows) / max(1e-9, seconds - self.first) if self.first else 0.0
         return {
             **self.counts,
+            "rows_of_this_run": self.rows,
             "seconds": round(seconds, 1),
-            "rows_per_second": round(self.counts["rows_in"] / seconds, 1),
+            "rows_per_second": round(self.rows / seconds, 1),
             "seconds_to_first_unit": round(self.first, 1),
             "steady_rows_per_second": round(steady, 1),
             "peak_worker_mb": round(self.peak_mb),
+            "unreadable": self.unreadable,
             "engine": summary(self.work),
         }
+
+    def _count(self, record: dict[str, Any]) -> None:
+        for key in self.counts:
+            self.counts[key] += record[key]
+        if "unreadable" in record:
+            self.unreadable[record["file"]] = record["unreadable"]
+        work = dict(record["work"])
+        self.peak_mb = max(self.peak_mb, work.pop("peak_mb", 0.0))
+        self.work.add(**work)
+
+
+def _passed(unit: units.Unit) -> Batch:
+    return {
+        "unit": [asdict(unit)],
+        "accepted": pa.nulls(1, pa.binary()),
+        "rejected": pa.nulls(1, pa.binary()),
+        "work": ["{}"],
+    }
+
+
+def _rejects(unit: units.Unit, table: pa.Table, rejected: pa.Table, bad: Bad) -> pa.Table:
+    """Rows that the model cannot take as rejects: the table's rows are the unit's, less those rejected before."""
+    gone = set(rejected["row"].to_pylist())
+    rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in gone]
+    some = table.select(["review_id", "text"]).take(pa.array(list(bad), pa.int64())).to_pylist()
+    return rejected_rows(
+        [(row["review_id"], row["text"], bad[i], unit.file, rows[i]) for i, row in zip(bad, some, strict=True)]
+    )
 
 
 def _pack(table: pa.Table | None) -> bytes | None:

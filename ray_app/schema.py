@@ -4,7 +4,7 @@ In: raw tables of reviews. Out: the accepted rows, and the rejected ones with th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -69,15 +69,29 @@ TEXT_NAMES = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of an input hold the id and the text, and which pass through under their own name."""
+    """Which columns of an input hold the id and the text, and which pass through under their own name.
+
+    `types` are those of the kept columns in the first file; the others' are cast to them.
+    """
 
     review_id: str
     text: str
     keep: tuple[str, ...] = ()
+    types: pa.Schema | None = field(default=None, compare=False)
 
     @property
     def all(self) -> list[str]:
         return list(dict.fromkeys([self.review_id, self.text, *self.keep]))
+
+    def misfit(self, schema: pa.Schema) -> str | None:
+        """Why a file with this schema cannot be read as one of the input, or None."""
+        for name in self.all:
+            if name not in schema.names:
+                return f"no column {name!r} in this file"
+            wanted = self.types.field(name).type if self.types and name in self.types.names else None
+            if wanted is not None and _kind(schema.field(name).type) not in (_kind(wanted), "null"):
+                return f"column {name!r} is {schema.field(name).type} in this file, {wanted} in the first"
+        return None
 
 
 def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Columns:
@@ -101,7 +115,8 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
         own_text = name == "text" == chosen["text"]
         check(own_text or name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
-    return Columns(chosen["review_id"], chosen["text"], kept)
+    types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in kept if name != "text"])
+    return Columns(chosen["review_id"], chosen["text"], kept, types)
 
 
 def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:
@@ -121,22 +136,38 @@ def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tu
         "text": pa.array([texts[i] for i in good], pa.string()),
     }
     kept = raw.select(list(columns.keep)).take(pa.array(good, pa.int64()))
-    accepted |= {name: kept[name] for name in columns.keep if name != "text"}
-    rejected = {
-        "review_id": [ids[i] for i in bad],
-        "value": [_shown(texts[i]) for i in bad],
-        "reason": [reasons[i] for i in bad],
-        "file": [file] * len(bad),
-        "row": [first_row + i for i in bad],
-    }
-    return pa.table(accepted), pa.table(rejected, schema=REJECTED)
+    accepted |= {name: _cast(kept[name], name, columns.types) for name in columns.keep if name != "text"}
+    rejected = [(ids[i], texts[i], str(reasons[i]), file, first_row + i) for i in bad]
+    return pa.table(accepted), rejected_rows(rejected)
+
+
+def _cast(column: pa.ChunkedArray, name: str, types: pa.Schema | None) -> pa.ChunkedArray:
+    return column.cast(types.field(name).type) if types and name in types.names else column
+
+
+def _plain_type(of: pa.DataType) -> pa.DataType:
+    """Dictionaries as what they hold: files that were written apart have dictionaries of their own."""
+    return of.value_type if pa.types.is_dictionary(of) else of
+
+
+def _kind(of: pa.DataType) -> str:
+    """Types that one column of a catalog may have in different files are of one kind."""
+    of = _plain_type(of)
+    kinds = {"integer": pa.types.is_integer, "number": pa.types.is_floating, "time": pa.types.is_temporal}
+    kinds |= {"string": lambda t: any(is_a(t) for is_a in (pa.types.is_string, pa.types.is_large_string))}
+    return next((kind for kind, is_a in kinds.items() if is_a(of)), str(of))
+
+
+def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
+    """(id, value, reason, file, row) -> REJECTED."""
+    return pa.Table.from_pylist(
+        [dict(zip(REJECTED.names, (i, _shown(value), *rest), strict=True)) for i, value, *rest in rows], schema=REJECTED
+    )
 
 
 def rejected_unit(file: str, first_row: int, reason: str) -> pa.Table:
-    """One REJECTED row that stands for a whole unit that could not be read."""
-    return pa.table(
-        {"review_id": [None], "value": [None], "reason": [reason], "file": [file], "row": [first_row]}, schema=REJECTED
-    )
+    """One REJECTED row that stands for a whole unit, or a whole file, that could not be read."""
+    return rejected_rows([(None, None, reason, file, first_row)])
 
 
 def folded(name: str) -> str:

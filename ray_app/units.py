@@ -1,30 +1,37 @@
 """A catalog as units of work: bounded row ranges of Parquet row groups, planned from the footers, committed one by one.
 
-In: a path. Out: units and, for files that cannot be read, rejects. A unit's id depends on its file, the file's size and
-time, its rows, and what analyses it; its commit marker is written last, so readers see whole units only.
+In: a path. Out: units and, for files that cannot be read, the reason. A unit's id depends on its file, the file's
+version, its rows, and what analyses it; its commit marker is created last and once, so a unit counts wholly or not.
 
-    OUT/data/<unit>.parquet  OUT/rejected/<unit>.parquet  OUT/_units/<unit>.json (the commit)  OUT/_run.json
+    OUT/_parts/{data/[mall=A/],rejected/}<unit>-<attempt>.parquet    OUT/_units/<unit>.json (the commit)
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_app import sample, storage
-from ray_app.config import UserError, check, first_line
+from ray_app.config import check, first_line
 from ray_app.schema import Columns, find_columns, rejected_unit, split_rows
+
+THREADS = 16  # footers read at a time: a request to an object store takes tens of milliseconds, most of it waiting
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Rows [first, first + rows) of one file; `row_group` and `skip` say where they lie in it."""
+    """Rows [first, first + rows) of one file of one version; `row_group` and `skip` say where they lie in it."""
 
     id: str
     file: str
+    version: str
     row_group: int
     skip: int
     first: int
@@ -32,16 +39,30 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Units in the order of the input, the columns to read, and files that cannot be read with their reason."""
+class Source:
+    """One file of the input: its version, how many rows it has, and the reason where it cannot be read."""
 
+    file: str
+    version: str
+    rows: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The input's files, their units in the same order, and the columns to read."""
+
+    sources: tuple[Source, ...]
     units: tuple[Unit, ...]
     columns: Columns
-    unreadable: tuple[tuple[str, str], ...]
 
     @property
     def rows(self) -> int:
         return sum(unit.rows for unit in self.units)
+
+    @property
+    def unreadable(self) -> list[Source]:
+        return [source for source in self.sources if source.reason]
 
 
 def source(uri: str) -> str:
@@ -61,75 +82,134 @@ def first_texts(uri: str, mapping: str, count: int) -> list[str]:
     return texts[:count]
 
 
-def plan(uri: str, mapping: str, keep: str, unit_rows: int, fingerprint: str, limit: int = 0) -> Plan:
-    """Reads footers only. Raises UserError where nothing can be read, or where columns are missing."""
+def plan(
+    uri: str,
+    mapping: str,
+    keep: str,
+    unit_rows: int,
+    fingerprint: str,
+    limit: int = 0,
+    known: Columns | None = None,
+    done: frozenset[str] = frozenset(),
+) -> Plan:
+    """Reads footers only. `known` columns hold where a run is added to; files in `done` are left out.
+
+    Raises UserError where nothing can be read, or where columns are missing.
+    """
     files = storage.list_files(uri, ".parquet")
     check(files, f"{uri}: no Parquet files there")
+    files = [file for file in files if file.uri not in done]
+    sources: list[Source] = []
     units: list[Unit] = []
-    unreadable: list[tuple[str, str]] = []
-    columns: Columns | None = None
-    for file in files:
-        try:
-            footer, schema = _footer(file.uri)
-        except (UserError, pa.ArrowException, OSError) as error:
-            unreadable.append((file.uri, f"unreadable Parquet file: {first_line(error)}"))
-            continue
-        columns = columns or find_columns(schema, mapping, keep, file.uri)
-        missing = [name for name in columns.all if name not in schema.names]
-        if missing:
-            unreadable.append((file.uri, f"no column {missing[0]!r} in this file"))
-            continue
-        units += _units(file, footer, unit_rows, fingerprint)
-    check(columns, f"{uri}: no readable Parquet file; the first: {(unreadable or [('', '')])[0][1]}")
+    columns = known
+    with ThreadPoolExecutor(THREADS) as pool:
+        for file, (footer, reason) in zip(files, pool.map(_footer, files), strict=True):
+            groups: list[int] = []
+            if footer is not None:
+                groups, schema = footer
+                columns = columns or find_columns(schema, mapping, keep, file.uri)
+                reason = columns.misfit(schema)
+            if reason is None:
+                units += _units(file, groups, unit_rows, fingerprint)
+            sources.append(Source(file.uri, file.version, 0 if reason else sum(groups), reason))
+    check(columns, f"{uri}: no readable Parquet file; the first: {sources[0].reason if sources else ''}")
     assert columns is not None
-    return Plan(_limited(units, limit), columns, tuple(unreadable))
+    return Plan(tuple(sources), _limited(units, limit), columns)
 
 
 def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
-    """A unit's accepted and rejected rows; accepted is None where the unit could not be read at all."""
+    """A unit's accepted and rejected rows; accepted is None where the unit could not be read at all.
+
+    Storage that does not answer raises UserError: that is no fault of the rows.
+    """
     try:
-        filesystem, path = storage.resolve(unit.file)
-        with filesystem.open_input_file(path) as source:
+        with storage.open_input(unit.file) as source:
             parquet = pq.ParquetFile(source, page_checksum_verification=True)
             raw = parquet.read_row_group(unit.row_group, columns=columns.all).slice(unit.skip, unit.rows)
-    except (UserError, pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
-    return split_rows(raw, columns, unit.file, unit.first)
+    if storage.version(unit.file) != unit.version:  # after reading: what was read is what was planned
+        return None, rejected_unit(unit.file, unit.first, "the file was changed after the run was planned")
+    try:
+        return split_rows(raw, columns, unit.file, unit.first)
+    except pa.ArrowException as error:
+        return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
 
 
 def commit(
-    out: str, unit: Unit, analysed: pa.Table | None, rejected: pa.Table, facts: dict[str, Any]
+    out: str,
+    unit: Unit,
+    analysed: pa.Table | None,
+    rejected: pa.Table,
+    facts: dict[str, Any],
+    partition_by: str = "",
 ) -> dict[str, Any]:
-    """Writes data and rejects, then the marker. Raises RuntimeError where rows would be lost."""
+    """Writes the unit's parts, then creates the marker that names them; returns the marker's record.
+
+    Of two that commit the same unit the first decides: the other's parts have names that no marker knows. Raises
+    RuntimeError where rows would be lost.
+    """
     accepted = 0 if analysed is None else len(analysed)
     refused = unit.rows if analysed is None else len(rejected)
     if accepted + refused != unit.rows:
         raise RuntimeError(f"{unit.file} rows {unit.first}..: {unit.rows} in, {accepted} analysed, {refused} rejected")
-    if accepted:
-        storage.write_parquet(storage.join(out, "data", f"{unit.id}.parquet"), analysed)
+    parts = {}
+    name = f"{unit.id}-{uuid.uuid4().hex[:8]}.parquet"
+    for folder, table in _folders(analysed, rejected, partition_by):
+        size = storage.write_parquet(part(out, folder, name), table)
+        parts[folder] = {"name": name, "rows": len(table), "bytes": size}
+    record = {**asdict(unit), "rows_in": unit.rows, "analysed": accepted, "rejected": refused, "parts": parts, **facts}
+    if storage.create(marker(out, unit.id), json.dumps(record, ensure_ascii=False).encode()):
+        return record
+    first: dict[str, Any] = storage.read_json(marker(out, unit.id))
+    return first
+
+
+def part(out: str, folder: str, name: str) -> str:
+    """Where a unit's rows of one output folder wait until they are published."""
+    return storage.join(out, "_parts", folder, name)
+
+
+def marker(out: str, unit: str) -> str:
+    return storage.join(out, "_units", f"{unit}.json")
+
+
+def _folders(analysed: pa.Table | None, rejected: pa.Table, partition_by: str) -> Iterable[tuple[str, pa.Table]]:
+    """The output folders that a unit has rows for; a partition's value is in its folder's name, as in Hive."""
     if len(rejected):
-        storage.write_parquet(storage.join(out, "rejected", f"{unit.id}.parquet"), rejected)
-    record = {**asdict(unit), "rows_in": unit.rows, "analysed": accepted, "rejected": refused, **facts}
-    storage.write_json(storage.join(out, "_units", f"{unit.id}.json"), record)
-    return record
+        yield "rejected", rejected
+    if analysed is None or not len(analysed):
+        return
+    if not partition_by:
+        yield "data", analysed
+        return
+    values = analysed[partition_by]
+    for value in pc.unique(values):
+        same = pc.is_null(values) if not value.is_valid else pc.equal(values, value)
+        name = storage.safe_name(str(value.as_py()) if value.is_valid else "")
+        yield f"data/{partition_by}={name}", analysed.filter(same).drop_columns([partition_by])
 
 
-def _footer(uri: str) -> tuple[pq.FileMetaData, pa.Schema]:
-    filesystem, path = storage.resolve(uri)
-    with filesystem.open_input_file(path) as source:
-        parquet = pq.ParquetFile(source)
-        return parquet.metadata, parquet.schema_arrow
+def _footer(file: storage.File) -> tuple[tuple[list[int], pa.Schema] | None, str | None]:
+    """Rows of every row group and the schema, or the reason why there are none."""
+    try:
+        with storage.open_input(file.uri) as source:
+            parquet = pq.ParquetFile(source)
+            footer = parquet.metadata
+            rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+            return (rows, parquet.schema_arrow), None
+    except (pa.ArrowException, OSError) as error:
+        return None, f"unreadable Parquet file: {first_line(error)}"
 
 
-def _units(file: storage.File, footer: pq.FileMetaData, unit_rows: int, fingerprint: str) -> list[Unit]:
+def _units(file: storage.File, groups: Sequence[int], unit_rows: int, fingerprint: str) -> list[Unit]:
     found, first = [], 0
-    for group in range(footer.num_row_groups):
-        size = footer.row_group(group).num_rows
+    for group, size in enumerate(groups):
         for skip in range(0, size, unit_rows):
             rows = min(unit_rows, size - skip)
-            key = f"{file.uri}|{file.size}|{file.modified}|{group}|{skip}|{rows}|{fingerprint}"
+            key = f"{file.uri}|{file.version}|{group}|{skip}|{rows}|{fingerprint}"
             identity = hashlib.sha256(key.encode()).hexdigest()[:16]
-            found.append(Unit(identity, file.uri, group, skip, first + skip, rows))
+            found.append(Unit(identity, file.uri, file.version, group, skip, first + skip, rows))
         first += size
     return found
 

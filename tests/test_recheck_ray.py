@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_app import analyze, storage, units
+from ray_app import analyze, rehearsal, storage, units
 from ray_app.config import UserError
 from ray_app.linear import has_int8
 from ray_app.occlusion import agreement
@@ -99,6 +99,6 @@ def test_the_sample_comes_from_all_over_the_input(tmp_path: Path) -> None:
         pa.table({"id": list(range(124)), "text": [f"리뷰 {i}" for i in range(124)]}), tmp_path / "in.parquet"
     )
     plan = units.plan(str(tmp_path / "in.parquet"), "", "", 4, "", 0)
-    texts = analyze.sampled(plan.units, plan.columns)
+    texts = rehearsal.sampled(plan.units, plan.columns)
     assert {"리뷰 0", "리뷰 123"} <= set(texts)
-    assert 64 <= len(texts) <= analyze.SAMPLE_REVIEWS
+    assert 64 <= len(texts) <= rehearsal.SAMPLE_REVIEWS

@@ -32,7 +32,7 @@ def write(path: Path, groups: list[int], texts: list[str | None] | None = None, 
 
 
 def plan(path: Path | str, unit_rows: int = 4, limit: int = 0, **options: str) -> units.Plan:
-    settings = {"mapping": "", "keep": "", "fingerprint": "bundle", **options}
+    settings: dict[str, Any] = {"mapping": "", "keep": "", "fingerprint": "bundle", **options}
     return units.plan(str(path), unit_rows=unit_rows, limit=limit, **settings)
 
 
@@ -50,7 +50,7 @@ def test_plan_cuts_every_row_group_of_every_file_into_units(tmp_path: Path) -> N
         ("a.parquet", 2, 0, 5, 4),
         ("b.parquet", 0, 0, 0, 3),
     ]
-    assert (planned.rows, planned.unreadable, planned.columns) == (12, (), Columns("review_id", "text"))
+    assert (planned.rows, planned.unreadable, planned.columns) == (12, [], Columns("review_id", "text"))
 
 
 def test_plan_of_a_file_without_rows_has_no_units(tmp_path: Path) -> None:
@@ -109,10 +109,11 @@ def test_file_that_cannot_be_read_is_set_aside_with_its_reason(tmp_path: Path, d
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2] if data is None else data)
     planned = plan(tmp_path)
     assert planned.rows == 2
-    [(file, reason)] = planned.unreadable
-    assert file == str(tmp_path / "a.parquet")
-    assert reason.startswith("unreadable Parquet file: ")
-    assert "\n" not in reason
+    [source] = planned.unreadable
+    assert source.file == str(tmp_path / "a.parquet")
+    assert source.reason is not None
+    assert source.reason.startswith("unreadable Parquet file: ")
+    assert "\n" not in source.reason
 
 
 @pytest.mark.parametrize(("keep", "lacking"), [("", "text"), ("mall", "mall")])
@@ -121,7 +122,21 @@ def test_file_that_lacks_a_column_is_set_aside_with_its_name(tmp_path: Path, kee
     pq.write_table(whole.drop_columns([lacking]), tmp_path / "b.parquet")
     planned = plan(tmp_path, keep=keep)
     assert planned.rows == 2
-    assert planned.unreadable == ((str(tmp_path / "b.parquet"), f"no column {lacking!r} in this file"),)
+    [source] = planned.unreadable
+    assert (source.file, source.reason) == (str(tmp_path / "b.parquet"), f"no column {lacking!r} in this file")
+
+
+def test_a_kept_column_of_another_kind_sets_its_file_aside_and_a_near_type_is_cast(tmp_path: Path) -> None:
+    whole = pq.read_table(write(tmp_path / "a.parquet", [2]))
+    at = whole.column_names.index("mall")
+    for name, values in (("b", pa.array(["x", "y"])), ("c", pa.array([1, None], pa.int64()))):
+        pq.write_table(whole.set_column(at, "mall", values), tmp_path / f"{name}.parquet")
+    planned = plan(tmp_path, keep="mall")
+    [source] = planned.unreadable
+    assert source.reason == "column 'mall' is string in this file, int32 in the first"
+    tables = [accepted(unit, planned.columns) for unit in planned.units]
+    assert [table.schema.field("mall").type for table in tables] == [pa.int32(), pa.int32()]
+    assert tables[1]["mall"].to_pylist() == [1, None]
 
 
 @pytest.mark.parametrize(
@@ -159,8 +174,8 @@ def test_corrupt_page_rejects_its_units_and_the_others_are_read(tmp_path: Path) 
     path = write(tmp_path / "a.parquet", [4, 4])
     data = bytearray(path.read_bytes())
     data[data.index("리뷰 5번".encode())] ^= 1
-    planned = plan(path, unit_rows=2)
     path.write_bytes(data)
+    planned = plan(path, unit_rows=2)
     results = [units.read(unit, planned.columns) for unit in planned.units]
     assert [table is None for table, _ in results] == [False, False, True, True]
     for unit, (_, rejected) in list(zip(planned.units, results, strict=True))[2:]:
@@ -178,6 +193,15 @@ def test_file_that_vanishes_after_the_plan_rejects_its_units(tmp_path: Path) -> 
     assert rejected["reason"][0].as_py().startswith("unreadable rows: ")
 
 
+def test_file_that_changes_after_the_plan_rejects_its_units(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [2])
+    planned = plan(path)
+    write(path, [2], ["다른", "글입니다"])
+    table, rejected = units.read(planned.units[0], planned.columns)
+    assert table is None
+    assert rejected["reason"].to_pylist() == ["the file was changed after the run was planned"]
+
+
 def commit_all(out: str, planned: units.Plan) -> list[dict[str, Any]]:
     return [units.commit(out, unit, *units.read(unit, planned.columns), {"seconds": 1.5}) for unit in planned.units]
 
@@ -188,14 +212,18 @@ def test_commit_writes_data_rejects_and_the_marker(tmp_path: Path) -> None:
     [unit] = planned.units
     assert storage.read_json(f"{tmp_path}/out/_units/{unit.id}.json") == record
     assert record.items() >= {"file": unit.file, "rows_in": 3, "analysed": 2, "rejected": 1, "seconds": 1.5}.items()
-    assert storage.read_parquet(f"{tmp_path}/out/data/{unit.id}.parquet")["text"].to_pylist() == ["굿", "별로"]
-    assert storage.read_parquet(f"{tmp_path}/out/rejected/{unit.id}.parquet")["row"].to_pylist() == [1]
+    assert storage.read_parquet(units.part(f"{tmp_path}/out", "data", record["parts"]["data"]["name"]))[
+        "text"
+    ].to_pylist() == ["굿", "별로"]
+    assert storage.read_parquet(units.part(f"{tmp_path}/out", "rejected", record["parts"]["rejected"]["name"]))[
+        "row"
+    ].to_pylist() == [1]
 
 
-@pytest.mark.parametrize(("texts", "there"), [(["굿"], ["_units", "data"]), ([None], ["_units", "rejected"])])
+@pytest.mark.parametrize(("texts", "there"), [(["굿"], ["data"]), ([None], ["rejected"])])
 def test_commit_writes_no_empty_tables(tmp_path: Path, texts: list[str | None], there: list[str]) -> None:
     commit_all(f"{tmp_path}/out", plan(write(tmp_path / "a.parquet", [1], texts)))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == there
+    assert sorted(path.name for path in (tmp_path / "out" / "_parts").iterdir()) == there
 
 
 def test_unit_that_could_not_be_read_counts_all_its_rows_as_rejected(tmp_path: Path) -> None:
@@ -204,7 +232,27 @@ def test_unit_that_could_not_be_read_counts_all_its_rows_as_rejected(tmp_path: P
     path.write_bytes(b"")
     [record] = commit_all(f"{tmp_path}/out", planned)
     assert (record["rows_in"], record["analysed"], record["rejected"]) == (3, 0, 3)
-    assert len(storage.read_parquet(f"{tmp_path}/out/rejected")) == 1
+    assert len(storage.read_parquet(f"{tmp_path}/out/_parts/rejected")) == 1
+
+
+def test_a_partition_has_a_folder_for_every_value(tmp_path: Path) -> None:
+    planned = plan(write(tmp_path / "a.parquet", [3], ["굿", None, "별로"]), keep="mall")
+    table, rejected = units.read(planned.units[0], planned.columns)
+    assert table is not None
+    table = table.set_column(2, "mall", pa.array(["../가", None]))
+    record = units.commit(f"{tmp_path}/out", planned.units[0], table, rejected, {}, "mall")
+    folders = ["data/mall=..%2F%EA%B0%80", "data/mall=__HIVE_DEFAULT_PARTITION__"]
+    assert sorted(record["parts"]) == [*folders, "rejected"]
+    for folder, text in zip(folders, ["굿", "별로"], strict=True):
+        rows = storage.read_parquet(units.part(f"{tmp_path}/out", folder, record["parts"][folder]["name"])).to_pylist()
+        assert [(row["text"], "mall" in row) for row in rows] == [(text, False)]
+
+
+def test_the_first_commit_of_a_unit_stands(tmp_path: Path) -> None:
+    planned = plan(write(tmp_path / "a.parquet", [3]))
+    [first] = commit_all(f"{tmp_path}/out", planned)
+    [second] = commit_all(f"{tmp_path}/out", planned)
+    assert second == first == storage.read_json(units.marker(f"{tmp_path}/out", first["id"]))
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -226,7 +274,7 @@ def test_catalog_on_s3_gives_the_same_rows_as_on_disk(tmp_path: Path, s3: str) -
     ]
     counts = [[(r["first"], r["analysed"], r["rejected"]) for r in each] for each in records]
     assert counts[0] == counts[1] == [(0, 2, 2), (4, 1, 0), (5, 1, 3)]
-    assert len(storage.read_parquet(f"{s3}/out/data")) == 4
+    assert len(storage.read_parquet(f"{s3}/out/_parts/data")) == 4
 
 
 TEXTS = st.sampled_from(["굿", "배송 빨라요", "", "\u200b", None])
@@ -251,7 +299,9 @@ def test_rows_in_are_rows_analysed_and_rows_rejected(
     good = [review_id for review_id, text in rows if text and text != "\u200b"]
     assert sum(record["rows_in"] for record in records) == len(rows) == planned.rows
     assert sum(record["analysed"] + record["rejected"] for record in records) == len(rows)
-    kept, refused = ([], []) if not rows else (written(f"{folder}/out/data"), written(f"{folder}/out/rejected"))
+    kept, refused = (
+        ([], []) if not rows else (written(f"{folder}/out/_parts/data"), written(f"{folder}/out/_parts/rejected"))
+    )
     assert sorted(kept) == sorted(good)
     assert sorted(kept + refused) == sorted(review_id for review_id, _ in rows)
 

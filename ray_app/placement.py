@@ -1,0 +1,94 @@
+"""Where a catalog's units go through the pipeline: in Ray Data's actor pools, or one after the other in this process.
+
+In: units. Out: the ledger's record of every unit that was committed. Called by the analysis step alone.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from ray_app.config import UserError, check
+from ray_app.pipeline import Commit, Read, Worker
+from ray_app.schema import Columns
+from ray_app.units import Unit
+
+WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
+
+
+def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
+    """Runs the pipeline on Ray, a wave of units after the other."""
+    import ray.data
+
+    from ray_app import cluster
+
+    cluster.start()
+    ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit, however large its rows
+    for first in range(0, len(todo), WAVE):
+        dataset = _pipeline(config, out, todo[first : first + WAVE], columns)
+        try:
+            for row in dataset.iter_rows():
+                if row["record"]:
+                    yield json.loads(row["record"])
+        except ray.exceptions.RayError as error:
+            raise UserError(f"analysis failed: {cluster.cause(error)}; the same command goes on") from error
+
+
+def here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
+    """The same steps in this process."""
+    names = _names(config)
+    worker = Worker(config, out, names, last=True, threads=0)
+    steps = (Read(columns, out), worker, Commit(out, config.partition_by))
+    for unit in todo:
+        batch: dict[str, Any] = {"unit": [asdict(unit)]}
+        for step in steps:
+            batch = step({name: pa.array(column) for name, column in batch.items()})
+        if batch["record"][0]:
+            yield json.loads(batch["record"][0])
+
+
+def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Any:
+    import ray.data
+
+    pool = _pool(config)
+    threads = math.ceil(pool["num_cpus"])
+    batches: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+    dataset = ray.data.from_items([{"unit": asdict(unit)} for unit in todo], override_num_blocks=len(todo))
+    dataset = dataset.map_batches(Read(columns, out), num_cpus=0.1, **batches)
+    names = _names(config)
+    for group in [names] if config.placement == "fused" else [[name] for name in names]:
+        arguments = (config, out, group, group[-1] == names[-1], threads)
+        dataset = dataset.map_batches(Worker, fn_constructor_args=arguments, **batches, **pool)
+    return dataset.map_batches(Commit(out, config.partition_by), num_cpus=0.1, **batches)
+
+
+def _names(config: Any) -> list[str]:
+    from ray_app.graph import stages
+
+    return [name for name, _ in stages(config.highlights, config.words)]
+
+
+def _pool(config: Any) -> dict[str, Any]:
+    """An actor pool's size and each actor's share. Reading and writing need a share of a CPU beside the pools: a pool
+    that takes every CPU would wait for itself."""
+    from ray.data import ActorPoolStrategy
+
+    from ray_app import cluster
+
+    gpu = cluster.wants_gpu(config.device)
+    pools = 1 if config.placement == "fused" else 3
+    spare = cluster.cpus() - 0.5
+    workers = config.workers or int(cluster.gpus() if gpu else max(1, cluster.cpus() // 4))
+    cpus = config.cpus_per_worker or (1.0 if gpu else max(0.1, spare / workers / pools))
+    check(
+        workers * pools * cpus <= spare + 1e-6,
+        f"{workers} workers x {pools} pools x {cpus:g} CPUs are more than the {spare:g} there are to share; lower "
+        "--workers or --cpus-per-worker",
+    )
+    shape: dict[str, Any] = {
+        "compute": ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=4)
+    }
+    return {**shape, "num_cpus": cpus, **({"num_gpus": 1.0 / pools} if gpu else {})}
