@@ -1,40 +1,55 @@
-"""Files on local disk or `s3://`, by pyarrow's standard configuration. A file appears whole or not at all.
+"""Files on local disk or `s3://`, by boto3's standard configuration. A file appears whole or not at all.
 
-In: paths or URIs. Out: bytes, file lists, Parquet tables. Raises UserError where a path is missing or refused.
+In: paths or URIs. Out: bytes, file lists, Parquet tables. Raises UserError where a path is missing or refused; one of
+them, UnavailableError, says that S3 cannot be reached or says no, which tells nothing about the file.
 """
 
 import fnmatch
 import json
 import os
-import uuid
+import re
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from ray_app import files, s3
+from ray_app.aws import UnavailableError
 from ray_app.config import UserError, check
+from ray_app.files import ChangedError, File, MissingError
+
+__all__ = ["ChangedError", "File", "MissingError", "UnavailableError"]
+CHUNK = 16 << 20  # bytes of a download that are in memory at once
+LONGEST_NAME = 200  # bytes; file systems take 255, and `column=` stands before
+EMPTY = "__HIVE_DEFAULT_PARTITION__"
+UNSAFE = frozenset("\"#%'*/:=?\\{}[]^<>|")  # what Hive escapes, and what a glob or Windows reads otherwise
 
 
-@dataclass(frozen=True)
-class File:
-    """One file: its URI as the user would write it, size in bytes, modification time in nanoseconds (0 if unknown)."""
+class Backend(Protocol):
+    """What `files` and `s3` both do, each for its own URIs."""
 
-    uri: str
-    size: int
-    modified: int
+    def listing(self, uri: str, start: str = "") -> list[tuple[str, File]]: ...
+    def stat(self, uri: str) -> File: ...
+    def exists(self, uri: str) -> bool: ...
+    def is_empty(self, uri: str) -> bool: ...
+    def read(self, uri: str) -> bytes: ...
+    def open_input(self, uri: str, version: str = "") -> AbstractContextManager[pa.NativeFile]: ...
+    def write(self, uri: str, data: bytes) -> None: ...
+    def create(self, uri: str, data: bytes) -> bool: ...
+    def remove(self, uri: str) -> None: ...
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """URI or local path -> (file system, path inside it). Local paths become absolute. An s3:// key
-    is written as it is, spaces and Korean letters too."""
+    """URI or local path -> (pyarrow's file system, path inside it), for readers that take no file. Local paths become
+    absolute. An s3:// key is written as it is, spaces and Korean letters too."""
     if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+        return pafs.LocalFileSystem(), absolute(uri)
     with _readable(uri):
         filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe=":/@%" if uri.startswith("file:") else ":/@"))
     return filesystem, path
@@ -46,79 +61,84 @@ def absolute(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
+    """The parts are names of ours; what comes out of data goes through `safe_name` first."""
     return "/".join([uri.rstrip("/"), *parts])
+
+
+def safe_name(value: str) -> str:
+    """Any text as one name of a file or folder, percent-encoded as Hive's partitions are: `urllib.parse.unquote` gives
+    it back, but for the empty text. No two texts share a name, none is hidden. Raises UserError where it is too long.
+    """
+    if not value:
+        return EMPTY
+    hidden = value[0] in "._"  # such names are left out by readers; `.` and `..` are other folders
+    letters = [c if c.isprintable() and c not in UNSAFE else quote(c, safe="") for c in value]
+    name = (f"%{ord(value[0]):02X}" if hidden else letters[0]) + "".join(letters[1:])
+    check(len(name.encode()) <= LONGEST_NAME, f"{value[:20]!r}…: too long for a folder's name; use another column")
+    return name
 
 
 def list_files(uri: str, suffix: str = "") -> list[File]:
     """The files a file, folder (recursively) or glob stands for, by name. Hidden and `_` names are left out, as
     every Parquet reader does. Raises UserError where the path does not exist."""
-    folder, pattern = (uri, "") if exists(uri) else _split_glob(uri)  # `[2026] reviews.parquet` is a name, not a glob
-    filesystem, path = resolve(folder)
+    folder, pattern = _split_glob(uri)
+    if pattern and exists(uri):  # `[2026] reviews.parquet` is a name, not a glob
+        folder, pattern = uri, ""
     with _readable(folder):
-        info = filesystem.get_file_info(path)
-        check(info.type != pafs.FileType.NotFound, f"{folder}: no such file or folder")
-        found = [info] if info.is_file else filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    prefix = folder[: len(folder.rstrip("/"))]
-    files = []
-    for item in sorted(found, key=lambda i: i.path):
-        relative = item.path[len(path) :].lstrip("/")
-        hidden = any(part.startswith(("_", ".")) for part in relative.split("/") if part)
-        if not item.is_file or hidden or (relative and not item.path.endswith(suffix)):
-            continue
-        if pattern and not fnmatch.fnmatchcase(relative, pattern):
-            continue
-        files.append(File(join(prefix, relative) if relative else prefix, item.size, item.mtime_ns or 0))
-    return files
+        found = _backend(folder).listing(folder, re.split(r"[*?[]", pattern)[0])
+    kept = [(name, file) for name, file in found if not name or _wanted(name, suffix, pattern)]
+    return [file for _, file in sorted(kept, key=lambda item: item[0])]
+
+
+def stat(uri: str) -> File:
+    """One file's size and version. Raises MissingError where there is none."""
+    with _readable(uri):
+        return _backend(uri).stat(uri)
 
 
 def exists(uri: str) -> bool:
-    filesystem, path = resolve(uri)
     with _readable(uri):
-        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+        return _backend(uri).exists(uri)
 
 
 def is_empty(uri: str) -> bool:
     """True where nothing would be overwritten: no such path, or a folder without entries."""
-    filesystem, path = resolve(uri)
     with _readable(uri):
-        info = filesystem.get_file_info(path)
-        if info.type == pafs.FileType.NotFound:
-            return True
-        return not info.is_file and not filesystem.get_file_info(pafs.FileSelector(path))
+        return _backend(uri).is_empty(uri)
 
 
 def read_bytes(uri: str) -> bytes:
-    filesystem, path = resolve(uri)
-    with _readable(uri), filesystem.open_input_stream(path, compression=None) as stream:
-        return bytes(stream.read())
+    with _readable(uri):
+        return _backend(uri).read(uri)
+
+
+@contextmanager
+def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
+    """A file to seek and read in, such as `pq.ParquetFile` takes. On S3 all reads are of one version, each a request:
+    read Parquet with `pre_buffer=True`. Raises ChangedError, now or later, where it is not of `version` (File.version).
+    """
+    with ExitStack() as stack:
+        with _readable(uri):
+            source = stack.enter_context(_backend(uri).open_input(uri, version))
+        yield source
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes under a temporary name, then renames; on S3 one PUT, which is atomic by itself."""
-    filesystem, path = resolve(uri)
+    """Replaces what is there, whole or not at all."""
     with _readable(uri):
-        if not isinstance(filesystem, pafs.LocalFileSystem):
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(data)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}")
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _backend(uri).write(uri, data)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Writes only where nothing is: of all who try, one gets True. Whoever gets an error does not know: ask again."""
+    with _readable(uri):
+        return _backend(uri).create(uri, data)
 
 
 def remove(uri: str) -> None:
     """Removes a file, or a folder with all that is in it; what is not there is no error."""
-    filesystem, path = resolve(uri)
     with _readable(uri):
-        info = filesystem.get_file_info(path)
-        if info.is_file:
-            filesystem.delete_file(path)
-        elif info.type == pafs.FileType.Directory:
-            filesystem.delete_dir(path)
+        _backend(uri).remove(uri)
 
 
 def read_json(uri: str) -> Any:
@@ -132,19 +152,20 @@ def write_json(uri: str, content: Any) -> None:
     write_bytes(uri, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def write_parquet(uri: str, table: pa.Table) -> None:
-    """The whole file is built in memory first, so that a failure publishes nothing."""
+def write_parquet(uri: str, table: pa.Table) -> int:
+    """The whole file is built in memory first, so that a failure publishes nothing; returns its bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_bytes(uri, sink.getvalue().to_pybytes())
+    data = sink.getvalue().to_pybytes()
+    write_bytes(uri, data)
+    return len(data)
 
 
 def read_parquet(uri: str) -> pa.Table:
     """All Parquet files that `uri` stands for, as one table."""
     tables = []
     for file in list_files(uri, ".parquet"):
-        filesystem, path = resolve(file.uri)
-        with _readable(file.uri), filesystem.open_input_file(path) as source:
+        with _readable(file.uri), open_input(file.uri, file.version) as source:
             tables.append(pq.read_table(source))
     check(tables, f"{uri}: no Parquet files there")
     return pa.concat_tables(tables, promote_options="default")
@@ -152,19 +173,28 @@ def read_parquet(uri: str) -> pa.Table:
 
 def upload(folder: str, uri: str, last: str = "") -> None:
     """Copies a local folder's files to `uri`; the file called `last` comes last, so that it can mark the whole."""
-    files = list_files(folder)
-    for file in sorted(files, key=lambda f: f.uri.endswith(f"/{last}") if last else False):
+    found = list_files(folder)
+    for file in sorted(found, key=lambda f: f.uri.endswith(f"/{last}") if last else False):
         write_bytes(join(uri, file.uri[len(folder.rstrip("/")) + 1 :]), read_bytes(file.uri))
 
 
 def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
-    """Copies the files under `uri` to a local folder, but for those named in `leave`."""
+    """Copies the files under `uri` to a local folder, but for those named in `leave`. Raises UserError where a name
+    leads out of the folder, as an S3 key may."""
     for file in list_files(uri):
         name = file.uri[len(uri.rstrip("/")) + 1 :]
+        check(".." not in name.split("/") and name[:1] != "/", f"{file.uri}: leads out of {folder}; remove it")
         if name not in leave:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(read_bytes(file.uri))
+            with open_input(file.uri, file.version) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, CHUNK)
+
+
+def _backend(uri: str) -> Backend:
+    scheme = uri.partition("://")[0] if "://" in uri else "file"
+    check(scheme in ("file", "s3"), f"{uri}: neither a local path nor s3://")
+    return s3 if scheme == "s3" else files
 
 
 @contextmanager
@@ -172,8 +202,15 @@ def _readable(place: str) -> Iterator[None]:
     """A file system's error as one line that names the place."""
     try:
         yield
+    except FileNotFoundError:
+        raise MissingError(f"{place}: no such file") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{place}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _wanted(name: str, suffix: str, pattern: str) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in name.split("/") if part)
+    return not hidden and name.endswith(suffix) and (not pattern or fnmatch.fnmatchcase(name, pattern))
 
 
 def _split_glob(uri: str) -> tuple[str, str]:

@@ -120,19 +120,16 @@ def plan(
 def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
     """A unit's accepted and rejected rows; accepted is None where the unit could not be read at all.
 
-    Storage that does not answer raises UserError: that is no fault of the rows.
+    Storage that does not answer raises UnavailableError: that is no fault of the rows.
     """
     try:
-        with storage.open_input(unit.file) as source:
-            parquet = pq.ParquetFile(source, page_checksum_verification=True)
+        with storage.open_input(unit.file, unit.version) as source:
+            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
             raw = parquet.read_row_group(unit.row_group, columns=columns.all).slice(unit.skip, unit.rows)
-    except (pa.ArrowException, OSError) as error:
-        return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
-    if storage.version(unit.file) != unit.version:  # after reading: what was read is what was planned
-        return None, rejected_unit(unit.file, unit.first, "the file was changed after the run was planned")
-    try:
         return split_rows(raw, columns, unit.file, unit.first)
-    except pa.ArrowException as error:
+    except (storage.ChangedError, storage.MissingError):
+        return None, rejected_unit(unit.file, unit.first, "the file was changed or removed after the run was planned")
+    except (pa.ArrowException, OSError) as error:
         return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
 
 
@@ -193,7 +190,7 @@ def _folders(analysed: pa.Table | None, rejected: pa.Table, partition_by: str) -
 def _footer(file: storage.File) -> tuple[tuple[list[int], pa.Schema] | None, str | None]:
     """Rows of every row group and the schema, or the reason why there are none."""
     try:
-        with storage.open_input(file.uri) as source:
+        with storage.open_input(file.uri, file.version) as source:
             parquet = pq.ParquetFile(source)
             footer = parquet.metadata
             rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]

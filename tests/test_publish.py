@@ -53,8 +53,8 @@ def test_a_partition_has_files_of_its_own(tmp_path: Path) -> None:
         publisher.add(commit(tmp_path, name, mall=mall))
     publisher.finish()
     assert [path.parent.name for path in sorted(tmp_path.glob("data/*/*.parquet"))] == [
-        "mall=%EA%B0%80",
-        "mall=%EB%82%98",
+        "mall=가",
+        "mall=나",
     ]
     assert pq.read_table(f"{tmp_path}/data").num_rows == 9
 

@@ -123,6 +123,16 @@ def test_write_replaces_the_whole_and_leaves_nothing_beside_it(place: str) -> No
     assert [info.base_name for info in filesystem.get_file_info(FileSelector(path))] == ["a.bin"]
 
 
+def test_create_writes_only_where_nothing_is(place: str) -> None:
+    assert storage.create(f"{place}/a.bin", b"first")
+    assert not storage.create(f"{place}/a.bin", b"second")
+    assert not storage.create(f"{place}/a.bin", b"first")  # the same bytes of another writer are another's
+    assert storage.read_bytes(f"{place}/a.bin") == b"first"
+    storage.remove(f"{place}/a.bin")
+    assert storage.create(f"{place}/a.bin", b"second")
+    assert [name.uri for name in storage.list_files(place)] == [f"{place}/a.bin"]
+
+
 def test_json_keeps_korean_readable(place: str) -> None:
     storage.write_json(f"{place}/a.json", {"이름": [1, None]})
     assert storage.read_json(f"{place}/a.json") == {"이름": [1, None]}
