@@ -273,8 +273,8 @@ def _announce(plan: Any, model: Any) -> None:
         f"keep={','.join(columns.keep) or 'nothing'}; bundle {model.id}, {len(model.meta.thresholds)} keywords",
         flush=True,
     )
-    for source in plan.unreadable:
-        print(f"rejected {source.file}: {source.reason}", flush=True)
+    if plan.unreadable:
+        print(f"{len(plan.unreadable)} of {len(plan.sources):,} files cannot be read: they become rejects", flush=True)
 
 
 def _report(summary: dict[str, Any], output: str) -> None:
