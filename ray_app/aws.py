@@ -66,7 +66,7 @@ def split(uri: str) -> dict[str, str]:
 
 
 def ask(uri: str, call: Callable[[Any], T]) -> T:
-    """`call(client)`, repeated where it may help. Raises MissingError (404), ChangedError (412), else UnavailableError."""
+    """`call(client)`, repeated where it may help. Raises MissingError, ChangedError (412), or UnavailableError."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 

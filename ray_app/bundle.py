@@ -9,12 +9,11 @@ Only JSON and safetensors are read: loading a bundle executes nothing of it.
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ray_app import __version__, storage
+from ray_app import __version__, copies, storage
 from ray_app.config import UserError, check, first_line
 from ray_app.taxonomy import Taxonomy, from_dict
 
@@ -65,8 +64,29 @@ def seal(folder: Path, meta: Meta) -> str:
 
 
 def load(uri: str) -> Bundle:
-    """Checks that a bundle is complete, unchanged and of a known format. Raises UserError naming what is wrong."""
-    folder = _local(uri)
+    """Checks that a bundle is complete, unchanged and of a known format. A remote one is copied once for all processes
+    of this node. Raises UserError naming what is wrong."""
+    if "://" not in uri:
+        return _load(Path(uri).expanduser(), uri)
+    copy = copies.place(_key(uri))
+    seen = copies.state(copy)
+    try:
+        return _load(copy, uri)
+    except UserError:  # not there yet, or damaged since
+        copies.fetch(uri, copy, seen)
+    return _load(copy, f"{uri} (kept in {copy})")
+
+
+def _key(uri: str) -> str:
+    """The same for the same content: bundle.json holds the hashes of all files."""
+    index = storage.join(uri, "bundle.json")
+    try:
+        return hashlib.sha256(storage.read_bytes(index)).hexdigest()[:32]
+    except storage.MissingError:
+        raise UserError(f"bundle {uri}: no bundle.json there; make one with python -m jobs.train") from None
+
+
+def _load(folder: Path, uri: str) -> Bundle:
     check((folder / "bundle.json").is_file(), f"bundle {uri}: no bundle.json there; make one with python -m jobs.train")
     try:
         content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
@@ -75,7 +95,7 @@ def load(uri: str) -> Bundle:
             f"bundle {uri}: format {content['format']}, written by nunchi "
             f"{content['nunchi']}; this is nunchi {__version__}, which reads format {FORMAT}",
         )
-        _verify(folder, content, uri if "://" not in uri else f"{uri} (kept in {folder})")
+        _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
         meta = Meta(
             taxonomy,
@@ -99,18 +119,27 @@ def load(uri: str) -> Bundle:
 
 def _verify(folder: Path, content: dict[str, Any], uri: str) -> None:
     check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
+    for path in folder.rglob("*"):
+        check(_inside(path, folder), f"bundle {uri}: {path.relative_to(folder)} is a link out of it; copy the file in")
     present = set(_names(folder))
     for name, digest in content["files"].items():
-        check(name in present, f"bundle {uri}: {name} is missing; copy the bundle again")
+        check(name in present, f"bundle {uri}: {name} is missing; copy the bundle again")  # `../x` is in no folder
         check(_sha256(folder / name) == digest, f"bundle {uri}: {name} was changed or cut short; copy the bundle again")
     extra = sorted(present - set(content["files"]))
     check(not extra, f"bundle {uri}: {extra[:1]} is not part of it; remove it")
-    for name in (*present, *(f"{model}/head.safetensors" for model in MODELS)):
-        check(name in present and name.endswith(SUFFIXES), f"bundle {uri}: {name} is missing or of no known kind")
+    for name in sorted(present):
+        check(name.endswith(SUFFIXES), f"bundle {uri}: {name} may hold code; only {', '.join(SUFFIXES)} are loaded")
+    for model in MODELS:
+        check(f"{model}/head.safetensors" in present, f"bundle {uri}: {model}/head.safetensors is missing")
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return not path.is_symlink() or path.resolve().is_relative_to(folder.resolve())
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != "bundle.json")
+    index = folder / "bundle.json"
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != index)
 
 
 def _sha256(path: Path) -> str:
@@ -122,19 +151,3 @@ def _id(content: dict[str, Any]) -> str:
     """Twelve hexadecimal digits over everything but the id itself."""
     rest = {key: value for key, value in content.items() if key != "id"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
-
-
-def _local(uri: str) -> Path:
-    """A folder on this machine: the bundle itself, or a copy of a remote one under the cache, fetched once."""
-    if "://" not in uri:
-        return Path(uri).expanduser()
-    key = hashlib.sha256(storage.read_bytes(storage.join(uri, "bundle.json"))).hexdigest()[:16]
-    cache = Path.home() / ".cache" / "nunchi" / key
-    if not (cache / "bundle.json").is_file():
-        partial = cache.with_name(f"{key}.partial-{id(uri)}")
-        storage.download(uri, partial)
-        try:
-            partial.rename(cache)
-        except OSError:  # another process on this node was faster
-            shutil.rmtree(partial, ignore_errors=True)
-    return cache

@@ -29,7 +29,7 @@ def read(uri: str) -> bytes:
 
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
-    """Raises ChangedError, now or while reading, where the object is not of this version (default: as it was opened)."""
+    """Raises ChangedError, now or while reading, where the object is not of this version (default: the one opened)."""
     with pa.PythonFile(Reader(uri, version), mode="r") as source:
         yield source
 

@@ -185,10 +185,14 @@ def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
         name = file.uri[len(uri.rstrip("/")) + 1 :]
         check(".." not in name.split("/") and name[:1] != "/", f"{file.uri}: leads out of {folder}; remove it")
         if name not in leave:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open_input(file.uri, file.version) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, CHUNK)
+            _copy(file, folder / name)
+
+
+def _copy(file: File, target: Path) -> None:
+    with _readable(str(target)), open_input(file.uri, file.version) as source:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, CHUNK)
 
 
 def _backend(uri: str) -> Backend:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -117,11 +118,14 @@ def test_a_bundle_that_is_not_as_it_was_written_is_refused(
     assert re.search(message, refused(copy))
 
 
-@pytest.mark.parametrize("name", ["evil.pkl", "keywords/pytorch_model.bin", "keywords/code.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["evil.pkl", "keywords/pytorch_model.bin", "keywords/code.py", "a.pt", "a.pth", "a.joblib", "a.npy", "a.onnx", "a"],
+)
 def test_a_pickle_or_code_is_refused_even_where_it_was_sealed_in(copy: Path, name: str) -> None:
     add(name)(copy)
     bundle.seal(copy, bundle.Meta(load(), (0.5,) * 15))
-    assert f"{name} is missing or of no known kind" in refused(copy)
+    assert f"{name} may hold code" in refused(copy)
 
 
 @pytest.mark.parametrize("name", ["keywords/head.safetensors", "scores/head.safetensors"])
@@ -149,18 +153,84 @@ def test_a_home_folder_is_understood(sealed: Path, monkeypatch: pytest.MonkeyPat
     assert bundle.load(f"~/{sealed.name}").path == sealed
 
 
-def test_a_remote_bundle_is_fetched_once_and_verified(
-    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    remote = copytree(sealed, tmp_path / "remote")
-    uri = remote.as_uri()
-    first = bundle.load(uri)
+@pytest.fixture
+def remote(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle that is loaded by its URI, and a cache of its own."""
+    monkeypatch.setenv("NUNCHI_CACHE", str(tmp_path / "cache"))
+    return copytree(sealed, tmp_path / "remote")
+
+
+def test_a_remote_bundle_is_fetched_once(sealed: Path, remote: Path, tmp_path: Path) -> None:
+    first = bundle.load(remote.as_uri())
     assert first.id == bundle.load(str(sealed)).id
-    assert tmp_path / ".cache" in first.path.parents
+    assert tmp_path / "cache" in first.path.parents
     (remote / "keywords" / "model.safetensors").unlink()
-    assert bundle.load(uri) == first
-    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
-    flip("keywords/model.safetensors")(first.path)
-    with pytest.raises(UserError, match="was changed or cut short"):
-        bundle.load(uri)
+    assert bundle.load(remote.as_uri()) == first
+
+
+@pytest.mark.parametrize(
+    "damage", [flip("keywords/model.safetensors"), lambda folder: (folder / "bundle.json").unlink()]
+)
+def test_a_damaged_copy_of_a_remote_bundle_is_fetched_again(remote: Path, damage: Callable[[Path], object]) -> None:
+    first = bundle.load(remote.as_uri())
+    damage(first.path)
+    assert bundle.load(remote.as_uri()) == first
+    assert not list(first.path.parent.glob("*.partial")) + list(first.path.parent.glob("*.old"))
+
+
+def test_a_damaged_remote_bundle_is_refused_until_it_is_mended(sealed: Path, remote: Path) -> None:
+    flip("keywords/model.safetensors")(remote)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^bundle file://.*kept in .*model.safetensors was changed or cut short"):
+            bundle.load(remote.as_uri())
+    copytree(sealed, remote, dirs_exist_ok=True)
+    assert bundle.load(remote.as_uri()).id == bundle.load(str(sealed)).id
+
+
+def test_a_remote_place_without_a_bundle_is_refused(remote: Path) -> None:
+    with pytest.raises(UserError, match=r"no bundle\.json there; make one with"):
+        bundle.load(f"{remote.as_uri()}/keywords")
+
+
+def test_a_cache_that_others_may_write_is_refused(remote: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    with pytest.raises(UserError, match="others may write there; set NUNCHI_CACHE"):
+        bundle.load(remote.as_uri())
+
+
+def test_the_cache_is_nobody_elses(remote: Path, tmp_path: Path) -> None:
+    bundle.load(remote.as_uri())
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer.json", "tokenizer"])
+def test_a_link_out_of_a_bundle_is_refused(copy: Path, tmp_path: Path, name: str) -> None:
+    """Its hash would fit now, and the file may be another a moment later."""
+    (copy / name).rename(tmp_path / "outside")
+    (copy / name).symlink_to(tmp_path / "outside")
+    assert f"{name} is a link out of it" in refused(copy)
+
+
+def test_a_link_within_a_bundle_is_a_file_of_it(copy: Path) -> None:
+    (copy / "scores/head.safetensors").rename(copy / "head.safetensors")
+    (copy / "scores/head.safetensors").symlink_to(copy / "head.safetensors")
+    identity = bundle.seal(copy, bundle.Meta(load(), (0.5,) * 15))
+    assert bundle.load(str(copy)).id == identity
+
+
+def test_a_path_out_of_the_bundle_in_its_list_of_files_is_refused(copy: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    outside.write_text("{}")
+    content = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    content["files"]["../outside.json"] = hashlib.sha256(b"{}").hexdigest()
+    del content["id"]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    content["id"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    (copy / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "../outside.json is missing" in refused(copy)
+
+
+def test_a_second_bundle_json_deeper_down_is_refused(copy: Path) -> None:
+    add("keywords/bundle.json")(copy)
+    assert "keywords/bundle.json" in refused(copy)
