@@ -1,12 +1,13 @@
 # make quickstart: the whole of Nunchi on the shipped sample, offline
 # make test:       lint, types, import contract, all tests, a floor under the engine's speed
 # make setup:      .venv from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
+# make lock:       deploy/*.lock, what clusters and images install, from pyproject.toml and constraints.txt
 PYTHON ?= python3
 PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup quickstart test lint browser clean
+.PHONY: setup quickstart test lint lock browser clean
 
 setup: .venv/.setup
 
@@ -22,6 +23,9 @@ lint: .venv/.dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+lock: .venv/.dev
+	$(RUN) deploy/lock.py
 
 # What the page's test drives; nothing is installed where a Chromium is.
 browser:
