@@ -5,7 +5,7 @@ cluster: ray job submit --working-dir . -- python -m jobs.analyze \\
              --input s3://shop/reviews --bundle s3://shop/bundle --output s3://shop/analyses
 """
 
-from ray_app import verify
+from ray_app import doctor, verify
 from ray_app.analyze import Config, run
 from ray_app.config import main
 
@@ -14,5 +14,10 @@ VERIFY = """An output against what its run promised: every unit committed, every
 example: python -m jobs.analyze verify --output runs/mine
 """
 
+DOCTOR = """Examines this machine, the cluster it would join, its token, and what a job is to read and write.
+
+example: python -m jobs.analyze doctor --input reviews/ --bundle runs/bundle --output runs/mine
+"""
+
 if __name__ == "__main__":
-    main(Config, run, __doc__, verify=(verify.Config, verify.run, VERIFY))
+    main(Config, run, __doc__, verify=(verify.Config, verify.run, VERIFY), doctor=(doctor.Config, doctor.run, DOCTOR))

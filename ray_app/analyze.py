@@ -7,6 +7,7 @@ any death beside them (`units.py`, `manifest.py`, `publish.py`). `pipeline.py` h
 `placement.py` says where they run; here is one run from its plan to its last file.
 """
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,9 @@ class Config:
     unit_rows: int = option(2_000, "rows a unit of work holds at most", "Cluster")
     file_megabytes: int = option(128, "size of an output file", "Cluster")
     progress_seconds: float = option(30.0, "seconds between progress lines where the output is no terminal", "Cluster")
+    log: str = option(
+        "text", "json adds a line of JSON for every committed unit, with a run id", "Cluster", ("text", "json")
+    )
 
     def __post_init__(self) -> None:
         check(self.unit_rows >= 1, f"--unit-rows {self.unit_rows}: at least 1")
@@ -119,6 +123,7 @@ class _Job:
         from ray_app import manifest, stopping, storage
         from ray_app.pipeline import Ledger
         from ray_app.publish import Publisher
+        from ray_app.telemetry import Meter
 
         self.config, self.out, self.model_id = config, out, model.id
         stopping.clear(out)
@@ -133,6 +138,7 @@ class _Job:
             self.publisher.add(record)
         manifest.unchanged(self.run, storage.list_files(settings["--input"], ".parquet"), self.done)
         self.allowed = config.rejects_allowed(rows)
+        self.meter = Meter(f"{model.id}-{uuid.uuid4().hex[:8]}", config.log == "json")
 
     def go(self, lease: Any) -> int:
         from ray_app import rehearsal, storage
@@ -147,7 +153,7 @@ class _Job:
                 return REJECTS_EXIT if self.ledger.unreadable else 0
         wanted = todo and self.config.highlights == "recheck"
         agreement = rehearsal.agreement(self.config, todo, self.run.columns) if wanted else {}
-        with Signals(self.out) as signals:
+        with Signals(self.out) as signals, self.ledger.heartbeat():
             for record in self._analysed(todo):
                 self._count(record)
                 lease.check()
@@ -170,6 +176,10 @@ class _Job:
     def _count(self, record: dict[str, Any]) -> None:
         self.ledger.add(record)
         self.publisher.add(record)
+        work = record["work"]
+        seconds = {key[8:]: value for key, value in work.items() if key.startswith("seconds_")}
+        counts = (record["rows_in"], record["rejected"], work.get("tokens", 0), work.get("masked", 0))
+        self.meter.add(*counts, stage_seconds=seconds)
         rejected = self.ledger.counts["rejected"]
         check(
             rejected <= self.allowed,

@@ -19,7 +19,7 @@ def start(**settings: Any) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
     # What workers print is Ray's own chatter for the most part: it stays in Ray's logs, and steps say how they get on.
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
+    if joined():
         ray.init(**quiet)
         return
     # On few CPUs Ray would end a worker that reads or commits between two units, and start another for the next one.
@@ -40,12 +40,15 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
+def joined() -> bool:
+    """True where the cluster is not this process's own: it may grow."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def wants_gpu(device: str) -> bool:
-    """`auto` takes GPUs where the cluster has them now; `cuda` insists."""
-    check(
-        device != "cuda" or gpus(), "--device cuda: the cluster has no GPU now; write --device cpu or add GPU workers"
-    )
-    return device != "cpu" and gpus() > 0
+    """`auto` takes GPUs where the cluster has them now; `cuda` insists, and waits for a cluster that may grow."""
+    check(device != "cuda" or gpus() or joined(), "--device cuda: there is no GPU here; write --device cpu")
+    return device == "cuda" or (device == "auto" and gpus() > 0)
 
 
 def cpus_for(workers: int) -> float:

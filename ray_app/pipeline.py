@@ -9,8 +9,11 @@ Reading and committing run in many short-lived processes: importing this must no
 import json
 import resource
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,10 +67,9 @@ class Worker:
 
         self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
         graph = stages(config.highlights, config.words, config.recheck_words)
-        self.stages = [make(self.parts) for name, make in graph if name in names]
+        self.stages = [(name, make(self.parts)) for name, make in graph if name in names]
 
     def _run(self, batch: Any) -> Batch:
-        began = time.monotonic()
         unit = units.Unit(**batch["unit"][0].as_py())
         packed = batch["rejected"][0].as_py()
         if packed is None or stopped(self.out):
@@ -80,8 +82,7 @@ class Worker:
             tables, bad = Tries(uri).run(self._stages, table)
             rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
             table = pa.concat_tables(tables) if tables else self._stages(table.slice(0, 0))
-        seconds = time.monotonic() - began
-        work.add(**self.parts.work, **{f"seconds_{'_'.join(self.names)}": seconds})
+        work.add(**self.parts.work)
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
             "unit": [asdict(unit)],
@@ -93,8 +94,10 @@ class Worker:
     def _stages(self, table: pa.Table) -> pa.Table:
         from ray_app.graph import assemble
 
-        for stage in self.stages:
+        for name, stage in self.stages:
+            began = time.monotonic()
             table = stage(table)
+            self.parts.work.add(**{f"seconds_{name}": time.monotonic() - began})
         return assemble(table, self.parts.bundle, self.keep_text) if self.last else table
 
 
@@ -126,7 +129,7 @@ class Ledger:
         self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
         self.unreadable: dict[str, str] = {}
         self.before = 0
-        self.began = self.told = time.monotonic()
+        self.began = self.told = self.heard = time.monotonic()
         self.first = 0.0
 
     def recall(self, record: dict[str, Any]) -> None:
@@ -137,18 +140,31 @@ class Ledger:
 
     def add(self, record: dict[str, Any]) -> None:
         self._count(record)
-        now = time.monotonic()
+        self.heard = now = time.monotonic()
         if not self.first:
             self.first, self.first_rows = now - self.began, self.rows
         if now - self.told >= self.every:
-            self.told = now
-            speed = self.rows / (now - self.began)
-            left = (self.total - self.counts["rows_in"]) / max(1e-9, speed)
-            print(
-                f"{self.counts['rows_in']:,}/{self.total:,} rows, {speed:.0f} rows/s, {left:.0f} s left, "
-                f"{self.counts['rejected']:,} rejected",
-                flush=True,
-            )
+            self._tell(now)
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Says how it goes where no unit was committed for a while, as when a cluster has yet to grow."""
+        over = threading.Event()
+        self.heard = time.monotonic()
+
+        def beat() -> None:
+            while not over.wait(self.every):
+                silent = time.monotonic() - self.heard
+                if silent >= self.every:
+                    counts = f"{self.counts['rows_in']:,}/{self.total:,} rows"
+                    print(f"{counts}; no unit was committed for {silent:.0f} s", flush=True)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
 
     @property
     def rows(self) -> int:
@@ -170,6 +186,16 @@ class Ledger:
             "unreadable": self.unreadable,
             "engine": summary(self.work),
         }
+
+    def _tell(self, now: float) -> None:
+        self.told = now
+        speed = self.rows / (now - self.began)
+        left = (self.total - self.counts["rows_in"]) / max(1e-9, speed)
+        print(
+            f"{self.counts['rows_in']:,}/{self.total:,} rows, {speed:.0f} rows/s, {left:.0f} s left, "
+            f"{self.counts['rejected']:,} rejected",
+            flush=True,
+        )
 
     def _count(self, record: dict[str, Any]) -> None:
         for key in self.counts:

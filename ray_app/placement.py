@@ -27,8 +27,9 @@ def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Ite
 
     cluster.start()
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit, however large its rows
+    pool = _pool(config)
     for first in range(0, len(todo), WAVE):
-        dataset = _pipeline(config, out, todo[first : first + WAVE], columns)
+        dataset = _pipeline(config, out, todo[first : first + WAVE], columns, pool)
         try:
             for row in dataset.iter_rows():
                 if row["record"]:
@@ -50,10 +51,9 @@ def here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Itera
             yield json.loads(batch["record"][0])
 
 
-def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Any:
+def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns, pool: dict[str, Any]) -> Any:
     import ray.data
 
-    pool = _pool(config)
     threads = math.ceil(pool["num_cpus"])
     batches: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     dataset = ray.data.from_items([{"unit": asdict(unit)} for unit in todo], override_num_blocks=len(todo))
@@ -73,7 +73,7 @@ def _names(config: Any) -> list[str]:
 
 def _pool(config: Any) -> dict[str, Any]:
     """An actor pool's size and each actor's share. Reading and writing need a share of a CPU beside the pools: a pool
-    that takes every CPU would wait for itself."""
+    that takes every CPU would wait for itself. A cluster that may grow is asked for what the flags say."""
     from ray.data import ActorPoolStrategy
 
     from ray_app import cluster
@@ -81,12 +81,20 @@ def _pool(config: Any) -> dict[str, Any]:
     gpu = cluster.wants_gpu(config.device)
     pools = 1 if config.placement == "fused" else 3
     spare = cluster.cpus() - 0.5
-    workers = config.workers or int(cluster.gpus() if gpu else max(1, cluster.cpus() // 4))
+    grows = cluster.joined() and config.workers and (config.cpus_per_worker or gpu)
+    check(spare > 0 or grows, "the cluster has no CPUs now; write --workers and --cpus-per-worker, so that it grows")
+    workers = config.workers or max(1, int(cluster.gpus() if gpu else cluster.cpus() // 4))
     cpus = config.cpus_per_worker or (1.0 if gpu else max(0.1, spare / workers / pools))
     check(
-        workers * pools * cpus <= spare + 1e-6,
+        grows or workers * pools * cpus <= spare + 1e-6,
         f"{workers} workers x {pools} pools x {cpus:g} CPUs are more than the {spare:g} there are to share; lower "
         "--workers or --cpus-per-worker",
+    )
+    on = f"{1 / pools:.2g} GPU and " if gpu else ""
+    print(
+        f"up to {workers} x {pools} workers with {on}{cpus:.2g} CPUs each{'' if gpu else ', no GPU'}; the cluster has "
+        f"{cluster.cpus():g} CPUs and {cluster.gpus():g} GPUs now",
+        flush=True,
     )
     shape: dict[str, Any] = {
         "compute": ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=4)
