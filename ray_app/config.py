@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Verb = tuple[type[Any], Callable[[Any], object], str]  # a sub-command: its Config, what runs it, its description
 REQUIRED: Any = dataclasses.MISSING
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -71,15 +72,15 @@ def parse(config_type: type[T], arguments: Sequence[str], program: str, descript
     return config_type(**values)
 
 
-def main(config_type: type[T], run: Callable[[T], object], description: str) -> None:
+def main(config_type: type[T], run: Callable[[T], object], description: str, **verbs: Verb) -> None:
     """What every `jobs/x.py` does: parse, run, and turn a user's mistake into one line and a non-zero exit.
 
-    `run` may return an int, which becomes the exit code; anything else exits 0.
+    `verbs` are sub-commands with options of their own: `python -m jobs.x NAME …`. `run` may return an int, which
+    becomes the exit code; anything else exits 0.
     """
-    program = f"python -m jobs.{Path(sys.argv[0]).stem}"
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that spin for long stall on a shared machine
     try:
-        code = run(parse(config_type, sys.argv[1:], program, description))
+        code = _command(verbs, sys.argv[1:], (config_type, run, description))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_USAGE)
@@ -90,6 +91,20 @@ def main(config_type: type[T], run: Callable[[T], object], description: str) -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command(verbs: dict[str, Verb], arguments: list[str], default: Verb) -> object:
+    """Runs the sub-command that the first argument names, else the job itself."""
+    program = f"python -m jobs.{Path(sys.argv[0]).stem}"
+    first = arguments[0] if arguments else ""
+    if first in verbs:
+        config_type, run, description = verbs[first]
+        return run(parse(config_type, arguments[1:], f"{program} {first}", description))
+    known = {name: verb[2].strip().partition("\n")[0] for name, verb in verbs.items()}
+    check(not verbs or not first or first[0] == "-", f"unknown sub-command {first!r}{closest(first, known)}")
+    config_type, run, description = default
+    listed = "".join(f"\n  {program} {name} --help: {summary}" for name, summary in known.items())
+    return run(parse(config_type, arguments, program, description.rstrip() + (f"\nalso:{listed}" if listed else "")))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -162,6 +162,53 @@ def test_main_exits_with_a_code_and_one_line(
     assert (stop.value.code, written.endswith(said), written.count("\n")) == (code, True, bool(said))
 
 
+@dataclass(frozen=True)
+class Other:
+    rounds: int = option(2, "rounds to play", "Play")
+
+
+def play(config: Other) -> int:
+    return 10 + config.rounds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--labels", "a"], 3, ""),
+        (["play"], 12, ""),
+        (["play", "--rounds", "5"], 15, ""),
+        (["play", "--labels", "a"], 2, "unknown argument '--labels'; known: --config, --rounds\n"),
+        (["play", "--rounds", "x"], 2, "python -m jobs.x play --help\n"),
+        (["plya", "--rounds", "5"], 2, "error: unknown sub-command 'plya'; did you mean 'play'?\n"),
+        ([], 2, "missing --labels; see python -m jobs.x --help\n"),
+    ],
+)
+def test_a_sub_command_has_options_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/x.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main(Config, lambda config: 3, "x", play=(Other, play, "Rounds -> a code."))
+    written = capsys.readouterr().err
+    assert (stop.value.code, written.endswith(said), written.count("\n")) == (code, True, bool(said))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], "\nalso:\n  python -m jobs.x play --help: Rounds -> a code.\n"),
+        (["play", "--help"], "usage: python -m jobs.x play [-h]"),
+    ],
+)
+def test_help_lists_the_sub_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/x.py", *arguments])
+    with pytest.raises(SystemExit):
+        main(Config, failing, "x\n\nexample: x\n", play=(Other, play, "Rounds -> a code.\n\nexample: y"))
+    assert shown in capsys.readouterr().out
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--labels", "a"])
     with pytest.raises(ZeroDivisionError):
