@@ -1,7 +1,8 @@
 """A labelling batch goes out to the tool a team labels with, and what they did comes back as one checked table.
 
 Out: `label-studio/`, `prodigy/`, `doccano/` and `csv/` under a folder. In: exports of any of them. A malformed row is
-named with its file and row; a task that is unfinished, rejected or skipped is counted and left out.
+named with its file and row; a task that is unfinished, rejected or skipped is counted and left out. `merging.run` takes
+answers into a labelled table, `decisions.run` what an audit's readers decided.
 """
 
 from collections import Counter
@@ -14,12 +15,10 @@ import pyarrow as pa
 from ray_app import doccano, label_studio, labels, prodigy, spreadsheet, storage
 from ray_app.config import UserError, check, closest
 from ray_app.marks import Answer, Review, moment, reviews
-from ray_app.schema import LABELLED
+from ray_app.schema import ANSWERS
 from ray_app.taxonomy import Taxonomy
 
 FORMATS = ("label-studio", "prodigy", "doccano", "csv")
-PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
-ANSWERS = pa.schema([*(field for field in LABELLED if field.name != "split"), *PROVENANCE])
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,13 @@ def _checked(
     if sent is not None:
         check(row["review_id"] in sent, f"review_id {row['review_id']!r} is not in the batch that went out")
         original = sent[row["review_id"]]
-        same = _legible(row["text"]) == _legible(original)
+        same = legible(row["text"]) == legible(original)
         check(same, f"the text is not that of review {row['review_id']!r} in the batch that went out")
         row["text"] = original
     return row | {"labeller": answer.labeller, "labelled_at": answer.labelled_at}
 
 
-def _legible(text: str) -> str:
+def legible(text: str) -> str:
     """What of a text survives Excel and cp949: neither white space nor a character that becomes `?` there."""
     kept = text.encode("cp949", "ignore").decode("cp949")
     return "".join(kept.replace("?", "").split())

@@ -4,7 +4,7 @@ In: a batch of reviews with findings (or labels) to start from. Out: `Review`s t
 with the labels that a tool's choices and highlighted spans amount to. Offsets are code points of the text as given.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -39,8 +39,7 @@ class Review:
 
     @property
     def completion(self) -> str:
-        """The marks as the hand-labelling format writes them: `스타일 1, 만족도 2`."""
-        return ", ".join(f"{mark.keyword} {mark.score}" for mark in self.marks)
+        return completion([{"keyword": mark.keyword, "score": mark.score} for mark in self.marks])
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,11 @@ def _labelled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[Mark]:
     for label in labels:
         starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
         yield Mark(label["keyword"], label["score"], tuple((at, at + size) for at, size in starts if at >= 0))
+
+
+def completion(labels: Iterable[Mapping[str, Any]]) -> str:
+    """Labels as the hand-labelling format writes them: `스타일 1, 만족도 2`."""
+    return ", ".join(choice(label["keyword"], label["score"]) for label in labels)
 
 
 def choice(keyword: str, score: int) -> str:

@@ -45,6 +45,8 @@ LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights"
 LABELLED = pa.schema(
     [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
 )
+PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
+ANSWERS = pa.schema([*(field for field in LABELLED if field.name != "split"), *PROVENANCE])
 
 ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
 TEXT_NAMES = (
