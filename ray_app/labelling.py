@@ -66,7 +66,11 @@ def read_back(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail", batch: p
             spreadsheet saved as cp949 has robbed of emoji; an id it does not hold is malformed.
     """
     check(on_bad_label in ("fail", "drop"), f"--on-bad-label {on_bad_label}: write fail or drop")
-    sent = dict(zip(*(batch[name].to_pylist() for name in ("review_id", "text")), strict=True)) if batch else None
+    sent = (
+        dict(zip(*(batch[name].to_pylist() for name in ("review_id", "text")), strict=True))
+        if batch is not None
+        else None
+    )
     kept, dropped = [], []
     skipped: Counter[str] = Counter()
     seen: dict[tuple[str, Any], dict[str, str]] = {}
