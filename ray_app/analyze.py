@@ -47,6 +47,7 @@ class Config:
         "Analysis",
         ("space", "kiwi"),
     )
+    embeddings: bool = option(False, "keep the keyword encoder's vector of every review (`embedding`)", "Analysis")
     placement: str = option(
         "fused",
         "all stages in one actor (fused), a pool each (pools), or in this process without Ray (here)",
@@ -74,7 +75,7 @@ def run(config: Config) -> int:
 
     model = bundle.load(config.bundle)
     mode = f"recheck{config.recheck_words}" if config.highlights == "recheck" else config.highlights
-    fingerprint = f"{model.id}|{mode}|{config.words}"
+    fingerprint = f"{model.id}|{mode}|{config.words}{'|embeddings' if config.embeddings else ''}"
     plan = units.plan(
         units.source(config.input), config.columns, config.keep, config.unit_rows, fingerprint, config.limit
     )

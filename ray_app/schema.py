@@ -98,7 +98,8 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
         chosen[role] = found[0]
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
-    reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in (*ANALYSIS, *WISHES))}
+    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
     for name in kept:
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
         own_text = name == "text" == chosen["text"]
