@@ -1,4 +1,4 @@
-"""Label Studio: tasks with pre-annotations and a labelling config out, its JSON export in (formats of 1.8 to 1.23).
+"""Label Studio: tasks with pre-annotations and a labelling config out, its JSON export in (tried with 1.23).
 
 Out: `tasks-00001.json` … (its importer is slow with more tasks than TASKS) and `config.xml` for Settings > Labeling
 Interface. In: Export > JSON, in which a task has an annotation per labeller (JSON-MIN leaves too much out).
@@ -6,16 +6,18 @@ Offsets of spans are code points (`charsToCodePoints` in its editor); versions t
 apart by the text they save beside a span.
 """
 
+import colorsys
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from ray_app import storage
 from ray_app.config import UserError, check
 from ray_app.marks import Answer, Review, labels_of, moment
-from ray_app.taxonomy import Taxonomy
+from ray_app.taxonomy import Keyword, Taxonomy
 from ray_app.text import Span
 
 TASKS = 2_000
@@ -46,23 +48,26 @@ def config(taxonomy: Taxonomy) -> str:
     for i, keyword in enumerate(taxonomy.keywords):
         ElementTree.SubElement(spans, "Label", value=keyword.name, background=_colour(i, len(taxonomy.keywords)))
     ElementTree.SubElement(view, "Text", name=TEXT, value="$text", granularity="symbol")
+    grid = ElementTree.SubElement(view, "View", style="display: grid; grid-template-columns: 1fr 1fr; gap: 0 2em")
     for keyword in taxonomy.keywords:
-        ElementTree.SubElement(view, "Header", value=f"{keyword.name}: {keyword.belongs}".rstrip(": "), size="6")
-        needed: dict[str, Any] = {"required": "true"} if keyword.name == taxonomy.overall else {}
-        choices = ElementTree.SubElement(
-            view, "Choices", name=_SCORE + keyword.name, toName=TEXT, choice="single", showInline="true", **needed
-        )
-        for score in taxonomy.scores:
-            hint: dict[str, Any] = {"hint": taxonomy.score_names[score]} if score in taxonomy.score_names else {}
-            ElementTree.SubElement(choices, "Choice", value=str(score), **hint)
+        _add_scores(ElementTree.SubElement(grid, "View"), keyword, taxonomy)
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
+def _add_scores(view: Element, keyword: Keyword, taxonomy: Taxonomy) -> None:
+    guideline = f"{keyword.name}: {keyword.belongs}" if keyword.belongs else keyword.name
+    ElementTree.SubElement(view, "Header", value=guideline, size="6")
+    shown = {"name": _SCORE + keyword.name, "toName": TEXT, "choice": "single", "showInline": "true"}
+    needed = {"required": "true"} if keyword.name == taxonomy.overall else {}
+    choices = ElementTree.SubElement(view, "Choices", shown | needed)
+    for score in taxonomy.scores:
+        hint = {"hint": taxonomy.score_names[score]} if score in taxonomy.score_names else {}
+        ElementTree.SubElement(choices, "Choice", {"value": str(score), **hint})
+
+
 def _colour(at: int, count: int) -> str:
     """Hues spread evenly, as #rrggbb."""
-    import colorsys
-
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(at / count, 0.6, 0.7))
 
 
@@ -121,7 +126,7 @@ def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxono
     for region in annotation["result"]:
         value = region.get("value", {})
         if region.get("type") == "choices" and region["from_name"].startswith(_SCORE):
-            pairs.append((region["from_name"][len(_SCORE) :], _score(value["choices"])))
+            pairs += [(region["from_name"][len(_SCORE) :], _score(given)) for given in value["choices"]]
         elif region.get("type") == "labels" and isinstance(text, str):
             start, end = _span(text, value)
             spans += [(keyword, start, end) for keyword in value["labels"]]
@@ -133,12 +138,12 @@ def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxono
     return Answer(place, data.get("review_id"), text, labels, labeller, when)
 
 
-def _score(choices: list[str]) -> Any:
+def _score(given: str) -> Any:
     """The number where it is one; anything else is refused later, by its name."""
     try:
-        return int(choices[0])
+        return int(given)
     except ValueError:
-        return choices[0]
+        return given
 
 
 def _span(text: str, value: dict[str, Any]) -> Span:

@@ -1,6 +1,7 @@
 """What the labelling tools give back, as their exports look: made of what we gave them and of a labeller's answers."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def _annotation(text: str, labels: Labels, labeller: Any) -> dict[str, Any]:
         score = {"choices": [str(label["score"])]}
         result.append(_region("choices", f"score {label['keyword']}", score))
         for start, end in label["spans"]:
-            saved = text[start:end].replace("\n", "\\n").replace("\r", "\\n")
+            saved = re.sub("  +", " ", text[start:end]).replace("\n", "\\n").replace("\r", "\\n")  # as it is drawn
             value = {"start": start, "end": end, "text": saved, "labels": [label["keyword"]]}
             result.append(_region("labels", "highlights", value))
     own = {"id": 12, "completed_by": labeller, "result": result, "was_cancelled": not labels, "ground_truth": False}

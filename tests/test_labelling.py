@@ -314,6 +314,7 @@ def doccano_of(**more: Any) -> dict[str, Any]:
 BAD: list[tuple[str, Any, str]] = [
     ("a.json", task_of(from_name="score 배숑"), "unknown keyword '배숑'; did you mean '배송'?"),
     ("a.json", task_of(value={"choices": ["3"]}), "배송: score 3 is out of range; the scale is -2, -1, 0, 1, 2"),
+    ("a.json", task_of(value={"choices": ["1", "2"]}), "duplicate keyword '배송'"),
     ("a.json", task_of(value={"choices": ["좋음"]}), "배송: score '좋음' is out of range"),
     ("a.json", task_of(value={}), "not an annotation of this config (KeyError('choices'))"),
     ("a.json", span_of(0, 99), "배송: the span 0-99 is outside the text of 4 characters"),
