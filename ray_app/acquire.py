@@ -15,6 +15,7 @@ from typing import Any
 from ray_app.config import check, effective, option
 
 STRATEGIES = ("mix", "boundary", "rare", "outlier", "random", "diverse")
+COUNTS = ("new", "changed", "confirmed", "outdated", "disputed")  # reviews by what answers did to them
 AUTOMATIC = {"boundary": 0.6, "rare": 0.2, "outlier": 0.2}
 SHOWN = 20  # strata that are printed; all are in acquire.json
 ALWAYS = ("boundary", "unsure_keyword", "unsure_score")  # told of every chosen review, as they cost nothing
@@ -31,7 +32,13 @@ class Config:
     reviews: str = option("", "the catalog, for its texts, where the analyses were made without --keep text", "Data")
     columns: str = option("", "its column names where they are not found: review_id=NAME,text=NAME", "Data")
     bundle: str = option("", "bundle whose thresholds count; default: the one the analyses name, else 0.5", "Data")
+    taxonomy: str = option("", "keywords to label with: a YAML file; default: the bundle's, else the labels'", "Data")
     formats: str = option("label-studio,prodigy,doccano,csv", "labelling tools to write for", "Data")
+    merge: str = option("", "answers of labellers to add to --labelled; no batch is chosen", "Merging")
+    batch: str = option("", "folder of the batch they were asked about, to check the answers against", "Merging")
+    round: str = option("", "name of the labelling round; default: that of the output folder", "Merging")
+    resolve: str = option("", "where labellers disagree: newest or majority; default: to be decided", "Merging")
+    on_bad_label: str = option("fail", "stop at a malformed row, or drop it and say so", "Merging", ("fail", "drop"))
     budget: int = option(200, "reviews to choose", "Selection")
     strategy: str = option("mix", "one criterion, or several by --mix", "Selection", STRATEGIES)
     mix: str = option("", "shares; default: boundary=0.6,rare=0.2,outlier=0.2, where possible", "Selection")
@@ -56,29 +63,25 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Chooses, writes, prints; returns the report."""
+    """Chooses, writes, prints; returns the report. With --merge takes answers in instead."""
     from ray_app import analyses, labels
 
+    if config.merge:
+        return _merge(config)
     began = time.monotonic()
     source = analyses.find(config.analyses)
     known = labels.read(config.labelled, "labels", "drop") if config.labelled else None
-    model = _model(config, source)
+    for line in known.dropped if known else ():
+        print(f"not taken for labelled: {line}")
+    model = analyses.model(source, config.bundle)
     shares = _shares(config, source, known)
     _check(config, source, model)
     pool = _pool(config, source, known, model, shares)
     chosen = _choose(config, pool, known, shares)
     batch = _table(source, pool, chosen)
     report = _report(config, pool, chosen, batch, shares, time.monotonic() - began)
-    _write(config, batch, report, model.taxonomy if model else known.taxonomy if known else None)
+    _write(config, batch, report, _taxonomy(config, model or known))
     return report
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a bundle says of itself: its taxonomy, and [keywords] thresholds."""
-
-    taxonomy: Any
-    thresholds: Any
 
 
 @dataclass(frozen=True)
@@ -112,28 +115,7 @@ def _shares(config: Config, source: Any, known: Any) -> dict[str, float]:
     return parse_mix(",".join(f"{name}={part}" for name, part in AUTOMATIC.items() if not lacks.get(name)), CRITERIA)
 
 
-def _model(config: Config, source: Any) -> Model | None:
-    """Of --bundle, or of the bundle that the analyses name where it is still there. Only its JSON is read."""
-    import numpy as np
-
-    from ray_app import storage
-    from ray_app.taxonomy import from_dict
-
-    place = config.bundle or source.facts.get("config", {}).get("bundle", "")
-    file = storage.join(place, "bundle.json")
-    there = bool(place) and storage.exists(file)
-    check(there or not config.bundle, f"--bundle {place}: no bundle.json there")
-    content = storage.read_json(file) if there else {}
-    same = content.get("id") == source.facts.get("bundle", content.get("id"))
-    check(same or not config.bundle, f"--bundle {place}: the analyses were made by {source.facts.get('bundle')}")
-    if not there or not same:
-        print("thresholds: 0.5 each, as the bundle of the analyses is not at hand; name it with --bundle")
-        return None
-    check({"taxonomy", "thresholds"} <= set(content), f"bundle {place}: bundle.json is damaged")
-    return Model(from_dict(content["taxonomy"], f"bundle {place}"), np.asarray(content["thresholds"], np.float32))
-
-
-def _check(config: Config, source: Any, model: Model | None) -> None:
+def _check(config: Config, source: Any, model: Any) -> None:
     """What would otherwise be found out after minutes."""
     from ray_app import labelling, storage
     from ray_app.config import closest
@@ -153,7 +135,7 @@ def _check(config: Config, source: Any, model: Model | None) -> None:
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
 
 
-def _pool(config: Config, source: Any, known: Any, model: Model | None, shares: dict[str, float]) -> Pool:
+def _pool(config: Config, source: Any, known: Any, model: Any, shares: dict[str, float]) -> Pool:
     import numpy as np
 
     from ray_app import pool
@@ -176,7 +158,7 @@ def _pool(config: Config, source: Any, known: Any, model: Model | None, shares: 
     return Pool(names, strata.names, sizes, rows, _texts(config, source, rows.place), floors)
 
 
-def _floors(source: Any, rows: Any, model: Model, least: int) -> list[tuple[str, list[int], int]]:
+def _floors(source: Any, rows: Any, model: Any, least: int) -> list[tuple[str, list[int], int]]:
     """Per keyword, the rarest first, the candidates it is found in."""
     from ray_app import analyses
 
@@ -263,12 +245,37 @@ def _report(
     }
 
 
+def _merge(config: Config) -> dict[str, Any]:
+    """Answers + labelled table -> its next version in --output; prints what happened and how far labellers agree."""
+    from ray_app import agreement, analyses, merging, storage
+
+    keywords = _taxonomy(config, analyses.bundle(config.bundle) if config.bundle else None)
+    sent = storage.read_parquet(storage.join(config.batch, "batch.parquet")) if config.batch else None
+    name = config.round or config.output.rstrip("/").rsplit("/", 1)[-1]
+    told = merging.run(
+        config.labelled, config.merge, config.output, keywords, name, config.resolve, config.on_bad_label, sent
+    )
+    for line in told["dropped"]:
+        print(f"dropped: {line}")
+    counts = ", ".join(f"{told[key]:,} {key}" for key in COUNTS)
+    skipped = "".join(f", {count:,} tasks {why}" for why, count in told["skipped"].items())
+    print(f"{told['answers']:,} answers: {counts}{skipped}; {told['labels']}\n")
+    print(agreement.markdown(told["agreement"]))
+    return told
+
+
+def _taxonomy(config: Config, known: Any) -> Any:
+    """--taxonomy, else that of a bundle or labels, else the shipped one."""
+    from ray_app import taxonomy
+
+    return taxonomy.load(config.taxonomy) if config.taxonomy else known.taxonomy if known else taxonomy.load()
+
+
 def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) -> None:
     from ray_app import labelling, storage
-    from ray_app.taxonomy import load
 
     storage.write_parquet(storage.join(config.output, "batch.parquet"), batch)
-    files = labelling.export(batch, config.output, taxonomy or load(), config.tools)
+    files = labelling.export(batch, config.output, taxonomy, config.tools)
     storage.write_json(storage.join(config.output, "acquire.json"), report)
     by = ", ".join(f"{count} by {name}" for name, count in report["by_criterion"].items())
     print(

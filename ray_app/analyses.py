@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ray_app import storage
 from ray_app.config import UserError, check, closest, first_line
 from ray_app.sequences import Floats, Ints
+from ray_app.taxonomy import Taxonomy, from_dict
 
 BATCH = 16_384  # rows of a file that are in memory at a time
 SCORES = "findings.score_probabilities"  # a column to ask for: of `findings` only these
@@ -51,6 +52,36 @@ def find(uri: str) -> Analyses:
     found = Analyses(uri, tuple(files), columns, storage.read_json(run) if storage.exists(run) else {})
     found.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
     return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a bundle says of itself: its taxonomy, and [keywords] the threshold of each."""
+
+    taxonomy: Taxonomy
+    thresholds: Floats
+
+
+def model(analyses: Analyses, named: str) -> Model | None:
+    """The bundle `named`, or the one that the analyses name where it is still at hand. Raises UserError where the
+    former is not theirs."""
+    place = named or analyses.facts.get("config", {}).get("bundle", "")
+    file = storage.join(place, "bundle.json")
+    if named or (place and storage.exists(file)):
+        theirs = analyses.facts.get("bundle")
+        if theirs in (None, storage.read_json(file).get("id")):
+            return bundle(place)
+        check(not named, f"--bundle {named}: the analyses were made by {theirs}")
+    print("thresholds: 0.5 each, as the bundle of the analyses is not at hand; name it with --bundle")
+    return None
+
+
+def bundle(place: str) -> Model:
+    """Reads the JSON of a bundle, and none of its weights."""
+    content = storage.read_json(storage.join(place, "bundle.json"))
+    check({"taxonomy", "thresholds"} <= set(content), f"bundle {place}: bundle.json is damaged")
+    taxonomy = from_dict(content["taxonomy"], f"bundle {place}")
+    return Model(taxonomy, np.asarray(content["thresholds"], np.float32))
 
 
 def stream(analyses: Analyses, columns: Sequence[str]) -> Iterator[tuple[Ints, pa.Table]]:

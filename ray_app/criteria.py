@@ -94,6 +94,6 @@ def diverse(embeddings: Floats, picks: int, seed: int) -> Floats:
     found = np.full(len(embeddings), np.nan, np.float32)
     count = min(picks, len(embeddings))
     if count:
-        _, order = kmeans_plusplus(embeddings, count, random_state=seed, n_local_trials=1)
+        _, order = kmeans_plusplus(embeddings, count, random_state=seed)
         found[order] = 1 - np.arange(count) / count
     return found
