@@ -27,12 +27,12 @@ class Seen:
     def add(self, text: str) -> bool:
         """Keeps a text that is new and says True; says False for a near-duplicate of a kept one."""
         own = trigrams(text)
-        bands = _bands(own)
-        near = {i for band in bands for i in self.buckets.get(band, ())}
+        keys = bands(own)
+        near = {i for key in keys for i in self.buckets.get(key, ())}
         if any(jaccard(own, self.kept[i]) >= self.alike for i in near):
             return False
-        for band in bands:
-            self.buckets[band].append(len(self.kept))
+        for key in keys:
+            self.buckets[key].append(len(self.kept))
         self.kept.append(own)
         return True
 
@@ -52,7 +52,7 @@ def jaccard(one: Hashes, other: Hashes) -> float:
     return shared / (len(one) + len(other) - shared)
 
 
-def _bands(hashes: Hashes) -> list[bytes]:
+def bands(hashes: Hashes) -> list[bytes]:
     """A MinHash signature in bands, each a key of a bucket."""
     mixed = (hashes ^ (hashes >> np.uint64(29)))[:, None] * _FACTORS + _SHIFTS
     signature = (mixed ^ (mixed >> np.uint64(32))).min(0).reshape(BANDS, ROWS)
