@@ -51,6 +51,7 @@ class Config:
         "Analysis",
         ("space", "kiwi"),
     )
+    embeddings: bool = option(False, "keep the keyword encoder's vector of every review (`embedding`)", "Analysis")
     placement: str = option(
         "fused",
         "all stages in one actor (fused), a pool each (pools), or in this process without Ray (here)",
@@ -149,7 +150,7 @@ class _Job:
         todo = [unit for unit in self.run.units if unit.id not in self.done]
         if self.done:
             print(f"{self.ledger.before:,} rows were committed before; {len(todo):,} units are left", flush=True)
-            if not todo and storage.exists(storage.join(self.out, "_run.json")):
+            if not todo and self._finished():
                 return REJECTS_EXIT if self.ledger.unreadable else 0
         wanted = todo and self.config.highlights == "recheck"
         agreement = rehearsal.agreement(self.config, todo, self.run.columns) if wanted else {}
@@ -201,6 +202,14 @@ class _Job:
                 facts = {"findings": 0, "work": {}, "unreadable": source.reason}
                 yield units.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
 
+    def _finished(self) -> bool:
+        """True where all that is committed is published, and told in `_run.json`."""
+        from ray_app import storage
+
+        told = storage.join(self.out, "_run.json")
+        rows = self.ledger.counts["rows_in"]
+        return not self.publisher.waiting and storage.exists(told) and storage.read_json(told)["rows_in"] == rows
+
     def _left(self) -> int:
         return self.ledger.total - self.ledger.counts["rows_in"]
 
@@ -226,6 +235,7 @@ def _settings(config: Config, bundle_id: str) -> dict[str, Any]:
         "--limit": config.limit,
         "--highlights": mode,
         "--words": config.words,
+        "--embeddings": config.embeddings,
         "--unit-rows": config.unit_rows,
     }
 
@@ -239,7 +249,7 @@ def _plan(config: Config, settings: dict[str, Any], before: Any = None) -> Any:
         config.columns,
         config.keep,
         config.unit_rows,
-        "|".join(f"{settings[key]}" for key in ("--bundle", "--highlights", "--words")),
+        "|".join(f"{settings[key]}" for key in ("--bundle", "--highlights", "--words", "--embeddings")),
         config.limit,
         before.columns if before else None,
         frozenset(source.file for source in before.sources) if before else frozenset(),

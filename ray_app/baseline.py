@@ -15,15 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from ray_app.metrics import tune_thresholds
-from ray_app.sequences import Floats
+from ray_app.sequences import Floats, Ints
 from ray_app.targets import keyword_matrix, score_pairs
 from ray_app.taxonomy import Taxonomy
 
 
 class Baseline:
-    """One logistic regression a keyword, and one a keyword for its score."""
+    """One logistic regression a keyword, and one a keyword for its score. Without validation every threshold is 0.5."""
 
-    def __init__(self, train: pa.Table, validation: pa.Table, taxonomy: Taxonomy) -> None:
+    def __init__(self, train: pa.Table, validation: pa.Table | None, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
         self.vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
         features = self.vectors.fit_transform(train["text"].to_pylist())
@@ -34,8 +34,10 @@ class Baseline:
             _fitted(features[review[keyword == k]], score[keyword == k]) if (keyword == k).any() else None
             for k in range(named.shape[1])
         ]
-        held = keyword_matrix(validation, taxonomy)
-        self.thresholds = tune_thresholds(held, self.probabilities(validation["text"].to_pylist()))
+        self.thresholds = np.full(named.shape[1], 0.5, np.float32)
+        if validation is not None:
+            held = keyword_matrix(validation, taxonomy)
+            self.thresholds = tune_thresholds(held, self.probabilities(validation["text"].to_pylist()))
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """[reviews, keywords] probability of each keyword."""
@@ -55,6 +57,17 @@ class Baseline:
         features = self.vectors.transform(texts)
         neutral = np.full(len(texts), len(self.taxonomy.scores) // 2)
         return np.stack([neutral if model is None else model.predict(features) for model in self.scores], 1)
+
+    def score_probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
+        """[pairs, scores] for (review, keyword) pairs; uniform where training held no such keyword."""
+        width = len(self.taxonomy.scores)
+        features, found = self.vectors.transform(texts), np.full((len(review), width), 1 / width, np.float32)
+        for k in np.unique(keyword):
+            rows, model = np.flatnonzero(keyword == k), self.scores[k]
+            if model is not None:
+                found[rows] = 0
+                found[np.ix_(rows, model.classes_)] = model.predict_proba(features[review[rows]])
+        return found
 
 
 def _fitted(features: spmatrix, target: NDArray[np.generic]) -> OneVsRestClassifier | DummyClassifier:

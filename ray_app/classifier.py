@@ -82,26 +82,29 @@ class Classifier:
             check(placement.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
             logging.getLogger(__name__).warning("%s encoders run through transformers, with padding: slower", kind)
 
-    def __call__(self, sequences: Sequences) -> Floats:
+    def __call__(self, sequences: Sequences, vectors: bool = False) -> Floats:
+        """Logits; with `vectors` each sequence's pooled vector beside them, [n, outputs + hidden]."""
         began = time.perf_counter()
         distinct, position = sequences.unique()
         order = list(batches(distinct.lengths, self.placement.token_budget, pad=self.flat is None))
-        found = [self._run(distinct.take(rows)) for rows in order]  # nothing waits for a GPU until all are under way
-        logits = np.empty((len(distinct), self.outputs), np.float32)
+        # nothing waits for a GPU until all are under way
+        found = [self._run(distinct.take(rows), vectors) for rows in order]
+        width = self.outputs + int(self.config.hidden_size) * vectors  # type: ignore[union-attr, arg-type]
+        logits = np.empty((len(distinct), width), np.float32)
         if found:
             logits[np.concatenate(order)] = torch.cat(found).float().cpu().numpy()
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
     @torch.inference_mode()
-    def _run(self, batch: Sequences) -> Tensor:
+    def _run(self, batch: Sequences, vectors: bool) -> Tensor:
         if self.flat:
             self.work.add(padding=self.flat.rows(len(batch.ids)) - len(batch.ids))
-            return self.flat(batch)
+            return self.flat(batch, vectors)
         assert self.stock is not None
         ids, mask = padded(batch, self.pad_id)
         self.work.add(padding=ids.numel() - len(batch.ids))
-        logits: Tensor = self.stock(ids.to(self.placement.device), mask.to(self.placement.device))
+        logits: Tensor = self.stock(ids.to(self.placement.device), mask.to(self.placement.device), vectors)
         return logits
 
     def _count(self, asked: int, lengths: Ints, seconds: float) -> None:

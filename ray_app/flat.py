@@ -79,8 +79,9 @@ class FlatClassifier:
         return -(-count // step) * step
 
     @torch.inference_mode()
-    def __call__(self, batch: Sequences) -> Tensor:
-        """Sequences in ascending order of length -> logits [n, outputs], on the device."""
+    def __call__(self, batch: Sequences, vectors: bool = False) -> Tensor:
+        """Sequences in ascending order of length -> logits [n, outputs], on the device; with `vectors` the pooled
+        vector of each beside them, [n, outputs + hidden]."""
         layout = Layout(batch.lengths, self.device)
         tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
         tokens[0, : len(batch.ids)] = batch.ids
@@ -92,11 +93,13 @@ class FlatClassifier:
             x = self._full(layer, x, layout)
         last = self.layers[-1]
         if last.query is not None:
-            return self.head(self._first_rows(last, last.query, x, layout))[: len(batch)]
-        x = self._full(last, x, layout)
-        means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
-        n = len(batch)
-        return self.head(F.pad(torch.cat(means), (0, 0, 0, self.rows(n) - n)))[:n]
+            pooled = self._first_rows(last, last.query, x, layout)
+        else:
+            x = self._full(last, x, layout)
+            means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
+            pooled = F.pad(torch.cat(means), (0, 0, 0, self.rows(len(batch)) - len(batch)))
+        logits = self.head(pooled)
+        return (torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits)[: len(batch)]
 
     def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
         q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)

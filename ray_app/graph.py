@@ -3,7 +3,7 @@
 A stage loads in `__init__` and works in `__call__`: an Arrow table in, the same rows with more columns out. The catalog
 job puts stages in actor pools, the endpoint in deployments, `Analyzer` runs them here: one graph, the same results.
 
-    text -> KeywordStage -> keyword_probabilities, truncated
+    text -> KeywordStage -> keyword_probabilities, truncated; embedding where it is asked for
          -> SentimentStage -> scores        (per found keyword, its score probabilities)
          -> HighlightStage -> highlights    (per found keyword, the word that carries it)
          -> assemble -> findings
@@ -32,15 +32,20 @@ Stage = Callable[[pa.Table], pa.Table]
 
 
 class KeywordStage:
-    """text -> keyword_probabilities, truncated."""
+    """text -> keyword_probabilities, truncated; with `embeddings` the encoder's pooled vector too."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts, embeddings: bool = False) -> None:
+        self.parts, self.embeddings = parts, embeddings
         self.keywords, self.tokenizer = parts.keywords, parts.tokenizer
 
     def __call__(self, table: pa.Table) -> pa.Table:
         tokens, cut = self.parts.reviews(table["text"].to_pylist())
-        probabilities = self.parts.probabilities(tokens.sequences)
+        if self.embeddings:
+            probabilities, vectors = self.parts.embedded(tokens.sequences)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+            table = table.append_column("embedding", lists)
+        else:
+            probabilities = self.parts.probabilities(tokens.sequences)
         size = pa.list_(pa.float32())
         column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), len(self.parts.meta.thresholds))
         return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
@@ -135,10 +140,15 @@ def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Tab
     return table.select([*kept, *(name for name, _ in ANALYSIS)])
 
 
-def stages(highlights: str, words: str, shortlisted: int = SHORTLIST) -> list[tuple[str, Callable[[Parts], Stage]]]:
+def stages(
+    highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False
+) -> list[tuple[str, Callable[[Parts], Stage]]]:
     """The graph: each stage's name and how it is made from Parts."""
     check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
-    graph: list[tuple[str, Callable[[Parts], Stage]]] = [("keywords", KeywordStage), ("scores", SentimentStage)]
+    graph: list[tuple[str, Callable[[Parts], Stage]]] = [
+        ("keywords", lambda parts: KeywordStage(parts, embeddings)),
+        ("scores", SentimentStage),
+    ]
     if highlights != "off":
         graph.append(("highlights", lambda parts: HighlightStage(parts, words, highlights, shortlisted)))
     return graph

@@ -153,7 +153,7 @@ def markdown(report: dict[str, Any]) -> str:
         ("comprehensiveness", ("highlights", "comprehensiveness")),
         ("sufficiency (lower is better)", ("highlights", "sufficiency")),
     ):
-        lines.append(f"| {title} | {_at(report, path)} | {_at(base, path)} |")
+        lines.append(f"| {title} | {at(report, path)} | {at(base, path)} |")
     lines += ["", "| keyword | precision | recall | F1 | support | support in training | share |", "|" + " --- |" * 7]
     for name, row in report["keywords"]["per_keyword"].items():
         cells = [row[key] for key in ("precision", "recall", "f1", "support", "support_train", "share")]
@@ -161,7 +161,8 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _at(report: dict[str, Any], path: Sequence[str]) -> str:
+def at(report: dict[str, Any], path: Sequence[str]) -> str:
+    """The figure under these keys as a report shows it, empty where there is none."""
     value: Any = report
     for key in path:
         value = (value or {}).get(key)

@@ -4,8 +4,6 @@ In: Parquet, JSONL, or CSV/TSV with a `Completion` column (`스타일 1, 만족�
 Out: a LABELLED table. A bad label is named with its file and row; `--on-bad-label` says whether it stops the job.
 """
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.config import UserError, check, closest
 from ray_app.schema import ID_NAMES, LABELLED, TEXT_NAMES, folded
+from ray_app.spreadsheet import decoded, read_cells
 from ray_app.taxonomy import Taxonomy, from_labels, load
 from ray_app.text import is_blank
 
@@ -67,7 +66,7 @@ def _read(
     seen: dict[str, str] = {}
     for place, row in rows:
         try:
-            kept.append(_checked(row, known, seen, place))
+            kept.append(checked(row, known, seen, place))
         except UserError as error:
             if on_bad_label == "fail":
                 hint = remedy if str(error).startswith("unknown keyword") else ""
@@ -79,13 +78,15 @@ def _read(
 
 def parse_completion(text: str) -> list[dict[str, Any]]:
     """`스타일 1, 만족도2, 신축성 -1` -> labels. Raises UserError on a part that is not a keyword and a whole number."""
-    labels = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        match = _PAIR.match(part)
-        if not match:
-            raise UserError(f"{part!r} is not a keyword and a score such as '배송 -1'")
-        labels.append({"keyword": match["keyword"].strip(), "score": int(match["score"])})
-    return labels
+    return [parse_pair(part) for part in filter(None, (p.strip() for p in text.split(",")))]
+
+
+def parse_pair(part: str) -> dict[str, Any]:
+    """`배송 -1` -> a label."""
+    match = _PAIR.match(part)
+    if not match:
+        raise UserError(f"{part!r} is not a keyword and a score such as '배송 -1'")
+    return {"keyword": match["keyword"].strip(), "score": int(match["score"])}
 
 
 def _taxonomy(choice: str, rows: Iterable[dict[str, Any]]) -> Taxonomy:
@@ -100,7 +101,8 @@ def _taxonomy(choice: str, rows: Iterable[dict[str, Any]]) -> Taxonomy:
     return from_labels(pairs)
 
 
-def _checked(row: dict[str, Any], taxonomy: Taxonomy, seen: dict[str, str], place: str) -> dict[str, Any]:
+def checked(row: dict[str, Any], taxonomy: Taxonomy, seen: dict[str, str], place: str) -> dict[str, Any]:
+    """A LABELLED row of a raw one; `seen` holds the places of the ids before it. Raises UserError without the place."""
     check("error" not in row, row.get("error", ""))
     review_id, text = row.get("review_id"), row.get("text")
     check(review_id is not None and str(review_id).strip(), "null review_id")
@@ -141,7 +143,7 @@ def _rows(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, raw row) of every file; the place is `file row N` as a person counts in that file."""
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
-    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".tsv": _csv}
+    readers = {".parquet": _parquet, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".tsv": read_csv}
     for file in files:
         suffix = file.uri[file.uri.rfind(".") :].lower()
         check(suffix in readers, f"{file.uri}: labels are read from {', '.join(readers)}")
@@ -163,8 +165,9 @@ def _parquet(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{uri} row {i}", row
 
 
-def _jsonl(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for i, line in enumerate(_decoded(uri).split("\n"), 1):
+def read_jsonl(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of every line; a line that is none has the key `error`."""
+    for i, line in enumerate(decoded(uri).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -174,13 +177,10 @@ def _jsonl(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{uri} row {i}", row if isinstance(row, dict) else {"error": "not a JSON object"}
 
 
-def _csv(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows count from 2: the header is row 1, as a spreadsheet shows it."""
-    delimiter = "\t" if uri.lower().endswith(".tsv") else ","
-    try:
-        lines = list(csv.reader(io.StringIO(_decoded(uri)), delimiter=delimiter))
-    except csv.Error as error:
-        raise UserError(f"{uri}: not CSV ({error})") from None
+def read_csv(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, raw row). Rows count from 2: the header is row 1, as a spreadsheet shows it. A `labeller` and a
+    `labelled_at` column are kept where there are any."""
+    lines = read_cells(uri)
     header = [name.strip() for name in (lines or [[]])[0]]
     completion = _named(header, ("completion",))
     body = _named(header, (*TEXT_NAMES, "prompt"))
@@ -194,6 +194,8 @@ def _csv(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
             "review_id": row.get(identity) if identity else f"{uri.rsplit('/', 1)[-1]}-{i}",
             "text": row.get(body or ""),
             "split": row.get("split"),
+            "labeller": row.get("labeller"),
+            "labelled_at": row.get("labelled_at"),
         }
         try:
             check(not any(cells[len(header) :]), f"{len(cells)} cells under {len(header)} names; quote commas")
@@ -211,14 +213,3 @@ def _named(header: list[str], names: Iterable[str]) -> str | None:
 def _require(have: list[str], need: Iterable[str], uri: str) -> None:
     for name in need:
         check(name in have, f"{uri}: no column {name!r}{closest(name, have)}")
-
-
-def _decoded(uri: str) -> str:
-    """UTF-8 with or without BOM, else cp949 as Korean Excel writes it."""
-    data = storage.read_bytes(uri)
-    for encoding in ("utf-8-sig", "cp949"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise UserError(f"{uri}: neither UTF-8 nor cp949; save it as UTF-8")

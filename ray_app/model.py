@@ -26,7 +26,8 @@ class EncoderClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(int(encoder.config.hidden_size), outputs)  # type: ignore[union-attr, arg-type]
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, vectors: bool = False) -> Tensor:
+        """Logits; with `vectors` the pooled vectors beside them, [batch, outputs + hidden]."""
         hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         if self.pooling == "first":
             pooled = hidden[:, 0]
@@ -34,7 +35,7 @@ class EncoderClassifier(nn.Module):
             weight = mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weight).sum(1) / weight.sum(1)
         logits: Tensor = self.head(self.dropout(pooled))
-        return logits
+        return torch.cat([logits, pooled], 1) if vectors else logits
 
 
 def base(name: str, layers: int = 0, texts: Sequence[str] = (), dropout: float | None = None) -> tuple[nn.Module, Any]:

@@ -58,6 +58,12 @@ class Parts:
         model = self.keywords if classifier is None else classifier
         return rounded(sigmoid(model(self.tokenizer.plain(reviews, self.meta.max_length))))
 
+    def embedded(self, reviews: Sequences) -> tuple[Floats, NDArray[np.float16]]:
+        """[n, keywords] the same, and [n, hidden] the keyword encoder's pooled vectors, from one pass."""
+        found = self.keywords(self.tokenizer.plain(reviews, self.meta.max_length), vectors=True)
+        width = self.keywords.outputs
+        return rounded(sigmoid(found[:, :width])), found[:, width:].astype(np.float16)
+
     def _classifier(self, name: str, outputs: int, placement: Placement) -> Classifier:
         model = load_model(self.bundle.path / name, self.meta.pooling)
         check(

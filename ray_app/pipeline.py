@@ -66,7 +66,7 @@ class Worker:
         from ray_app.parts import Parts
 
         self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
-        graph = stages(config.highlights, config.words, config.recheck_words)
+        graph = stages(config.highlights, config.words, config.recheck_words, config.embeddings)
         self.stages = [(name, make(self.parts)) for name, make in graph if name in names]
 
     def _run(self, batch: Any) -> Batch:

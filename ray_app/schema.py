@@ -45,6 +45,8 @@ LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights"
 LABELLED = pa.schema(
     [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
 )
+PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
+ANSWERS = pa.schema([*(field for field in LABELLED if field.name != "split"), *PROVENANCE])
 
 ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
 TEXT_NAMES = (
@@ -110,7 +112,8 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
         chosen[role] = found[0]
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
-    reserved = {"review_id", "reason", "text", "scores", "highlights", *(name for name, _ in (*ANALYSIS, *WISHES))}
+    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
     for name in kept:
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
         own_text = name == "text" == chosen["text"]

@@ -33,6 +33,18 @@ def test_flat_gives_the_logits_of_the_stock_forward(kind: str, pooling: str) -> 
     assert torch.sigmoid(flat) == pytest.approx(torch.sigmoid(stock), abs=2e-6)
 
 
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_pooled_vectors_come_beside_the_same_logits(pooling: str, flat: bool) -> None:
+    model = classifier_model("roberta", pooling=pooling)
+    found, pad_id = sequences("roberta")
+    classifier = Classifier(model, CPU, pad_id, flat=flat)
+    both = classifier(found, vectors=True)
+    assert both[:, : classifier.outputs] == pytest.approx(classifier(found), abs=1e-6)
+    head = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
+    assert both[:, classifier.outputs :] @ head[0].T + head[1] == pytest.approx(classifier(found), abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_flat_is_the_default_and_stock_remains(kind: str) -> None:
     found, pad_id = sequences(kind)

@@ -134,6 +134,20 @@ def test_columns_and_types_are_those_of_the_schema(made: Made) -> None:
     assert list(finding) == [field.name for field in FINDING]
 
 
+def test_embeddings_are_kept_where_they_are_asked_for_and_change_nothing_else(made: Made) -> None:
+    parts = Parts(made(kind="bert"))
+    table = pa.table({"review_id": list("abcde"), "text": TEXTS[:5]})
+    whole = []
+    for embeddings in (False, True):
+        rows = table
+        for _, make in stages("off", "space", embeddings=embeddings):
+            rows = make(parts)(rows)
+        whole.append(assemble(rows, parts.bundle))
+    assert whole[1].schema.field("embedding").type == pa.list_(pa.float16(), 32)
+    assert len({tuple(vector) for vector in whole[1]["embedding"].to_pylist()}) == 5
+    assert_same(whole[1].drop_columns(["embedding"]).to_pylist(), whole[0].to_pylist())
+
+
 def test_a_table_in_several_chunks_equals_a_table_in_one(made: Made) -> None:
     analyze = Analyzer(made(kind="bert"))
     pieces = pa.chunked_array([TEXTS[:3], TEXTS[3:4], TEXTS[4:9]], pa.string())

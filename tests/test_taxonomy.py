@@ -37,6 +37,12 @@ def test_taxonomy_survives_json() -> None:
     assert taxonomy.from_dict(json.loads(json.dumps(shipped.to_dict())), "bundle.json") == shipped
 
 
+def test_a_taxonomy_without_rules_is_kept_as_it_was_before_there_were_any() -> None:
+    plain = Taxonomy("t", (Keyword("맛"),))
+    assert "rules" not in plain.to_dict()
+    assert "rules" in taxonomy.load().to_dict()
+
+
 def test_a_file_may_name_keywords_only(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("keywords: [맛, {name: 양, cues: [푸짐]}]", encoding="utf-8")
@@ -63,6 +69,33 @@ def test_a_file_may_name_keywords_only(tmp_path: Path) -> None:
         ({"keywords": ["맛"], "scores": [0, 128]}, ["scores", "127"]),
         ({"keywords": ["맛"], "scores": 5}, ["not a taxonomy"]),
         ({"keywords": ["맛"], "score_names": {"good": "좋음"}}, ["not a taxonomy", "good"]),
+        ({"keywords": ["맛"], "rules": [{"keyword": "맛"}]}, ["mine.yaml: rule 1: no cues"]),
+        ({"keywords": ["맛"], "rules": ["달"]}, ["rule 1: expected a mapping with cues and keyword"]),
+        ({"keywords": ["맛"], "rules": [{"cues": "달", "keyword": "맛"}]}, ["rule 1: cues must be a list of words"]),
+        ({"keywords": ["맛"], "rules": [{"cues": [""], "keyword": "맛"}]}, ["rule 1: cues must be a list of words"]),
+        (
+            {"keywords": ["맛"], "rules": [{"cue": ["달"], "keyword": "맛"}]},
+            ["unknown key 'cue'; did you mean 'cues'?"],
+        ),
+        ({"keywords": ["맛"], "rules": [{"cues": ["달"], "keyword": "양"}]}, ["rule 달: unknown keyword '양'"]),
+        (
+            {
+                "keywords": ["맛"],
+                "rules": [{"cues": ["달"], "keyword": "맛", "unless": [{"near": ["안"], "within": -1}]}],
+            },
+            ["rule 1: unless 1: within must be a number of words"],
+        ),
+        (
+            {"keywords": ["맛"], "rules": [{"cues": ["달"], "keyword": "맛", "unless": {"near": ["안"]}}]},
+            ["rule 1: unless must be a list"],
+        ),
+        (
+            {
+                "keywords": ["맛"],
+                "rules": [{"cues": ["달"], "keyword": "맛", "unless": [{"near": ["안"], "keyword": "양"}]}],
+            },
+            ["rule 달: unknown keyword '양'"],
+        ),
         ({"keywords": ["맛"], "overall": "만족도"}, ["overall '만족도' is not a keyword"]),
     ],
 )

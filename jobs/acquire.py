@@ -1,0 +1,19 @@
+"""Analyses of a catalog -> the reviews worth labelling next, for the tool you label with.
+
+example: python -m jobs.acquire --analyses runs/analyses --output runs/batch --budget 300 --labelled labels.parquet \\
+             --stratify mall,category
+cluster: ray job submit --working-dir . -- python -m jobs.acquire \\
+             --analyses s3://shop/analyses --output s3://shop/batch-7 --budget 1000 --labelled s3://shop/labels
+"""
+
+from ray_app import simulate
+from ray_app.acquire import Config, run
+from ray_app.config import main
+
+SIMULATE = """Whether choosing pays: each strategy against random on labelled reviews whose labels are hidden.
+
+example: python -m jobs.acquire simulate --labels labels.parquet --seeds 5
+"""
+
+if __name__ == "__main__":
+    main(Config, run, __doc__, simulate=(simulate.Config, simulate.run, SIMULATE))

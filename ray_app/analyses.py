@@ -1,0 +1,160 @@
+"""The analyses of a catalog as a stream of a few thousand rows, and single rows of it by their place.
+
+In: what `jobs.analyze` wrote, or any Parquet files with its columns. Out: tables, and for each row its place: the
+position of the file and the row in it. Only committed units are read.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_app import storage
+from ray_app.config import UserError, check, closest, first_line
+from ray_app.sequences import Floats, Ints
+from ray_app.taxonomy import Taxonomy, from_dict
+
+BATCH = 16_384  # rows of a file that are in memory at a time
+SCORES = "findings.score_probabilities"  # a column to ask for: of `findings` only these
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """Files in order, the columns they have, and what the run that wrote them says of itself."""
+
+    uri: str
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def require(self, name: str, why: str, remedy: str) -> None:
+        """Raises UserError unless there is such a column."""
+        check(name in self.columns, f"{why}: {self.uri} has no column {name!r}{closest(name, self.columns)}; {remedy}")
+
+
+def find(uri: str) -> Analyses:
+    """Lists the committed files of an analysis. Raises UserError where there are none."""
+    data = storage.join(uri, "data")
+    files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]
+    markers = storage.join(uri, "_units")
+    if storage.exists(markers):
+        committed = {PurePath(file.uri).stem for file in storage.list_files(markers, ".json")}
+        files = [file for file in files if PurePath(file).stem in committed]
+    check(files, f"{uri}: no analyses there; make some with python -m jobs.analyze")
+    run = storage.join(uri, "_run.json")
+    with _opened(files[0]) as first:
+        columns = tuple(first.schema_arrow.names)
+    found = Analyses(uri, tuple(files), columns, storage.read_json(run) if storage.exists(run) else {})
+    found.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
+    return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a bundle says of itself: its taxonomy, and [keywords] the threshold of each."""
+
+    taxonomy: Taxonomy
+    thresholds: Floats
+
+
+def model(analyses: Analyses, named: str) -> Model | None:
+    """The bundle `named`, or the one that the analyses name where it is still at hand. Raises UserError where the
+    former is not theirs."""
+    place = named or analyses.facts.get("config", {}).get("bundle", "")
+    file = storage.join(place, "bundle.json")
+    if named or (place and storage.exists(file)):
+        theirs = analyses.facts.get("bundle")
+        if theirs in (None, storage.read_json(file).get("id")):
+            return bundle(place)
+        check(not named, f"--bundle {named}: the analyses were made by {theirs}")
+    print("thresholds: 0.5 each, as the bundle of the analyses is not at hand; name it with --bundle")
+    return None
+
+
+def bundle(place: str) -> Model:
+    """Reads the JSON of a bundle, and none of its weights."""
+    content = storage.read_json(storage.join(place, "bundle.json"))
+    check({"taxonomy", "thresholds"} <= set(content), f"bundle {place}: bundle.json is damaged")
+    taxonomy = from_dict(content["taxonomy"], f"bundle {place}")
+    return Model(taxonomy, np.asarray(content["thresholds"], np.float32))
+
+
+def stream(analyses: Analyses, columns: Sequence[str]) -> Iterator[tuple[Ints, pa.Table]]:
+    """(places, table) of every batch, with the named columns only."""
+    for number, uri in enumerate(analyses.files):
+        with _opened(uri) as parquet:
+            first = 0
+            for batch in parquet.iter_batches(BATCH, columns=_paths(parquet, columns), use_threads=False):
+                rows = np.arange(first, first + len(batch), dtype=np.int64)
+                first += len(batch)
+                yield rows | (number << 40), pa.Table.from_batches([batch])
+
+
+def take(analyses: Analyses, places: Ints, columns: Sequence[str]) -> pa.Table:
+    """The rows at `places`, in that order; reads only row groups that hold one."""
+    order = np.argsort(places, kind="stable")
+    parts = []
+    for number in np.unique(places >> 40):
+        uri = analyses.files[number]
+        wanted = places[order][places[order] >> 40 == number] & ((1 << 40) - 1)
+        with _opened(uri) as parquet:
+            parts += list(_rows(parquet, wanted, list(columns)))
+    if not parts:
+        with _opened(analyses.files[0]) as parquet:
+            return parquet.schema_arrow.empty_table().select(list(columns))
+    return pa.concat_tables(parts, promote_options="default").take(pa.array(np.argsort(order)))
+
+
+def matrix(lists: pa.ChunkedArray) -> Floats:
+    """A column of lists of one length -> [rows, length]."""
+    flat = lists.combine_chunks().flatten()
+    values = flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    return np.asarray(values.reshape(len(lists), len(values) // max(1, len(lists))))
+
+
+def column(analyses: Analyses, places: Ints, name: str) -> Floats:
+    """[rows, length] a column of lists of one length, of the rows at `places`."""
+    return matrix(take(analyses, places, [name])[name])
+
+
+def score_matrix(findings: pa.ChunkedArray) -> tuple[Floats, Ints]:
+    """`findings` -> [findings, scores] score probabilities and [findings] the row of each."""
+    whole = findings.combine_chunks()
+    row = whole.value_parent_indices().to_numpy().astype(np.int64)
+    values = whole.flatten().field("score_probabilities")
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(row), len(flat) // max(1, len(row))), np.float32), row
+
+
+def _rows(parquet: pq.ParquetFile, wanted: Ints, columns: list[str]) -> Iterator[pa.Table]:
+    """Rows of one file, by ascending number."""
+    first = 0
+    for group in range(parquet.num_row_groups):
+        last = first + parquet.metadata.row_group(group).num_rows
+        here = wanted[(wanted >= first) & (wanted < last)] - first
+        if len(here):
+            yield parquet.read_row_group(group, columns=columns).take(pa.array(here))
+        first = last
+
+
+def _paths(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    """Column names as Parquet wants them: a part of a nested column by its path, which differs by who wrote it."""
+    outer, _, inner = SCORES.partition(".")
+    paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
+    part = [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in path]
+    return [path for name in columns for path in (part if name == SCORES else [name])]
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[pq.ParquetFile]:
+    try:
+        filesystem, path = storage.resolve(uri)
+        with filesystem.open_input_file(path) as source:
+            yield pq.ParquetFile(source)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{uri}: not a readable Parquet file: {first_line(error)}") from None
