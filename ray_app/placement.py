@@ -5,6 +5,9 @@ In: units. Out: the ledger's record of every unit that was committed. Called by 
 
 import json
 import math
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +20,21 @@ from ray_app.schema import Columns
 from ray_app.units import Unit
 
 WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
+
+
+class Actor(Worker):
+    """A Worker in a process of Ray's. It ends when the raylet that started it does: its driver was killed, and Ray leaves
+    some behind that compute for nobody."""
+
+    def __init__(self, *arguments: Any) -> None:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        super().__init__(*arguments)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(2.0)
+    os._exit(1)
 
 
 def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
@@ -61,7 +79,7 @@ def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns, poo
     names = _names(config)
     for group in [names] if config.placement == "fused" else [[name] for name in names]:
         arguments = (config, out, group, group[-1] == names[-1], threads)
-        dataset = dataset.map_batches(Worker, fn_constructor_args=arguments, **batches, **pool)
+        dataset = dataset.map_batches(Actor, fn_constructor_args=arguments, **batches, **pool)
     return dataset.map_batches(Commit(out, config.partition_by), num_cpus=0.1, **batches)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -76,6 +76,13 @@ def safe_name(value: str) -> str:
     name = (f"%{ord(value[0]):02X}" if hidden else letters[0]) + "".join(letters[1:])
     check(len(name.encode()) <= LONGEST_NAME, f"{value[:20]!r}…: too long for a folder's name; use another column")
     return name
+
+
+def partition(uri: str, folder: str) -> dict[str, str | None]:
+    """The values that the folders between `folder` and a file stand for, as in Hive: `mall=A/part.parquet`."""
+    names = uri[len(folder.rstrip("/")) + 1 :].split("/")[:-1]
+    pairs = [name.split("=", 1) for name in names if "=" in name]
+    return {name: None if value == EMPTY else unquote(value) for name, value in pairs}
 
 
 def list_files(uri: str, suffix: str = "") -> list[File]:

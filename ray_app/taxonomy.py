@@ -41,7 +41,7 @@ class Unless:
 
 @dataclass(frozen=True)
 class Rule:
-    """A review that says one of `cues` (any part of a word) is to carry `keyword`; of `unless` the first to fit wins."""
+    """A review that says one of `cues` (any part of a word) is to carry `keyword`; the first `unless` to fit wins."""
 
     cues: tuple[str, ...]
     keyword: str

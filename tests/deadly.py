@@ -4,12 +4,12 @@ import os
 
 import pyarrow as pa
 
-from ray_app.pipeline import Worker
+from ray_app.placement import Actor
 
 RAISES, KILLS = "이 리뷰는 모델이 못 읽는다", "이 리뷰는 프로세스를 죽인다"
 
 
-class Deadly(Worker):
+class Deadly(Actor):
     def _stages(self, table: pa.Table) -> pa.Table:
         texts = set(table["text"].to_pylist())
         if KILLS in texts:

@@ -147,7 +147,7 @@ def actors(folder: Path, rows: int, kills: int = 10) -> None:
 
 def _is_pool(process: psutil.Process) -> bool:
     try:
-        return "Worker" in " ".join(process.cmdline()) and "ray::" in " ".join(process.cmdline())
+        return "Actor" in " ".join(process.cmdline()) and "ray::" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
@@ -192,7 +192,7 @@ def broken_input(folder: Path, rows: int) -> None:
         _replace(file, i, bad[i % 4])
     _replace(files[40], 5, RAISES)
     _replace(files[50], 7, KILLS)
-    placement.Worker = Deadly  # type: ignore[attr-defined]
+    placement.Actor = Deadly  # type: ignore[misc]
     began = time.monotonic()
     code = analyze.run(config(folder))
     run = storage.read_json(str(folder / "out" / "_run.json"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ray_app import analyze, storage
+from ray_app import analyze, sample, storage
 from ray_app.config import UserError
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import SAMPLE_ROWS, Catalog, Place, files_of
@@ -136,15 +136,20 @@ def test_a_folder_on_s3_answers_alike(s3: str) -> None:
     assert remote.total == 300
 
 
-def test_what_the_job_writes_can_be_asked(bundle_folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("partition_by", ["", "mall"])
+def test_what_the_job_writes_can_be_asked(bundle_folder: str, tmp_path: Path, partition_by: str) -> None:
     out = str(tmp_path / "out")
-    keep = "text,product,mall,category,rating,created_at"
-    config = analyze.Config(bundle=bundle_folder, output=out, placement="here", device="cpu", limit=60, keep=keep)
+    settings = {"keep": "text,product,mall,category,rating,created_at", "partition_by": partition_by}
+    config = analyze.Config(bundle=bundle_folder, output=out, placement="here", device="cpu", limit=60, **settings)
     assert analyze.run(config) == 0
     made = opened(out)
     assert set(made.columns) == {"text", "product", "mall", "category", "rating", "created_at"}
     assert len(ids(made, Filters(), 25)) == made.total == storage.read_json(f"{out}/_run.json")["analysed"]
     assert made.words(Filters())
+    expected = Counter(storage.read_parquet(str(sample.CATALOG))["mall"].to_pylist()[:60])
+    counted = {mall: len(ids(made, Filters(malls=(mall,)), 60)) for mall in expected}
+    assert sum(counted.values()) == made.total
+    assert all(counted[mall] <= expected[mall] for mall in expected)
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:

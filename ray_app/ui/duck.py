@@ -37,7 +37,7 @@ class Database:
 
     def __init__(self, place: str, uris: Sequence[str]) -> None:
         self.place = place
-        self.files = [f"analyses://{i:08d}.parquet" for i in range(len(uris))]
+        self.files = [f"analyses://{_folders(uri)}{i:08d}.parquet" for i, uri in enumerate(uris)]
         connection = duckdb.connect(config=SETTINGS)
         connection.register_filesystem(Files(uris))
         self.open = [connection]
@@ -65,13 +65,20 @@ class Database:
             raise UserError(f"{self.place}: cannot be read ({first_line(error)})") from None
 
 
+def _folders(uri: str) -> str:
+    """The folders of a file that stand for a column's value, as DuckDB reads them out of a name."""
+    inside = uri.rpartition("/data/")[2].split("/")[:-1]
+    return "".join(f"{folder}/" for folder in inside if "=" in folder)
+
+
 def _close(connections: list[Any]) -> None:
     while connections:
         connections.pop().close()
 
 
 class Files(fsspec.AbstractFileSystem):  # type: ignore[misc]
-    """The Parquet files under a number each: DuckDB reads local disk and s3 through pyarrow, and no name is a glob."""
+    """The Parquet files under a number each, in their partition: DuckDB reads local disk and s3 through pyarrow, and no
+    name is a glob."""
 
     protocol = "analyses"
     cachable = False
