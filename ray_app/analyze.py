@@ -34,7 +34,7 @@ class Config:
     incremental: bool = option(False, "also analyse files that came to the input since --output was begun", "Run")
     dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Run")
     max_rejected: str = option("100%", "stop when more than this are rejected: 1% of the rows, or a number", "Run")
-    price_per_hour: float = option(0.0, "what a worker costs an hour: estimated before, told after", "Run")
+    price_per_hour: float = option(0.0, "what the machines cost an hour, for what the run cost", "Run")
     highlights: str = option(
         "exact",
         "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
@@ -216,8 +216,7 @@ class _Job:
     def _summary(self) -> dict[str, Any]:
         summary = {**self.ledger.summary(), "bundle": self.model_id, "config": effective(self.config)}
         if self.config.price_per_hour:
-            hours = summary["seconds"] / 3600 * max(1, self.config.workers)
-            summary["cost"] = round(hours * self.config.price_per_hour, 2)
+            summary["cost"] = round(summary["seconds"] / 3600 * self.config.price_per_hour, 2)
         return summary
 
 

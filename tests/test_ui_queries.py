@@ -139,7 +139,7 @@ def test_a_folder_on_s3_answers_alike(s3: str) -> None:
 @pytest.mark.parametrize("partition_by", ["", "mall"])
 def test_what_the_job_writes_can_be_asked(bundle_folder: str, tmp_path: Path, partition_by: str) -> None:
     out = str(tmp_path / "out")
-    settings = {"keep": "text,product,mall,category,rating,created_at", "partition_by": partition_by}
+    settings: dict[str, Any] = {"keep": "text,product,mall,category,rating,created_at", "partition_by": partition_by}
     config = analyze.Config(bundle=bundle_folder, output=out, placement="here", device="cpu", limit=60, **settings)
     assert analyze.run(config) == 0
     made = opened(out)
