@@ -23,8 +23,8 @@ WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects f
 
 
 class Actor(Worker):
-    """A Worker in a process of Ray's. It ends with the raylet that started it: where a driver was killed, some processes
-    are left behind that compute for nobody."""
+    """A Worker in a process of Ray's. It ends with the raylet that started it: where a driver was killed, some are
+    left behind that compute for nobody."""
 
     def __init__(self, *arguments: Any) -> None:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
