@@ -29,6 +29,8 @@ class Config:
     columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data")
     keep: str = option("", "columns that pass through, separated by commas", "Data")
     partition_by: str = option("", "kept column whose values become folders: OUTPUT/data/mall=A/", "Data")
+    sink: str = option("", "also append the rows to a table, where pyiceberg's catalog is", "Data", ("", "iceberg"))
+    table: str = option("nunchi.analyses", "the table that --sink appends to", "Data")
     limit: int = option(0, "analyse only the first so many rows, 0 for all", "Data")
     resume: bool = option(True, "go on with the unfinished run that --output holds", "Run")
     incremental: bool = option(False, "also analyse files that came to the input since --output was begun", "Run")
@@ -80,6 +82,7 @@ class Config:
             not self.partition_by or (self.partition_by in kept and self.partition_by != "text"),
             f"--partition-by {self.partition_by}: name it in --keep too",
         )
+        check(all(self.table.split(".")) and "." in self.table, f"--table {self.table!r}: write NAMESPACE.TABLE")
         check(not (self.limit and self.incremental), "--limit with --incremental: a cut input cannot be added to")
         self.rejects_allowed(100)
 
@@ -96,7 +99,7 @@ class Config:
 
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
-    from ray_app import bundle, rehearsal, storage
+    from ray_app import bundle, rehearsal, sink, storage
     from ray_app.lease import Lease
 
     model = bundle.load(config.bundle)
@@ -108,6 +111,8 @@ def run(config: Config) -> int:
         rehearsal.dry_run(config, plan)
         return 0
     _check_output(config, out)
+    if config.sink:
+        sink.catalog(config.table)  # not after hours of work
     if config.placement != "here":
         from ray_app import cluster
 
@@ -151,6 +156,7 @@ class _Job:
         if self.done:
             print(f"{self.ledger.before:,} rows were committed before; {len(todo):,} units are left", flush=True)
             if not todo and self._finished():
+                self._sink()
                 return REJECTS_EXIT if self.ledger.unreadable else 0
         wanted = todo and self.config.highlights == "recheck"
         agreement = rehearsal.agreement(self.config, todo, self.run.columns) if wanted else {}
@@ -163,6 +169,7 @@ class _Job:
             return 128 + signals.seen
         check(not self._left(), f"{self.config.output}: {self._left()} rows were not committed; run the same again")
         self.publisher.finish()
+        self._sink()
         summary = self._summary() | agreement
         storage.write_json(storage.join(self.out, "_run.json"), summary)
         _report(summary, self.config.output)
@@ -201,6 +208,13 @@ class _Job:
                 unit = units.Unit(name, source.file, source.version, 0, 0, 0, 0)
                 facts = {"findings": 0, "work": {}, "unreadable": source.reason}
                 yield units.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
+
+    def _sink(self) -> None:
+        from ray_app import sink
+
+        if self.config.sink:
+            rows = sink.iceberg(self.out, self.config.table)
+            print(f"{rows:,} rows appended to the table {self.config.table}", flush=True)
 
     def _finished(self) -> bool:
         """True where all that is committed is published, and told in `_run.json`."""

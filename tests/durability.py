@@ -133,9 +133,12 @@ def driver(folder: Path, rows: int, kills: int = 10) -> None:
 def actors(folder: Path, rows: int, kills: int = 10) -> None:
     prepare(folder, rows)
     process = start(folder)
-    chance, done = random.Random(7), 0
+    chance, done, before = random.Random(7), 0, 0
     while done < kills and process.poll() is None:
-        time.sleep(chance.uniform(1, 5))
+        while process.poll() is None and committed(folder) == before:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 3))
+        before = committed(folder)
         workers = [p for p in psutil.Process(process.pid).children(recursive=True) if _is_pool(p)]
         if workers:
             victim = chance.choice(workers)
@@ -165,10 +168,13 @@ def nodes(folder: Path, rows: int, kills: int = 5) -> None:
     code: list[int] = []
     run = threading.Thread(target=lambda: code.append(analyze.run(config(folder))))
     run.start()
-    chance, done = random.Random(7), 0
+    chance, done, before = random.Random(7), 0, 0
     while done < kills and run.is_alive():
-        time.sleep(chance.uniform(6, 12))
+        while run.is_alive() and committed(folder) == before:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 4))
         if run.is_alive():
+            before = committed(folder)
             victim = workers.pop(chance.randrange(len(workers)))
             print(f"kill {(done := done + 1)}: a node, {committed(folder)} of {rows // 250} units", flush=True)
             cluster.remove_node(victim, allow_graceful=False)
