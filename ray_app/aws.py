@@ -5,7 +5,8 @@ tried again with back-off; what cannot mend itself (no such bucket, access denie
 seconds, which never quotes what the server or the environment said of credentials.
 
 boto3's own repeats are off: they share a quota (500, 14 a repeat) which a long process with faults uses up, and they
-do not cover the body of an answer. NUNCHI_S3_TIMEOUT (20): seconds without a byte before a request is repeated.
+do not cover the body of an answer. AWS_MAX_ATTEMPTS (10) as in boto3; NUNCHI_S3_TIMEOUT (20): seconds without a byte
+before a request is repeated.
 """
 
 import os
@@ -22,10 +23,12 @@ from ray_app.config import UserError, check, first_line
 from ray_app.files import ChangedError, MissingError
 
 T = TypeVar("T")
-ATTEMPTS = 10
+ATTEMPTS = "10"
+FIRST_WAIT = 0.1  # seconds, doubled from attempt to attempt and made random
 LONGEST_WAIT = 20.0  # seconds between two attempts, the cap of boto3's standard mode
+TIMEOUT = "20"
 CONNECT = 3  # seconds
-NO_CONNECTION = 8  # seconds after which a server that never answered is given up: a wrong endpoint, no network
+NO_CONNECTION = 5  # seconds after which a server that never answered is given up: a wrong endpoint, no network
 NO_ANSWER = 45  # seconds, where it accepts connections but never answered
 BUSY = (429, 500, 502, 503, 504)
 PASSING = ("SlowDown", "InternalError", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted")
@@ -53,6 +56,7 @@ class UnavailableError(UserError):
 @dataclass
 class _Server:
     client: Any
+    attempts: int
     answered: bool = False
 
 
@@ -69,6 +73,7 @@ def ask(uri: str, call: Callable[[Any], T]) -> T:
     """`call(client)`, repeated where it may help. Raises MissingError, ChangedError (412), or UnavailableError."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError  # where the text of an error breaks off, boto3 lets it through
 
     started = time.monotonic()
     try:
@@ -80,12 +85,13 @@ def ask(uri: str, call: Callable[[Any], T]) -> T:
             answer = call(server.client)
             server.answered = True
             return answer
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
             server.answered |= isinstance(error, ClientError)
-            lost = time.monotonic() - started > _patience(error) and not server.answered
-            if attempt == ATTEMPTS or lost or not _may_pass(error):
+            wait = random.random() * min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1))
+            lost = not server.answered and time.monotonic() + wait > started + _patience(error)
+            if attempt >= server.attempts or lost or not _may_pass(error):
                 raise _line(uri, error) from None
-        time.sleep(random.random() * min(LONGEST_WAIT, 0.1 * 2**attempt))
+        time.sleep(wait)
     raise AssertionError
 
 
@@ -99,7 +105,7 @@ def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Server:
     import boto3
     from botocore.config import Config
 
-    seconds = float(dict(settings).get("NUNCHI_S3_TIMEOUT", 20))
+    seconds = float(dict(settings).get("NUNCHI_S3_TIMEOUT", TIMEOUT))
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=min(CONNECT, seconds),
@@ -107,7 +113,8 @@ def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Server:
         max_pool_connections=32,
         tcp_keepalive=True,
     )
-    return _Server(boto3.session.Session().client("s3", config=config))
+    attempts = int(dict(settings).get("AWS_MAX_ATTEMPTS", ATTEMPTS))
+    return _Server(boto3.session.Session().client("s3", config=config), attempts)
 
 
 def _patience(error: Exception) -> float:
@@ -117,11 +124,12 @@ def _patience(error: Exception) -> float:
 
 
 def _may_pass(error: Exception) -> bool:
-    from botocore import exceptions as known
+    from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
 
-    if isinstance(error, known.ClientError):
+    if isinstance(error, boto.ClientError):
         return _status(error) in BUSY or _code(error) in PASSING
-    lost = (known.ConnectionError, known.HTTPClientError, known.IncompleteReadError, known.FlexibleChecksumError)
+    lost = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError, HTTPError)
     return isinstance(error, lost)
 
 
@@ -130,7 +138,10 @@ def _status(error: Any) -> int:
 
 
 def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if hasattr(error, "response") else type(error).__name__
+    from botocore.exceptions import ClientError
+
+    answered = isinstance(error, ClientError)
+    return str(error.response.get("Error", {}).get("Code", "")) if answered else type(error).__name__
 
 
 def _line(uri: str, error: Exception) -> UserError:

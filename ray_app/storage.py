@@ -190,7 +190,7 @@ def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
     leads out of the folder, as an S3 key may."""
     for file in list_files(uri):
         name = file.uri[len(uri.rstrip("/")) + 1 :]
-        check(".." not in name.split("/") and name[:1] != "/", f"{file.uri}: leads out of {folder}; remove it")
+        check(not name.startswith("/"), f"{file.uri}: leads out of {folder}; remove it")  # `..` is hidden, never listed
         if name not in leave:
             _copy(file, folder / name)
 

@@ -7,6 +7,7 @@ with FaultyS3(endpoint, share=0.05, seed=1) as faulty:
 
     busy    503 SlowDown; the server does not see the request
     error   500 InternalError; the same
+    denied  403 AccessDenied; the same; not among KINDS, for it does not mend
     reset   the connection is reset; the same
     hang    no answer for `stall` seconds, then the connection ends; the same
     lost    the server does as it is asked, the answer is lost in a reset
@@ -27,7 +28,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 KINDS = ("busy", "error", "reset", "hang", "lost", "late", "cut")
-ANSWERS = {"busy": (503, "SlowDown"), "error": (500, "InternalError")}
+ANSWERS = {"busy": (503, "SlowDown"), "error": (500, "InternalError"), "denied": (403, "AccessDenied")}
 HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "expect", "server", "date")
 
 

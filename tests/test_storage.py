@@ -1,9 +1,16 @@
 """storage: the same calls on local disk and on a real S3 protocol server."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote
 
+import boto3
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
 
 from ray_app import storage
@@ -131,6 +138,132 @@ def test_create_writes_only_where_nothing_is(place: str) -> None:
     storage.remove(f"{place}/a.bin")
     assert storage.create(f"{place}/a.bin", b"second")
     assert [name.uri for name in storage.list_files(place)] == [f"{place}/a.bin"]
+
+
+def test_of_many_writers_at_once_one_creates(place: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: storage.create(f"{place}/a.bin", bytes([i])), range(24)))
+    assert sum(made) == 1
+    assert storage.read_bytes(f"{place}/a.bin") == bytes([made.index(True)])
+    assert listed(place) == [f"{place}/a.bin"]
+
+
+def test_a_version_changes_with_the_content(place: str) -> None:
+    storage.write_bytes(f"{place}/a", b"1")
+    (before,) = storage.list_files(place)
+    assert storage.stat(f"{place}/a") == before
+    assert before.version
+    storage.write_bytes(f"{place}/a", b"2")
+    assert storage.stat(f"{place}/a").version != before.version
+    with (
+        pytest.raises(storage.ChangedError, match="changed since it was listed"),
+        storage.open_input(f"{place}/a", before.version),
+    ):
+        pytest.fail("another version was opened")
+
+
+def test_a_local_file_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+
+    def read_and_change() -> None:
+        with storage.open_input(str(path), storage.stat(str(path)).version) as source:
+            assert source.read() == b"1"
+            path.write_bytes(b"22")
+
+    with pytest.raises(storage.ChangedError):
+        read_and_change()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 16) + 1, 300_000])
+def test_open_input_reads_anywhere(place: str, size: int) -> None:
+    data = bytes(i % 251 for i in range(size))
+    storage.write_bytes(f"{place}/a", data)
+    with storage.open_input(f"{place}/a") as source:
+        assert source.size() == size
+        for start, count in ((0, 10), (size // 2, 100), (max(size - 70_000, 0), 10_000), (max(size - 5, 0), 50)):
+            source.seek(start)
+            assert source.read(count) == data[start : start + count]
+        source.seek(0)
+        assert source.read() == data
+
+
+def test_what_a_reader_raises_passes_open_input_as_it_is(place: str) -> None:
+    storage.write_bytes(f"{place}/a", b"PAR1" * 10)
+    with pytest.raises(pa.ArrowInvalid), storage.open_input(f"{place}/a") as source:
+        pq.ParquetFile(source)
+
+
+def test_missing_input_cannot_be_opened(place: str) -> None:
+    for act in (storage.stat, lambda uri: storage.open_input(uri).__enter__()):
+        with pytest.raises(storage.MissingError, match="reviews/a: no such file"):
+            act(f"{place}/a")
+
+
+def test_remove_takes_a_folder_with_hidden_files_and_nothing_beside_it(folder: str) -> None:
+    storage.write_bytes(f"{folder}-old/a", b"")
+    storage.remove(folder)
+    storage.remove(folder)
+    assert storage.is_empty(folder)
+    assert listed(f"{folder}-old") == [f"{folder}-old/a"]
+
+
+@given(st.text(max_size=20))
+def test_a_safe_name_is_one_visible_name_and_can_be_read_back(value: str) -> None:
+    name = storage.safe_name(value)
+    assert Path("/out", name).resolve().parent == Path("/out")
+    assert not name.startswith(("_", ".") if value else ".")
+    assert not set(name) & set("/\\*?[]=:\0\n")
+    assert name == name.strip("\r\t")
+    assert unquote(name) == (value or storage.EMPTY)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_two_texts_never_share_a_safe_name(one: str, other: str) -> None:
+    assert (storage.safe_name(one) == storage.safe_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("", "__HIVE_DEFAULT_PARTITION__"),
+        ("__HIVE_DEFAULT_PARTITION__", "%5F_HIVE_DEFAULT_PARTITION__"),
+        ("..", "%2E."),
+        ("../../etc", "%2E.%2F..%2Fetc"),
+        ("신세계 몰", "신세계 몰"),
+        ("a=b%", "a%3Db%25"),
+        ("_x", "%5Fx"),
+    ],
+)
+def test_safe_names(value: str, name: str) -> None:
+    assert storage.safe_name(value) == name
+
+
+def test_a_safe_name_holds_what_a_file_may_be_called(place: str) -> None:
+    value = "가" * 66
+    storage.write_bytes(storage.join(place, f"mall={storage.safe_name(value)}", "a"), b"1")
+    assert [unquote(uri.split("=")[1].split("/")[0]) for uri in listed(place)] == [value]
+    with pytest.raises(UserError, match="too long for a folder's name"):
+        storage.safe_name("가" * 67)
+
+
+def test_parquet_partitioned_by_odd_values_is_read_back(tmp_path: Path) -> None:
+    values = ["../../etc", "a=b", "신세계 몰", ".hidden", "50%"]
+    for i, value in enumerate(values):
+        storage.write_parquet(f"{tmp_path}/mall={storage.safe_name(value)}/a.parquet", pa.table({"i": [i]}))
+    read = ds.dataset(str(tmp_path), partitioning="hive").to_table().sort_by("i")
+    assert read["mall"].to_pylist() == values
+
+
+def test_a_key_that_leads_out_of_the_folder_is_not_downloaded(s3: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    for key in ("in/a", "in/sub/../../../evil.txt"):
+        client.put_object(Bucket="shop", Key=key, Body=b"")
+    storage.download(f"{s3}/in", tmp_path / "to" / "in")
+    client.put_object(Bucket="shop", Key=f"in/{tmp_path}/evil.txt", Body=b"")
+    with pytest.raises(UserError, match="leads out of"):
+        storage.download(f"{s3}/in", tmp_path / "to" / "in")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a"]
 
 
 def test_json_keeps_korean_readable(place: str) -> None:
