@@ -1,0 +1,14 @@
+"""What SECURITY.md rests its answers on is there."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_files_it_names_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|deploy)/[\w./*-]+)`", text)
+    assert len(named) > 10
+    for name in named:
+        assert list(ROOT.glob(name)), name
