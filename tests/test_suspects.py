@@ -27,6 +27,16 @@ def test_flipped_keywords_are_flagged_and_come_first_whatever_their_direction() 
     assert verdict.confidence.max() <= 1
 
 
+def test_a_missing_label_is_told_even_where_the_model_is_never_sure_of_the_keyword() -> None:
+    """It gives at most 0.5 to the keyword, and 0.2 is little for reviews that carry it: those are not the errors."""
+    named = np.zeros((200, 1), bool)
+    named[:40] = True
+    probabilities = np.full((200, 1), 0.05, np.float32)
+    probabilities[:20], probabilities[20:40], probabilities[40] = 0.2, 0.5, 0.45
+    confidence = keyword_verdict(named, probabilities).confidence
+    assert top(confidence, 1)[40].all()
+
+
 def test_a_keyword_that_all_reviews_carry_or_none_is_not_judged() -> None:
     named = np.zeros((50, 3), bool)
     named[:, 0] = True
