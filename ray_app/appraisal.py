@@ -113,7 +113,7 @@ class Appraiser:
         values = {"unsure_keyword": keyword, "unsure_score": score, "random": drawn, "diverse": drawn}
         values["boundary"] = np.asarray((keyword + score) / 2, np.float32)
         if self.rarity:
-            values["rare"] = self.rarity(table["text"].to_pylist())
+            values["rare"] = self.rarity(table["text"].fill_null("").to_pylist())
         if self.outliers:
             values["outlier"] = self.outliers(matrix(table["embedding"]))
         return values

@@ -201,7 +201,10 @@ def _sheet(suspects: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """A line a label, whatever it is suspected of; the score is filled in where the model has one to suggest."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for row in suspects:
-        same = merged.setdefault((row["review_id"], row["keyword"]), row | {"kind": "", "reason": "", "action": ""})
+        same = merged.setdefault(
+            (row["review_id"], row["keyword"]),
+            row | {"kind": "", "reason": "", "confidence": f"{row['confidence']:.2f}"},
+        )
         same["kind"] += ("+" if same["kind"] else "") + row["kind"]
         same["reason"] += ("; " if same["reason"] else "") + row["reason"]
         if row["kind"] == "score":

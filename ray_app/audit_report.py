@@ -84,11 +84,13 @@ def _worst(found: Audit) -> Iterator[str]:
         "",
         "## Worst rows",
         "",
-        f"The {WORST} likeliest errors of each keyword; suspects.parquet has them all.",
+        f"The {WORST} likeliest errors of each keyword and of its scores; suspects.parquet has them all.",
     )
-    rows = [row for row in found.suspects.to_pylist() if row["kind"] != "rule"]
+    rows = found.suspects.to_pylist()
     for keyword in (row["keyword"] for row in found.keywords):
-        worst = [row for row in rows if row["keyword"] == keyword][:WORST]
+        own = [row for row in rows if row["keyword"] == keyword]
+        parted = ([row for row in own if row["kind"] in kinds] for kinds in (("missing", "extra"), ("score",)))
+        worst = [row for part in parted for row in part[:WORST]]
         if not worst:
             continue
         yield from ("", f"### {keyword}")
@@ -115,7 +117,9 @@ def _rules(found: Audit) -> Iterator[str]:
     yield from table(header, rows)
     every = [row for row in found.suspects.to_pylist() if row["kind"] == "rule"]
     for rule in found.rules:
-        broken = [row for row in every if row["reason"].startswith(f"rule {rule.title}")][:BROKEN]
+        broken = [row for row in every if row["reason"].startswith((f"rule {rule.title}, and", f"rule {rule.title};"))][
+            :BROKEN
+        ]
         if broken:
             yield from ("", f"### {rule.title}")
             cells = [

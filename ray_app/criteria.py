@@ -12,6 +12,7 @@ diverse          k-means++ over embeddings: 1 for the first pick, falling
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,10 @@ def unsure_keyword(probabilities: Floats, thresholds: Floats) -> Floats:
 
 def unsure_score(score_probabilities: Floats, review: Ints, reviews: int) -> Floats:
     """[reviews] of [findings, n] and the review of each finding: the largest (1 - max p) * n / (n - 1), 0 for none."""
-    classes = score_probabilities.shape[1]
-    doubt = (1 - score_probabilities.max(1)) * classes / (classes - 1)
     found = np.zeros(reviews, np.float32)
-    np.maximum.at(found, review, doubt)
+    if len(review):
+        classes = score_probabilities.shape[1]
+        np.maximum.at(found, review, (1 - score_probabilities.max(1)) * classes / (classes - 1))
     return found
 
 
@@ -54,7 +55,7 @@ def uniform(hashes: Hashes) -> Floats:
 class Rarity:
     """How much of a text is unknown or rare to a vocabulary learnt from other texts.
 
-    The vocabulary is a Unigram one, as sentencepiece learns it, ordered by frequency (`vocabulary.train_tokenizer`).
+    The vocabulary is a Unigram one, as sentencepiece learns it, by frequency (`vocabulary.train_tokenizer`).
     """
 
     def __init__(self, texts: Sequence[str], size: int = PIECES) -> None:
@@ -67,7 +68,7 @@ class Rarity:
         """[n] (unknown + late pieces) / (pieces + STEADY)."""
         rows = [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         pieces = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.fromiter((piece for row in rows for piece in row), np.int64, int(pieces.sum()))
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, int(pieces.sum()))
         rare = np.append(0, np.cumsum((ids == self.unknown) | (ids >= self.late)))
         ends = np.cumsum(pieces)
         return np.asarray((rare[ends] - rare[ends - pieces]) / (pieces + STEADY), np.float32)

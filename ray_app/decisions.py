@@ -143,10 +143,10 @@ def apply(version: Version, decisions: pa.Table, now: datetime) -> Applied:
     there, a second decision about the same label, a review left without labels, and anything but keep on a test row:
     what models are judged by does not change with an audit.
     """
-    known = version.rows()
     by_review: dict[str, list[Row]] = {}
     for decision in decisions.to_pylist():
         by_review.setdefault(decision["review_id"], []).append(decision)
+    known = version.rows(by_review)
     counts = Counter(dict.fromkeys(("kept", "fixed", "added", "dropped", "removed"), 0))
     rows: dict[str, Row | None] = {}
     why = {}

@@ -83,13 +83,13 @@ def merge(version: Version, answers: pa.Table, round_name: str, now: datetime, r
     Raises UserError at an unknown rule, or where an answer's text is not that of the review of its id.
     """
     check(resolve in RULES, f"--resolve {resolve}: write {' or '.join(filter(None, RULES))}")
-    known = version.rows()
     said: dict[str, dict[str, Row]] = {}
     for answer in answers.to_pylist():
         answer["labelled_at"] = answer["labelled_at"] or now
         by = said.setdefault(answer["review_id"], {})
         if answer["labeller"] not in by or by[answer["labeller"]]["labelled_at"] <= answer["labelled_at"]:
             by[answer["labeller"]] = answer
+    known = version.rows(said)
     counts = Counter(dict.fromkeys(("new", "changed", "confirmed", "outdated", "disputed"), 0))
     rows: dict[str, Row] = {}
     outdated: list[Row] = []

@@ -77,7 +77,8 @@ def _unlabelled(
         keep = np.flatnonzero(~_contains(done, tie))
         if len(keep) < len(tie):
             table, places, tie = table.take(pa.array(keep)), places[keep], tie[keep]
-        yield table, places, tie
+        if len(keep):
+            yield table, places, tie
 
 
 def _contains(done: Hashes, tie: Hashes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

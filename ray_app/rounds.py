@@ -11,13 +11,14 @@ import pyarrow as pa
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from ray_app import selection
 from ray_app.appraisal import hashes
 from ray_app.baseline import Baseline
 from ray_app.config import check
 from ray_app.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
 from ray_app.duplicates import Seen
 from ray_app.metrics import tuple_report
-from ray_app.selection import Rows, choose
+from ray_app.selection import Rows
 from ray_app.sequences import Floats, Ints
 from ray_app.taxonomy import Taxonomy
 
@@ -38,22 +39,19 @@ class Game:
     def play(self, shares: dict[str, float], start: int, batch: int, rounds: int) -> list[float]:
         """F1 after the start and after each round."""
         labelled = np.argsort(self.ties, kind="stable")[:start]
-        model = self._trained(labelled)
+        model = self.trained(labelled)
         scores = [self._f1(model)]
         for _ in range(rounds):
-            labelled = np.concatenate([labelled, self._choose(model, labelled, shares, batch)])
-            model = self._trained(labelled)
+            labelled = np.concatenate([labelled, self.choose(model, labelled, shares, batch)])
+            model = self.trained(labelled)
             scores.append(self._f1(model))
         return scores
 
-    def _trained(self, labelled: Ints) -> Baseline:
+    def trained(self, labelled: Ints) -> Baseline:
+        """The learner that has seen these rows of the catalog."""
         return Baseline(self.catalog.take(pa.array(labelled)), self.validation, self.taxonomy)
 
-    def _f1(self, model: Baseline) -> float:
-        true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
-        return float(tuple_report(true, model.predict(self.test["text"].to_pylist()))["micro"]["f1"])
-
-    def _choose(self, model: Baseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
+    def choose(self, model: Baseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
         """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
         hidden = np.setdiff1d(np.arange(len(self.texts)), labelled)
         values = np.stack([self._values(name, model, labelled, hidden) for name in shares], 1)
@@ -63,9 +61,13 @@ class Game:
             seen.add(self.texts[i])
         columns = {column: (name, share) for column, (name, share) in enumerate(shares.items())}
         texts = [self.texts[i] for i in hidden]
-        chosen = choose(batch, rows, texts, columns, np.array([len(hidden)]), [], seen)
+        chosen = selection.choose(batch, rows, texts, columns, np.array([len(hidden)]), [], seen)
         check(len(chosen.rows) == batch, "--rounds: no other reviews that differ enough are left; write fewer")
         return hidden[chosen.rows]
+
+    def _f1(self, model: Baseline) -> float:
+        true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
+        return float(tuple_report(true, model.predict(self.test["text"].to_pylist()))["micro"]["f1"])
 
     def _values(self, name: str, model: Baseline, labelled: Ints, hidden: Ints) -> Floats:
         texts = [self.texts[i] for i in hidden]

@@ -29,7 +29,7 @@ class Keyword:
 
 @dataclass(frozen=True)
 class Unless:
-    """What a rule asks instead where one of `near` stands that many words from the cue, 0 for the whole review.
+    """What a rule asks instead where one of `near` stands within so many words of it, 0: anywhere.
 
     `keyword` None: nothing is asked there.
     """
@@ -41,7 +41,7 @@ class Unless:
 
 @dataclass(frozen=True)
 class Rule:
-    """A review that says one of `cues` (any part of a word) is to carry `keyword`; the first `unless` to fit wins."""
+    """A review that says one of `cues` (any part of a word) is to carry `keyword`; the first fitting `unless` wins."""
 
     cues: tuple[str, ...]
     keyword: str

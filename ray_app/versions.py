@@ -4,12 +4,13 @@ In: labelled reviews in any format, or an earlier version. Out: a folder with `l
 and `history.parquet`, every row that was ever replaced or removed, with by what and when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_app import labels, storage
 from ray_app.config import UserError, check
@@ -28,9 +29,12 @@ class Version:
     labels: pa.Table
     history: pa.Table
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """Review id -> row."""
-        return {row["review_id"]: row for row in self.labels.to_pylist()}
+    def rows(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Review id -> row, of those of `ids` that are there, or of all."""
+        table = self.labels
+        if ids is not None:
+            table = table.filter(pc.is_in(table["review_id"], pa.array(list(ids), pa.string())))
+        return {row["review_id"]: row for row in table.to_pylist()}
 
 
 def load(uri: str, taxonomy: Taxonomy) -> Version:

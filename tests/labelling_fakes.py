@@ -57,7 +57,7 @@ def prodigy(folder: str, out: Path, answers: Mapping[str, Labels], labeller: Any
         ]
         accept = [f"{label['keyword']} {label['score']}" for label in answer]
         done = {"spans": spans, "accept": accept, "answer": "accept" if answer else "ignore", "_view_id": "blocks"}
-        own = {"_input_hash": 1, "_task_hash": -2, "_session_id": labeller, "_annotator_id": labeller}
+        own = {"_input_hash": 1, "_task_hash": -2, "_session_id": f"reviews-{labeller}", "_annotator_id": labeller}
         rows.append({**task, **done, **own, "_timestamp": 1_795_339_800})
     return _written(out / "dataset.jsonl", rows)
 

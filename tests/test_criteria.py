@@ -41,6 +41,10 @@ def test_a_score_is_unsure_from_certain_to_uniform_and_the_least_sure_finding_co
     assert found == pytest.approx([0, 1, 0, 0.5], abs=1e-6)  # (1 - 0.6) * 5 / 4, and nothing found in review 2
 
 
+def test_reviews_without_findings_have_no_unsure_score() -> None:
+    assert unsure_score(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), 2).tolist() == [0, 0]
+
+
 def test_rare_texts_are_those_whose_pieces_the_labelled_ones_do_not_hold() -> None:
     labelled = [row["text"] for row in written()[:300]]
     rarity = Rarity(labelled)

@@ -72,6 +72,10 @@ def test_a_rule_may_ask_for_two_keywords_of_one_review() -> None:
     assert asked(said, rule) == {"배송": "구김이", "소재": "구김이"}
 
 
+def test_the_first_word_that_asks_is_the_one_that_is_told() -> None:
+    assert asked(["c1", "c2"], Rule(("c",), "x")) == {"x": "c1"}
+
+
 def test_the_first_exception_that_fits_wins_and_zero_words_means_the_whole_review() -> None:
     rule = Rule(("c",), "x", (Unless(("n",), "y"), Unless(("m",), "z", 1)))
     assert asked(["c", "m", "a", "a", "a", "n"], rule) == {"y": "c"}

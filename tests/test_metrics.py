@@ -8,6 +8,7 @@ from ray_app.metrics import (
     PRIOR,
     best_micro_f1,
     best_threshold,
+    f1_interval,
     hit,
     keyword_report,
     micro_f1,
@@ -157,3 +158,17 @@ def test_a_highlight_hits_where_it_overlaps_an_acceptable_word(
 def test_a_share_is_the_mean_or_nothing() -> None:
     assert share([True, False, False]) == 0.3333
     assert share([]) is None
+
+
+def test_an_f1s_interval_is_wide_for_few_rows_and_holds_the_f1() -> None:
+    true = np.zeros((1000, 2), bool)
+    true[:300, 0] = true[:10, 1] = True
+    predicted = true.copy()
+    predicted[:60, 0] = predicted[:2, 1] = False
+    low, high = f1_interval(true, predicted, 1000).T
+    assert (low < 2 * 0.8 / 1.8).all()
+    assert (high > 2 * 0.8 / 1.8).all()
+    assert high[1] - low[1] > 3 * (high[0] - low[0])
+    smaller = f1_interval(true, predicted, 100)
+    assert smaller[0, 1] - smaller[0, 0] > 2 * (high[0] - low[0])
+    assert np.isnan(f1_interval(true[:0], predicted[:0], 100)).all()
