@@ -1,13 +1,12 @@
 """The analyses of a catalog as a stream of a few thousand rows, and single rows of it by their place.
 
 In: what `jobs.analyze` wrote, or any Parquet files with its columns. Out: tables, and for each row its place: the
-position of the file and the row in it. Only committed units are read.
+position of the file and the row in it. A column that folders stand for (`mall=A/`) is one like the others.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -41,14 +40,10 @@ def find(uri: str) -> Analyses:
     """Lists the committed files of an analysis. Raises UserError where there are none."""
     data = storage.join(uri, "data")
     files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]
-    markers = storage.join(uri, "_units")
-    if storage.exists(markers):
-        committed = {PurePath(file.uri).stem for file in storage.list_files(markers, ".json")}
-        files = [file for file in files if PurePath(file).stem in committed]
     check(files, f"{uri}: no analyses there; make some with python -m jobs.analyze")
     run = storage.join(uri, "_run.json")
     with _opened(files[0]) as first:
-        columns = tuple(first.schema_arrow.names)
+        columns = (*first.schema_arrow.names, *_partition(files[0]))
     found = Analyses(uri, tuple(files), columns, storage.read_json(run) if storage.exists(run) else {})
     found.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
     return found
@@ -92,7 +87,7 @@ def stream(analyses: Analyses, columns: Sequence[str]) -> Iterator[tuple[Ints, p
             for batch in parquet.iter_batches(BATCH, columns=_paths(parquet, columns), use_threads=False):
                 rows = np.arange(first, first + len(batch), dtype=np.int64)
                 first += len(batch)
-                yield rows | (number << 40), pa.Table.from_batches([batch])
+                yield rows | (number << 40), _completed(pa.Table.from_batches([batch]), uri, columns)
 
 
 def take(analyses: Analyses, places: Ints, columns: Sequence[str]) -> pa.Table:
@@ -103,10 +98,12 @@ def take(analyses: Analyses, places: Ints, columns: Sequence[str]) -> pa.Table:
         uri = analyses.files[number]
         wanted = places[order][places[order] >> 40 == number] & ((1 << 40) - 1)
         with _opened(uri) as parquet:
-            parts += list(_rows(parquet, wanted, list(columns)))
+            inside = [name for name in columns if name not in _partition(uri)]
+            parts += [_completed(table, uri, columns) for table in _rows(parquet, wanted, inside)]
     if not parts:
         with _opened(analyses.files[0]) as parquet:
-            return parquet.schema_arrow.empty_table().select(list(columns))
+            empty = _completed(parquet.schema_arrow.empty_table(), analyses.files[0], columns)
+            return empty.select(list(columns))
     return pa.concat_tables(parts, promote_options="default").take(pa.array(np.argsort(order)))
 
 
@@ -131,6 +128,19 @@ def score_matrix(findings: pa.ChunkedArray) -> tuple[Floats, Ints]:
     return np.asarray(flat.reshape(len(row), len(flat) // max(1, len(row))), np.float32), row
 
 
+def _partition(uri: str) -> dict[str, str | None]:
+    """Columns that the folders of a file stand for, below the folder `data` of an output."""
+    return storage.partition(uri, uri.rpartition("/data/")[0] + "/data") if "/data/" in uri else {}
+
+
+def _completed(table: pa.Table, uri: str, columns: Sequence[str]) -> pa.Table:
+    """A file's rows with the columns among `columns` that its folders stand for."""
+    for name, value in _partition(uri).items():
+        if name in columns:
+            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+    return table
+
+
 def _rows(parquet: pq.ParquetFile, wanted: Ints, columns: list[str]) -> Iterator[pa.Table]:
     """Rows of one file, by ascending number."""
     first = 0
@@ -147,14 +157,14 @@ def _paths(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
     outer, _, inner = SCORES.partition(".")
     paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
     part = [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in path]
-    return [path for name in columns for path in (part if name == SCORES else [name])]
+    known = set(parquet.schema_arrow.names)
+    return [path for name in columns for path in (part if name == SCORES else [name] if name in known else [])]
 
 
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:
-        filesystem, path = storage.resolve(uri)
-        with filesystem.open_input_file(path) as source:
-            yield pq.ParquetFile(source)
+        with storage.open_input(uri) as source:
+            yield pq.ParquetFile(source, pre_buffer=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{uri}: not a readable Parquet file: {first_line(error)}") from None

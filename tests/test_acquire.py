@@ -1,10 +1,12 @@
 """acquire: a batch out of analyses on disk, by the command's own entry point."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -165,11 +167,14 @@ def test_texts_come_from_the_catalog_where_the_analyses_have_none(
         acquired(tmp_path, analyses=bare, reviews=str(tmp_path / "part.parquet"))
 
 
-def test_only_committed_units_are_read(whole: pa.Table, tmp_path: Path) -> None:
-    folder = analysed(tmp_path / "run", whole)
-    storage.write_json(f"{folder}/_units/00000.json", {})
-    _, report = acquired(tmp_path, analyses=folder)
-    assert report["reviews_without_labels"] == 200
+def test_a_column_that_folders_stand_for_is_one_like_the_others(whole: pa.Table, catalog: str, tmp_path: Path) -> None:
+    for mall in set(whole["mall"].to_pylist()):
+        rows = whole.filter(pc.equal(whole["mall"], mall)).drop_columns(["mall"])
+        storage.write_parquet(f"{tmp_path}/run/data/mall={storage.safe_name(mall)}/part-0.parquet", rows)
+    batch, report = acquired(tmp_path, analyses=str(tmp_path / "run"), stratify="mall", strategy="boundary")
+    same, flat = acquired(tmp_path, analyses=catalog, stratify="mall", strategy="boundary")
+    assert report["strata"] == flat["strata"]
+    assert Counter(batch["mall"].to_pylist()) == Counter(same["mall"].to_pylist())
 
 
 def test_fewer_than_the_budget_is_said(catalog: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
