@@ -158,7 +158,7 @@ def main() -> None:
         return
     with fake_nodes(wanted.idle_seconds, wanted.max_nodes) as cluster:
         driver = ("python", "-m", "tests.fake_nodes", *sys.argv[1:])  # its death leaves the cluster to be ended here
-        done = cluster.run(*driver, RAY_ADDRESS=cluster.gcs, PYTHONPATH=str(ROOT))
+        done = cluster.run(*driver, seconds=600, RAY_ADDRESS=cluster.gcs, PYTHONPATH=str(ROOT))
     if done.returncode:
         sys.exit(done.stderr)
     if wanted.plot:
