@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -156,9 +157,10 @@ def main() -> None:
     if "RAY_ADDRESS" in os.environ:
         print(json.dumps(measure(wanted.units, wanted.workers, wanted.gpus)))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the nodes are ended then too
     with fake_nodes(wanted.idle_seconds, wanted.max_nodes) as cluster:
         driver = ("python", "-m", "tests.fake_nodes", *sys.argv[1:])  # its death leaves the cluster to be ended here
-        done = cluster.run(*driver, RAY_ADDRESS=cluster.gcs, PYTHONPATH=str(ROOT))
+        done = cluster.run(*driver, seconds=600, RAY_ADDRESS=cluster.gcs, PYTHONPATH=str(ROOT))
     if done.returncode:
         sys.exit(done.stderr)
     if wanted.plot:

@@ -33,7 +33,7 @@ class Head:
     token: str
     env: dict[str, str]
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, seconds: float = 110, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command such as `ray job submit …` with the token, in the root of the repository."""
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],
@@ -41,7 +41,7 @@ class Head:
             env={**self.env, "RAY_API_SERVER_ADDRESS": self.dashboard, **environment},
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=seconds,
             check=False,
         )
 
