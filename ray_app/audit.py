@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_app.config import check, effective, option
+from ray_app.config import check, closest, effective, option
 
 Learn = Callable[[list[str]], object]  # arguments of jobs.train -> a bundle where --output says
 SHEET = (
@@ -43,6 +43,10 @@ class Config:
         check(self.folds >= 2, f"--folds {self.folds}: at least 2")
         check(self.queue >= 1, f"--queue {self.queue}: at least 1")
         check(self.cpus_per_fold > 0, f"--cpus-per-fold {self.cpus_per_fold}: above 0")
+
+    @property
+    def tools(self) -> list[str]:
+        return [name.strip() for name in self.formats.split(",") if name.strip()]
 
     @property
     def model(self) -> str:
@@ -93,12 +97,15 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
     """Audits, writes, prints; returns how many suspects of each kind there are."""
     from ray_app import audit_report, storage
     from ray_app.findings import KINDS, audit
+    from ray_app.labelling import FORMATS
 
     began = time.monotonic()
     check(
         not storage.exists(storage.join(config.output, "suspects.parquet")),
         f"--output {config.output} holds an audit already; name another folder",
     )
+    for name in config.tools:
+        check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
     found, table, test = _read(config)
     audited = audit(table, found.taxonomy, _view(config, table, found.taxonomy, learn), test)
     about = {
@@ -170,8 +177,9 @@ def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
 
 def _read(config: Config) -> tuple[Any, Any, Any]:
     """The labels, their rows to audit, and their test rows."""
-    from ray_app import labels
+    from ray_app import labels, suspects
 
+    suspects.check_installed()
     found = labels.read(config.labels, config.taxonomy, config.on_bad_label)
     for line in found.dropped:
         print(f"dropped: {line}")
@@ -181,14 +189,15 @@ def _read(config: Config) -> tuple[Any, Any, Any]:
 
 
 def _write(config: Config, table: Any, taxonomy: Any, audited: Any, report: str) -> None:
-    """The queue and the sheet first: suspects.parquet says that the audit is whole."""
+    """The queue and the sheet first: suspects.parquet makes the audit whole. What a killed one left is replaced."""
     from ray_app import labelling, spreadsheet, storage
     from ray_app.findings import queue
 
-    tools = [name.strip() for name in config.formats.split(",") if name.strip()]
+    queued = storage.join(config.output, "queue")
+    storage.remove(queued)
     batch = queue(table, audited.suspects, config.queue)
     if len(batch):
-        labelling.export(batch, storage.join(config.output, "queue"), taxonomy, tools)
+        labelling.export(batch, queued, taxonomy, config.tools)
     sheet = spreadsheet.to_csv(SHEET, _sheet(audited.suspects.to_pylist()))
     storage.write_bytes(storage.join(config.output, "decisions.csv"), sheet)
     storage.write_bytes(storage.join(config.output, "report.md"), report.encode())

@@ -53,9 +53,9 @@ class Best:
     must not fill a group.
     """
 
-    def __init__(self, room: Ints, criteria: int) -> None:
+    def __init__(self, room: Ints, criteria: int, pending: int = PENDING) -> None:
         self.room, self.bar = room, np.where(room > 0, -np.inf, np.inf).astype(np.float32)
-        self.limit = max(int(room.sum()), PENDING)
+        self.pending = max(int(room.sum()), pending)
         ints, hashes = np.zeros(0, np.int64), np.zeros(0, np.uint64)
         none = Rows(ints, hashes, ints, np.zeros((0, criteria), np.float32))
         self.parts = [(ints, np.zeros(0, np.float32), hashes, none)]
@@ -67,7 +67,7 @@ class Best:
         if len(at):
             self.parts.append((group[at], value[at], content[at], rows.take(at)))
             self.waiting += len(at)
-        if self.waiting > self.limit:
+        if self.waiting > self.pending:
             self._sort()
 
     def kept(self) -> Rows:
@@ -86,7 +86,6 @@ class Best:
         self.bar[group[order][last]] = value[order][last]
         order = order[rank < self.room[group[order]]]
         self.parts, self.waiting = [(group[order], value[order], content[order], rows.take(order))], 0
-        self.limit = max(2 * len(order), PENDING)
 
 
 def union(parts: Sequence[Rows]) -> Rows:

@@ -4,13 +4,15 @@ Source: Northcutt, Jiang, Chuang 2021, Confident learning (arXiv:1911.00068), by
 binary question of its own (Thyagarajan et al. 2022, arXiv:2211.13895).
 """
 
+import importlib
+import importlib.util
 import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from ray_app.config import UserError
+from ray_app.config import check
 from ray_app.metrics import Flags
 from ray_app.sequences import Floats, Ints
 
@@ -73,11 +75,11 @@ def _issues(given: Ints, probabilities: Floats, how: str) -> Flags:
     return np.asarray(found, bool)
 
 
+def check_installed() -> None:
+    """Raises UserError where cleanlab is missing: before hours of training rather than after them."""
+    check(importlib.util.find_spec("cleanlab"), "the audit needs cleanlab: pip install 'nunchi[audit]'")
+
+
 def _cleanlab(part: str) -> ModuleType:
     """Loaded where it is needed: nothing else is."""
-    import importlib
-
-    try:
-        return importlib.import_module(f"cleanlab.{part}")
-    except ImportError:
-        raise UserError("the audit needs cleanlab: pip install 'nunchi[audit]'") from None
+    return importlib.import_module(f"cleanlab.{part}")

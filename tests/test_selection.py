@@ -30,7 +30,7 @@ def texts(count: int) -> list[str]:
 
 
 def streamed(given_rows: Rows, places: np.ndarray, size: int, keep: np.ndarray, content: np.ndarray) -> Rows:
-    best = Best(keep, given_rows.values.shape[1])
+    best = Best(keep, given_rows.values.shape[1], pending=8)
     for at in range(0, len(places), size):
         part = given_rows.take(places[at : at + size])
         best.add(part.stratum, part.values[:, 0], content[places[at : at + size]], part)
