@@ -168,7 +168,8 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     from ray_app import storage
     from ray_app.bundle import SCORE_PROMPT
     from ray_app.classifier import place
-    from ray_app.fit import World, fit
+    from ray_app.fit import fit
+    from ray_app.loop import World
     from ray_app.model import EncoderClassifier, base
     from ray_app.probe import start_head
     from ray_app.taxonomy import from_dict
@@ -205,7 +206,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
 
 
 def _settings(config: Config, name: str) -> Any:
-    from ray_app.fit import Settings
+    from ray_app.loop import Settings
 
     epochs = config.score_epochs if name == "scores" and config.score_epochs else config.epochs
     return Settings(

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ray_app import cluster, storage
 from ray_app.config import UserError
-from ray_app.fit import Reporter
+from ray_app.loop import Reporter
 
 PROGRESS = "progress.log"
 
