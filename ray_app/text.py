@@ -26,6 +26,11 @@ def kiwi_words(texts: Sequence[str]) -> list[list[Span]]:
     return [_respaced(text, kiwi_text) for text, kiwi_text in zip(texts, _kiwi().space(list(texts)), strict=True)]
 
 
+def morphemes(texts: Sequence[str]) -> list[list[str]]:
+    """The morphemes of each text by kiwipiepy, as they are written in a dictionary: `늦어요` is `늦`, `어요`."""
+    return [[token.form.replace(" ", "") for token in tokens] for tokens in _kiwi().tokenize(list(texts))]
+
+
 def splitter(name: str) -> Splitter:
     """`space` or `kiwi` -> the function that finds words."""
     return {"space": words, "kiwi": kiwi_words}[name]
