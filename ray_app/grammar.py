@@ -1,6 +1,8 @@
 """Constrained decoding of the review task: an automaton over bytes that says which tokens may come next.
 
-    ` `? label (`,` ` `? label)* end        label: any keyword of the taxonomy with any of its scores, no keyword twice
+    label (`,` ` `? label)* end        label: any keyword of the taxonomy with any of its scores, no keyword twice
+
+One space may stand before it all, and a second, as Llama's tokenizer writes every text.
 
 In: labels as a template writes them, and what each token spells. Out: per state, the ids that are allowed. Because it
 reads bytes, any tokenizer will do: tokens may hold half a syllable, or the end of a label and the start of the next.
@@ -23,7 +25,7 @@ from ray_app.taxonomy import Taxonomy
 from ray_app.templates import Template
 
 FAR = 1 << 20  # more tokens than any text has
-START, LABEL = 0, 1  # before a label: a space may come; a label must begin
+START, GAP, LABEL = 0, 1, 2  # before a label: two spaces may come, one, none
 
 
 class State(NamedTuple):
@@ -56,12 +58,13 @@ class Grammar:
     def __init__(self, labels: Mapping[str, int], pieces: Pieces, ends: Iterable[int]) -> None:
         self.ends = np.array(sorted(set(ends)), np.int64)
         check(len(self.ends), "constrained decoding needs a token that ends a text; write --decoding free")
-        self.children: list[dict[int, int]] = [{}, {}]
-        self.keyword: list[int] = [-1, -1]  # of a label that is complete at this node
+        self.children: list[dict[int, int]] = [{}, {}, {}]
+        self.keyword: list[int] = [-1, -1, -1]  # of a label that is complete at this node
         self.keywords = max(labels.values()) + 1
         for text, keyword in labels.items():
             self._add(text.encode(), keyword)
-        self.children[START] = {**self.children[LABEL], ord(" "): LABEL}
+        for node in (GAP, START):
+            self.children[node] = {**self.children[LABEL], ord(" "): node + 1}
         self.vocabulary = _trie(pieces, set(b", ".join(text.encode() for text in labels)))
         self.steps: dict[int, Steps] = {}
         self._allowed = lru_cache(maxsize=4_096)(self._find_allowed)  # states are many, those in use at a time few
@@ -120,7 +123,7 @@ class Grammar:
     def distance(self) -> NDArray[np.int64]:
         """[nodes, keywords] the fewest tokens that spell the rest of a label of that keyword, and no more."""
         found = np.full((len(self.children), self.keywords), FAR, np.int64)
-        for node in [*range(len(self.children) - 1, LABEL, -1), LABEL, START]:  # children come after their parents
+        for node in reversed(range(len(self.children))):  # children come after their parents
             steps = self._steps(node)
             inside = np.array([not ends for ends in steps.ends], bool)
             if inside.any():
@@ -146,7 +149,7 @@ class Grammar:
             if byte in self.children[node]:
                 found += self._walk(below, self.children[node][byte], ends)
             elif byte == ord(",") and self.keyword[node] >= 0 and not ends >> self.keyword[node] & 1:
-                found += self._walk(below, START, ends | 1 << self.keyword[node])
+                found += self._walk(below, GAP, ends | 1 << self.keyword[node])
         return found
 
 
