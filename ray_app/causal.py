@@ -7,7 +7,6 @@ In: a folder or a model's name, or texts to make a small model from. Out: model 
 loading: no code of a repository, and of a folder of ours only JSON and safetensors.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -35,6 +34,7 @@ class Meta:
     taxonomy: Taxonomy | None
     max_length: int = 256
     loss_on: str = "answer"
+    support: dict[str, int] = field(default_factory=dict)  # training rows per keyword, of labelled reviews
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ def load(folder: str, device: str = "auto") -> tuple[Any, Any, Meta | None]:
     from ray_app.classifier import place
 
     placement = place(device)
-    local = _local(folder)
+    local = local_folder(folder)
     model, tokenizer = open_model(local)
     return model.to(placement.device).eval(), tokenizer, read_meta(local)
 
@@ -78,38 +78,44 @@ def open_model(name: str, flag: str = "--model") -> tuple[Any, Any]:
 def read_meta(folder: str) -> Meta | None:
     """What a folder of ours says of itself; None for any other."""
     path = Path(folder) / META
-    if not path.is_file():
-        return None
+    return from_dict(storage.read_json(str(path)), str(path)) if path.is_file() else None
+
+
+def from_dict(content: dict[str, Any], place: str) -> Meta:
+    """What `to_dict` made. Raises UserError naming `place`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        check(content["format"] == FORMAT, f"{path}: format {content['format']}; this nunchi reads format {FORMAT}")
+        check(content["format"] == FORMAT, f"{place}: format {content['format']}; this nunchi reads format {FORMAT}")
         known = content["taxonomy"]
         return Meta(
-            template_from(content["template"], str(path)),
-            taxonomy_from(known, str(path)) if known else None,
+            template_from(content["template"], place),
+            taxonomy_from(known, place) if known else None,
             content["max_length"],
             content["loss_on"],
+            content["support"],
             content["metrics"],
             content["provenance"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({first_line(error)})") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{place}: damaged ({first_line(error)})") from None
 
 
-def save(model: Any, tokenizer: Any, folder: Path, meta: Meta | None = None) -> None:
-    """Writes what `load` reads; a model with adapters must have been merged before."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if meta is None:
-        return
-    content = {
+def to_dict(meta: Meta) -> dict[str, Any]:
+    """The content of nunchi_lm.json."""
+    return {
         "format": FORMAT,
         "nunchi": __version__,
         **asdict(replace(meta, taxonomy=None)),
         "template": meta.template.to_dict(),
         "taxonomy": meta.taxonomy.to_dict() if meta.taxonomy else None,
     }
-    (folder / META).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def save(model: Any, tokenizer: Any, folder: Path, meta: Meta | None = None) -> None:
+    """Writes what `load` reads; a model with adapters must have been merged before."""
+    model.save_pretrained(folder, max_shard_size="2GB")
+    tokenizer.save_pretrained(folder)
+    if meta:
+        storage.write_json(str(folder / META), to_dict(meta))
 
 
 def scratch(texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int) -> tuple[Any, Any]:
@@ -156,7 +162,7 @@ def _byte_tokenizer(texts: Sequence[str], size: int) -> Any:
     )
 
 
-def _local(uri: str) -> str:
+def local_folder(uri: str) -> str:
     """A folder on this machine, or a name as it is; what is remote is fetched into a temporary folder."""
     if "://" not in uri:
         return uri

@@ -141,7 +141,7 @@ def _rows(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, raw row) of every file; the place is `file row N` as a person counts in that file."""
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
-    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".tsv": _csv}
+    readers = {".parquet": _parquet, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": _csv, ".tsv": _csv}
     for file in files:
         suffix = file.uri[file.uri.rfind(".") :].lower()
         check(suffix in readers, f"{file.uri}: labels are read from {', '.join(readers)}")
@@ -163,8 +163,9 @@ def _parquet(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{uri} row {i}", row
 
 
-def _jsonl(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for i, line in enumerate(_decoded(uri).split("\n"), 1):
+def read_jsonl(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, object) of every line; a line that is none has the key `error`."""
+    for i, line in enumerate(decoded(uri).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -178,7 +179,7 @@ def _csv(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows count from 2: the header is row 1, as a spreadsheet shows it."""
     delimiter = "\t" if uri.lower().endswith(".tsv") else ","
     try:
-        lines = list(csv.reader(io.StringIO(_decoded(uri)), delimiter=delimiter))
+        lines = list(csv.reader(io.StringIO(decoded(uri)), delimiter=delimiter))
     except csv.Error as error:
         raise UserError(f"{uri}: not CSV ({error})") from None
     header = [name.strip() for name in (lines or [[]])[0]]
@@ -213,7 +214,7 @@ def _require(have: list[str], need: Iterable[str], uri: str) -> None:
         check(name in have, f"{uri}: no column {name!r}{closest(name, have)}")
 
 
-def _decoded(uri: str) -> str:
+def decoded(uri: str) -> str:
     """UTF-8 with or without BOM, else cp949 as Korean Excel writes it."""
     data = storage.read_bytes(uri)
     for encoding in ("utf-8-sig", "cp949"):

@@ -157,7 +157,7 @@ def row_losses(model: Any, rows: Encoded, placement: Placement, pad_id: int) -> 
     was_training = model.training
     model.eval()
     summed = np.zeros(len(rows), np.float64)
-    budget = max(1, min(placement.token_budget, LOGITS // model.config.vocab_size))
+    budget = max(1, min(placement.token_budget, LOGITS // model.config.get_text_config().vocab_size))
     for chosen in batches(rows.sequences.lengths, budget):
         with torch.autocast(placement.device.type, torch.bfloat16, enabled=placement.dtype == torch.bfloat16):
             losses, row = token_losses(model, padded(rows.take(chosen), pad_id))
