@@ -7,7 +7,7 @@ Korean, syllables), `word` (lower-case runs of letters and digits, as rouge-scor
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,9 @@ def bleu_counts(reference: Sequence[str], generated: Sequence[str]) -> NDArray[n
     return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], np.int64)
 
 
-def bleu(counts: NDArray[np.int64]) -> float | None:
-    """Corpus BLEU, 0 to 1, of `bleu_counts` [rows, 10] or their sum [1, 10], by sacrebleu with its exponential smoothing
-    (Papineni et al. 2002; Post 2018, arXiv:1804.08771). None of nothing."""
-    if not len(counts):
-        return None
+def bleu(counts: NDArray[np.int64]) -> float:
+    """Corpus BLEU, 0 to 1, of `bleu_counts` [rows, 10] or their sum [1, 10], by sacrebleu with its exponential
+    smoothing (Papineni et al. 2002; Post 2018, arXiv:1804.08771)."""
     total = counts.sum(0).tolist()
     found, written, (said, meant) = total[:ORDERS], total[ORDERS : 2 * ORDERS], total[2 * ORDERS :]
     if not said or not meant:
@@ -81,10 +79,20 @@ def _f1(shared: int, meant: int, said: int, equal: bool) -> float:
     return 2 * shared / (meant + said) if meant + said else float(equal)
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """Mean to four places, None of nothing."""
-    found = list(values)
-    return round(float(np.mean(found)), 4) if found else None
+def overlaps(reference: Sequence[str], generated: Sequence[str]) -> NDArray[np.float64]:
+    """[13] of one text: `bleu_counts`, then ROUGE-1, ROUGE-2, ROUGE-L. `overlap_report` takes sums of them."""
+    rouge = [rouge_n(reference, generated, 1), rouge_n(reference, generated, 2), rouge_l(reference, generated)]
+    return np.array([*bleu_counts(reference, generated), *rouge], np.float64)
+
+
+def overlap_report(sums: NDArray[np.float64], rows: int) -> dict[str, float | None]:
+    """`overlaps` added up over so many rows -> corpus BLEU and mean ROUGE."""
+    counts = np.rint(sums[:-3]).astype(np.int64)[None]
+    means = [round(float(value) / rows, 4) if rows else None for value in sums[-3:]]
+    return {
+        "bleu": round(bleu(counts), 4) if rows else None,
+        **dict(zip(("rouge1", "rouge2", "rougeL"), means, strict=True)),
+    }
 
 
 def _sacrebleu() -> Any:

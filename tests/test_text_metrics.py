@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from ray_app.text_metrics import UNITS, bleu, bleu_counts, bleu_signature, mean, rouge_l, rouge_n, split_units
+from ray_app.text_metrics import (
+    UNITS,
+    bleu,
+    bleu_counts,
+    bleu_signature,
+    overlap_report,
+    overlaps,
+    rouge_l,
+    rouge_n,
+    split_units,
+)
 
 KOREAN = "저는 음 협업을 가장 중요하게 생각합니다"
 LATIN = st.text(st.sampled_from("abc ,.Z9"), max_size=40)
@@ -71,8 +81,7 @@ def test_nothing_generated_and_nothing_meant() -> None:
     assert rouge_n([], [], 2) == rouge_l([], []) == 1
     assert bleu(bleu_counts(["가"], [])[None]) == bleu(bleu_counts([], ["가"])[None]) == 0
     assert bleu(bleu_counts([], [])[None]) == 1
-    assert bleu(np.zeros((0, 10), np.int64)) is None
-    assert mean([]) is None
+    assert overlap_report(np.zeros(13), 0) == {"bleu": None, "rouge1": None, "rouge2": None, "rougeL": None}
 
 
 def test_a_single_unit_is_maximal_too() -> None:
@@ -84,3 +93,12 @@ def test_a_single_unit_is_maximal_too() -> None:
 def test_the_signature_says_how_bleu_was_counted() -> None:
     assert sacrebleu.__version__ in bleu_signature("char")
     assert "char" in bleu_signature("char")
+
+
+def test_sums_over_rows_make_the_report() -> None:
+    pairs = [(list("배송빨라요"), list("배송늦어요")), (list("굿"), list("굿")), (list("핏"), [])]
+    found = overlap_report(sum((overlaps(*pair) for pair in pairs), np.zeros(13)), len(pairs))
+    counts = np.array([bleu_counts(*pair) for pair in pairs])
+    assert found["bleu"] == round(bleu(counts), 4)
+    assert found["rouge1"] == round((3 / 5 + 1 + 0) / 3, 4)
+    assert found["rouge2"] == round((1 / 4 + 1 + 0) / 3, 4)  # no run of two in `굿`, but it is equal
