@@ -112,6 +112,9 @@ def to_dict(meta: Meta) -> dict[str, Any]:
 
 def save(model: Any, tokenizer: Any, folder: Path, meta: Meta | None = None) -> None:
     """Writes what `load` reads; a model with adapters must have been merged before."""
+    from transformers import utils
+
+    utils.logging.disable_progress_bar()
     model.save_pretrained(folder, max_shard_size="2GB")
     tokenizer.save_pretrained(folder)
     if meta:

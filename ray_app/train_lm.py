@@ -32,13 +32,13 @@ class Config:
     on_bad_row: str = option("fail", "stop at a bad row, or drop it and say so", "Data", ("fail", "drop"))
     validation: float = option(0.1, "share of rows held out where the data names no validation rows", "Data")
     limit: int = option(0, "train on so many rows only, 0 for all", "Data")
-    layers: int = option(4, "layers, with scratch", "Model")
-    hidden: int = option(256, "width, with scratch", "Model")
-    vocabulary: int = option(4_000, "tokens at most, with scratch", "Model")
+    layers: int = option(3, "layers, with scratch", "Model")
+    hidden: int = option(192, "width, with scratch", "Model")
+    vocabulary: int = option(0, "tokens at most, with scratch; 0 for one in 50 characters of the rows", "Model")
     lora: int = option(0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model")
     max_length: int = option(256, "tokens of a row that are read", "Model")
     loss_on: str = option("answer", "what counts: the answer, or prompt and answer", "Training", ("answer", "all"))
-    epochs: int = option(0, "passes over the rows, 0 for 5, with scratch 20", "Training")
+    epochs: int = option(0, "passes over the rows; 0 for 5, with scratch for 10,000 rows if that is more", "Training")
     batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
     learning_rate: float = option(
         0.0, "peak learning rate, 0 for 1e-3 with scratch, 2e-4 with LoRA, else 5e-5", "Training"
@@ -65,7 +65,7 @@ class Config:
         for name in ("epochs", "learning_rate", "lora", "workers", "limit"):
             check(getattr(self, name) >= 0, f"--{name.replace('_', '-')} {getattr(self, name)}: 0 or more")
         check(self.hidden % 64 == 0 and self.hidden > 0, f"--hidden {self.hidden}: write a multiple of 64")
-        check(self.vocabulary >= 300, f"--vocabulary {self.vocabulary}: at least 300; all bytes are in it")
+        check(self.vocabulary == 0 or self.vocabulary >= 300, f"--vocabulary {self.vocabulary}: 300 or more, or 0")
         check(self.max_length >= 16, f"--max-length {self.max_length}: at least 16")
 
     @property
@@ -81,7 +81,6 @@ class Config:
         rate = 1e-3 if scratch else 2e-4 if self.lora else 5e-5
         return replace(
             self,
-            epochs=self.epochs or (20 if scratch else 5),
             learning_rate=self.learning_rate or rate,
             base_model=absolute(self.base_model) if Path(self.base_model).is_dir() else self.base_model,
             output=absolute(self.output),
@@ -105,6 +104,7 @@ def run(config: Config) -> dict[str, Any]:
         f"{len(found.dropped)} dropped, base model {config.base_model}",
         flush=True,
     )
+    config = replace(config, epochs=config.epochs or _epochs(config, len(train)))
     workers.claim(config.storage, effective(config), config.resume, ("metrics.jsonl", "tensorboard", "base"))
     tables = {"train": _texts(template, train), "validation": _texts(template, validation)}
     _start(config, tables["train"])
@@ -180,6 +180,11 @@ def _split(found: Any, config: Config) -> tuple[list[Any], list[Any]]:
     return train[: config.limit or None], validation
 
 
+def _epochs(config: Config, rows: int) -> int:
+    """Five, as is usual for a pretrained model; one from scratch needs to see some rows before it can write at all."""
+    return 5 if config.base_model != "scratch" else max(5, round(10_000 / rows))
+
+
 def _texts(template: Any, rows: Sequence[Any]) -> Any:
     import pyarrow as pa
 
@@ -211,7 +216,8 @@ def _start(config: Config, train: Any) -> None:
     if config.base_model != "scratch" or storage.exists(storage.join(base, "config.json")):
         return
     texts = [p + c for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
-    model, tokenizer = causal.scratch(texts, config.layers, config.hidden, config.vocabulary, config.seed)
+    size = config.vocabulary or min(8_000, max(600, sum(map(len, texts)) // 50))  # a rare token is hardly learnt
+    model, tokenizer = causal.scratch(texts, config.layers, config.hidden, size, config.seed)
     with tempfile.TemporaryDirectory() as folder:
         causal.save(model, tokenizer, Path(folder))
         storage.upload(folder, base, last="config.json")
