@@ -95,7 +95,7 @@ def from_dict(content: dict[str, Any], place: str) -> Meta:
             content["metrics"],
             content["provenance"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place}: damaged ({first_line(error)})") from None
 
 

@@ -259,7 +259,16 @@ def _with_adapters(model: Any, rank: int) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError("--lora needs peft: pip install -e '.[lm]'") from None
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's linear layers
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
+    )
     return get_peft_model(model, settings)
 
 
