@@ -1,7 +1,9 @@
 """Tokenizers of the kinds that causal language models have, and tiny GPTs with random weights for them."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ray_app import causal
 from ray_app.labels import read
 from ray_app.taxonomy import load
 from ray_app.templates import load as load_template
@@ -80,3 +83,21 @@ def tiny_lm(kind: str = "unigram", family: str = "gpt2", seed: int = 0, position
         return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=positions, **common)).eval()
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     return LlamaForCausalLM(LlamaConfig(**shape, max_position_embeddings=positions, **common)).eval()
+
+
+def make_lm(folder: Path, task: str = "review", loss_on: str = "answer", max_length: int = 192, seed: int = 0) -> str:
+    """A model folder as `jobs.train_lm` writes it, with random weights."""
+    template = load_template(task)
+    known = load() if template.reads == "labels" else None
+    meta = causal.Meta(template, known, max_length, loss_on, {"배송": 7} if known else {})
+    causal.save(tiny_lm("byte-level", "llama", seed), lm_tokenizer("byte-level"), folder, meta)
+    return str(folder)
+
+
+def figures(report: Any, leave: Sequence[str] = ("generation", "cost", "config")) -> dict[str, Any]:
+    """A report's leaves by their path, without what depends on the clock."""
+    if not isinstance(report, dict | list):
+        return {"": report}
+    items = report.items() if isinstance(report, dict) else enumerate(report)
+    parts = ((name, figures(value, ())) for name, value in items if name not in leave)
+    return {f"{name}.{path}": value for name, part in parts for path, value in part.items()}
