@@ -140,14 +140,28 @@ def _laid_out(rows: Encoded, lines: Sequence[Ints], pad_id: int, masked: bool) -
 
 
 def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(losses, rows), both [tokens that count]: the cross-entropy of every such token and the row it belongs to."""
+    """(losses, rows), both [tokens that count]: the cross-entropy of every such token and the row it belongs to.
+
+    Logits are made only for the columns in which some token counts, which spares most of a large vocabulary's work
+    where the answer is short.
+    """
     device = next(model.parameters()).device
-    places = {"attention_mask": batch.mask, "position_ids": batch.positions}
-    known = {name: t.to(device) for name, t in places.items() if t is not None}
-    logits = model(input_ids=batch.ids.to(device), use_cache=False, **known).logits
     counts = batch.labels[:, 1:] != IGNORED  # position t predicts token t + 1
-    chosen = logits[:, :-1][counts.to(device)].float()
+    columns = counts.any(0).nonzero()[:, 0]
+    options = {"attention_mask": batch.mask, "position_ids": batch.positions, "logits_to_keep": columns}
+    given = {name: t.to(device) for name, t in options.items() if t is not None and accepts(model, name)}
+    logits = model(input_ids=batch.ids.to(device), use_cache=False, **given).logits
+    if "logits_to_keep" not in given:
+        logits = logits[:, columns.to(device)]
+    chosen = logits[counts[:, columns].to(device)].float()
     return F.cross_entropy(chosen, batch.labels[:, 1:][counts].to(device), reduction="none"), batch.row[:, 1:][counts]
+
+
+def accepts(model: Any, option: str) -> bool:
+    """Whether a model's forward takes an option; what wraps the model takes any."""
+    inner = getattr(model, "module", model)  # data-parallel
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # with adapters
+    return option in inspect.signature(inner.forward).parameters
 
 
 @torch.no_grad()
@@ -216,7 +230,7 @@ class NextToken:
 
 def keeps_rows_apart(model: Any, rows: Encoded, pad_id: int) -> bool:
     """True where packing changes no loss of this model: some architectures know nothing of rows within a line."""
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    if not accepts(model, "position_ids"):
         return False
     some = rows.take(np.arange(min(4, len(rows))))
     was_training = model.training

@@ -33,8 +33,8 @@ class Config:
     validation: float = option(0.1, "share of rows held out where the data names no validation rows", "Data")
     limit: int = option(0, "train on so many rows only, 0 for all", "Data")
     layers: int = option(3, "layers, with scratch", "Model")
-    hidden: int = option(192, "width, with scratch", "Model")
-    vocabulary: int = option(0, "tokens at most, with scratch; 0 for one in 50 characters of the rows", "Model")
+    hidden: int = option(128, "width, with scratch", "Model")
+    vocabulary: int = option(0, "tokens at most, with scratch; 0 for one in 50 characters, 2,000 at most", "Model")
     lora: int = option(0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model")
     max_length: int = option(256, "tokens of a row that are read", "Model")
     loss_on: str = option("answer", "what counts: the answer, or prompt and answer", "Training", ("answer", "all"))
@@ -216,7 +216,7 @@ def _start(config: Config, train: Any) -> None:
     if config.base_model != "scratch" or storage.exists(storage.join(base, "config.json")):
         return
     texts = [p + c for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
-    size = config.vocabulary or min(8_000, max(600, sum(map(len, texts)) // 50))  # a rare token is hardly learnt
+    size = config.vocabulary or min(2_000, max(600, sum(map(len, texts)) // 50))  # a rare token is hardly learnt
     model, tokenizer = causal.scratch(texts, config.layers, config.hidden, size, config.seed)
     with tempfile.TemporaryDirectory() as folder:
         causal.save(model, tokenizer, Path(folder))
