@@ -28,7 +28,7 @@ from ray_app.generate import Decoding, Generator, Written
 from ray_app.next_token import cut_prompt, encode, prompt_ids, row_losses
 from ray_app.pieces import Pieces
 from ray_app.taxonomy import Taxonomy
-from ray_app.templates import Template
+from ray_app.templates import Template, few_shot
 from ray_app.text_metrics import overlaps, split_units
 from ray_app.tokens import Tokenizer
 
@@ -76,11 +76,29 @@ class Exam:
     bf16: bool = False
 
 
+def papers(template: Template, rows: Sequence[dict[str, Any]], shown: Sequence[dict[str, Any]], seed: int) -> pa.Table:
+    """Rows of `examples.read` -> PAPERS. Every prompt shows the same solved examples, and every row stands beside the
+    completion of another, drawn by the seed."""
+    completions = [template.completion(row) for row in rows]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    others = [""] * len(rows)
+    for one, another in zip(order, np.roll(order, 1), strict=True):
+        others[one] = completions[another] if one != another else ""
+    columns = {
+        "row": range(len(rows)),
+        "id": [str(row["id"]) for row in rows],
+        "prompt": [few_shot(template, shown, row) for row in rows],
+        "completion": completions,
+        "other": others,
+    }
+    return pa.table(columns, schema=PAPERS)
+
+
 class Examinee:
     """The model and all that judges it, loaded. Call it with a table of PAPERS to get their MARKS."""
 
     def __init__(self, exam: Exam, threads: int = 0) -> None:
-        self.placement = place(exam.device, threads)
+        self.placement = place(exam.device, threads, "bf16" if exam.bf16 else "fp32")
         self.model, self.hf, _ = causal.load(exam.model, exam.device)
         if exam.bf16:
             self.model.to(torch.bfloat16)
@@ -179,3 +197,22 @@ class Examinee:
             "too few are left for the prompt",
         )
         return [cut_prompt(row, tail, room) for row in ids]
+
+
+def benchmark(exam: Exam, table: pa.Table) -> dict[str, Any]:
+    """Tokens a second of the same PAPERS batched and one by one, and the share of rows whose texts are equal."""
+    examinee, prompts, rows = Examinee(exam), table["prompt"].to_pylist(), table["row"].to_pylist()
+    examinee.write(prompts[:1], rows[:1])  # the first call allocates
+    began = time.perf_counter()
+    together, _ = examinee.write(prompts, rows)
+    batched = time.perf_counter() - began
+    began = time.perf_counter()
+    alone = [examinee.write([prompt], [row])[0][0] for prompt, row in zip(prompts, rows, strict=True)]
+    one_by_one = time.perf_counter() - began
+    return {
+        "rows": len(rows),
+        "batched_tokens_per_second": round(sum(w.tokens for w in together) / batched, 1),
+        "one_by_one_tokens_per_second": round(sum(w.tokens for w in alone) / one_by_one, 1),
+        "ratio": round(one_by_one / batched, 2),
+        "equal": round(sum(a.text == b.text for a, b in zip(alone, together, strict=True)) / len(rows), 4),
+    }

@@ -14,6 +14,8 @@ from typing import Any
 
 from ray_app.config import REQUIRED, UserError, check, effective, option
 
+PROGRESS_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Config:
@@ -63,11 +65,12 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Evaluates, prints, writes; returns the report."""
-    from ray_app import lm_judge, storage
+    from ray_app import answers, lm_judge, storage
 
     exam, rows, shown = _prepare(config)
-    papers = _papers(config, exam.template, rows, shown)
+    papers = answers.papers(exam.template, rows, shown, config.seed)
     labelled = exam.template.reads == "labels"
+    provenance = _provenance(config, exam)
     print(
         f"{config.model}: {exam.template.name}, {len(rows):,} rows of {config.data}, {config.shots} shots, "
         f"{'constrained' if exam.constrained else 'free'} decoding",
@@ -75,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
     )
     folder = storage.join(config.output, "rows")
     storage.remove(folder)
-    marks, began = lm_judge.Marks(), time.monotonic()
+    marks, progress = lm_judge.Marks(), _Progress(len(rows))
     parsed: dict[int, Any] = {}
     for table in (_stream if config.workers else _here)(config, exam, papers):
         first = table["row"][0].as_py()
@@ -83,14 +86,14 @@ def run(config: Config) -> dict[str, Any]:
             texts = zip(table["row"].to_pylist(), table["completion_generated"].to_pylist(), strict=True)
             parsed |= {row: exam.template.parse(text, exam.taxonomy) for row, text in texts}
         storage.write_parquet(storage.join(folder, f"{first:09d}.parquet"), marks.add(table))
-        print(f"{marks.rows:,}/{len(rows):,} rows, {time.monotonic() - began:.0f} s", flush=True)
+        progress(marks.rows)
     check(marks.rows == len(rows), f"{len(rows) - marks.rows} of {len(rows)} rows did not come back")
     report = {"model": config.model, "task": exam.template.name, **marks.report()}
     if labelled:
         report |= _reviews(config, exam, rows, [parsed[i] for i in range(len(rows))])
     if config.benchmark:
-        report["generation"]["benchmark"] = _benchmark(exam, papers.slice(0, config.benchmark))
-    report |= _provenance(config, exam)
+        report["generation"]["benchmark"] = answers.benchmark(exam, papers.slice(0, config.benchmark))
+    report |= provenance
     text = lm_judge.markdown(report, marks)
     print(text.partition("\n## Worst")[0])
     storage.write_json(storage.join(config.output, "report.json"), report)
@@ -107,9 +110,10 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     from ray_app.generate import Decoding
 
     meta = _meta(config.model)
-    taught = meta and config.task in ("", meta.template.name) and not config.templates
     check(config.task or meta, f"--model {config.model}: it does not say what it was taught; name a --task")
-    template = meta.template if taught else templates.load(config.task, config.templates or templates.DEFAULT)
+    task = config.task or meta.template.name
+    taught = meta and task == meta.template.name and not config.templates
+    template = meta.template if taught else templates.load(task, config.templates or templates.DEFAULT)
     taxonomy = config.taxonomy or (meta and meta.taxonomy) or "default"
     found = examples.read(config.data, template, taxonomy, config.columns, config.on_bad_row)
     for line in found.dropped:
@@ -157,31 +161,6 @@ def _is_folder(model: str) -> bool:
     from ray_app import storage
 
     return "://" not in model and storage.exists(model)
-
-
-def _papers(config: Config, template: Any, rows: list[Any], shown: list[Any]) -> Any:
-    """The table of answers.PAPERS. Each row stands beside the completion of another, drawn by the seed."""
-    import numpy as np
-    import pyarrow as pa
-
-    from ray_app.answers import PAPERS
-    from ray_app.templates import few_shot
-
-    completions = [template.completion(row) for row in rows]
-    order = np.random.default_rng(config.seed).permutation(len(rows))
-    others = [""] * len(rows)
-    for one, another in zip(order, np.roll(order, 1), strict=True):
-        others[one] = completions[another] if one != another else ""
-    return pa.table(
-        {
-            "row": range(len(rows)),
-            "id": [str(row["id"]) for row in rows],
-            "prompt": [few_shot(template, shown, row) for row in rows],
-            "completion": completions,
-            "other": others,
-        },
-        schema=PAPERS,
-    )
 
 
 def _units(config: Config, papers: Any) -> list[Any]:
@@ -277,29 +256,22 @@ def _classifiers(config: Config, exam: Any, table: Any) -> dict[str, Any]:
     }
 
 
-def _benchmark(exam: Any, papers: Any) -> dict[str, Any]:
-    """Tokens a second of the same rows batched and one by one, and the share of rows whose texts are equal."""
-    examinee = _examinee(exam, 0)
-    prompts, rows = papers["prompt"].to_pylist(), papers["row"].to_pylist()
-    examinee.write(prompts[:1], rows[:1])  # the first call allocates
-    began = time.perf_counter()
-    together, _ = examinee.write(prompts, rows)
-    batched = time.perf_counter() - began
-    began = time.perf_counter()
-    alone = [examinee.write([prompt], [row])[0][0] for prompt, row in zip(prompts, rows, strict=True)]
-    one_by_one = time.perf_counter() - began
-    tokens = sum(written.tokens for written in together)
-    return {
-        "rows": len(rows),
-        "tokens": tokens,
-        "batched_tokens_per_second": round(tokens / batched, 1),
-        "one_by_one_tokens_per_second": round(sum(w.tokens for w in alone) / one_by_one, 1),
-        "ratio": round(one_by_one / batched, 2),
-        "equal": round(sum(a.text == b.text for a, b in zip(alone, together, strict=True)) / len(rows), 4),
-    }
+class _Progress:
+    """A line every so often."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.began = total, time.monotonic()
+        self.told = self.began
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.told >= PROGRESS_SECONDS or done == self.total:
+            self.told = now
+            print(f"{done:,}/{self.total:,} rows, {now - self.began:.0f} s", flush=True)
 
 
 def _provenance(config: Config, exam: Any) -> dict[str, Any]:
+    """How the figures came about. Raises UserError where what they need is not installed: before hours of work."""
     from ray_app.text_metrics import bleu_signature
 
     meta = _meta(config.model)

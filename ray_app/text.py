@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from ray_app.config import UserError
+
 Span = tuple[int, int]
 Splitter = Callable[[Sequence[str]], list[list[Span]]]
 SPLITTERS = ("space", "kiwi")
@@ -68,6 +70,8 @@ def _close(spans: list[Span], start: int, end: int) -> int:
 @lru_cache(maxsize=1)
 def _kiwi() -> Any:
     """One analyser a process: its model takes seconds to load and about 500 MB."""
-    from kiwipiepy import Kiwi
-
+    try:
+        from kiwipiepy import Kiwi
+    except ImportError:
+        raise UserError("kiwi needs kiwipiepy: pip install -e '.[kiwi]'") from None
     return Kiwi()

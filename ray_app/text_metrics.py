@@ -8,6 +8,7 @@ Korean, syllables), `word` (lower-case runs of letters and digits, as rouge-scor
 import re
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,10 @@ def bleu(counts: NDArray[np.int64]) -> float:
 
 
 def bleu_signature(unit: str) -> str:
-    """How BLEU was counted, for whoever wants to compare."""
-    import sacrebleu
-
-    return f"sacrebleu {sacrebleu.__version__}, corpus, smoothing exp, effective order, units {unit}"
+    """How BLEU was counted, for whoever wants to compare. Raises UserError where what it needs is not installed."""
+    _sacrebleu()
+    split_units([""], unit)
+    return f"sacrebleu {version('sacrebleu')}, corpus, smoothing exp, effective order, units {unit}"
 
 
 def rouge_n(reference: Sequence[str], generated: Sequence[str], n: int) -> float:

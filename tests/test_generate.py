@@ -86,7 +86,7 @@ def test_samples_are_drawn_by_the_models_probabilities() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1_000), room=st.integers(0, 60), temperature=st.sampled_from([0.0, 3.0]))
 def test_constrained_output_of_a_random_model_always_parses(
     kind: str, seed: int, room: int, temperature: float

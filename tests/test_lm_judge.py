@@ -1,11 +1,16 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ray_app import taxonomy, templates
 from ray_app.answers import BERT, COMPARISONS, MARKS, OVERLAPS
 from ray_app.lm_judge import SHOWN, Marks, cost, markdown, review_report
 from ray_app.templates import Parsed
 from tests.test_judge import COLOURS, table
+
+TEMPLATES, SHIPPED = [templates.load(name) for name in ("review", "review_evidence")], taxonomy.load()
 
 
 def marked(rouge: list[float], first: int = 0) -> pa.Table:
@@ -70,6 +75,16 @@ def test_reviews_are_judged_as_the_classifiers_are() -> None:
     assert report["tuples"]["micro_sign"]["f1"] == 0.5
     assert (report["scores"]["support"], report["scores"]["accuracy"]) == (3, 0.6667)
     assert report["parsed"] == {"rows": 2, "share": 0.6667, "bad_parts": 1, "nothing_said": 0}
+
+
+@given(st.text() | st.text(st.sampled_from("배송핏만족도123-+, ．٣²\n"), max_size=30), st.sampled_from([0, 6_000]))
+def test_whatever_a_model_writes_can_be_judged(text: str, digits: int) -> None:
+    """Python refuses to read a number of thousands of digits; a model may well write one."""
+    text = f"{text}배송{'9' * digits}"
+    for template in TEMPLATES:
+        parsed = template.parse(text, SHIPPED)
+        assert set(parsed.scores) <= set(SHIPPED.names)
+        assert parsed.scores or parsed.bad or not "".join(template.answer(text).split()).strip(",")
 
 
 def test_a_model_that_writes_nonsense_gets_zero_and_no_error() -> None:
