@@ -13,7 +13,7 @@ that whoever reads the figures knows what they can be:
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from ray_app.bertscore import BertScore
 from ray_app.classifier import place
 from ray_app.config import check
 from ray_app.generate import Decoding, Generator, Written
+from ray_app.grammar import Grammar
 from ray_app.next_token import cut_prompt, encode, prompt_ids, row_losses
 from ray_app.pieces import Pieces
 from ray_app.taxonomy import Taxonomy
@@ -32,6 +33,7 @@ from ray_app.templates import Template, few_shot
 from ray_app.text_metrics import overlaps, split_units
 from ray_app.tokens import Tokenizer
 
+Text = TypeVar("Text")
 COMPARISONS = ("model", "shuffled", "unrelated", "reference")
 OVERLAPS, BERT = 13, 3  # numbers of `text_metrics.overlaps`, of BERTScore
 PAPERS = pa.schema(
@@ -108,7 +110,7 @@ class Examinee:
         self.generator = Generator(self.model, self.hf, tokens)
         self.exam, self.tokenizer = exam, Tokenizer(self.hf)
         self.kept = len(self.tokenizer.piece(exam.template.tail))
-        self.grammar = None
+        self.grammar: Grammar | None = None
         if exam.constrained and exam.taxonomy:
             self.grammar = grammar.of(exam.template, exam.taxonomy, Pieces(self.hf), self.generator.ends)
         self.bert = BertScore(exam.bertscore, self.placement) if exam.bertscore else None
@@ -142,28 +144,12 @@ class Examinee:
 
     def write(self, prompts: Sequence[str], rows: Sequence[int]) -> tuple[list[Written], list[bool]]:
         """What the model writes after each prompt, and which prompts were too long to be read whole."""
-        decoding, after = self.exam.decoding, self.exam.template.answer_after
-        ids = prompt_ids(self.tokenizer, prompts)
-        ready = self._cut(ids, self.kept, decoding)
+        decoding, ids = self.exam.decoding, prompt_ids(self.tokenizer, prompts)
+        ready = [self._cut(row, self.kept, decoding) for row in ids]
         cut = [len(short) < len(whole) for short, whole in zip(ready, ids, strict=True)]
-        if self.grammar is None:
-            return self.generator(ready, decoding, rows=rows), cut
-        if not after:
-            return self.generator(ready, decoding, self.grammar, rows), cut
-        thoughts = self.generator(ready, replace(decoding, stop=after), rows=rows)
-        heads = [thought.text.partition(self.exam.template.stop or after)[0] + after for thought in thoughts]
-        said = [self.tokenizer.piece(head) for head in heads]
-        least = max(self.grammar.shortest, decoding.max_new_tokens // 2)
-        brief = replace(decoding, max_new_tokens=least, seed=decoding.seed + 1)
-        ready = [
-            self._cut([[*front, *head]], self.kept + len(head), brief)[0]
-            for front, head in zip(ready, said, strict=True)
-        ]
-        found = self.generator(ready, brief, self.grammar, rows)
-        return [
-            Written(head + answer.text, thought.tokens + answer.tokens)
-            for head, thought, answer in zip(heads, thoughts, found, strict=True)
-        ], cut
+        if self.grammar and self.exam.template.answer_after:
+            return self._thoughtful(ready, self.grammar, rows), cut
+        return self.generator(ready, decoding, self.grammar, rows), cut
 
     def losses(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
         """[n] summed loss of each row's true tokens that count, and how many count."""
@@ -175,28 +161,49 @@ class Examinee:
         self, references: Sequence[str], others: Sequence[str], generated: Sequence[str]
     ) -> NDArray[np.float64]:
         """[rows, comparisons, OVERLAPS + BERT] of the four COMPARISONS."""
-        meant, other, said = (split_units(texts, self.exam.unit) for texts in (references, others, generated))
-        pairs = ((meant, said), (other, said), (meant, other), (meant, meant))
+        units = (split_units(texts, self.exam.unit) for texts in (references, others, generated))
+        counted = [[overlaps(*pair) for pair in _pairs(*row)] for row in zip(*units, strict=True)]
         found = np.full((len(references), len(COMPARISONS), OVERLAPS + BERT), np.nan)
-        for c, (left, right) in enumerate(pairs):
-            for i, (reference, text) in enumerate(zip(left, right, strict=True)):
-                found[i, c, :OVERLAPS] = overlaps(reference, text)
+        found[:, :, :OVERLAPS] = counted
         if self.bert:
-            texts = ((references, generated), (others, generated), (references, others), (references, references))
-            scores = self.bert(
-                [text for left, _ in texts for text in left], [text for _, right in texts for text in right]
-            )
-            found[:, :, OVERLAPS:] = scores.reshape(len(COMPARISONS), len(references), BERT).transpose(1, 0, 2)
+            pairs = [pair for row in zip(references, others, generated, strict=True) for pair in _pairs(*row)]
+            found[:, :, OVERLAPS:] = self.bert(*zip(*pairs, strict=True)).reshape(-1, len(COMPARISONS), BERT)
         return found
 
-    def _cut(self, ids: Sequence[list[int]], tail: int, decoding: Decoding) -> list[list[int]]:
+    def _thoughtful(self, prompts: Sequence[list[int]], labels: Grammar, rows: Sequence[int]) -> list[Written]:
+        """Free until `answer_after`, which is put there if the model does not come to it; then labels alone."""
+        decoding, template = self.exam.decoding, self.exam.template
+        thoughts = self.generator(prompts, replace(decoding, stop=template.answer_after), rows=rows)
+        heads = [_before(thought.text, template.stop) + template.answer_after for thought in thoughts]
+        least = max(labels.shortest, decoding.max_new_tokens // 2)
+        brief = replace(decoding, max_new_tokens=least, seed=decoding.seed + 1)
+        said = [self.tokenizer.piece(head) for head in heads]
+        ready = [
+            self._cut([*prompt, *head], self.kept + len(head), brief)
+            for prompt, head in zip(prompts, said, strict=True)
+        ]
+        return [
+            Written(head + answer.text, thought.tokens + answer.tokens)
+            for head, thought, answer in zip(heads, thoughts, self.generator(ready, brief, labels, rows), strict=True)
+        ]
+
+    def _cut(self, prompt: list[int], tail: int, decoding: Decoding) -> list[int]:
         room = self.limit - decoding.max_new_tokens
         check(
             room > self.kept,
             f"--max-new-tokens {decoding.max_new_tokens}: of the {self.limit} tokens that {self.exam.model} reads, "
             "too few are left for the prompt",
         )
-        return [cut_prompt(row, tail, room) for row in ids]
+        return cut_prompt(prompt, tail, room)
+
+
+def _pairs(reference: Text, other: Text, generated: Text) -> tuple[tuple[Text, Text], ...]:
+    """What is set beside what, in the order of COMPARISONS."""
+    return (reference, generated), (other, generated), (reference, other), (reference, reference)
+
+
+def _before(text: str, stop: str) -> str:
+    return text.partition(stop)[0] if stop else text
 
 
 def benchmark(exam: Exam, table: pa.Table) -> dict[str, Any]:
