@@ -71,6 +71,7 @@ def run(config: Config) -> dict[str, Any]:
     papers = answers.papers(exam.template, rows, shown, config.seed)
     labelled = exam.template.reads == "labels"
     provenance = _provenance(config, exam)
+    _check_bundle(config, exam)
     print(
         f"{config.model}: {exam.template.name}, {len(rows):,} rows of {config.data}, {config.shots} shots, "
         f"{'constrained' if exam.constrained else 'free'} decoding",
@@ -230,21 +231,29 @@ def _reviews(config: Config, exam: Any, rows: list[Any], parsed: list[Any]) -> d
 
     table, meta = pa.Table.from_pylist(rows, schema=LABELLED), _meta(config.model)
     report = review_report(table, parsed, exam.taxonomy, meta.support if meta else {})
-    return report | ({"classifiers": _classifiers(config, exam, table)} if config.bundle else {})
+    return report | ({"classifiers": _classifiers(config, table)} if config.bundle else {})
 
 
-def _classifiers(config: Config, exam: Any, table: Any) -> dict[str, Any]:
+def _check_bundle(config: Config, exam: Any) -> None:
+    """Before hours of work, not after."""
+    from ray_app import bundle
+
+    if not config.bundle:
+        return
+    check(exam.template.reads == "labels", f"--bundle: classifiers cannot do {exam.template.name}; leave it out")
+    check(
+        bundle.load(config.bundle).meta.taxonomy.names == exam.taxonomy.names,
+        f"--bundle {config.bundle}: its keywords are not those that the language model is asked for",
+    )
+
+
+def _classifiers(config: Config, table: Any) -> dict[str, Any]:
     """The bundle's report and cost on the same reviews, highlights left out: the language model gives none."""
     from ray_app import judge
     from ray_app.graph import Analyzer
     from ray_app.lm_judge import cost
 
     analyzer = Analyzer(config.bundle, config.device, math.ceil(config.cpus_per_worker), highlights="off")
-    meta = analyzer.parts.meta
-    check(
-        meta.taxonomy.names == exam.taxonomy.names,
-        f"--bundle {config.bundle}: its keywords are not those that the language model is asked for",
-    )
     report = judge.judge(analyzer.parts, table, judge.predictions(analyzer.parts, table))
     began, cpu_began = time.perf_counter(), time.process_time()
     analyzer.table(table.select(["review_id", "text"]))

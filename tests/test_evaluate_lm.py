@@ -7,6 +7,8 @@ import pytest
 from ray_app import evaluate_lm, storage, templates
 from ray_app.config import UserError
 from ray_app.evaluate_lm import Config
+from ray_app.taxonomy import Keyword, Taxonomy
+from tests.fakes import make_bundle
 from tests.lm_fakes import lm_tokenizer, make_lm, tiny_lm
 
 TEXT_KEYS = {"bleu", "rouge1", "rouge2", "rougeL", "bertscore"}
@@ -102,7 +104,7 @@ def test_interviews_with_other_column_names(interviewer: str, tmp_path: Path) ->
     assert again["bertscore"] == report["bertscore"]
 
 
-def test_mistakes_are_named(model: str, interviewer: str, tmp_path: Path) -> None:
+def test_mistakes_are_named(model: str, interviewer: str, bundle_folder: str, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"empty.jsonl: no labelled reviews"):
@@ -111,6 +113,12 @@ def test_mistakes_are_named(model: str, interviewer: str, tmp_path: Path) -> Non
         evaluate(interviewer, tmp_path / "out", data=str(empty))
     with pytest.raises(UserError, match="--decoding constrained: interview does not write labels"):
         evaluate(interviewer, tmp_path / "out", decoding="constrained")
+    with pytest.raises(UserError, match="--bundle: classifiers cannot do interview"):
+        evaluate(interviewer, tmp_path / "out", bundle=bundle_folder)
+    make_bundle(tmp_path / "shop", taxonomy=Taxonomy("shop", (Keyword("맛"),)))
+    with pytest.raises(UserError, match="shop: its keywords are not those"):
+        evaluate(model, tmp_path / "out", bundle=str(tmp_path / "shop"))
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no such folder"):
         evaluate(str(tmp_path / "nowhere"), tmp_path / "out", task="review")
     for options in ({"top_p": 0.0}, {"shots": -1}, {"unit_rows": 0}):
