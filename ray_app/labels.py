@@ -21,7 +21,7 @@ from ray_app.text import is_blank
 
 SPLITS = ("train", "validation", "test")
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
-_PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d+)$")
+_PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
 
 
 @dataclass(frozen=True)

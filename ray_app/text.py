@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from ray_app.config import UserError
+
 Span = tuple[int, int]
 Splitter = Callable[[Sequence[str]], list[list[Span]]]
 SPLITTERS = ("space", "kiwi")
@@ -24,6 +26,11 @@ def kiwi_words(texts: Sequence[str]) -> list[list[Span]]:
     Kiwi only decides where a word ends; whitespace of the text always ends one too.
     """
     return [_respaced(text, kiwi_text) for text, kiwi_text in zip(texts, _kiwi().space(list(texts)), strict=True)]
+
+
+def morphemes(texts: Sequence[str]) -> list[list[str]]:
+    """The morphemes of each text by kiwipiepy, as they are written in a dictionary: `늦어요` is `늦`, `어요`."""
+    return [[token.form.replace(" ", "") for token in tokens] for tokens in _kiwi().tokenize(list(texts))]
 
 
 def splitter(name: str) -> Splitter:
@@ -63,6 +70,8 @@ def _close(spans: list[Span], start: int, end: int) -> int:
 @lru_cache(maxsize=1)
 def _kiwi() -> Any:
     """One analyser a process: its model takes seconds to load and about 500 MB."""
-    from kiwipiepy import Kiwi
-
+    try:
+        from kiwipiepy import Kiwi
+    except ImportError:
+        raise UserError("kiwi needs kiwipiepy: pip install -e '.[kiwi]'") from None
     return Kiwi()

@@ -102,47 +102,26 @@ def run(config: Config) -> str:
         f"{len(found.dropped)} dropped, base model {config.base_model}",
         flush=True,
     )
-    _prepare(config, storage)
+    workers.claim(config.storage, effective(config), config.resume, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
     loop = {"config": effective(config), "taxonomy": found.taxonomy.to_dict()}
     tables = {"train": train, "validation": validation}
-    if config.workers:
-        workers.run_on_ray(
-            "ray_app.train:work",
-            loop,
-            tables,
-            config.storage,
-            config.workers,
-            config.device,
-            config.cpus_per_worker,
-            config.max_failures,
-        )
-    else:
-        work(loop, tables, workers.LocalCheckpoints(config.storage))
+    workers.launch(
+        "ray_app.train:work",
+        loop,
+        tables,
+        config.storage,
+        config.workers,
+        config.device,
+        config.cpus_per_worker,
+        config.max_failures,
+    )
     identity = _seal(config, found, train)
-    _clear(config, storage, ("config.json", "ray", "checkpoints", "keywords", "scores", "tokenizer", workers.PROGRESS))
+    workers.clear(
+        config.storage, ("config.json", "ray", "checkpoints", "keywords", "scores", "tokenizer", workers.PROGRESS)
+    )
     print(f"bundle {identity} in {config.output} after {time.monotonic() - began:.0f} s")
     return identity
-
-
-def _prepare(config: Config, storage: Any) -> None:
-    """A training folder that belongs to this run: new, or with --resume one of the same config."""
-    saved = storage.join(config.storage, "config.json")
-    same = {k: v for k, v in effective(config).items() if k not in ("resume", "workers", "max_failures", "device")}
-    if config.resume and storage.exists(saved):
-        before = storage.read_json(saved)
-        changed = [key for key, value in same.items() if before.get(key) != value]
-        check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {config.storage}")
-        return
-    check(not storage.exists(saved), f"{config.storage}: an interrupted run is there; go on with --resume or remove it")
-    _clear(config, storage, ("metrics.jsonl", "tensorboard"))
-    storage.write_json(saved, same)
-
-
-def _clear(config: Config, storage: Any, parts: tuple[str, ...]) -> None:
-    """Removes parts of the training folder: what a finished run needs no more, or what an earlier one left."""
-    for part in parts:
-        storage.remove(storage.join(config.storage, part))
 
 
 def _split(found: Any, config: Config) -> tuple[Any, Any]:
@@ -168,7 +147,8 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     from ray_app import storage
     from ray_app.bundle import SCORE_PROMPT
     from ray_app.classifier import place
-    from ray_app.fit import World, fit
+    from ray_app.fit import fit
+    from ray_app.loop import World
     from ray_app.model import EncoderClassifier, base
     from ray_app.probe import start_head
     from ray_app.taxonomy import from_dict
@@ -205,7 +185,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
 
 
 def _settings(config: Config, name: str) -> Any:
-    from ray_app.fit import Settings
+    from ray_app.loop import Settings
 
     epochs = config.score_epochs if name == "scores" and config.score_epochs else config.epochs
     return Settings(

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from ray_app import cluster, storage
-from ray_app.config import UserError
-from ray_app.fit import Reporter
+from ray_app.config import UserError, check
+from ray_app.loop import Reporter
 
 PROGRESS = "progress.log"
 
@@ -127,6 +127,44 @@ class _Board:
         storage.upload(self.local, storage.join(self.folder, "tensorboard", self.name))
 
 
+def claim(folder: str, config: dict[str, Any], resume: bool, leftovers: Sequence[str]) -> None:
+    """A training folder that belongs to this run: new, without an earlier run's `leftovers`, or with `resume` one of
+    the same config. Raises UserError naming what differs."""
+    saved = storage.join(folder, "config.json")
+    same = {k: v for k, v in config.items() if k not in ("resume", "workers", "max_failures", "device")}
+    if resume and storage.exists(saved):
+        before = storage.read_json(saved)
+        changed = [key for key, value in same.items() if before.get(key) != value]
+        check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
+        return
+    check(not storage.exists(saved), f"{folder}: an interrupted run is there; go on with --resume or remove it")
+    clear(folder, leftovers)
+    storage.write_json(saved, same)
+
+
+def clear(folder: str, parts: Sequence[str]) -> None:
+    """Removes parts of the training folder: what a finished run needs no more, or what an earlier one left."""
+    for part in parts:
+        storage.remove(storage.join(folder, part))
+
+
+def launch(
+    work: str,
+    loop: dict[str, Any],
+    tables: dict[str, pa.Table],
+    folder: str,
+    workers: int,
+    device: str = "auto",
+    cpus_per_worker: float = 0.0,
+    max_failures: int = 0,
+) -> None:
+    """Runs the function named by `work` (`module:name`) on so many Ray Train workers; 0 for this process."""
+    if workers:
+        run_on_ray(work, loop, tables, folder, workers, device, cpus_per_worker, max_failures)
+    else:
+        _function(work)(loop, tables, LocalCheckpoints(folder))
+
+
 def run_on_ray(
     work: str,
     loop: dict[str, Any],
@@ -137,7 +175,7 @@ def run_on_ray(
     cpus_per_worker: float = 0.0,
     max_failures: int = 0,
 ) -> None:
-    """Runs the function named by `work` (`module:name`) in `workers` processes that form one torch process group.
+    """Runs the function named by `work` in `workers` processes that form one torch process group.
 
     Every worker gets every row and takes its share of each batch by index: Ray's equal split would drop rows, and
     shares that depend on the number of workers would change the losses. A killed worker starts again from the last
@@ -213,8 +251,13 @@ def _worker(settings: dict[str, Any]) -> None:
         shard = ray.train.get_dataset_shard(name)
         whole = pa.concat_tables(list(shard.iter_batches(batch_format="pyarrow", batch_size=None)))
         tables[name] = whole.sort_by("row").drop_columns(["row"])
-    module, function = settings["work"].split(":")
-    getattr(importlib.import_module(module), function)(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+    _function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+
+
+def _function(name: str) -> Callable[[dict[str, Any], dict[str, pa.Table], Checkpoints], None]:
+    module, _, function = name.partition(":")
+    found: Callable[..., None] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _numbered(table: pa.Table) -> pa.Table:

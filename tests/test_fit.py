@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ray_app.classifier import place
-from ray_app.fit import Data, Objective, Settings, evaluate, fit, global_batches
+from ray_app.fit import Data, Objective, evaluate, fit
+from ray_app.loop import Settings, global_batches
 from ray_app.model import EncoderClassifier
 from ray_app.sequences import Floats, Sequences
 from tests import fakes

@@ -5,6 +5,7 @@ phrases.yaml      phrase banks of the generator (`generate.py`)
 taxonomy.yaml     the default taxonomy
 catalog/          a small shop's reviews as Parquet, bad rows included (`catalog.py` writes it)
 catalog.yaml      the shop's products and what is said of them (`shop.py`)
+interview.jsonl   spoken Korean job-interview questions and answers, written one by one, each with its split
 """
 
 import json

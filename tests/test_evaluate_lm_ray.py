@@ -1,0 +1,32 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_app import evaluate_lm, storage
+from ray_app.config import UserError
+from ray_app.evaluate_lm import Config
+from tests.lm_fakes import figures, make_lm
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_pool_of_actors_reports_what_one_process_does(ray_cluster: Any, tmp_path: Path) -> None:
+    model = make_lm(tmp_path / "model")
+    common = {"limit": 30, "max_new_tokens": 48, "unit_rows": 7, "device": "cpu"}
+    here = evaluate_lm.run(Config(model, output=str(tmp_path / "here"), workers=0, **common))  # type: ignore[arg-type]
+    pool = evaluate_lm.run(Config(model, output=str(tmp_path / "pool"), workers=2, **common))  # type: ignore[arg-type]
+    assert figures(pool) == pytest.approx(figures(here), abs=2e-4)
+    rows = [storage.read_parquet(str(tmp_path / name / "rows")).sort_by("row") for name in ("here", "pool")]
+    assert rows[0]["generated"].to_pylist() == rows[1]["generated"].to_pylist()
+    assert len(storage.list_files(str(tmp_path / "pool" / "rows"))) == 5
+
+
+def test_a_mistake_in_a_worker_is_one_line(ray_cluster: Any, tmp_path: Path) -> None:
+    model = make_lm(tmp_path / "model")
+    with pytest.raises(UserError, match=r"evaluation failed: .*--max-new-tokens 1: too few"):
+        evaluate_lm.run(Config(model, output=str(tmp_path / "out"), limit=3, max_new_tokens=1, device="cpu"))
+    with pytest.raises(UserError, match="9 workers x 1 CPUs are more than"):
+        evaluate_lm.run(
+            Config(model, output=str(tmp_path / "out"), limit=3, workers=9, cpus_per_worker=1, device="cpu")
+        )
