@@ -143,7 +143,7 @@ def _cluster(config: Config) -> Iterator[Finding]:
     if not total.get("CPU"):
         yield Finding("warn", "no CPU for tasks now: well if the cluster grows, else give nodes CPUs")
     if not total.get("GPU"):
-        yield Finding("warn", "no GPU now: --device auto takes CPUs, --device cuda refuses until GPU nodes are there")
+        yield Finding("warn", "no GPU now: --device auto takes CPUs, --device cuda waits until GPU nodes are there")
     yield from _differences([uri for uri in (config.input, config.bundle, config.output) if uri.startswith("s3://")])
 
 

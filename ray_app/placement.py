@@ -19,6 +19,7 @@ from ray_app.pipeline import Commit, Read, Worker
 from ray_app.schema import Columns
 from ray_app.units import Unit
 
+EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # asked for where a cluster has no CPUs yet and no flag says otherwise
 WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
 
 
@@ -91,27 +92,28 @@ def _names(config: Any) -> list[str]:
 
 def _pool(config: Any) -> dict[str, Any]:
     """An actor pool's size and each actor's share. Reading and writing need a share of a CPU beside the pools: a pool
-    that takes every CPU would wait for itself. A cluster that may grow is asked for what the flags say."""
+    that takes every CPU would wait for itself. A joined cluster may grow: it is asked for what the flags say."""
     from ray.data import ActorPoolStrategy
 
     from ray_app import cluster
 
     gpu = cluster.wants_gpu(config.device)
     pools = 1 if config.placement == "fused" else 3
-    spare = cluster.cpus() - 0.5
-    grows = cluster.joined() and config.workers and (config.cpus_per_worker or gpu)
-    check(spare > 0 or grows, "the cluster has no CPUs now; write --workers and --cpus-per-worker, so that it grows")
-    workers = config.workers or max(1, int(cluster.gpus() if gpu else cluster.cpus() // 4))
-    cpus = config.cpus_per_worker or (1.0 if gpu else max(0.1, spare / workers / pools))
+    now = cluster.cpus()
+    spare = now - 0.5
+    empty = cluster.joined() and not now  # a head that does no work, and workers that come when they are asked for
+    workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))
+    share = EMPTY_CPUS if empty else max(0.1, spare / workers / pools)
+    cpus = config.cpus_per_worker or (1.0 if gpu else share)
     check(
-        grows or workers * pools * cpus <= spare + 1e-6,
+        cluster.joined() or workers * pools * cpus <= spare + 1e-6,
         f"{workers} workers x {pools} pools x {cpus:g} CPUs are more than the {spare:g} there are to share; lower "
         "--workers or --cpus-per-worker",
     )
     on = f"{1 / pools:.2g} GPU and " if gpu else ""
     print(
         f"up to {workers} x {pools} workers with {on}{cpus:.2g} CPUs each{'' if gpu else ', no GPU'}; the cluster has "
-        f"{cluster.cpus():g} CPUs and {cluster.gpus():g} GPUs now",
+        f"{now:g} CPUs and {cluster.gpus():g} GPUs now",
         flush=True,
     )
     shape: dict[str, Any] = {
