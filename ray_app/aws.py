@@ -4,9 +4,8 @@ In: `s3://bucket/key` and a call on boto3's client. Out: its answer. A busy serv
 tried again with back-off; what cannot mend itself (no such bucket, access denied, no network) is one line within
 seconds, which never quotes what the server or the environment said of credentials.
 
-boto3's own repeats are off: they share a quota (500, 14 a repeat) which a long process with faults uses up, and they
-do not cover the body of an answer. AWS_MAX_ATTEMPTS (10) as in boto3; NUNCHI_S3_TIMEOUT (20): seconds without a byte
-before a request is repeated.
+boto3's own repeats are off: they cover neither the body of an answer nor the text of an error that breaks off.
+AWS_MAX_ATTEMPTS (10) as in boto3; NUNCHI_S3_TIMEOUT (20): seconds without a byte before a request is repeated.
 """
 
 import os
