@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 from ray_app.config import check
+
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 
 
 def start(**settings: Any) -> None:
@@ -57,6 +60,10 @@ def cpus_for(workers: int) -> float:
 
 
 def cause(error: BaseException) -> str:
-    """The words of whatever Ray wrapped: the last line of its message."""
+    """The words of whatever Ray wrapped: the last exception in its message that is not Ray's own, else the last line.
+
+    Ray Data ends its messages with advice, and names the exception above it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
+    named = [line for line in lines if _EXCEPTION.match(line) and not line.startswith("ray.")]
+    return (named or lines or [type(error).__name__])[-1][:300]

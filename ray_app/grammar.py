@@ -73,7 +73,7 @@ class Grammar:
     @cached_property
     def shortest(self) -> int:
         """The fewest tokens of a whole text, its end included."""
-        return self._left(State())
+        return int(self._left(0, np.array([START]))[0])
 
     def allowed(self, state: State, room: int) -> Ints:
         """Token ids that may follow in a state, when `room` tokens are left and at least one of them fits."""
@@ -100,24 +100,24 @@ class Grammar:
     def _find_allowed(self, state: State) -> tuple[Ints, Ints]:
         """Ids that a way to the end goes through, and the fewest tokens that follow each."""
         steps = self._steps(state.node)
-        found = [
-            (int(token), self._left(State(state.said | ends, int(node))))
-            for token, node, ends in zip(steps.ids, steps.nodes, steps.ends, strict=True)
-            if not ends & state.said
-        ]
-        if self._complete(state):
-            found += [(int(token), 0) for token in self.ends]
-        pairs = np.array([pair for pair in found if pair[1] < FAR], np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+        left = np.full(len(steps.ids), FAR, np.int64)
+        for ends in set(steps.ends):
+            if not ends & state.said:
+                chosen = np.array([other == ends for other in steps.ends], bool)
+                left[chosen] = self._left(state.said | ends, steps.nodes[chosen])
+        ways = left < FAR
+        final = self.ends if self._complete(state) else self.ends[:0]
+        return np.append(steps.ids[ways], final), np.append(left[ways], np.zeros(len(final), np.int64))
 
     def _complete(self, state: State) -> bool:
         keyword = self.keyword[state.node]
         return keyword >= 0 and not state.said >> keyword & 1
 
-    def _left(self, state: State) -> int:
-        """The fewest tokens to the end of the text, by way of the label under way; FAR where there is no way."""
-        fresh = [int(d) for k, d in enumerate(self.distance[state.node]) if not state.said >> k & 1]
-        return min(fresh, default=FAR) + 1
+    def _left(self, said: int, nodes: Ints) -> Ints:
+        """[nodes] the fewest tokens to the end of the text, by way of the label under way; FAR or more: no way."""
+        fresh = [k for k in range(self.keywords) if not said >> k & 1]
+        found: Ints = self.distance[nodes][:, fresh].min(1, initial=FAR) + 1
+        return found
 
     @cached_property
     def distance(self) -> NDArray[np.int64]:

@@ -1,0 +1,28 @@
+import pytest
+
+from ray_app.cluster import cause
+
+DATA = """[36mray::MapWorker(MapBatches(Worker)).submit()[39m (pid=1)
+  File "ray_app/config.py", line 40, in check
+    raise UserError(message)
+ray_app.config.UserError: --max-new-tokens 1: too few
+
+The above exception was the direct cause of the following exception:
+
+ray.exceptions.UserCodeException: UDF failed to process a data block.
+Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).
+To change retry attempts, configure `DataContext` (`retried_io_errors`: for I/O).
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (DATA, "ray_app.config.UserError: --max-new-tokens 1: too few"),
+        ("Traceback\n  File x\nValueError: no such layer\n", "ValueError: no such layer"),
+        ("The actor died unexpectedly\nbefore finishing this task.", "before finishing this task."),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_cause_is_the_exception_that_ray_wrapped(message: str, words: str) -> None:
+    assert cause(RuntimeError(message)) == words
