@@ -51,11 +51,11 @@ def test_rouge_equals_the_library_on_latin_text(meant: str, said: str) -> None:
 
 def test_rouge_by_the_published_definition() -> None:
     """Lin 2004, section 3.1: police killed the gunman; S2 shares three words in order, S3 two."""
-    reference = "police killed the gunman".split()
-    assert rouge_l(reference, "police kill the gunman".split()) == 0.75
-    assert rouge_l(reference, "the gunman kill police".split()) == 0.5
-    assert rouge_n(reference, "the the gunman".split(), 1) == pytest.approx(2 * 2 / (4 + 3))  # clipped: one `the`
-    assert rouge_n(reference, "the gunman kill police".split(), 2) == pytest.approx(2 * 1 / (3 + 3))
+    reference = ["police", "killed", "the", "gunman"]
+    assert rouge_l(reference, ["police", "kill", "the", "gunman"]) == 0.75
+    assert rouge_l(reference, ["the", "gunman", "kill", "police"]) == 0.5
+    assert rouge_n(reference, ["the", "the", "gunman"], 1) == pytest.approx(2 * 2 / (4 + 3))  # clipped: one `the`
+    assert rouge_n(reference, ["the", "gunman", "kill", "police"], 2) == pytest.approx(2 * 1 / (3 + 3))
 
 
 @given(UNIT_LISTS, UNIT_LISTS)
