@@ -149,7 +149,7 @@ def actors(folder: Path, rows: int, kills: int = 10) -> None:
 
 def _is_pool(process: psutil.Process) -> bool:
     try:
-        return "Actor" in " ".join(process.cmdline()) and "ray::" in " ".join(process.cmdline())
+        return "MapBatches(Actor)" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
