@@ -33,7 +33,7 @@ class Head:
     token: str
     env: dict[str, str]
 
-    def run(self, *command: str, seconds: float = 110, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command such as `ray job submit …` with the token, in the root of the repository."""
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],

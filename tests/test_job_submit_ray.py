@@ -1,5 +1,6 @@
 """A cluster started as cluster.yaml starts one: closed without its token, and `ray job submit` there and back."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,9 +51,31 @@ def test_a_submitted_job_analyses_reports_and_cannot_be_submitted_twice(
     assert "already exists" in again.stdout + again.stderr
 
 
+def test_a_stopped_job_is_gone_on_with_by_submitting_it_again(
+    cluster: Head, bundle_folder: str, tmp_path: Path
+) -> None:
+    command = (
+        *("--working-dir", str(ROOT), "--", "python", "-m", "jobs.analyze", "--bundle", bundle_folder),
+        *("--output", str(tmp_path / "out"), "--limit", "600", "--unit-rows", "10", "--device", "cpu"),
+    )
+    assert cluster.run("ray", "job", "submit", "--no-wait", "--submission-id", "first", *command).returncode == 0
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("out/_units/*.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "stopped" in cluster.run("ray", "job", "stop", "first").stdout
+    committed = len(list(tmp_path.glob("out/_units/*.json")))
+    assert 3 <= committed < 60
+    assert not (tmp_path / "out" / "_run.json").exists()
+    done = cluster.run("ray", "job", "submit", "--submission-id", "second", *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = storage.read_json(f"{tmp_path}/out/_run.json")
+    assert (run["rows_in"], run["rows_of_this_run"] <= 600 - 10 * committed) == (600, True)
+    ids = storage.read_parquet(f"{tmp_path}/out/data")["review_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == run["analysed"]
+
+
 def test_the_doctor_finds_nothing_wrong_with_it(cluster: Head) -> None:
-    command = "from ray_app.doctor import *; raise SystemExit(run(Config()))"
-    found = cluster.run("python", "-c", command, RAY_ADDRESS=cluster.gcs)
+    found = cluster.run("python", "-m", "jobs.analyze", "doctor", RAY_ADDRESS=cluster.gcs)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "ok    dashboard  http://127.0.0.1" in found.stdout
     assert "refuses a request without a token (401)" in found.stdout
@@ -60,7 +83,7 @@ def test_the_doctor_finds_nothing_wrong_with_it(cluster: Head) -> None:
 
 
 def test_the_doctor_finds_a_client_that_has_no_token(cluster: Head) -> None:
-    command = "from ray_app.doctor import *; raise SystemExit(run(Config(seconds=5)))"
-    found = cluster.run("python", "-c", command, RAY_ADDRESS=cluster.gcs, RAY_AUTH_MODE="disabled")
+    command = ("python", "-m", "jobs.analyze", "doctor", "--seconds", "5")
+    found = cluster.run(*command, RAY_ADDRESS=cluster.gcs, RAY_AUTH_MODE="disabled")
     assert found.returncode == 1
     assert "fail  token      RAY_AUTH_MODE is disabled" in found.stdout
