@@ -133,7 +133,7 @@ class _Job:
 
         self.config, self.out, self.model_id = config, out, model.id
         stopping.clear(out)
-        self.run = _begin(config, model, settings, out)
+        self.run, self.agreement = _begin(config, model, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
         self.ledger = Ledger(rows, config.progress_seconds)
         self.publisher = Publisher(out, config.file_megabytes << 20)
@@ -147,7 +147,7 @@ class _Job:
         self.meter = Meter(f"{model.id}-{uuid.uuid4().hex[:8]}", config.log == "json")
 
     def go(self, lease: Any) -> int:
-        from ray_app import rehearsal, storage
+        from ray_app import storage
         from ray_app.stopping import Signals
 
         for record in self._unreadable():
@@ -158,8 +158,6 @@ class _Job:
             if not todo and self._finished():
                 self._sink()
                 return REJECTS_EXIT if self.ledger.unreadable else 0
-        wanted = todo and self.config.highlights == "recheck"
-        agreement = rehearsal.agreement(self.config, todo, self.run.columns) if wanted else {}
         with Signals(self.out) as signals, self.ledger.heartbeat():
             for record in self._analysed(todo):
                 self._count(record)
@@ -170,7 +168,7 @@ class _Job:
         check(not self._left(), f"{self.config.output}: {self._left()} rows were not committed; run the same again")
         self.publisher.finish()
         self._sink()
-        summary = self._summary() | agreement
+        summary = self._summary() | self.agreement
         storage.write_json(storage.join(self.out, "_run.json"), summary)
         _report(summary, self.config.output)
         return REJECTS_EXIT if self.ledger.unreadable else 0
@@ -283,20 +281,23 @@ def _check_output(config: Config, out: str) -> None:
     check(not visible, f"--output {config.output}: not empty; remove it or name another folder")
 
 
-def _begin(config: Config, model: Any, settings: dict[str, Any], out: str) -> Any:
-    """The run that the output holds, with new files added where that is wanted, or a new one."""
-    from ray_app import manifest
+def _begin(config: Config, model: Any, settings: dict[str, Any], out: str) -> tuple[Any, dict[str, Any]]:
+    """The run that the output holds, with new files added where that is wanted, or a new one; and how well recheck does
+    on it, found out before anything is written."""
+    from ray_app import manifest, rehearsal
 
-    run = manifest.load(out)
+    run, agreement = manifest.load(out), {}
     if run is not None:
         manifest.agree(out, run.settings, settings)
     if run is None or config.incremental:
         plan = _plan(config, settings, run)
         _announce(plan, model)
+        if config.highlights == "recheck" and plan.units:
+            agreement = rehearsal.agreement(config, plan.units, plan.columns)
         if run is None or plan.sources:
             manifest.add(out, len(run.plans) if run else 0, plan, settings)
         run = manifest.load(out)
-    return run
+    return run, agreement
 
 
 def _announce(plan: Any, model: Any) -> None:

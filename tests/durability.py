@@ -274,7 +274,7 @@ def plan(folder: Path, rows: int) -> None:
         model = bundle.load(settings.bundle)
         out = str(folder / f"out{files}")
         began = time.monotonic()
-        run = analyze._begin(settings, model, analyze._settings(settings, model.id), out)
+        run, _ = analyze._begin(settings, model, analyze._settings(settings, model.id), out)
         planned = time.monotonic() - began
         for unit in run.units:  # as a run that was stopped at the last unit leaves it
             record = {"id": unit.id, "rows_in": unit.rows, "analysed": unit.rows, "rejected": 0, "findings": 0}

@@ -264,7 +264,7 @@ def test_a_bundle_that_cannot_do_the_work_is_refused_in_one_line(made: Made, opt
 
 
 def test_a_taxonomy_of_another_size_is_followed(made: Made) -> None:
-    small = replace(load(), keywords=load().keywords[:3], scores=(0, 1), overall=None)
+    small = replace(load(), keywords=load().keywords[:3], scores=(0, 1), overall=None, rules=())
     row = Analyzer(made(taxonomy=small, threshold=0.0))(["옷은 예뻐요"])[0]
     assert [finding["keyword"] for finding in row["findings"]] == list(small.names)
     assert all(len(f["score_probabilities"]) == 2 and f["score"] in (0, 1) for f in row["findings"])

@@ -83,7 +83,7 @@ def test_a_floor_that_recheck_cannot_meet_stops_the_job_before_it_writes(
     with pytest.raises(UserError, match=f"finds {share:.1%} of {findings:,} .*--recheck-floor 1;") as raised:
         analyze.run(config(reviews, bundle, tmp_path / "out", highlights="recheck", recheck_words=1, recheck_floor=1.0))
     assert "\n" not in str(raised.value)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "_plan").exists()
 
 
 def test_a_mistake_that_shows_on_a_worker_is_one_line_too(reviews: str, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """train_lm in this process: rows in, a model folder out; what the options change and what they do not."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,15 @@ def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path)
 
 
 def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tmp_path: Path) -> None:
-    """Here it is interrupted at its very end, by an output that cannot be written."""
-    (tmp_path / "blocked").write_text("a file where a folder is needed")
+    """Here it is interrupted at its very end, by an output that cannot be written any more."""
     options = {"storage_path": str(tmp_path / "kept")}
+
+    def block() -> None:
+        while not (tmp_path / "kept" / "metrics.jsonl").exists():
+            time.sleep(0.001)
+        (tmp_path / "blocked").write_text("a file where a folder is needed")
+
+    threading.Thread(target=block, daemon=True).start()
     with pytest.raises(UserError, match="blocked"):
         train_lm.run(config(base, reviews, tmp_path / "blocked" / "lm", **options))
     (tmp_path / "blocked").unlink()
