@@ -124,7 +124,7 @@ def _rows(log: Path) -> list[dict[str, Any]]:
 
 
 def _wait_for_rows(log: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not log.exists() or len(_rows(log)) < count:
         assert time.monotonic() < deadline, f"{log} did not reach {count} rows"
         time.sleep(0.05)
@@ -132,7 +132,7 @@ def _wait_for_rows(log: Path, count: int) -> None:
 
 def _wait_for_a_checkpoint(folder: Path) -> None:
     """Until Ray's controller has noted one: it polls its workers, so that is a while after the epoch."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not any("checkpoint_dir_name" in p.read_text() for p in folder.rglob("checkpoint_manager_snapshot.json")):
         assert time.monotonic() < deadline, f"no checkpoint was noted under {folder}"
         time.sleep(0.05)
