@@ -1,5 +1,9 @@
 """A run on an output that holds one before it: gone on with, added to, refused; and verified. Without Ray."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +222,28 @@ def test_a_row_the_model_raises_on_is_rejected_with_its_place(
     assert (reject["review_id"], reject["value"], reject["row"]) == ("41", TEXTS[41], 11)
     assert reject["reason"] == "the model fails on it: a token too many"
     assert [row["review_id"] for row in rows(reviews)] == [str(i) for i in range(50) if i != 41]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_go_on(
+    bundle_folder: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    options = ("--bundle", bundle_folder, "--output", f"{tmp_path}/out", "--placement", "here", "--device", "cpu")
+    command = [sys.executable, "-m", "jobs.analyze", *options, "--unit-rows", "20", "--limit", "400"]
+    root = Path(__file__).parents[1]
+    job = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while job.poll() is None and not list(tmp_path.glob("out/_units/*.json")):
+        time.sleep(0.02)
+    job.send_signal(number)
+    told, _ = job.communicate(timeout=60)
+    assert job.returncode == code, told
+    assert "finishing the units in flight" in told
+    assert "rows are left; the same command goes on" in told
+    committed = {path.stem for path in tmp_path.glob("out/_units/*.json")}
+    assert not list(tmp_path.glob("out/data/*"))
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{20 * len(committed):,} rows were committed before" in done.stdout
 
 
 def test_verify_names_what_is_missing_changed_or_foreign(
