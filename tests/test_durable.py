@@ -229,7 +229,7 @@ def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_go_on(
     bundle_folder: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     options = ("--bundle", bundle_folder, "--output", f"{tmp_path}/out", "--placement", "here", "--device", "cpu")
-    command = [sys.executable, "-m", "jobs.analyze", *options, "--unit-rows", "20", "--limit", "400"]
+    command = [sys.executable, "-m", "jobs.analyze", *options, "--unit-rows", "20", "--limit", "200"]
     root = Path(__file__).parents[1]
     job = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while job.poll() is None and not list(tmp_path.glob("out/_units/*.json")):
