@@ -82,7 +82,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def test_rejected_rows_are_kept_with_reason_file_and_row(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
-    analyze.run(config(catalog, bundle_folder, tmp_path, highlights="off", unit_rows=100))
+    analyze.run(config(catalog, bundle_folder, tmp_path, highlights="off", unit_rows=100, placement="here"))
     rejected = storage.read_parquet(f"{tmp_path}/rejected").to_pylist()
     [file] = [row for row in rejected if row["file"].endswith("c.parquet")]
     assert file["reason"].startswith("unreadable Parquet file: ")
@@ -116,7 +116,8 @@ def test_a_dry_run_estimates_and_writes_nothing(
 def test_limit_takes_exactly_so_many_rows_and_text_can_be_kept(bundle_folder: str, tmp_path: Path) -> None:
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"id": list(range(60)), "text": TEXTS}), source)
-    analyze.run(config(source, bundle_folder, tmp_path / "out", limit=21, highlights="off", keep="text"))
+    settings = {"limit": 21, "highlights": "off", "keep": "text", "placement": "here"}
+    analyze.run(config(source, bundle_folder, tmp_path / "out", **settings))
     assert {key: row["text"] for key, row in by_id(tmp_path / "out").items()} == {str(i): TEXTS[i] for i in range(21)}
 
 
