@@ -1,18 +1,16 @@
-"""Language models on real Ray Train workers: the same losses on two, a killed worker and a killed driver go on."""
+"""Language models on real Ray Train workers: the same losses on two, of which one is killed.
 
-import json
-import signal
-import subprocess
-import sys
+A killed driver goes on as the classifiers' does, by the same code: see test_train_ray.
+"""
+
 import threading
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from ray_app import causal, train_lm
-from tests.test_train_ray import _kill_a_worker, _rows, _wait_for_a_checkpoint
+from tests.test_train_ray import _kill_a_worker, _rows
 
 pytestmark = pytest.mark.ray
 
@@ -43,24 +41,3 @@ def test_two_workers_of_which_one_is_killed_see_the_losses_of_one(tmp_path: Path
     meta = causal.read_meta(str(tmp_path / "hit"))
     assert meta is not None
     assert meta.metrics["validation_loss"] == pytest.approx(min(pair[1] for pair in calm.values()), abs=1e-4)
-
-
-def test_a_killed_driver_goes_on_with_resume(tmp_path: Path) -> None:
-    options = {**OPTIONS, "base_model": "scratch", "output": tmp_path / "lm", "epochs": 12, "patience": 0}
-    options |= {"workers": 1, "cpus_per_worker": 0.5}
-    flags = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
-    command = [sys.executable, "-m", "jobs.train_lm", *flags]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for_a_checkpoint(tmp_path / "lm.training" / "ray")
-    for process in [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]:
-        process.send_signal(signal.SIGKILL)
-    driver.wait()
-    log = tmp_path / "lm.training" / "metrics.jsonl"
-    before = len(_rows(log))
-    resumed = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert resumed.returncode == 0, resumed.stderr
-    epochs = [row["epoch"] for row in _rows(log)]
-    assert sorted(set(epochs)) == list(range(1, 13))
-    assert len(epochs) < 12 + before  # it went on from a checkpoint, not from the start
-    content = json.loads((tmp_path / "lm" / causal.META).read_text(encoding="utf-8"))
-    assert content["metrics"]["unigram_loss"] > 0
