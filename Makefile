@@ -15,7 +15,8 @@ quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
 test: .venv/.dev browser lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest -m ray
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
 lint: .venv/.dev
