@@ -1,5 +1,6 @@
 """A cluster started as cluster.yaml starts one: closed without its token, and `ray job submit` there and back."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,12 +52,13 @@ def test_a_submitted_job_analyses_reports_and_cannot_be_submitted_twice(
     assert "already exists" in again.stdout + again.stderr
 
 
+@pytest.mark.skipif(not os.environ.get("NUNCHI_SLOW"), reason="takes two minutes; NUNCHI_SLOW=1 runs it")
 def test_a_stopped_job_is_gone_on_with_by_submitting_it_again(
     cluster: Head, bundle_folder: str, tmp_path: Path
 ) -> None:
     command = (
         *("--working-dir", str(ROOT), "--", "python", "-m", "jobs.analyze", "--bundle", bundle_folder),
-        *("--output", str(tmp_path / "out"), "--limit", "600", "--unit-rows", "10", "--device", "cpu"),
+        *("--output", str(tmp_path / "out"), "--limit", "300", "--unit-rows", "10", "--device", "cpu"),
     )
     assert cluster.run("ray", "job", "submit", "--no-wait", "--submission-id", "first", *command).returncode == 0
     deadline = time.monotonic() + 60
@@ -64,12 +66,12 @@ def test_a_stopped_job_is_gone_on_with_by_submitting_it_again(
         time.sleep(0.1)
     assert "stopped" in cluster.run("ray", "job", "stop", "first").stdout
     committed = len(list(tmp_path.glob("out/_units/*.json")))
-    assert 3 <= committed < 60
+    assert 3 <= committed < 30
     assert not (tmp_path / "out" / "_run.json").exists()
     done = cluster.run("ray", "job", "submit", "--submission-id", "second", *command)
     assert done.returncode == 0, done.stdout + done.stderr
     run = storage.read_json(f"{tmp_path}/out/_run.json")
-    assert (run["rows_in"], run["rows_of_this_run"] <= 600 - 10 * committed) == (600, True)
+    assert (run["rows_in"], run["rows_of_this_run"] <= 300 - 10 * committed) == (300, True)
     ids = storage.read_parquet(f"{tmp_path}/out/data")["review_id"].to_pylist()
     assert len(ids) == len(set(ids)) == run["analysed"]
 
