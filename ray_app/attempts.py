@@ -54,7 +54,6 @@ class Tries:
 
     uri: str
     deaths: int = 0
-    trying: list[int] | None = None
     alone: dict[str, int] = field(default_factory=dict)
 
     def run(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:

@@ -7,6 +7,7 @@ is dead when its beat does not change while we watch.
 """
 
 import json
+import math
 import os
 import socket
 import threading
@@ -28,6 +29,7 @@ class Lease:
         self.every, self.watch = beat, watch
         self.number, self.beats = -1, 0
         self.over, self.lost = threading.Event(), False
+        self.asked = -math.inf
 
     def __enter__(self) -> "Lease":
         last = self._last()
@@ -47,8 +49,12 @@ class Lease:
             storage.write_bytes(self._uri(self.number), self._content(released=True))
 
     def check(self) -> None:
-        """Raises UserError where a later run took the output over, as it may after a long standstill of this one."""
-        check(not self.lost and self._last() == self.number, f"{self.out}: another run took it over; this one stops")
+        """Raises UserError where a later run took the output over, as it may after a long standstill of this one. Cheap
+        enough for every unit: storage is asked once a beat."""
+        if time.monotonic() - self.asked >= self.every:
+            self.asked = time.monotonic()
+            self.lost = self.lost or self._last() != self.number
+        check(not self.lost, f"{self.out}: another run took it over; this one stops")
 
     def _last(self) -> int:
         if not storage.exists(self.folder):
