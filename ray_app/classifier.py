@@ -20,7 +20,7 @@ from ray_app.model import EncoderClassifier
 from ray_app.sequences import Floats, Ints, Sequences
 from ray_app.work import Work, encoder_flops
 
-CPU_TOKENS, CUDA_TOKENS = 1_024, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
+CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
 BACKENDS = ("auto", "fp32", "bf16", "int8")
 
 

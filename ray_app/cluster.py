@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 from typing import Any
 
 from ray_app.config import check
@@ -46,6 +47,23 @@ def gpus() -> float:
 def joined() -> bool:
     """True where the cluster is not this process's own: it may grow."""
     return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def address() -> str:
+    """HOST:PORT of the cluster's own store, which lives as long as the cluster."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def listens(address: str) -> bool:
+    """Whether anything answers at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def wants_gpu(device: str) -> bool:

@@ -12,7 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 from ray_app.config import UserError, check, closest, first_line, option
 
 APP = "nunchi"
+STOP_SECONDS = 20.0  # beside the draining: Serve ends its processes
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,10 @@ def run(config: Config) -> None:
     print("stopping: requests under way finish", flush=True)
     if page is not None:
         page.terminate()
-    stop()
+    address = cluster.address()
+    if not ended(stop, lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS):
+        print("Ray was gone, or hung: requests under way were cut", file=sys.stderr, flush=True)
+        os._exit(1)  # what is left of Ray in this process would wait a minute for it, and print a stack
 
 
 def start(config: Config) -> str:
@@ -138,6 +145,27 @@ def stop() -> None:
 
     serve.delete(APP)
     serve.shutdown()
+
+
+def ended(stop: Callable[[], None], there: Callable[[], bool], seconds: float) -> bool:
+    """Whether `stop` came to its end within `seconds`, as long as Ray is `there`.
+
+    A signal to the whole process group (a service manager's, `timeout`) ends Ray's own processes too: then there is
+    nothing to wait for.
+    """
+    done = threading.Event()
+
+    def work() -> None:
+        with suppress(Exception):  # Ray that goes away while it is told to stop
+            stop()
+            done.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    limit = time.monotonic() + seconds
+    while thread.is_alive() and time.monotonic() < limit and there():
+        thread.join(0.5)
+    return done.is_set()
 
 
 def app(arguments: dict[str, Any]) -> Any:

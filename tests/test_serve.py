@@ -2,13 +2,14 @@
 
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ray_app import serve
+from ray_app import cluster, serve
 from ray_app.config import UserError
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / "serve.yaml"
@@ -99,3 +100,21 @@ def test_a_signal_interrupts_while_starting_and_is_noted_afterwards() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_stopping_waits_for_requests_under_way_and_no_longer_than_ray_lives() -> None:
+    begun = time.monotonic()
+    assert serve.ended(lambda: time.sleep(0.6), lambda: True, 30)
+    assert not serve.ended(lambda: time.sleep(30), lambda: False, 30)
+    assert not serve.ended(lambda: time.sleep(30), lambda: True, 0.1)
+    assert not serve.ended(lambda: next(iter(())), lambda: True, 30), "it raised"
+    assert time.monotonic() - begun < 20
+
+
+def test_whether_anything_listens() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        assert cluster.listens(place)
+    assert not cluster.listens(place)
