@@ -6,6 +6,8 @@ changes over between two batches; requests under way end with the bundle they be
 
 import asyncio
 import logging
+import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -103,6 +105,39 @@ class Replica:
     async def info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.engines[self.newest].info()
         return {**info, "version": {**info["version"], "update": "failed" if self.failed_update else "done"}}
+
+
+class Whole(Replica):
+    """Gateway and stages in one process: no call from one to the other, and none that could be made again."""
+
+    def __init__(self, ways: dict[str, Any], limits: dict[str, Any], token_hash: str, start: str) -> None:
+        # Replicas of this start on a machine count together; it must be known before the counters' module is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(tempfile.gettempdir(), f"nunchi-metrics-{start}")
+        from ray_app.gateway import Limits
+
+        self.limits, self.token_hash = Limits(**limits), token_hash
+        super().__init__(ways, self.limits.deadline_seconds)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from ray_app import gateway
+
+        return gateway.build(Within(self), self.limits, self.token_hash)
+
+
+class Within:
+    """gateway.Service over a replica in the same process."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+
+    async def analyze(self, table: Any, deadline: float) -> Any:
+        return (await self.replica.analyze(table, deadline))[0]
+
+    async def explain(self, text: str, deadline: float) -> Any:
+        return await self.replica.explain(text)
+
+    async def info(self) -> dict[str, Any]:
+        return await self.replica.info()
 
 
 class Gateway:

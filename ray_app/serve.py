@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from ray_app.config import UserError, check, closest, first_line, option
 
 APP = "nunchi"
+REPLICAS = 4  # at most, where none are asked for: each holds the models
 STOP_SECONDS = 20.0  # beside the draining: Serve ends its processes
 
 
@@ -51,9 +53,12 @@ class Config:
         0, "tokens gathered into a batch, masked variants included; 0 for half a second's", "Limits"
     )
     placement: str = option(
-        "fused", "all stages in one deployment (fused), or one each (pools)", "Cluster", ("fused", "pools")
+        "whole",
+        "HTTP and all stages in one process (whole), a gateway before all stages (fused), or before one each (pools)",
+        "Cluster",
+        ("whole", "fused", "pools"),
     )
-    replicas: int = option(1, "replicas of each deployment", "Cluster")
+    replicas: int = option(0, "replicas of each deployment, 0 for one a GPU, or a CPU, four at most", "Cluster")
     max_replicas: int = option(0, "replicas it may grow to under load, 0 for no autoscaling", "Cluster")
     cpus_per_replica: float = option(
         0.0, "CPUs a replica reserves and uses as threads, 0 for an equal share", "Cluster"
@@ -65,7 +70,8 @@ class Config:
     drain_seconds: float = option(30.0, "time for requests under way when stopping", "Cluster")
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "max_reviews", "max_body_bytes", "queue_rows", "deadline_seconds", "queue_seconds"):
+        check(self.replicas >= 0, f"--replicas {self.replicas}: 0 or more")
+        for name in ("max_reviews", "max_body_bytes", "queue_rows", "deadline_seconds", "queue_seconds"):
             check(getattr(self, name) > 0, f"--{name.replace('_', '-')} {getattr(self, name)}: above 0")
         check(0 < self.port < 65_536 and 0 < self.page_port < 65_536, "--port, --page-port: 1 to 65535")
         check(
@@ -185,9 +191,13 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
 
     from ray_app import gateway, storage
     from ray_app.online import Ways, groups
-    from ray_app.replicas import Gateway, Replica
+    from ray_app.replicas import Gateway, Replica, Whole
 
-    stages = groups(config.highlights, config.placement == "fused")
+    config = replace(config, replicas=config.replicas or _replicas(config, within))
+    whole = config.placement == "whole"
+    limits = asdict(gateway.Limits(config.max_reviews, config.max_body_bytes, config.deadline_seconds))
+    secret = gateway.hashed(token) if token else ""
+    stages = groups(config.highlights, config.placement != "pools")
     resources = _resources(config, len(stages), within)
     pools = []
     for names in stages:
@@ -203,8 +213,8 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
             config.queue_rows,
         )
         deployment = serve.deployment(
-            Replica,
-            name="-".join(names),
+            serve.ingress()(Whole) if whole else Replica,
+            name="whole" if whole else "-".join(names),
             ray_actor_options=resources,
             max_ongoing_requests=config.queue_rows,  # every request that waits is here, where it can be gathered
             user_config={"bundle": storage.absolute(config.bundle)},
@@ -212,8 +222,9 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
             health_check_period_s=5,
             **_size(config),
         )
+        if whole:
+            return deployment.bind(asdict(ways), limits, secret, uuid.uuid4().hex)
         pools.append(deployment.bind(asdict(ways), config.deadline_seconds))
-    limits = gateway.Limits(config.max_reviews, config.max_body_bytes, config.deadline_seconds)
     front = serve.deployment(
         serve.ingress()(Gateway),
         name="gateway",
@@ -222,7 +233,19 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
         max_queued_requests=config.queue_rows,
         graceful_shutdown_timeout_s=config.drain_seconds,
     )
-    return front.bind(pools, asdict(limits), gateway.hashed(token) if token else "")
+    return front.bind(pools, limits, secret)
+
+
+def _replicas(config: Config, within: bool) -> int:
+    """One a GPU. On CPUs several with few threads each: a thread that HTTP takes the CPU from holds up the others."""
+    import ray
+
+    from ray_app import cluster
+
+    if not within or not ray.is_initialized() or config.max_replicas or config.placement == "pools":
+        return 1
+    room = cluster.gpus() if cluster.wants_gpu(config.device) else cluster.cpus() / max(1.0, config.cpus_per_replica)
+    return max(1, min(REPLICAS, int(room)))
 
 
 def _resources(config: Config, deployments: int, within: bool) -> dict[str, float]:

@@ -45,6 +45,7 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def config(bundle: str, port: int, **changes: Any) -> serve.Config:
     settings: dict[str, Any] = {"bundle": bundle, "port": port, "device": "cpu", "cpus_per_replica": 1.0}
+    settings |= {"placement": "fused", "replicas": 1}
     return serve.Config(**{**settings, **changes})
 
 
@@ -154,6 +155,30 @@ def test_a_deployment_a_stage_answers_as_by_hand(endpoint: str, bundle_folder: s
     found = Client(url).request(TEXTS)
     assert found == {"analyses": by_hand(bundle_folder, TEXTS), "rejected": []}
     assert Client(url).explain(TEXTS[0]) == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
+
+
+def test_replicas_that_answer_http_themselves_count_together_and_outlive_one_another(
+    endpoint: str, bundle_folder: str, port: int
+) -> None:
+    import ray
+
+    assert endpoint  # `whole` takes its place
+    url = serve.start(config(bundle_folder, port, placement="whole", replicas=2))
+    client, expected = Client(url), by_hand(bundle_folder, TEXTS)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: client.request([text]), TEXTS))
+    assert [answer["analyses"][0] for answer in answers] == expected
+    counted = {
+        requests.get(f"{url}/metrics", timeout=10).text.split('nunchi_reviews_total{result="analysed"} ')[1][:4]
+        for _ in range(8)
+    }
+    assert counted == {f"{len(TEXTS):.1f}"}
+    replicas = [a for a in ray.util.list_named_actors(all_namespaces=True) if "whole" in a["name"]]
+    assert len(replicas) == 2
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda text: client.request([text]), TEXTS * 3)
+        ray.kill(ray.get_actor(replicas[0]["name"], namespace=replicas[0]["namespace"]), no_restart=True)
+        assert [answer["analyses"][0] for answer in found] == expected * 3, "the client's own retries are enough"
 
 
 def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_folder: str) -> None:
