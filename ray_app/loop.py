@@ -40,6 +40,7 @@ class Settings:
     patience: int = 2
     head_start: float = 1.0  # learning rate of a new head over the rest's
     seed: int = 0
+    keep_last: bool = False  # in place of the best epoch's weights; with patience 0
 
 
 class Lesson(Protocol):
@@ -102,7 +103,7 @@ def learn(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Trains in place; at the end `model` carries the weights of its best epoch.
+    """Trains in place; at the end `model` carries the weights of its best epoch, or of the last.
 
     Args:
         report: called by every worker each epoch; only rank 0's writer writes.
@@ -127,7 +128,7 @@ def learn(
         progress = _Progress(lesson.name, epoch, settings, world, say)
         loss, speed = _epoch(wrapped, lesson, settings, epoch, optimizer, schedule, placement, progress)
         metrics = lesson.validate(model, placement)
-        improved = not history or metrics["select"] > max(row["select"] for row in history)
+        improved = settings.keep_last or not history or metrics["select"] > max(row["select"] for row in history)
         if improved:
             best = {name: value.detach().cpu().clone() for name, value in _trained(model).items()}
         history.append(

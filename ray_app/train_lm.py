@@ -50,6 +50,12 @@ class Config:
     pack: bool = option(False, "lay short rows end to end instead of padding them; no row sees another", "Training")
     clip: float = option(1.0, "largest gradient norm", "Training")
     patience: int = option(2, "stop after so many epochs without gain, 0 never", "Training")
+    keep: str = option(
+        "best",
+        "the epoch whose weights are kept: best by validation loss, or last, which ends only after all epochs",
+        "Training",
+        ("best", "last"),
+    )
     seed: int = option(0, "seed of everything random", "Training")
     workers: int = option(1, "training processes; 0 trains in this process, without Ray", "Cluster")
     device: str = option("auto", "where to train; a GPU computes in bf16", "Cluster", ("auto", "cpu", "cuda"))
@@ -162,7 +168,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
         checkpoints.say,
     )
     if World.current().rank == 0:
-        best = max(history, key=lambda row: row["select"])
+        best = history[-1] if config.keep == "last" else max(history, key=lambda row: row["select"])
         baselines = zip(("unigram_loss", "unigram_entropy"), unigram(train, validation, len(tokenizer)), strict=True)
         _keep(config, model, tokenizer, replace(meta, metrics={**best, **dict(baselines)}))
 
@@ -283,8 +289,9 @@ def _settings(config: Config) -> Any:
         config.warmup,
         config.accumulate,
         config.clip,
-        config.patience,
+        0 if config.keep == "last" else config.patience,
         seed=config.seed,
+        keep_last=config.keep == "last",
     )
 
 

@@ -136,6 +136,13 @@ def test_the_best_epochs_weights_come_back(tmp_path: Path) -> None:
     assert [row["epoch"] for row in keep.rows] == [1, 2, 3, 4]
 
 
+def test_the_last_epochs_weights_come_back_where_they_are_asked_for(tmp_path: Path) -> None:
+    keep = Keep(tmp_path)
+    _, model = train(settings=replace(SETTINGS, epochs=3, keep_last=True), selects=[0.1, 0.8, 0.2], report=keep)
+    state = torch.load(keep.epoch(3) / "state.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, epoch: int) -> None:
     settings, selects = replace(SETTINGS, epochs=4), [0.1, 0.8, 0.3, 0.2]

@@ -1,6 +1,8 @@
 """train_lm in this process: rows in, a model folder out; what the options change and what they do not."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -115,6 +117,31 @@ def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path)
     assert (meta.template.name, meta.loss_on, meta.taxonomy) == ("interview", "all", None)
     assert len(tokenizer) <= 400
     assert model.config.num_hidden_layers == 1
+
+
+def test_a_killed_process_goes_on_with_resume_to_the_same_losses(tmp_path: Path) -> None:
+    """`kill -9` after the first epoch; on Ray Train the same code does it, see test_train_ray."""
+    options = ["--task", "interview", "--base-model", "scratch", "--workers", "0", "--limit", "64", "--epochs", "12"]
+    options += ["--layers", "1", "--hidden", "64", "--vocabulary", "400", "--max-length", "64", "--device", "cpu"]
+    command = [sys.executable, "-m", "jobs.train_lm", *options, "--patience", "0", "--output"]
+    calm, hit = tmp_path / "calm", tmp_path / "hit"
+
+    def rows(output: Path) -> list[dict[str, Any]]:
+        file = Path(f"{output}.training/metrics.jsonl")
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    with subprocess.Popen([*command, str(hit)], stdout=subprocess.DEVNULL) as driver:
+        while not rows(hit):
+            assert driver.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        driver.kill()
+    assert len(rows(hit)) < 12
+    assert not hit.exists()
+    for output, more in ((calm, []), (hit, ["--resume"])):
+        subprocess.run([*command, str(output), *more], check=True, stdout=subprocess.DEVNULL)
+    losses = [{row["epoch"]: row["validation_loss"] for row in rows(output)} for output in (calm, hit)]
+    assert sorted(losses[0]) == list(range(1, 13))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tmp_path: Path) -> None:
