@@ -21,6 +21,7 @@ from ray_app.text_metrics import overlap_report
 
 SHOWN = 20  # rows that are shown at either end
 BERT_KEYS = ("precision", "recall", "f1")
+MEANS = {"rouge1": OVERLAPS - 3, "rouge2": OVERLAPS - 2, "rougeL": OVERLAPS - 1, "bertscore": OVERLAPS + BERT - 1}
 
 
 class Marks:
@@ -30,6 +31,7 @@ class Marks:
         self.rows = self.cut = self.loss_tokens = self.new_tokens = 0
         self.loss = self.seconds = self.cpu_seconds = 0.0
         self.sums = np.zeros((len(COMPARISONS), OVERLAPS + BERT))
+        self.gains = np.zeros((2, len(MEANS)))  # of rows' metrics over the shuffled reference's: sums, and of squares
         self.best: list[tuple[float, int, dict[str, Any]]] = []
         self.worst: list[tuple[float, int, dict[str, Any]]] = []
 
@@ -45,6 +47,8 @@ class Marks:
         self.cpu_seconds += float(table["cpu_seconds"].to_numpy().sum())
         sums = np.array(table["sums"].to_pylist()).reshape(len(table), len(COMPARISONS), -1)
         self.sums += sums.sum(0)
+        over = (sums[:, 0] - sums[:, COMPARISONS.index("shuffled")])[:, list(MEANS.values())]
+        self.gains += [over.sum(0), (over**2).sum(0)]
         own = [text_report(row[0], 1) for row in sums]
         kept = table.drop_columns(["sums"])
         for name in ("bleu", "rouge1", "rouge2", "rougeL"):
@@ -66,6 +70,10 @@ class Marks:
             "loss_tokens": self.loss_tokens,
             **texts.pop("model"),
             "calibration": texts,
+            "over_shuffled": {
+                name: gain(float(total), float(squares), self.rows)
+                for name, total, squares in zip(MEANS, *self.gains, strict=True)
+            },
             "generation": {
                 "tokens": self.new_tokens,
                 "seconds": round(self.seconds, 3),
@@ -89,6 +97,16 @@ def text_report(sums: Any, rows: int) -> dict[str, Any]:
     means = sums[OVERLAPS:] / rows if rows else sums[OVERLAPS:]
     bert = dict(zip(BERT_KEYS, (round(float(value), 4) for value in means), strict=True))
     return {**overlap_report(sums[:OVERLAPS], rows), "bertscore": bert if rows and np.isfinite(means).all() else None}
+
+
+def gain(total: float, squares: float, rows: int) -> dict[str, float] | None:
+    """The mean of a difference that so many rows add up to, and how many of its standard errors that is (above 3 is
+    hardly chance). None where it was not asked for, or of a single row."""
+    if rows < 2 or not math.isfinite(total):
+        return None
+    mean = total / rows
+    error = math.sqrt(max(0.0, squares / rows - mean**2) / (rows - 1))
+    return {"mean": round(mean, 4), "standard_errors": round(mean / error, 1) if error else 0.0}
 
 
 def cost(seconds: float, cpu_seconds: float, rows: int) -> dict[str, float | None]:
@@ -135,6 +153,10 @@ def markdown(report: dict[str, Any], marks: Marks) -> str:
     for key in BERT_KEYS if report["bertscore"] else ():
         parts = (report, *report["calibration"].values())
         lines.append(_row(f"bertscore {key}", [part["bertscore"][key] for part in parts]))
+    found = {name: row for name, row in report["over_shuffled"].items() if row}
+    if found:
+        shown = ", ".join(f"{name} {row['mean']:+.4f} ({row['standard_errors']:g})" for name, row in found.items())
+        lines += ["", f"Over another row's reference, row by row (in brackets: standard errors): {shown}"]
     if "tuples" in report:
         lines += _beside(report, report.get("classifiers") or {})
     for title, heap in (("Worst", marks.worst), ("Best", marks.best)):

@@ -38,7 +38,7 @@ class Config:
     lora: int = option(0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model")
     max_length: int = option(256, "tokens of a row that are read", "Model")
     loss_on: str = option("answer", "what counts: the answer, or prompt and answer", "Training", ("answer", "all"))
-    epochs: int = option(0, "passes over the rows; 0 for 5, with scratch for 10,000 rows if that is more", "Training")
+    epochs: int = option(0, "passes over the rows; 0 for 5, with scratch for 25,000 rows if that is more", "Training")
     batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
     learning_rate: float = option(
         0.0, "peak learning rate, 0 for 1e-3 with scratch, 2e-4 with LoRA, else 5e-5", "Training"
@@ -188,7 +188,7 @@ def _split(found: Any, config: Config) -> tuple[list[Any], list[Any]]:
 
 def _epochs(config: Config, rows: int) -> int:
     """Five, as is usual for a pretrained model; one from scratch needs to see some rows before it can write at all."""
-    return 5 if config.base_model != "scratch" else max(5, round(10_000 / rows))
+    return 5 if config.base_model != "scratch" else max(5, round(25_000 / rows))
 
 
 def _texts(template: Any, rows: Sequence[Any]) -> Any:

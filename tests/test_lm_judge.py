@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ray_app import taxonomy, templates
 from ray_app.answers import BERT, COMPARISONS, MARKS, OVERLAPS
-from ray_app.lm_judge import SHOWN, Marks, cost, markdown, review_report
+from ray_app.lm_judge import SHOWN, Marks, cost, gain, markdown, review_report
 from ray_app.templates import Parsed
 from tests.test_judge import COLOURS, table
 
@@ -49,6 +49,12 @@ def test_marks_add_up_and_keep_the_best_and_worst_twenty() -> None:
     assert report["cost"] == {"seconds_per_1000": 500.0, "cpu_seconds_per_1000": 1000.0}
     assert report["rougeL"] == round((sum(range(60)) / 100 + 0.995) / 62, 4)
     assert report["calibration"]["reference"]["bertscore"] == {"precision": 1, "recall": 1, "f1": 1}
+    gains = np.array([*(i / 100 for i in range(60)), 0.995, 0.0])  # over a shuffled reference's ROUGE-L of 0
+    error = gains.std(ddof=1) / 62**0.5
+    assert report["over_shuffled"]["rougeL"] == {
+        "mean": round(gains.mean(), 4),
+        "standard_errors": round(gains.mean() / error, 1),
+    }
     assert kept["rougeL"].to_pylist()[:3] == pytest.approx([0, 0.01, 0.02])
     assert "sums" not in kept.column_names
     text = markdown({"model": "m", "task": "t", **report}, marks)
@@ -57,6 +63,9 @@ def test_marks_add_up_and_keep_the_best_and_worst_twenty() -> None:
     assert ranked[0] == ["r0", "r61", *(f"r{i}" for i in range(1, SHOWN - 1))]
     assert ranked[1] == ["r60", *(f"r{i}" for i in range(59, 60 - SHOWN, -1))]
     assert "- generated: `'나' 다`" in best
+    assert f"rougeL {gains.mean():+.4f}" in text
+    assert gain(1.0, 1.0, 1) is None
+    assert gain(float("nan"), 1.0, 9) is None, "BERTScore was not asked for"
 
 
 def test_nothing_marked_is_a_report_without_figures() -> None:
