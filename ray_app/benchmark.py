@@ -43,7 +43,9 @@ class Config:
     sweeps: str = option("", "also cost against any of: length, catalog, workers", "Measure")
     catalog_rows: str = option("1000,10000,100000", "sizes of the catalog sweep", "Measure")
     floor: float = option(0.0, "fail where ours stays below this ratio to the GEMM probe", "Measure")
-    unit_rows: int = option(2_000, "rows a unit of the whole job's variants", "Measure")
+    unit_rows: int = option(
+        2_000, "rows a unit of the whole job's variants, an eighth of the reviews at most", "Measure"
+    )
     threads: int = option(0, "threads of each variant, 0 for torch's choice", "Measure")
     device: str = option("auto", "where the classifiers run", "Measure", ("auto", "cpu", "cuda"))
 
@@ -144,11 +146,10 @@ class Bench:
         """One row a way to run the whole job; speed after start-up, which stands apart."""
         import numpy as np
 
-        source = self.parquet(self.config.job_reviews)
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(self.config.rounds):
             for name in names:
-                found[name].append(self.once(name, source))
+                found[name].append(self.once(name, self.config.job_reviews))
         rows = []
         reference = self.highlights(found[names[0]][-1])
         for name, runs in found.items():
@@ -174,10 +175,12 @@ class Bench:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        path = self.folder / f"reviews-{count}.parquet"
+        if path.exists():
+            return str(path)
         texts = self.texts(count)
         if len(texts) < count:
             raise UserError(f"--input {self.config.input}: {len(texts):,} reviews where {count:,} are to be measured")
-        path = self.folder / f"reviews-{count}.parquet"
         ids = pa.array([str(i) for i in range(count)])
         pq.write_table(pa.table({"review_id": ids, "text": pa.array(texts)}), path, row_group_size=50_000)
         return str(path)
@@ -193,12 +196,14 @@ class Bench:
             for finding in row["findings"]
         }
 
-    def once(self, name: str, source: str, workers: int = 0) -> dict[str, Any]:
-        """`_run.json` of one run; `graph` is the same units in a process of their own, without Ray."""
+    def once(self, name: str, count: int, workers: int = 0) -> dict[str, Any]:
+        """`_run.json` of one run over so many reviews; `graph` is the same units in a process of their own, without
+        Ray. Eight units at least: the speed after start-up is that of all but each worker's first one."""
+        source, unit_rows = self.parquet(count), min(self.config.unit_rows, max(1, count // 8))
         self.runs += 1
         out = self.folder / f"run-{self.runs}"
         arguments = ["--input", source, "--bundle", self.bundle, "--output", str(out), "--device", self.config.device]
-        arguments += ["--unit-rows", str(self.config.unit_rows), "--workers", str(workers)]
+        arguments += ["--unit-rows", str(unit_rows), "--workers", str(workers)]
         placement = {"graph": "here", "ray-fused": "fused", "ray-pools": "pools"}[name]
         command = [sys.executable, "-m", "jobs.analyze", *arguments, "--placement", placement]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -222,14 +227,14 @@ def by_length(bench: Bench) -> list[dict[str, Any]]:
 def by_catalog(bench: Bench) -> list[dict[str, Any]]:
     """The whole job on catalogs of growing size: speed and memory must stay flat."""
     sizes = [int(size) for size in bench.config.catalog_rows.split(",")]
-    return [{"rows": size} | _job_row(bench.once("ray-fused", bench.parquet(size))) for size in sizes]
+    return [{"rows": size} | _job_row(bench.once("ray-fused", size)) for size in sizes]
 
 
 def by_workers(bench: Bench) -> list[dict[str, Any]]:
     """The whole job with one actor, two, and so on up to one a CPU."""
-    source, rows, workers = bench.parquet(bench.config.job_reviews), [], 1
+    rows, workers = [], 1
     while workers <= (os.cpu_count() or 1):
-        rows.append({"workers": workers} | _job_row(bench.once("ray-fused", source, workers)))
+        rows.append({"workers": workers} | _job_row(bench.once("ray-fused", bench.config.job_reviews, workers)))
         workers *= 2
     return rows
 
