@@ -131,6 +131,8 @@ def test_the_service_is_the_shipped_serve_yaml_for_kubernetes(monkeypatch: pytes
     (application,) = ServeDeploySchema.model_validate(config).applications
     monkeypatch.setenv("NUNCHI_TOKEN", "secret")
     serve.app(application.args)  # its options are known and right
+    placements = [each["applications"][0]["args"]["placement"] for each in (config, shipped)]
+    assert placements[0] == placements[1], "deployments have other names otherwise"
     names = [[d["name"] for d in each["applications"][0]["deployments"]] for each in (config, shipped)]
     assert names[0] == names[1]
     assert set(config) <= set(ServeDeploySchema.model_fields), "Serve takes unknown keys in silence"
