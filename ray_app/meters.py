@@ -5,9 +5,10 @@ of them shows the sum.
 """
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
 if SHARED in os.environ:
@@ -56,6 +57,19 @@ class Meters:
     def text(self) -> bytes:
         if SHARED not in os.environ:
             return generate_latest(self.registry)
+        forget_the_dead(os.environ[SHARED])
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def forget_the_dead(folder: str) -> None:
+    """What waited in processes that are gone waits no more; what they counted still counts."""
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
+        except PermissionError:
+            pass  # it lives, as another user

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -131,10 +132,11 @@ class Within:
         self.replica = replica
 
     async def analyze(self, table: Any, deadline: float) -> Any:
-        return (await self.replica.analyze(table, deadline))[0]
+        answer = await _in_time(self.replica.analyze(table, deadline), deadline)
+        return answer[0] if isinstance(answer, tuple) else answer
 
     async def explain(self, text: str, deadline: float) -> Any:
-        return await self.replica.explain(text)
+        return await _in_time(self.replica.explain(text), deadline)
 
     async def info(self) -> dict[str, Any]:
         return await self.replica.info()
@@ -209,6 +211,16 @@ class Behind:
         return answered
 
 
+async def _in_time(answer: Awaitable[Any], deadline: float) -> Any:
+    """What comes by the deadline (seconds since the epoch), or the Answer that it did not."""
+    from ray_app.gather import Answer
+
+    try:
+        return await asyncio.wait_for(answer, max(0.0, deadline - time.time()))
+    except TimeoutError:
+        return Answer(refused="late")
+
+
 async def _call(method: Any, deadline: float, *arguments: Any) -> Any:
     """A replica's answer, from another replica where one dies; what Serve itself refuses is an Answer too."""
     from ray.exceptions import RayActorError
@@ -218,9 +230,7 @@ async def _call(method: Any, deadline: float, *arguments: Any) -> Any:
 
     for attempt in range(ATTEMPTS):
         try:
-            return await asyncio.wait_for(method.remote(*arguments), max(0.0, deadline - time.time()))
-        except TimeoutError:
-            return Answer(refused="late")
+            return await _in_time(method.remote(*arguments), deadline)
         except BackPressureError:
             return Answer(refused="overloaded", retry_after=1)
         except RayActorError:

@@ -14,7 +14,7 @@ from ray_app.config import UserError
 from ray_app.gather import Answer
 from ray_app.graph import Analyzer
 from ray_app.online import Ways, groups
-from ray_app.replicas import Behind, Replica
+from ray_app.replicas import Behind, Replica, Within
 from ray_app.wire import AnalyzeRequest
 from tests.fakes import make_bundle, sample_texts
 
@@ -297,3 +297,8 @@ def test_a_replica_that_is_gone_is_not_ready(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ray_app.replicas.INFO_SECONDS", 0.2)
     with pytest.raises(TimeoutError):
         asyncio.run(Behind([Handle(Gone())]).info())
+
+
+def test_a_replica_that_answers_http_itself_gives_up_at_the_deadline_too() -> None:
+    within = Within(Slow())  # type: ignore[arg-type]
+    assert asyncio.run(within.analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
