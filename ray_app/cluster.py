@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting one on this machine, and what it has to offer. Called by steps alone."""
 
+import gc
 import logging
 import os
 import re
@@ -75,6 +76,12 @@ def wants_gpu(device: str) -> bool:
 def cpus_for(workers: int) -> float:
     """CPUs each of so many workers can reserve, leaving half a CPU for reading and writing."""
     return max(0.5, (cpus() - 0.5) / workers)
+
+
+def forget_pipelines() -> None:
+    """Frees what pipelines hold that failed: Ray Data's objects refer to each other in circles, and until they are
+    collected their actors keep their CPUs, so that whatever runs next in this process waits for ever."""
+    gc.collect()
 
 
 def cause(error: BaseException) -> str:

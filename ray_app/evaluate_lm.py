@@ -199,10 +199,15 @@ def _stream(config: Config, exam: Any, papers: Any) -> Iterator[Any]:
         num_cpus=cpus,
         **({"num_gpus": 1.0} if gpu else {}),
     )
+    cause = ""
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except ray.exceptions.RayError as error:
-        raise UserError(f"evaluation failed: {cluster.cause(error)}") from error
+        cause = cluster.cause(error)
+    if cause:
+        del dataset
+        cluster.forget_pipelines()
+        raise UserError(f"evaluation failed: {cause}")
 
 
 class Worker:

@@ -49,12 +49,17 @@ def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Ite
     pool = _pool(config)
     for first in range(0, len(todo), WAVE):
         dataset = _pipeline(config, out, todo[first : first + WAVE], columns, pool)
+        cause = ""
         try:
             for row in dataset.iter_rows():
                 if row["record"]:
                     yield json.loads(row["record"])
         except ray.exceptions.RayError as error:
-            raise UserError(f"analysis failed: {cluster.cause(error)}; the same command goes on") from error
+            cause = cluster.cause(error)
+        if cause:
+            del dataset
+            cluster.forget_pipelines()
+            raise UserError(f"analysis failed: {cause}; the same command goes on")
 
 
 def here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """One local Ray cluster for all tests marked `ray`."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,14 @@ def ray_cluster() -> Iterator[Any]:
     cluster.start(num_cpus=4, object_store_memory=150_000_000)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _collected(request: pytest.FixtureRequest) -> None:
+    """pytest keeps what a test logged, exceptions too, and with them pipelines whose actors hold CPUs of the one
+    cluster: what they leave is collected before the next test, which would wait for them."""
+    if request.node.get_closest_marker("ray"):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

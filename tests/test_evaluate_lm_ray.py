@@ -1,7 +1,10 @@
+import gc
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from ray_app import evaluate_lm, storage
 from ray_app.config import UserError
@@ -9,6 +12,15 @@ from ray_app.evaluate_lm import Config
 from tests.lm_fakes import figures, make_lm
 
 pytestmark = pytest.mark.ray
+
+
+def all_cpus_are_free(seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def test_a_pool_of_actors_reports_what_one_process_does(ray_cluster: Any, tmp_path: Path) -> None:
@@ -22,10 +34,16 @@ def test_a_pool_of_actors_reports_what_one_process_does(ray_cluster: Any, tmp_pa
     assert len(storage.list_files(str(tmp_path / "pool" / "rows"))) == 5
 
 
-def test_a_mistake_in_a_worker_is_one_line(ray_cluster: Any, tmp_path: Path) -> None:
+def test_a_mistake_in_a_worker_is_one_line(
+    ray_cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
     model = make_lm(tmp_path / "model")
+    request.addfinalizer(gc.enable)
+    gc.disable()  # by chance it would free what must be freed by design
+    caplog.set_level("CRITICAL", "ray.data")  # pytest keeps what is logged, and an exception keeps its pipeline
     with pytest.raises(UserError, match=r"evaluation failed: .*--max-new-tokens 1: too few"):
         evaluate_lm.run(Config(model, output=str(tmp_path / "out"), limit=3, max_new_tokens=1, device="cpu"))
+    assert all_cpus_are_free(), "the failed pipeline's actor still holds its CPUs: what comes next would wait for ever"
     with pytest.raises(UserError, match="9 workers x 1 CPUs are more than"):
         evaluate_lm.run(
             Config(model, output=str(tmp_path / "out"), limit=3, workers=9, cpus_per_worker=1, device="cpu")
