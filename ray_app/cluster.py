@@ -5,10 +5,12 @@ import logging
 import os
 import re
 import socket
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
-from ray_app.config import check
+from ray_app.config import UserError, check
 
+T = TypeVar("T")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 
 
@@ -78,10 +80,23 @@ def cpus_for(workers: int) -> float:
     return max(0.5, (cpus() - 0.5) / workers)
 
 
-def forget_pipelines() -> None:
-    """Frees what pipelines hold that failed: Ray Data's objects refer to each other in circles, and until they are
-    collected their actors keep their CPUs, so that whatever runs next in this process waits for ever."""
-    gc.collect()
+def stream(rows: Iterable[T], step: str, remedy: str = "") -> Iterator[T]:
+    """What a pipeline of Ray Data yields; where it fails, a UserError of one line.
+
+    A pipeline that failed lives as long as its exception, and its parts refer to each other in circles: until they are
+    collected its actors keep their CPUs, and whatever runs next in this process waits for ever.
+    """
+    from ray.exceptions import RayError
+
+    reason = ""
+    try:
+        yield from rows
+    except RayError as error:
+        reason = cause(error)
+    if reason:
+        del rows
+        gc.collect()
+        raise UserError(f"{step} failed: {reason}{remedy}")
 
 
 def cause(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.config import REQUIRED, UserError, check, effective, option
+from ray_app.config import REQUIRED, check, effective, option
 
 PROGRESS_SECONDS = 10.0
 
@@ -199,15 +199,9 @@ def _stream(config: Config, exam: Any, papers: Any) -> Iterator[Any]:
         num_cpus=cpus,
         **({"num_gpus": 1.0} if gpu else {}),
     )
-    cause = ""
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    except ray.exceptions.RayError as error:
-        cause = cluster.cause(error)
-    if cause:
-        del dataset
-        cluster.forget_pipelines()
-        raise UserError(f"evaluation failed: {cause}")
+    batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+    del dataset  # `stream` must be the only one that holds it
+    yield from cluster.stream(batches, "evaluation")
 
 
 class Worker:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_app.config import UserError, check
+from ray_app.config import check
 from ray_app.pipeline import Commit, Read, Worker
 from ray_app.schema import Columns
 from ray_app.units import Unit
@@ -48,18 +48,13 @@ def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Ite
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit, however large its rows
     pool = _pool(config)
     for first in range(0, len(todo), WAVE):
-        dataset = _pipeline(config, out, todo[first : first + WAVE], columns, pool)
-        cause = ""
-        try:
-            for row in dataset.iter_rows():
-                if row["record"]:
-                    yield json.loads(row["record"])
-        except ray.exceptions.RayError as error:
-            cause = cluster.cause(error)
-        if cause:
-            del dataset
-            cluster.forget_pipelines()
-            raise UserError(f"analysis failed: {cause}; the same command goes on")
+        wave = todo[first : first + WAVE]
+        rows = cluster.stream(
+            _pipeline(config, out, wave, columns, pool).iter_rows(), "analysis", "; the same command goes on"
+        )  # nobody else holds the pipeline: it can go where it fails
+        for row in rows:
+            if row["record"]:
+                yield json.loads(row["record"])
 
 
 def here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:

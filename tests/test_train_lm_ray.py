@@ -14,7 +14,6 @@ from tests.test_train_ray import _kill_a_worker, _rows
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[1]
 SMALL: dict[str, Any] = {"task": "interview", "layers": 1, "hidden": 64, "vocabulary": 400, "max_length": 128}
 OPTIONS: dict[str, Any] = {**SMALL, "limit": 101, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu"}
 
