@@ -6,9 +6,9 @@ cluster: ray job submit --working-dir . -- python -m jobs.acquire \\
              --analyses s3://shop/analyses --output s3://shop/batch-7 --budget 1000 --labelled s3://shop/labels
 """
 
-from ray_app import simulate
-from ray_app.acquire import Config, run
-from ray_app.config import main
+from ray_app.active_learning import simulate
+from ray_app.active_learning.acquire import Config, run
+from ray_app.cli import main
 
 SIMULATE = """Whether choosing pays: each strategy against random on labelled reviews whose labels are hidden.
 

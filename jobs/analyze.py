@@ -5,9 +5,9 @@ cluster: ray job submit --working-dir . -- python -m jobs.analyze \\
              --input s3://shop/reviews --bundle s3://shop/bundle --output s3://shop/analyses
 """
 
-from ray_app import doctor, verify
-from ray_app.analyze import Config, run
-from ray_app.config import main
+from ray_app.catalog import doctor, verify
+from ray_app.catalog.analyze import Config, run
+from ray_app.cli import main
 
 VERIFY = """An output against what its run promised: every unit committed, every row in one file, no file changed.
 

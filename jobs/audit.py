@@ -8,8 +8,9 @@ cluster: ray job submit --working-dir . -- python -m jobs.audit --labels s3://sh
 
 from functools import partial
 
-from ray_app import audit, train
-from ray_app.config import main, parse
+from ray_app.audit import apply, audit, compare, measure
+from ray_app.cli import main, parse
+from ray_app.training import train
 
 
 def learn(arguments: list[str]) -> None:
@@ -23,20 +24,20 @@ if __name__ == "__main__":
         partial(audit.run, learn=learn),
         __doc__,
         measure=(
-            audit.MeasureConfig,
-            partial(audit.measure, learn=learn),
+            measure.MeasureConfig,
+            partial(measure.measure, learn=learn),
             "Plants errors in labels -> how many of them an audit finds, per keyword.\n\n"
             "example: python -m jobs.audit measure --labels labels.parquet --fast",
         ),
         apply=(
-            audit.ApplyConfig,
-            audit.apply,
+            apply.ApplyConfig,
+            apply.apply,
             "Decisions (keep, fix, drop) -> a new version of the labels, with history.\n\n"
             "example: python -m jobs.audit apply --labels labels.parquet --output runs/labels",
         ),
         compare=(
-            audit.CompareConfig,
-            partial(audit.compare, learn=learn),
+            compare.CompareConfig,
+            partial(compare.compare, learn=learn),
             "Two versions of labels -> the same model trained on both, on the same test reviews.\n\n"
             "example: python -m jobs.audit compare --before labels.parquet --after runs/labels/labels.parquet",
         ),

@@ -4,8 +4,8 @@ example: python -m jobs.evaluate --bundle runs/bundle --labels labels.parquet --
 cluster: ray job submit --working-dir . -- python -m jobs.evaluate --bundle s3://shop/bundle --labels s3://shop/labels
 """
 
-from ray_app.config import main
-from ray_app.evaluate import Config, run
+from ray_app.cli import main
+from ray_app.evaluation.evaluate import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

@@ -6,8 +6,8 @@ cluster: ray job submit --working-dir . -- python -m jobs.evaluate_lm --model s3
              --data s3://shop/interviews --output s3://shop/judged
 """
 
-from ray_app.config import main
-from ray_app.evaluate_lm import Config, run
+from ray_app.cli import main
+from ray_app.lm.evaluate_lm import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

@@ -5,8 +5,8 @@ cluster: ray job submit --working-dir . --entrypoint-num-gpus 1 -- python -m job
              --reviews s3://shop/reviews --output s3://shop/encoder
 """
 
-from ray_app.config import main
-from ray_app.pretrain import Config, run
+from ray_app.cli import main
+from ray_app.training.pretrain import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

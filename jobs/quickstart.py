@@ -7,8 +7,11 @@ cluster: ray job submit --working-dir . -- python -m jobs.quickstart
 import time
 from dataclasses import dataclass
 
-from ray_app import analyze, evaluate, storage, train
-from ray_app.config import main, option
+from ray_app import storage
+from ray_app.catalog import analyze
+from ray_app.cli import main, option
+from ray_app.evaluation import evaluate
+from ray_app.training import train
 
 
 @dataclass(frozen=True)

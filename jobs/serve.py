@@ -4,8 +4,8 @@ example: python -m jobs.serve --bundle runs/bundle --page
 cluster: ray job submit --working-dir . -- python -m jobs.serve --bundle s3://shop/bundle
 """
 
-from ray_app.config import main
-from ray_app.serve import Config, run
+from ray_app.cli import main
+from ray_app.serving.serve import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

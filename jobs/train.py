@@ -5,8 +5,8 @@ cluster: ray job submit --working-dir . -- python -m jobs.train \\
              --labels s3://shop/labels --output s3://shop/bundle --workers 4
 """
 
-from ray_app.config import main
-from ray_app.train import Config, run
+from ray_app.cli import main
+from ray_app.training.train import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

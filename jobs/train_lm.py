@@ -5,8 +5,8 @@ cluster: ray job submit --working-dir . -- python -m jobs.train_lm --task interv
              --columns question=질문,answer=답변 --base-model s3://shop/base --output s3://shop/lm --workers 4
 """
 
-from ray_app.config import main
-from ray_app.train_lm import Config, run
+from ray_app.cli import main
+from ray_app.lm.train_lm import Config, run
 
 if __name__ == "__main__":
     main(Config, run, __doc__)

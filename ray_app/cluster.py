@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from ray_app.config import UserError, check
+from ray_app.errors import UserError, check
 
 T = TypeVar("T")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")

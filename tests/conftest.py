@@ -3,11 +3,12 @@
 import gc
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.support.paths import ROOT
 
 # The first example of a process pays for imports: whether a property holds is no matter of milliseconds.
 settings.register_profile("untimed", deadline=None)
@@ -26,7 +27,7 @@ def ray_cluster() -> Iterator[Any]:
 
     from ray_app import cluster
 
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = str(ROOT)
     cluster.start(num_cpus=4, object_store_memory=150_000_000)
     yield ray
     ray.shutdown()
@@ -43,7 +44,7 @@ def _collected(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A sealed bundle with random weights."""
-    from tests.fakes import make_bundle
+    from tests.support.bundles import make_bundle
 
     folder = tmp_path_factory.mktemp("shared") / "bundle"
     make_bundle(folder)

@@ -3,9 +3,9 @@ import pytest
 from ray_app.cluster import cause
 
 DATA = """[36mray::MapWorker(MapBatches(Worker)).submit()[39m (pid=1)
-  File "ray_app/config.py", line 40, in check
+  File "ray_app/errors.py", line 40, in check
     raise UserError(message)
-ray_app.config.UserError: --max-new-tokens 1: too few
+ray_app.errors.UserError: --max-new-tokens 1: too few
 
 The above exception was the direct cause of the following exception:
 
@@ -18,7 +18,7 @@ To change retry attempts, configure `DataContext` (`retried_io_errors`: for I/O)
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        (DATA, "ray_app.config.UserError: --max-new-tokens 1: too few"),
+        (DATA, "ray_app.errors.UserError: --max-new-tokens 1: too few"),
         ("Traceback\n  File x\nValueError: no such layer\n", "ValueError: no such layer"),
         ("The actor died unexpectedly\nbefore finishing this task.", "before finishing this task."),
         ("", "RuntimeError"),

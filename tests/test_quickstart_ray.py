@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs import quickstart
-from ray_app import bundle, storage
+from ray_app import storage
+from ray_app.inference import bundle
 
 
 @pytest.mark.ray

@@ -1,9 +1,8 @@
 """What SECURITY.md rests its answers on is there."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
 
 
 def test_the_files_it_names_exist() -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from ray_app.ui import cached, pieces
+from ray_app.ui import cached_queries as cached
+from ray_app.ui import html as pieces
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog
-from ray_app.ui.texts import Say
+from ray_app.ui.translations import Say
 
 NEEDS = {
     "filter_text": "text",

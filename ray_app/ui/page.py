@@ -13,9 +13,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from ray_app.config import UserError, option, parse
-from ray_app.ui import catalog, model, pieces, try_review
-from ray_app.ui.texts import LANGUAGES, Say, speaker
+from ray_app.cli import option, parse
+from ray_app.errors import UserError
+from ray_app.ui import catalog_tab as catalog
+from ray_app.ui import html as pieces
+from ray_app.ui import model_tab as model
+from ray_app.ui import try_tab as try_review
+from ray_app.ui.translations import LANGUAGES, Say, speaker
 
 FOLDER = Path(__file__).parent
 NAME = "Nunchi 눈치"

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from ray_app import storage
-from ray_app.config import check
-from ray_app.schema import TEXT_NAMES, folded
-from ray_app.ui.duck import Database
+from ray_app.data.columns import TEXT_NAMES, folded
+from ray_app.errors import check
+from ray_app.ui.duckdb_files import Database
 from ray_app.ui.filters import Filters, value_of, word_of
 
 PAGE_ROWS = 200

@@ -1,0 +1,1 @@
+"""Which reviews to label next, and whether choosing pays."""

@@ -1,0 +1,127 @@
+"""Analyses of reviews -> what each is worth to label: strata, ties, values by every criterion, what counts as equal.
+
+In: tables of analyses. Out: `selection.Rows` with the columns of values in the order of the criteria's names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
+from ray_app.active_learning.selection import Rows
+from ray_app.arrays import Floats, Hashes, Ints
+from ray_app.data.analyses import SCORES, matrix, score_matrix
+from ray_app.errors import check
+
+UNDECIDED = 0.5  # the threshold of a keyword for which none was tuned
+MOST_STRATA = 50_000
+
+
+class Strata:
+    """The distinct values of some columns, numbered as they are met; `names` has them in that order."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        self.numbers: dict[str, int] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.numbers)
+
+    def __call__(self, table: pa.Table) -> Ints:
+        """[rows] the number of each row's stratum."""
+        if not self.columns:
+            self.numbers.setdefault("all", 0)
+            return np.zeros(len(table), np.int64)
+        parts = [pc.fill_null(table[name].cast(pa.string()), "") for name in self.columns]
+        encoded = pc.binary_join_element_wise(*parts, " / ").combine_chunks().dictionary_encode()
+        known = [self.numbers.setdefault(name, len(self.numbers)) for name in encoded.dictionary.to_pylist()]
+        check(
+            len(self.numbers) <= MOST_STRATA,
+            f"--stratify {','.join(self.columns)}: over {MOST_STRATA:,} different values; choose a coarser column",
+        )
+        return np.array(known, np.int64)[np.asarray(encoded.indices.to_numpy(), np.int64)]
+
+    def shuffled(self, sizes: Ints, seed: int) -> tuple["Strata", Ints]:
+        """The same strata and sizes numbered by a hash, so that nothing depends on the order of files or names."""
+        order = np.lexsort((np.array(self.names), hashes(self.names, seed)))
+        other = Strata(self.columns)
+        other.numbers = {self.names[i]: number for number, i in enumerate(order)}
+        return other, sizes[order]
+
+
+def hashes(values: Sequence[str] | pa.ChunkedArray, seed: int) -> Hashes:
+    """[n] 64-bit hashes of strings (SipHash, keyed by the seed)."""
+    strings = values.to_numpy() if isinstance(values, pa.ChunkedArray) else np.array(values, object)
+    return np.asarray(pd.util.hash_array(strings, hash_key=f"{seed:016d}", categorize=False), np.uint64)
+
+
+@dataclass(frozen=True)
+class Appraised:
+    """n reviews: rows, a hash of what each says, and [n, keywords] what the model finds in it."""
+
+    rows: Rows
+    content: Hashes
+    found: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Appraiser:
+    """Says what every row of an analysis is worth.
+
+    `thresholds`: [keywords], None where none are known. `rarity`, `outliers`: where these criteria are asked for.
+    """
+
+    names: tuple[str, ...]
+    strata: Strata
+    thresholds: Floats | None
+    rarity: Rarity | None
+    outliers: Outliers | None
+    seed: int
+
+    def reads(self, columns: Sequence[str]) -> list[str]:
+        """Which of the columns of an analysis are needed; the text where there is one."""
+        wanted = ["text"] * ("text" in columns) + ["embedding"] * (self.outliers is not None)
+        return list(dict.fromkeys(["review_id", "keyword_probabilities", SCORES, *wanted, *self.strata.columns]))
+
+    def __call__(self, table: pa.Table, places: Ints, tie: Hashes) -> Appraised:
+        """[n] rows of an analysis, where they lie, and the hashes of their ids."""
+        probabilities = matrix(table["keyword_probabilities"])
+        limits = self._limits(probabilities.shape[1])
+        values = self._values(table, probabilities, limits, tie)
+        texts = "text" in table.column_names
+        content = hashes(table["text"], 0) if texts else _fingerprint(probabilities)
+        rows = Rows(self.strata(table), tie, places, np.stack([values[name] for name in self.names], 1))
+        return Appraised(rows, content, probabilities >= limits)
+
+    def _limits(self, keywords: int) -> Floats:
+        if self.thresholds is None:
+            return np.full(keywords, UNDECIDED, np.float32)
+        count = len(self.thresholds)
+        check(keywords == count, f"--bundle: {count} keywords, the analyses have {keywords}; name their own bundle")
+        return self.thresholds
+
+    def _values(self, table: pa.Table, probabilities: Floats, limits: Floats, tie: Hashes) -> dict[str, Floats]:
+        keyword = unsure_keyword(probabilities, limits)
+        score = unsure_score(*score_matrix(table["findings"]), len(table))
+        drawn = uniform(tie)
+        values = {"unsure_keyword": keyword, "unsure_score": score, "random": drawn, "diverse": drawn}
+        values["boundary"] = np.asarray((keyword + score) / 2, np.float32)
+        if self.rarity:
+            values["rare"] = self.rarity(table["text"].fill_null("").to_pylist())
+        if self.outliers:
+            values["outlier"] = self.outliers(matrix(table["embedding"]))
+        return values
+
+
+def _fingerprint(probabilities: Floats) -> Hashes:
+    """[n] equal where all probabilities are: texts that are not at hand, but that the model cannot tell apart."""
+    weights = np.random.default_rng(0).integers(1, 2**63, probabilities.shape[1], dtype=np.uint64) | np.uint64(1)
+    bits = probabilities.view(np.uint32).astype(np.uint64)
+    mixed = (bits ^ (bits >> np.uint64(15))) * weights
+    return np.asarray((mixed ^ (mixed >> np.uint64(31))).sum(1), np.uint64)

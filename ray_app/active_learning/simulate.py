@@ -1,0 +1,108 @@
+"""Does choosing what to label pay? A labelled set plays the catalog: labels are hidden, chosen for, and revealed.
+
+In: labelled reviews. Out: `simulation.json`, `simulation.md`, `simulation.svg`: tuple F1 over labels used for each
+strategy. The learner is the TF-IDF baseline: it trains in a second, so that many rounds and seeds run on a laptop. An
+encoder would take minutes a round, and may rank the strategies otherwise. What an encoder's vectors are to `acquire`, a
+truncated SVD of TF-IDF vectors is here.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ray_app.cli import effective, option
+from ray_app.errors import check
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `jobs.acquire simulate`."""
+
+    labels: str = option("sample", "labelled reviews; their training rows play the catalog", "Data")
+    test: str = option("", "labelled reviews to judge by; default: the test rows, else a fifth of all", "Data")
+    output: str = option("runs/simulation", "folder for simulation.json, .md and .svg", "Data")
+    plot: bool = option(True, "draw simulation.svg (needs matplotlib)", "Data")
+    limit: int = option(0, "use only so many rows as the catalog, 0 for all", "Data")
+    start: int = option(100, "labels drawn at random before the first round", "Rounds")
+    batch: int = option(100, "labels a round", "Rounds")
+    rounds: int = option(6, "rounds", "Rounds")
+    seeds: int = option(3, "repetitions, each with a start of its own", "Rounds")
+    strategies: str = option("boundary,rare,outlier,mix", "criteria to compare with random", "Rounds")
+    mix: str = option("boundary=0.6,rare=0.2,outlier=0.2", "shares of the strategy mix", "Rounds")
+    alike: float = option(0.8, "share of common trigrams from which two texts are near-duplicates", "Rounds")
+
+    def __post_init__(self) -> None:
+        for name in ("start", "batch", "rounds", "seeds"):
+            check(getattr(self, name) > 0, f"--{name} {getattr(self, name)}: at least 1")
+        check(self.limit >= 0, f"--limit {self.limit}: 0 or more")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labelled tables: the catalog, what thresholds are tuned on, what is judged by."""
+
+    catalog: Any
+    validation: Any
+    test: Any
+    taxonomy: Any
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Plays every strategy and seed; prints, writes, returns the report."""
+    import numpy as np
+
+    from ray_app import storage
+    from ray_app.active_learning import learning_curves as curves
+    from ray_app.active_learning.simulated_rounds import Game
+
+    began = time.monotonic()
+    strategies = _strategies(config)
+    data = _data(config)
+    last = config.start + config.batch * config.rounds
+    check(last <= len(data.catalog), f"--rounds: {last:,} labels in all, the catalog has {len(data.catalog):,}")
+    counts = [config.start + config.batch * i for i in range(config.rounds + 1)]
+    runs: dict[str, list[list[float]]] = {name: [] for name in strategies}
+    for seed in range(config.seeds):
+        game = Game(data.catalog, data.validation, data.test, data.taxonomy, config.alike, seed)
+        for name, shares in strategies.items():
+            runs[name].append(game.play(shares, config.start, config.batch, config.rounds))
+            print(f"seed {seed}, {name}: {' '.join(f'{f1:.3f}' for f1 in runs[name][-1])}", flush=True)
+    report = curves.summary(counts, {name: np.array(scores) for name, scores in runs.items()})
+    title = f"What to label next: {len(data.catalog):,} reviews of {config.labels.rsplit('/', 2)[-1]}"
+    text = curves.markdown(report, title)
+    report |= {"seconds": round(time.monotonic() - began, 1), "test": len(data.test), "config": effective(config)}
+    storage.write_json(storage.join(config.output, "simulation.json"), report)
+    storage.write_bytes(storage.join(config.output, "simulation.md"), text.encode())
+    if config.plot:
+        storage.write_bytes(storage.join(config.output, "simulation.svg"), curves.plot(report, title))
+    print(f"\n{text}\n{report['seconds']:.0f} s; {config.output}/simulation.json, .md{', .svg' * config.plot}")
+    return report
+
+
+def _strategies(config: Config) -> dict[str, dict[str, float]]:
+    """Name -> shares of criteria; random comes last, whether it is named or not."""
+    from ray_app.active_learning.quotas import parse_mix
+
+    known = ("boundary", "unsure_keyword", "unsure_score", "rare", "outlier", "random")
+    named = [name.strip() for name in config.strategies.split(",") if name.strip() not in ("", "random")]
+    mixes = [(name, config.mix if name == "mix" else f"{name}=1") for name in [*named, "random"]]
+    return {name: parse_mix(mix, known, "--mix" if name == "mix" else "--strategies") for name, mix in mixes}
+
+
+def _data(config: Config) -> Data:
+    """Test and validation rows as the labels name them, else a fifth and a tenth of all, by a hash of the ids."""
+    import numpy as np
+
+    from ray_app.active_learning.scoring import hashes
+    from ray_app.labels import reader as labels
+
+    found = labels.read(config.labels, "labels", "drop")
+    table, test, validation = found.split("train", None), found.split("test"), found.split("validation")
+    table = table.take(np.argsort(hashes(table["review_id"], 0), kind="stable"))
+    if config.test:
+        test = labels.read_as(config.test, found.taxonomy, "drop").table
+    if not len(test):
+        test, table = table.slice(0, len(table) // 5), table.slice(len(table) // 5)
+    if not len(validation):
+        validation, table = table.slice(0, len(table) // 10), table.slice(len(table) // 10)
+    return Data(table.slice(0, config.limit or None), validation, test, found.taxonomy)

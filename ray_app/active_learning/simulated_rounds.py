@@ -1,0 +1,99 @@
+"""Rounds of label, train, choose with hidden labels, for one seed; the learner is the TF-IDF baseline.
+
+In: labelled tables. Out: tuple F1 on the test rows after each round.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from ray_app.active_learning import selection
+from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
+from ray_app.active_learning.scoring import hashes
+from ray_app.active_learning.selection import Rows
+from ray_app.arrays import Floats, Ints
+from ray_app.data.near_duplicates import Seen
+from ray_app.data.taxonomy import Taxonomy
+from ray_app.errors import check
+from ray_app.evaluation.baseline import Baseline
+from ray_app.evaluation.metrics import tuple_report
+
+DIMENSIONS = 64  # of the vectors that outliers are found by
+
+
+class Game:
+    """One seed: every strategy starts from the same labels and plays for the same number of rounds."""
+
+    def __init__(
+        self, catalog: pa.Table, validation: pa.Table, test: pa.Table, taxonomy: Taxonomy, alike: float, seed: int
+    ) -> None:
+        self.catalog, self.validation, self.test, self.taxonomy = catalog, validation, test, taxonomy
+        self.alike, self.seed = alike, seed
+        self.texts: list[str] = catalog["text"].to_pylist()
+        self.ties = hashes(catalog["review_id"], seed)
+
+    def play(self, shares: dict[str, float], start: int, batch: int, rounds: int) -> list[float]:
+        """F1 after the start and after each round."""
+        labelled = np.argsort(self.ties, kind="stable")[:start]
+        model = self.trained(labelled)
+        scores = [self._f1(model)]
+        for _ in range(rounds):
+            labelled = np.concatenate([labelled, self.choose(model, labelled, shares, batch)])
+            model = self.trained(labelled)
+            scores.append(self._f1(model))
+        return scores
+
+    def trained(self, labelled: Ints) -> Baseline:
+        """The learner that has seen these rows of the catalog."""
+        return Baseline(self.catalog.take(pa.array(labelled)), self.validation, self.taxonomy)
+
+    def choose(self, model: Baseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
+        """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
+        hidden = np.setdiff1d(np.arange(len(self.texts)), labelled)
+        values = np.stack([self._values(name, model, labelled, hidden) for name in shares], 1)
+        rows = Rows(np.zeros(len(hidden), np.int64), self.ties[hidden], hidden, values)
+        seen = Seen(self.alike)
+        for i in labelled:
+            seen.add(self.texts[i])
+        columns = {column: (name, share) for column, (name, share) in enumerate(shares.items())}
+        texts = [self.texts[i] for i in hidden]
+        chosen = selection.choose(batch, rows, texts, columns, np.array([len(hidden)]), [], seen)
+        check(len(chosen.rows) == batch, "--rounds: no other reviews that differ enough are left; write fewer")
+        return hidden[chosen.rows]
+
+    def _f1(self, model: Baseline) -> float:
+        true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
+        return float(tuple_report(true, model.predict(self.test["text"].to_pylist()))["micro"]["f1"])
+
+    def _values(self, name: str, model: Baseline, labelled: Ints, hidden: Ints) -> Floats:
+        texts = [self.texts[i] for i in hidden]
+        if name == "random":
+            return uniform(self.ties[hidden])
+        if name == "outlier":
+            return self.outlying[hidden]
+        if name == "rare":
+            return Rarity([self.texts[i] for i in labelled])(texts)
+        return unsure(model, texts)[name]
+
+    @cached_property
+    def outlying(self) -> Floats:
+        """[catalog] distance to the nearest cluster; it does not depend on labels."""
+        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
+        features = vectors.fit_transform(self.texts)
+        width = min(DIMENSIONS, features.shape[1] - 1)
+        embeddings = TruncatedSVD(width, random_state=self.seed).fit_transform(features).astype(np.float32)
+        return Outliers(embeddings, self.seed)(embeddings)
+
+
+def unsure(model: Baseline, texts: Sequence[str]) -> dict[str, Floats]:
+    """The criteria that rest on a model's probabilities."""
+    probabilities = model.probabilities(texts)
+    review, keyword = (axis.astype(np.int64) for axis in np.nonzero(probabilities >= model.thresholds))
+    keywords = unsure_keyword(probabilities, model.thresholds)
+    scores = unsure_score(model.score_probabilities(texts, review, keyword), review, len(texts))
+    both = np.asarray((keywords + scores) / 2, np.float32)
+    return {"boundary": both, "unsure_keyword": keywords, "unsure_score": scores}

@@ -1,0 +1,1 @@
+"""Which labels look wrong, how well that is found, what a new version is worth."""

@@ -1,0 +1,45 @@
+"""How many planted errors an audit finds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray_app.audit.audit import Config, Learn, _read, _view
+from ray_app.cli import effective, option
+from ray_app.errors import check
+
+
+@dataclass(frozen=True)
+class MeasureConfig(Config):
+    """Options of `jobs.audit measure`: those of an audit, and what is planted."""
+
+    share: float = option(0.04, "of the keyword labels, and of the scores, that are made wrong", "Planting")
+    how: str = option(
+        "labels",
+        "wrong are labels of each keyword, as many lost as added, or any cells",
+        "Planting",
+        ("labels", "cells"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.share < 0.5, f"--share {self.share}: write a share between 0 and 0.5")
+
+
+def measure(config: MeasureConfig, learn: Learn) -> dict[str, Any]:
+    """Plants errors in labels, audits them, and says how many it finds; writes measure.md and measure.json."""
+    from ray_app import storage
+    from ray_app.audit import planted_errors as measuring
+    from ray_app.audit.planted_errors import plant
+    from ray_app.audit.suspects import audit
+
+    found, table, test = _read(config)
+    planted = plant(table, found.taxonomy, config.share, config.seed, config.how)
+    view = _view(config, planted.table, found.taxonomy, learn)
+    audited = audit(planted.table, found.taxonomy, view, test)
+    report = measuring.report(planted, audited, found.taxonomy)
+    text = measuring.markdown(report, f"{config.share:.0%} of {config.how} of {config.labels}, {config.model}")
+    print(text)
+    storage.write_bytes(storage.join(config.output, "measure.md"), text.encode())
+    storage.write_json(storage.join(config.output, "measure.json"), report | {"config": effective(config)})
+    storage.remove(storage.join(config.output, "folds"))
+    return report

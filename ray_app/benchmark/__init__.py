@@ -1,0 +1,1 @@
+"""Speed, measured: the engine against other methods, an endpoint under load."""

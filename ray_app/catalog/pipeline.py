@@ -1,0 +1,150 @@
+"""A unit's way through the graph: read and validate, stages, commit; and the ledger of what was committed.
+
+A unit travels as one row: its plan, its accepted rows and its rejects as Arrow IPC bytes, and counts of work, so that
+every step sees whole units and nothing can be lost between two of them. Once OUT/_stop is there, units that no worker
+has begun pass through untouched and uncounted. No Ray here: `analyze.py` says where steps run.
+Reading and committing run in many short-lived processes: importing this must not import torch, which takes seconds.
+"""
+
+import json
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_app import storage
+from ray_app.catalog import commit
+from ray_app.catalog.graceful_stop import stopped
+from ray_app.catalog.poison_rows import Bad, Tries
+from ray_app.data import reviews as units
+from ray_app.data.schema import rejected_rows
+from ray_app.engine.flops import Work
+
+Batch = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Read:
+    """unit -> unit, accepted rows, rejected rows."""
+
+    columns: Any
+    out: str
+
+    def __call__(self, batch: Any) -> Batch:
+        unit = units.Unit(**batch["unit"][0].as_py())
+        if stopped(self.out):
+            return _passed(unit)
+        accepted, rejected = units.read(unit, self.columns)
+        return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
+
+
+class Worker:
+    """Holds the classifiers and runs the named stages over whole units. Its config is `analyze.Config`.
+
+    One thread of its own loads and runs everything: OpenMP keeps a pool of threads for each thread that calls it, Ray
+    calls from another thread than it constructs in, and two pools on the same cores wait for each other (a third of the
+    speed of a small encoder).
+    """
+
+    def __init__(self, config: Any, out: str, names: list[str], last: bool, threads: int) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.out, self.names = out, names
+        self.last, self.keep_text = last, "text" in config.keep.split(",")
+        self.thread.submit(self._load, config, names, threads).result()
+
+    def __call__(self, batch: Any) -> Batch:
+        return self.thread.submit(self._run, batch).result()
+
+    def _load(self, config: Any, names: list[str], threads: int) -> None:
+        from ray_app.inference.runtime import Parts
+        from ray_app.inference.stages import stages
+
+        self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
+        graph = stages(config.highlights, config.words, config.recheck_words, config.embeddings)
+        self.stages = [(name, make(self.parts)) for name, make in graph if name in names]
+
+    def _run(self, batch: Any) -> Batch:
+        unit = units.Unit(**batch["unit"][0].as_py())
+        packed = batch["rejected"][0].as_py()
+        if packed is None or stopped(self.out):
+            return _passed(unit)
+        work = Work(json.loads(batch["work"][0].as_py()))
+        self.parts.work.clear()
+        table, rejected = _unpack(batch["accepted"][0].as_py()), _unpack(packed)
+        if table is not None:
+            uri = storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json")
+            tables, bad = Tries(uri).run(self._stages, table)
+            rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
+            table = pa.concat_tables(tables) if tables else self._stages(table.slice(0, 0))
+        work.add(**self.parts.work)
+        work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        return {
+            "unit": [asdict(unit)],
+            "accepted": [_pack(table)],
+            "rejected": [_pack(rejected)],
+            "work": [json.dumps(work)],
+        }
+
+    def _stages(self, table: pa.Table) -> pa.Table:
+        from ray_app.inference.stages import assemble
+
+        for name, stage in self.stages:
+            began = time.monotonic()
+            table = stage(table)
+            self.parts.work.add(**{f"seconds_{name}": time.monotonic() - began})
+        return assemble(table, self.parts.bundle, self.keep_text) if self.last else table
+
+
+@dataclass(frozen=True)
+class Commit:
+    """unit, analysed rows, rejected rows -> files, and the ledger's record: its id is empty where nothing was done."""
+
+    out: str
+    partition_by: str
+
+    def __call__(self, batch: Any) -> Batch:
+        unit = units.Unit(**batch["unit"][0].as_py())
+        analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
+        if rejected is None:
+            return {"record": [""]}
+        findings = 0 if analysed is None else pc.sum(pc.list_value_length(analysed["findings"])).as_py() or 0
+        facts = {"findings": findings, "work": json.loads(batch["work"][0].as_py())}
+        facts |= {"unreadable": rejected["reason"][0].as_py()} if analysed is None else {}
+        record = commit.commit(self.out, unit, analysed, rejected, facts, self.partition_by)
+        return {"record": [json.dumps(record)]}
+
+
+def _passed(unit: units.Unit) -> Batch:
+    return {
+        "unit": [asdict(unit)],
+        "accepted": pa.nulls(1, pa.binary()),
+        "rejected": pa.nulls(1, pa.binary()),
+        "work": ["{}"],
+    }
+
+
+def _rejects(unit: units.Unit, table: pa.Table, rejected: pa.Table, bad: Bad) -> pa.Table:
+    """Rows that the model cannot take as rejects: the table's rows are the unit's, less those rejected before."""
+    gone = set(rejected["row"].to_pylist())
+    rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in gone]
+    some = table.select(["review_id", "text"]).take(pa.array(list(bad), pa.int64())).to_pylist()
+    return rejected_rows(
+        [(row["review_id"], row["text"], bad[i], unit.file, rows[i]) for i, row in zip(bad, some, strict=True)]
+    )
+
+
+def _pack(table: pa.Table | None) -> bytes | None:
+    if table is None:
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _unpack(data: bytes | None) -> Any:
+    return None if data is None else pa.ipc.open_stream(data).read_all()

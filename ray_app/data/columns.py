@@ -1,0 +1,172 @@
+"""Which columns of an input hold the id and the text, and which of its rows can be analyzed."""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, WISHES, rejected_rows
+from ray_app.data.text import is_blank
+from ray_app.errors import UserError, check, closest
+
+ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
+TEXT_NAMES = (
+    "text",
+    "review",
+    "review_text",
+    "content",
+    "contents",
+    "comment",
+    "body",
+    "document",
+    "completion_text",
+    "리뷰",
+    "리뷰내용",
+    "리뷰_내용",
+    "내용",
+    "본문",
+    "후기",
+    "상품평",
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of an input hold the id and the text, and which pass through under their own name.
+
+    `types` are those of the kept columns in the first file; the others' are cast to them.
+    """
+
+    review_id: str
+    text: str
+    keep: tuple[str, ...] = ()
+    types: pa.Schema | None = field(default=None, compare=False)
+
+    @property
+    def all(self) -> list[str]:
+        return list(dict.fromkeys([self.review_id, self.text, *self.keep]))
+
+    def misfit(self, schema: pa.Schema) -> str | None:
+        """Why a file with this schema cannot be read as one of the input, or None."""
+        for name in self.all:
+            if name not in schema.names:
+                return f"no column {name!r} in this file"
+            wanted = self.types.field(name).type if self.types and name in self.types.names else None
+            if wanted is not None and _kind(schema.field(name).type) not in (_kind(wanted), "null"):
+                return f"column {name!r} is {schema.field(name).type} in this file, {wanted} in the first"
+        return None
+
+
+def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Columns:
+    """Columns from `--columns review_id=…,text=…` and `--keep a,b`, else by the names above. Raises UserError."""
+    given = _mapping(mapping)
+    chosen = {}
+    for role, names in (("review_id", ID_NAMES), ("text", TEXT_NAMES)):
+        if role in given:
+            check(
+                given[role] in schema.names, f"{place}: no column {given[role]!r}{closest(given[role], schema.names)}"
+            )
+            chosen[role] = given[role]
+            continue
+        by_fold = {folded(name): name for name in reversed(schema.names)}
+        found = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
+        check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
+        chosen[role] = found[0]
+    kept = tuple(name.strip() for name in keep.split(",") if name.strip())
+    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
+    for name in kept:
+        check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
+        own_text = name == "text" == chosen["text"]
+        check(own_text or name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
+    types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in kept if name != "text"])
+    return Columns(chosen["review_id"], chosen["text"], kept, types)
+
+
+def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:
+    """Accepted rows (review_id, text, kept columns) and rejected rows (REJECTED).
+
+    `first_row` is the position of the table's first row in `file`, so that a reject names its place.
+    An id loses the white space around it, and one that was already seen in this table is rejected; texts stay as given.
+    """
+    ids = [_plain(value) for value in _values(raw[columns.review_id])]
+    texts = _values(raw[columns.text])
+    seen: set[str] = set()
+    reasons = [_reason(i, text, seen) for i, text in zip(ids, texts, strict=True)]
+    good = [i for i, reason in enumerate(reasons) if reason is None]
+    bad = [i for i, reason in enumerate(reasons) if reason is not None]
+    accepted = {
+        "review_id": pa.array([ids[i] for i in good], pa.string()),
+        "text": pa.array([texts[i] for i in good], pa.string()),
+    }
+    kept = raw.select(list(columns.keep)).take(pa.array(good, pa.int64()))
+    accepted |= {name: _cast(kept[name], name, columns.types) for name in columns.keep if name != "text"}
+    rejected = [(ids[i], texts[i], str(reasons[i]), file, first_row + i) for i in bad]
+    return pa.table(accepted), rejected_rows(rejected)
+
+
+def _cast(column: pa.ChunkedArray, name: str, types: pa.Schema | None) -> pa.ChunkedArray:
+    return column.cast(types.field(name).type) if types and name in types.names else column
+
+
+def _plain_type(of: pa.DataType) -> pa.DataType:
+    """Dictionaries as what they hold: files that were written apart have dictionaries of their own."""
+    return of.value_type if pa.types.is_dictionary(of) else of
+
+
+def _kind(of: pa.DataType) -> str:
+    """Types that one column of a catalog may have in different files are of one kind."""
+    of = _plain_type(of)
+    kinds = {"integer": pa.types.is_integer, "number": pa.types.is_floating, "time": pa.types.is_temporal}
+    kinds |= {"string": lambda t: any(is_a(t) for is_a in (pa.types.is_string, pa.types.is_large_string))}
+    return next((kind for kind, is_a in kinds.items() if is_a(of)), str(of))
+
+
+def folded(name: str) -> str:
+    """`Review Text`, `review_text` and `reviewtext` are one column name."""
+    return name.casefold().replace(" ", "").replace("_", "")
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    for pair in pairs:
+        if len(pair) != 2 or pair[0].strip() not in ("review_id", "text"):
+            raise UserError(f"--columns {'='.join(pair)!r}: write review_id=NAME,text=NAME")
+    return {pair[0].strip(): pair[1].strip() for pair in pairs}
+
+
+def _values(column: pa.ChunkedArray) -> list[object]:
+    """Python values; a string that is not UTF-8 stays bytes, so that it spoils its own row only."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
+
+
+def _decoded(value: object) -> object:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _plain(value: object) -> str | None:
+    """An id as a string; None where it is null, blank or bytes that are not UTF-8."""
+    value = _decoded(value)
+    return None if value is None or isinstance(value, bytes) else str(value).strip() or None
+
+
+def _reason(review_id: str | None, text: object, seen: set[str]) -> str | None:
+    if review_id is None:
+        return "null id"
+    if review_id in seen:
+        return "id already seen in its unit"
+    seen.add(review_id)
+    if text is None:
+        return "null text"
+    if not isinstance(text, str):
+        return f"text is {type(text).__name__}, not a string"
+    if is_blank(text):
+        return "empty text"
+    if len(text) > MAX_CHARACTERS:
+        return f"text has {len(text)} characters, over the limit of {MAX_CHARACTERS}"
+    return None

@@ -1,0 +1,66 @@
+"""The columns of every table that is kept, and what makes a row acceptable.
+
+In: raw tables of reviews. Out: the accepted rows, and the rejected ones with their reason.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+MAX_CHARACTERS = 20_000
+HIGHLIGHT = pa.struct([("word", pa.string()), ("start", pa.int32()), ("end", pa.int32()), ("drop", pa.float32())])
+FINDING = pa.struct(
+    [
+        ("keyword", pa.string()),
+        ("probability", pa.float32()),
+        ("score", pa.int8()),
+        ("score_probabilities", pa.list_(pa.float32())),
+        ("highlight", HIGHLIGHT),
+    ]
+)
+ANALYSIS = [
+    ("keyword_probabilities", pa.list_(pa.float32())),
+    ("findings", pa.list_(FINDING)),
+    ("truncated", pa.bool_()),
+]
+WISHES = [  # what a row may ask for, null for the bundle's own: least probability, most keywords, highlights or none
+    ("_threshold", pa.float32()),
+    ("_top_k", pa.int32()),
+    ("_highlights", pa.bool_()),
+]
+REJECTED = pa.schema(
+    [
+        ("review_id", pa.string()),
+        ("value", pa.string()),
+        ("reason", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights", pa.list_(pa.string()))])
+LABELLED = pa.schema(
+    [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
+)
+PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
+ANSWERS = pa.schema([*(field for field in LABELLED if field.name != "split"), *PROVENANCE])
+
+
+def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
+    """(id, value, reason, file, row) -> REJECTED."""
+    return pa.Table.from_pylist(
+        [dict(zip(REJECTED.names, (i, _shown(value), *rest), strict=True)) for i, value, *rest in rows], schema=REJECTED
+    )
+
+
+def rejected_unit(file: str, first_row: int, reason: str) -> pa.Table:
+    """One REJECTED row that stands for a whole unit, or a whole file, that could not be read."""
+    return rejected_rows([(None, None, reason, file, first_row)])
+
+
+def _shown(value: object) -> str | None:
+    return None if value is None else str(value)[:MAX_CHARACTERS]
+
+
+def empty_like(rows: Sequence[tuple[str, pa.DataType]]) -> pa.Table:
+    """A table without rows that has these columns."""
+    return pa.schema(list(rows)).empty_table()

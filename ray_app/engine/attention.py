@@ -1,0 +1,121 @@
+"""Attention over sequences that lie end to end, without padding.
+
+`grouped` runs torch's scaled dot product attention once per run of equally long sequences; `varlen` runs one kernel
+over them all (CUDA, half precision). `choose` keeps the one that is quicker on the device at hand.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_app.arrays import Ints
+from ray_app.engine.ragged import offsets_of
+
+Group = tuple[int, int, int, int]  # first sequence, first token, sequences, length of each
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the sequences of a batch lie: `lengths` [n] in ascending order."""
+
+    lengths: Ints
+    device: torch.device
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Runs of equally long sequences."""
+        starts = np.flatnonzero(np.concatenate([[True], self.lengths[1:] != self.lengths[:-1]]))
+        counts = np.diff(np.append(starts, len(self.lengths)))
+        tokens = offsets_of(self.lengths)[starts]
+        sizes = self.lengths[starts]
+        return list(zip(starts.tolist(), tokens.tolist(), counts.tolist(), sizes.tolist(), strict=True))
+
+    @cached_property
+    def first(self) -> Tensor:
+        """[n] the first token of each sequence."""
+        return torch.from_numpy(offsets_of(self.lengths)[:-1]).to(self.device, non_blocking=True)
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """[n + 1] int32 offsets of the tokens, as variable-length kernels want them."""
+        return torch.from_numpy(offsets_of(self.lengths).astype(np.int32)).to(self.device, non_blocking=True)
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """[n + 1] int32 offsets of one query a sequence."""
+        return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.device)
+
+
+Attention = Callable[[Tensor, Tensor, Tensor, Layout, bool], Tensor]
+# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t is token t's; where the last argument is
+# true, query row i is sequence i's only one. Rows beyond those of the layout fill up a shape: they come back as zeros
+
+
+def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
+    """One call a group of equal length. On a CPU a sequence's result does not depend on the others, to the last bit."""
+    mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    mixed[len(layout.lengths) if single else int(layout.lengths.sum()) :] = 0
+    attend = _one_query if single else _all_queries
+    for sequence, token, n, size in layout.groups:
+        here = slice(token, token + n * size)
+        rows = slice(sequence, sequence + n) if single else here
+        k, v = (x[here].view(n, size, *x.shape[1:]) for x in (key, value))
+        mixed[rows] = attend(query[rows].view(n, -1, *query.shape[1:]), k, v).flatten(0, 1)
+    return mixed
+
+
+def _all_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[n, size, heads, width] each."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [n, 1, heads, width]. By sums: what torch's kernel gives one query depends on the thread that computes it."""
+    scores = (q * k).sum(-1, keepdim=True) / math.sqrt(q.shape[-1])
+    return (scores.softmax(1) * v).sum(1, keepdim=True)
+
+
+def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
+    """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbours."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = int(layout.lengths[-1])
+    bounds, most = (layout.ones, 1) if single else (layout.bounds, longest)
+    mixed: Tensor = varlen_attn(query, key, value, bounds, layout.bounds, most, longest, num_splits=1)  # type: ignore[assignment]
+    return mixed
+
+
+def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> Attention:
+    """`grouped` on CPUs and in fp32; elsewhere the quicker of the two on a batch of short reviews, tried here."""
+    if device.type != "cuda" or dtype == torch.float32:
+        return grouped
+    lengths = np.sort(np.random.default_rng(0).integers(8, 72, 400))
+    q, k, v = torch.randn(3, int(lengths.sum()), heads, width, device=device, dtype=dtype)
+    return quicker((grouped, varlen), q, k, v, Layout(lengths, device))
+
+
+def quicker(ways: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout: Layout, rounds: int = 5) -> Attention:
+    """The way with the shortest median time; one that this device cannot run is out."""
+    seconds: dict[Attention, float] = {}
+    for way in ways:
+        try:
+            seconds[way] = float(np.median([_timed(way, q, k, v, layout) for _ in range(rounds + 1)][1:]))
+        except (RuntimeError, ImportError):
+            seconds[way] = np.inf
+    return min(ways, key=lambda way: seconds[way])
+
+
+def _timed(way: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
+    began = time.perf_counter()
+    way(q, k, v, layout, False)
+    if q.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,42 @@
+"""Where a model runs and with which arithmetic: device, backend, token budget and threads, chosen in one place."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ray_app.engine.linear import DTYPES, Backend, has_int8
+from ray_app.errors import check
+
+CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
+BACKENDS = ("auto", "fp32", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model runs, with which arithmetic, and how many tokens at a time."""
+
+    device: torch.device
+    backend: Backend
+    token_budget: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of activations."""
+        return DTYPES[self.backend]
+
+
+def place(device: str = "auto", threads: int = 0, backend: str = "auto") -> Placement:
+    """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice."""
+    check(device in ("auto", "cpu", "cuda"), f"--device {device}: write auto, cpu or cuda")
+    check(backend in BACKENDS, f"backend {backend!r}: write {', '.join(BACKENDS)}")
+    cuda = torch.cuda.is_available()
+    check(device != "cuda" or cuda, "--device cuda: torch sees no GPU here; write --device cpu")
+    on_gpu = cuda and device != "cpu"
+    if threads:
+        torch.set_num_threads(threads)
+    if backend == "int8":
+        check(not on_gpu, "backend int8 is for CPUs; on a GPU write bf16")
+        check(has_int8(), "backend int8: this torch has no int8 product for this processor; write fp32")
+    default: Backend = "bf16" if on_gpu else "fp32"
+    chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
+    return Placement(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)

@@ -1,0 +1,120 @@
+"""Texts to token ids, once a review: the same ids feed the keyword pass, the score prompts and the masked variants.
+
+In: texts. Out: Sequences without special tokens, each token's word, and what was cut. Prompts are put together from
+token ids, so a review is tokenised once however many keywords it has, and cutting a long review never cuts the keyword.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_app.arrays import Ints
+from ray_app.data.text import Span
+from ray_app.engine.ragged import Sequences, offsets_of, spread
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The ids of n reviews without special tokens; `start`, `end` [tokens]: code-point span of each token."""
+
+    sequences: Sequences
+    start: Ints
+    end: Ints
+
+    def cut(self, room: int) -> "Tokens":
+        """Every review's first `room` tokens."""
+        lengths = np.minimum(self.sequences.lengths, room)
+        kept = spread(self.sequences.offsets[:-1], lengths)
+        return Tokens(Sequences(self.sequences.ids[kept], offsets_of(lengths)), self.start[kept], self.end[kept])
+
+
+class Tokenizer:
+    """A Hugging Face fast tokenizer, reduced to what the graph needs."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.hf = tokenizer
+        self.mask_id: int | None = tokenizer.mask_token_id
+        self.pad_id: int = tokenizer.pad_token_id or 0
+        probe = tokenizer("가", add_special_tokens=False)["input_ids"]
+        whole = tokenizer("가", add_special_tokens=True)["input_ids"]
+        self.own_space = probe == tokenizer(" 가", add_special_tokens=False)["input_ids"]
+        at = next(i for i in range(len(whole)) if whole[i : i + len(probe)] == probe)
+        self.prefix: list[int] = whole[:at]
+        self.suffix: list[int] = whole[at + len(probe) :]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tokenizer":
+        """From a folder that holds only the tokenizer, as a bundle does."""
+        from transformers import AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder))
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        encodings = self.hf.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        spans = np.array([span for e in encodings for span in e.offsets], np.int64).reshape(-1, 2)
+        return Tokens(Sequences.of([e.ids for e in encodings]), spans[:, 0], spans[:, 1])
+
+    def piece(self, text: str) -> list[int]:
+        """The ids of a fixed piece of a prompt.
+
+        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs
+        to the next piece, and would be there twice.
+        """
+        text = text.rstrip(" ") if self.own_space else text
+        return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
+
+    def wrap(
+        self, reviews: Sequences, head: Sequence[int], tails: Sequence[Sequence[int]], tail: Ints, max_length: int
+    ) -> Sequences:
+        """prefix + head + review + tails[tail[i]] + suffix for each review i, the review cut to fit `max_length`."""
+        tail_rows = Sequences.of([[*row, *self.suffix] for row in tails]).take(tail)
+        front = np.array([*self.prefix, *head], np.int64)
+        body = np.minimum(reviews.lengths, np.maximum(max_length - len(front) - tail_rows.lengths, 0))
+        lengths = len(front) + body + tail_rows.lengths
+        offsets = offsets_of(lengths)
+        ids = np.empty(int(lengths.sum()), np.int64)
+        ids[spread(offsets[:-1], np.full(len(reviews), len(front)))] = np.tile(front, len(reviews))
+        ids[spread(offsets[:-1] + len(front), body)] = reviews.ids[spread(reviews.offsets[:-1], body)]
+        ids[spread(offsets[1:] - tail_rows.lengths, tail_rows.lengths)] = tail_rows.ids
+        return Sequences(ids, offsets)
+
+    def plain(self, reviews: Sequences, max_length: int) -> Sequences:
+        """[CLS] review [SEP], cut to `max_length`."""
+        return self.wrap(reviews, [], [[]], np.zeros(len(reviews), np.int64), max_length)
+
+    def room(self, max_length: int) -> int:
+        """How many tokens of a review fit between the special tokens."""
+        return max_length - len(self.prefix) - len(self.suffix)
+
+
+class ScorePrompt:
+    """Score prompts for (review, keyword) pairs, from a format such as bundle.SCORE_PROMPT."""
+
+    def __init__(self, tokenizer: Tokenizer, keywords: Sequence[str], prompt: str) -> None:
+        before, after = prompt.split("{review}")
+        self.tokenizer = tokenizer
+        self.head = tokenizer.piece(before)
+        self.tails = [tokenizer.piece(after.format(keyword=keyword)) for keyword in keywords]
+
+    def __call__(self, reviews: Sequences, keyword: Ints, max_length: int) -> Sequences:
+        """`reviews` [n] and the position of each one's keyword [n] -> n prompts."""
+        return self.tokenizer.wrap(reviews, self.head, self.tails, keyword, max_length)
+
+
+def word_of_token(tokens: Tokens, words: Sequence[Sequence[Span]]) -> Ints:
+    """[tokens] the word each token belongs to within its review, -1 for none.
+
+    A token belongs to the word that holds its last character; a token that is only white space (a lone `▁`) belongs to
+    the word after it, since it is there because of that word.
+    """
+    result = np.full(len(tokens.sequences.ids), -1, np.int64)
+    for i, spans in enumerate(words):
+        if not spans:
+            continue
+        low, high = tokens.sequences.offsets[i : i + 2]
+        ends = np.fromiter((end for _, end in spans), np.int64, len(spans))
+        result[low:high] = np.minimum(np.searchsorted(ends, np.maximum(tokens.end[low:high], 1)), len(spans) - 1)
+    return result

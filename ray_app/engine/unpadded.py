@@ -1,0 +1,142 @@
+"""An encoder run flat: all tokens of a batch in one [tokens, hidden] matrix, so that no padding is computed.
+
+In: an EncoderClassifier of the BERT, RoBERTa or ELECTRA family, and batches of sequences in ascending order of length.
+Out: logits. Linear layers (`linear.py`) see every token at once, attention (`attention.py`) stays within a sequence,
+and where the classifier reads only the first token the last layer computes only that row. Query, key and value are one
+product. The stock transformers forward is the oracle.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_app.engine.attention import Layout, choose
+from ray_app.engine.encoder import EncoderClassifier
+from ray_app.engine.linear import DTYPES, Backend, Linear, linear
+from ray_app.engine.ragged import Sequences
+
+HEAD: dict[Backend, Backend] = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # a small product is not worth int8
+FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
+
+
+def supports(model: EncoderClassifier) -> bool:
+    """True where the flat forward equals the stock one: a plain encoder of a known family with exact GELU."""
+    config: Any = model.encoder.config
+    plain = not getattr(config, "is_decoder", False) and not getattr(config, "add_cross_attention", False)
+    absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
+    return config.model_type in FAMILIES and config.hidden_act == "gelu" and plain and absolute
+
+
+@dataclass(frozen=True)
+class _Norm:
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    query: Linear | None  # apart only where the last layer computes one row a sequence
+    joined: Linear  # query, key and value, or key and value where query is apart
+    attended: Linear
+    attended_norm: _Norm
+    up: Linear
+    down: Linear
+    norm: _Norm
+
+
+class FlatClassifier:
+    """The same answers as the model it was made from, without padding."""
+
+    def __init__(self, model: EncoderClassifier, device: torch.device, backend: Backend) -> None:
+        encoder: Any = model.encoder
+        self.device, self.backend, self.pooling = device, backend, model.pooling
+        self.heads = int(encoder.config.num_attention_heads)
+        width = int(encoder.config.hidden_size) // self.heads
+        self.attention = choose(device, DTYPES[backend], self.heads, width)
+        self.first_position = encoder.config.pad_token_id + 1 if "roberta" in encoder.config.model_type else 0
+        embeddings = encoder.embeddings
+        self.words = self._own(embeddings.word_embeddings.weight)
+        self.positions = self._own(embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0])
+        self.norm = self._norm(embeddings.LayerNorm)
+        project = getattr(encoder, "embeddings_project", None)
+        self.project = self._linear(project.weight, project.bias) if project is not None else None
+        *front, last = encoder.encoder.layer
+        self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
+        self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
+
+    def rows(self, count: int, step: int = 32) -> int:
+        """Rows that are computed for `count`: on a CPU, oneDNN makes code for each new shape of a product and keeps it,
+        so shapes are few: multiples of 32, or of 8 below 256."""
+        step = min(step, 8 if count < 256 else step) if self.device.type == "cpu" else 1
+        return -(-count // step) * step
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequences, vectors: bool = False) -> Tensor:
+        """Sequences in ascending order of length -> logits [n, outputs], on the device; with `vectors` the pooled
+        vector of each beside them, [n, outputs + hidden]."""
+        layout = Layout(batch.lengths, self.device)
+        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
+        tokens[0, : len(batch.ids)] = batch.ids
+        tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
+        ids, positions = torch.from_numpy(tokens).to(self.device, non_blocking=True)
+        x = self.norm(self.words[ids] + self.positions[positions + self.first_position])
+        x = self.project(x) if self.project is not None else x
+        for layer in self.layers[:-1]:
+            x = self._full(layer, x, layout)
+        last = self.layers[-1]
+        if last.query is not None:
+            pooled = self._first_rows(last, last.query, x, layout)
+        else:
+            x = self._full(last, x, layout)
+            means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
+            pooled = F.pad(torch.cat(means), (0, 0, 0, self.rows(len(batch)) - len(batch)))
+        logits = self.head(pooled)
+        return (torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits)[: len(batch)]
+
+    def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
+        q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)
+        return self._rest(layer, x, self.attention(q, k, v, layout, False).flatten(1))
+
+    def _first_rows(self, layer: _Layer, query: Linear, x: Tensor, layout: Layout) -> Tensor:
+        """The last layer for the first token of each sequence: [n or a few more, hidden]."""
+        k, v = layer.joined(x).view(len(x), 2, self.heads, -1).unbind(1)
+        n = len(layout.lengths)
+        first = x[F.pad(layout.first, (0, self.rows(n) - n))]
+        q = query(first).view(len(first), self.heads, -1)
+        return self._rest(layer, first, self.attention(q, k, v, layout, True).flatten(1))
+
+    @staticmethod
+    def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
+        x = layer.attended_norm(layer.attended(mixed).add_(x))
+        return layer.norm(layer.down(layer.up(x)).add_(x))
+
+    def _layer(self, layer: Any, query_apart: bool = False) -> _Layer:
+        own, out = layer.attention.self, layer.attention.output
+        parts = [own.query, own.key, own.value]
+        joined = parts[1:] if query_apart else parts
+        return _Layer(
+            query=self._linear(own.query.weight, own.query.bias) if query_apart else None,
+            joined=self._linear(torch.cat([p.weight for p in joined]), torch.cat([p.bias for p in joined])),
+            attended=self._linear(out.dense.weight, out.dense.bias),
+            attended_norm=self._norm(out.LayerNorm),
+            up=self._linear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, gelu=True),
+            down=self._linear(layer.output.dense.weight, layer.output.dense.bias),
+            norm=self._norm(layer.output.LayerNorm),
+        )
+
+    def _linear(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Linear:
+        return linear(self._own(weight), self._own(bias), self.backend, gelu)
+
+    def _norm(self, norm: Any) -> _Norm:
+        return _Norm(self._own(norm.weight), self._own(norm.bias), float(norm.eps))
+
+    def _own(self, parameter: Tensor) -> Tensor:
+        return parameter.detach().to(self.device, DTYPES[self.backend]).contiguous()

@@ -1,0 +1,1 @@
+"""A bundle and a review -> findings: keywords, scores, highlighted words. Plain Python."""

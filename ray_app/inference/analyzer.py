@@ -1,0 +1,45 @@
+"""The whole graph in this process, without Ray: a bundle and texts in, analyses out. The public entry."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ray_app.inference.occlusion import SHORTLIST, Occlusion
+from ray_app.inference.runtime import Parts
+from ray_app.inference.stages import assemble, stages
+
+
+class Analyzer:
+    """The whole graph in this process.
+
+    analyze = Analyzer("runs/quickstart/bundle")
+    analyze(["옷은 예쁘지만 배송은 늦어요"])[0]["findings"]
+    """
+
+    def __init__(
+        self,
+        bundle: str,
+        device: str = "auto",
+        threads: int = 0,
+        highlights: str = "exact",
+        words: str = "space",
+        shortlisted: int = SHORTLIST,
+    ) -> None:
+        self.parts, self.words = Parts(bundle, device, threads), words
+        self.stages = [make(self.parts) for _, make in stages(highlights, words, shortlisted)]
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """One analysis a text: keyword_probabilities, findings, truncated."""
+        rows: list[dict[str, Any]] = self.table(pa.table({"text": pa.array(texts, pa.string())})).to_pylist()
+        return rows
+
+    def explain(self, text: str) -> dict[str, Any]:
+        """What each word of one review contributes to each of its keywords, see `Occlusion.explain`."""
+        return Occlusion(self.parts, self.words).explain(text)
+
+    def table(self, table: pa.Table) -> pa.Table:
+        """A table with a `text` column -> its other columns and the analysis columns."""
+        for stage in self.stages:
+            table = stage(table)
+        return assemble(table, self.parts.bundle)

@@ -1,0 +1,116 @@
+"""Occlusion: mask one word at a time, see which keyword's probability falls most.
+
+In: token ids with the word of each token. Out: masked variants as Sequences, and per keyword the word with the largest
+drop. A word that is repeated in a review (`좋아요 좋아요`) is masked in all its places as one candidate: its twin must
+not hide the evidence. Masking happens on ids: a word's tokens become one mask id; text is never tokenised again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ray_app.arrays import Floats, Ints
+from ray_app.data.text import Span
+from ray_app.engine.ragged import Sequences, offsets_of, spread
+
+DECIMALS = 4  # probabilities and drops are kept to 1e-4, so that a result does not depend on its batch
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Masked copies of reviews, still without special tokens; `review`, `candidate` [variants] say whose."""
+
+    sequences: Sequences
+    review: Ints
+    candidate: Ints
+
+    def take(self, rows: Ints) -> "Variants":
+        return Variants(self.sequences.take(rows), self.review[rows], self.candidate[rows])
+
+
+def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[list[list[Span]], list[Ints]]:
+    """Per review: the first span of each distinct word, and for every word its position among those."""
+    firsts: list[list[Span]] = []
+    positions: list[Ints] = []
+    for text, spans in zip(texts, words, strict=True):
+        known: dict[str, int] = {}
+        first: list[Span] = []
+        for start, end in spans:
+            if known.setdefault(text[start:end], len(known)) == len(first):
+                first.append((start, end))
+        firsts.append(first)
+        positions.append(np.fromiter((known[text[s:e]] for s, e in spans), np.int64, len(spans)))
+    return firsts, positions
+
+
+def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Variants:
+    """Every review once per candidate it shows, with that candidate's tokens replaced by one mask id a word.
+
+    Args:
+        reviews: n token sequences, cut to what the model reads (a word beyond the cut is no candidate).
+        candidate: [tokens] the candidate of each token, -1 for none.
+        word: [tokens] the word of each token, -1 for none; two words may be one candidate.
+    """
+    owner = np.repeat(np.arange(len(reviews)), reviews.lengths)
+    shown = candidate >= 0
+    width = int(candidate.max(initial=-1)) + 1
+    pairs = np.unique(owner[shown] * max(width, 1) + candidate[shown])
+    review, which = (pairs // max(width, 1)), (pairs % max(width, 1))
+    lengths = reviews.lengths[review]
+    source = spread(reviews.offsets[:-1][review], lengths)
+    hit = candidate[source] == np.repeat(which, lengths)
+    first = np.ones(len(word), bool)
+    first[1:] = (word[1:] != word[:-1]) | (owner[1:] != owner[:-1])
+    keep = ~hit | first[source]
+    ids = np.where(hit, mask_id, reviews.ids[source])[keep]
+    kept = np.add.reduceat(keep, offsets_of(lengths)[:-1], dtype=np.int64) if len(review) else lengths
+    return Variants(Sequences(ids, offsets_of(kept)), review, which)
+
+
+def found_pairs(probabilities: Floats, thresholds: Sequence[float] | Floats) -> tuple[Ints, Ints]:
+    """(review, keyword) positions of every probability [reviews, keywords] that reaches its keyword's threshold.
+
+    `thresholds` [keywords], or [reviews, keywords] where reviews have their own.
+    """
+    review, keyword = np.nonzero(probabilities >= np.asarray(thresholds, np.float32))
+    return review.astype(np.int64), keyword.astype(np.int64)
+
+
+def drops(before: Floats, after: Floats) -> Floats:
+    """How much masking lowers each probability (any shape), rounded to 1e-4."""
+    return np.asarray(np.round(before - after, DECIMALS), np.float32)
+
+
+def strongest(drop: Floats, owner: Ints, review: Ints, keyword: Ints) -> Ints:
+    """[pairs] the variant with the largest drop of each pair's keyword among its review's; the first word wins a tie.
+
+    Args:
+        drop: [variants, keywords].
+        owner: [variants] each variant's review, ascending; a review's variants are in the order of its words.
+        review: [pairs] and `keyword` [pairs]: what is asked; -1 comes back for a review without variants.
+    """
+    best = np.full(len(review), -1, np.int64)
+    if not len(owner):
+        return best
+    new = np.concatenate([[True], owner[1:] != owner[:-1]])
+    starts, segment = np.flatnonzero(new), np.cumsum(new) - 1
+    top = np.maximum.reduceat(drop, starts, axis=0)
+    rows = np.arange(len(owner))[:, None]
+    first = np.minimum.reduceat(np.where(drop == top[segment], rows, len(owner)), starts, axis=0)
+    owners = owner[starts]
+    at = np.minimum(np.searchsorted(owners, review), len(owners) - 1)
+    has = owners[at] == review
+    best[has] = first[at[has], keyword[has]]
+    return best
+
+
+def shortlist(drop: Floats, owner: Ints, review: Ints, keyword: Ints, size: int) -> Ints:
+    """Ascending variants that are among the `size` strongest for any of the (review, keyword) pairs."""
+    left, chosen = drop.copy(), np.zeros(len(owner), bool)
+    for _ in range(size):
+        best = strongest(left, owner, review, keyword)
+        has = best >= 0
+        chosen[best[has]] = True
+        left[best[has], keyword[has]] = -np.inf
+    return np.flatnonzero(chosen)

@@ -1,0 +1,154 @@
+"""Highlights of many reviews at once: texts, probabilities and found keywords in, a word for each found keyword out.
+
+exact    every word of a review masked once; one masked pass yields the drop of every keyword
+recheck  an int8 pass over all masked variants names a few words a keyword, exact masking decides among them
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from ray_app.arrays import Floats, Ints
+from ray_app.data.schema import HIGHLIGHT
+from ray_app.data.text import Span, splitter
+from ray_app.engine.ragged import Sequences, offsets_of, runs
+from ray_app.engine.tokenizer import word_of_token
+from ray_app.errors import check
+from ray_app.inference.masking import DECIMALS, Variants, candidates, drops, found_pairs, mask, shortlist, strongest
+from ray_app.inference.runtime import Parts
+
+T = TypeVar("T")
+MODES = ("exact", "recheck", "off")
+VARIANT_TOKENS = 2_000_000  # masked tokens that are built at a time: bounds memory, whatever the block holds
+SHORTLIST = 3  # words an int8 pass names a keyword: on random weights they hold the exact word in 97 of 100 reviews
+
+Masked = tuple[list[list[Span]], Variants]  # per review the first span of each candidate; the variants of all reviews
+
+
+class Occlusion:
+    """Masks words and sees which keyword's probability falls."""
+
+    def __init__(self, parts: Parts, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST) -> None:
+        self.parts, self.splitter = parts, splitter(words)
+        self.rough = parts.keywords_int8 if mode == "recheck" else None
+        self.shortlisted = shortlisted
+        check(
+            parts.tokenizer.mask_id is not None,
+            f"bundle {parts.bundle.path}: its tokenizer has no mask token; write --highlights off",
+        )
+
+    def __call__(self, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> pa.Array:
+        """Highlights [pairs] of (review, keyword) pairs in ascending order of review; null where nothing can be masked.
+
+        `before` [texts, keywords] are the probabilities of the whole texts.
+        """
+        needed = np.unique(review)  # reviews without a found keyword are never masked
+        chunks = self._chunks([texts[i] for i in needed])
+        found = [pa.array([], HIGHLIGHT)]
+        for start, firsts, variants in self._ahead(chunks):
+            rows = needed[start : start + len(firsts)]
+            pairs = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
+            found.append(self._best(texts, rows, (firsts, variants), before, review[pairs], keyword[pairs]))
+        return pa.concat_arrays(found)
+
+    def mask(self, texts: Sequence[str]) -> Masked:
+        """Every candidate word of every text masked once."""
+        firsts, reviews, word, candidate = self.words(texts)
+        return firsts, mask(reviews, candidate, word, self.parts.tokenizer.mask_id or 0)
+
+    def words(self, texts: Sequence[str]) -> tuple[list[list[Span]], Sequences, Ints, Ints]:
+        """Per text the first span of each candidate; its tokens, and each token's word and candidate, -1 for none."""
+        tokens, _ = self.parts.reviews(texts)
+        spans = self.splitter(texts)
+        firsts, position = candidates(texts, spans)
+        word = word_of_token(tokens, spans)
+        owner = np.repeat(np.arange(len(texts)), tokens.sequences.lengths)
+        begin = offsets_of(np.array([len(p) for p in position], np.int64))[:-1]
+        flat = np.concatenate([*position, np.zeros(1, np.int64)])
+        candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
+        return firsts, tokens.sequences, word, candidate
+
+    def explain(self, text: str) -> dict[str, Any]:
+        """The drop of every word of one text for each of its keywords.
+
+        Returns: `words`, each with `word`, `start`, `end` (a repeated word once, at its first place), and `drops`: per
+        found keyword one number a word.
+        """
+        tokens, _ = self.parts.reviews([text])
+        before = self.parts.probabilities(tokens.sequences)
+        firsts, variants = self.mask([text])
+        drop = self.drops(variants, before).astype(float)
+        spans = [firsts[0][i] for i in variants.candidate]
+        _, keyword = found_pairs(before, self.parts.meta.thresholds)
+        return {
+            "words": [{"word": text[start:end], "start": start, "end": end} for start, end in spans],
+            "drops": {self.parts.meta.taxonomy.names[k]: drop[:, k].round(DECIMALS).tolist() for k in keyword},
+        }
+
+    def drops(self, variants: Variants, before: Floats) -> Floats:
+        """[variants, keywords] exact drops."""
+        return drops(before[variants.review], self.parts.probabilities(variants.sequences))
+
+    def _best(
+        self, texts: Sequence[str], rows: Ints, masked: Masked, before: Floats, review: Ints, keyword: Ints
+    ) -> pa.Array:
+        firsts, variants = masked
+        local = np.searchsorted(rows, review)
+        drop = self.decisive(variants, before[rows], local, keyword)
+        best = strongest(drop, variants.review, local, keyword)
+        self.parts.work.add(masked=len(rows), words=len(variants.review))
+        spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(local, best, strict=True)]
+        words = [texts[i][start:end] for i, (start, end) in zip(review, spans, strict=True)]
+        start, end = np.array(spans, np.int64).reshape(-1, 2).T
+        value = drop[best, keyword] if len(drop) else np.zeros(len(best), np.float32)
+        columns = [
+            pa.array(column, field.type) for column, field in zip((words, start, end, value), HIGHLIGHT, strict=True)
+        ]
+        return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
+
+    def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
+        """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for the others."""
+        if self.rough is None:
+            return self.drops(variants, before)
+        rough = drops(before[variants.review], self.parts.probabilities(variants.sequences, self.rough))
+        chosen = shortlist(rough, variants.review, review, keyword, self.shortlisted)
+        exact = np.full(rough.shape, -np.inf, np.float32)
+        exact[chosen] = self.drops(variants.take(chosen), before)
+        return exact
+
+    def _chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Span]], Variants]]:
+        """Masked reviews, at most VARIANT_TOKENS (or one longer review) at a time, and the number of the first one."""
+        firsts, reviews, word, candidate = self.words(texts)
+        cost = np.array([len(spans) for spans in firsts], np.int64) * reviews.lengths
+        for start, stop in runs(cost, VARIANT_TOKENS):
+            tokens = slice(reviews.offsets[start], reviews.offsets[stop])
+            part = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
+            variants = mask(part, candidate[tokens], word[tokens], self.parts.tokenizer.mask_id or 0)
+            yield start, firsts[start:stop], variants
+
+    def _ahead(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; beside a GPU the next one is made while this one is worked on."""
+        if self.parts.placement.device.type == "cpu":
+            yield from items
+            return
+        waiting = iter(items)
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, waiting, None)
+            while (item := coming.result()) is not None:
+                coming = pool.submit(next, waiting, None)
+                yield item
+
+
+def agreement(parts: Parts, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST) -> tuple[float, int]:
+    """The share of highlights that `recheck` finds as `exact` does, and over how many (found keywords of `texts`)."""
+    tokens, _ = parts.reviews(texts)
+    before = parts.probabilities(tokens.sequences)
+    review, keyword = found_pairs(before, parts.meta.thresholds)
+    exact, recheck = (
+        Occlusion(parts, words, mode, shortlisted)(texts, before, review, keyword) for mode in ("exact", "recheck")
+    )
+    same = [a == b for a, b in zip(exact.field("start").to_pylist(), recheck.field("start").to_pylist(), strict=True)]
+    return float(np.mean(same)) if same else 1.0, len(same)

@@ -1,0 +1,160 @@
+"""The stages of an analysis and how they feed one another: plain Python, no Ray.
+
+A stage loads in `__init__` and works in `__call__`: an Arrow table in, the same rows with more columns out. The catalog
+job puts stages in actor pools, the endpoint in deployments, `Analyzer` runs them here: one graph, the same results.
+
+    text -> KeywordStage -> keyword_probabilities, truncated; embedding where it is asked for
+         -> SentimentStage -> scores        (per found keyword, its score probabilities)
+         -> HighlightStage -> highlights    (per found keyword, the word that carries it)
+         -> assemble -> findings
+
+A row may carry wishes of its own (`schema.WISHES`), as requests online do.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ray_app.arrays import Floats, Ints
+from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, WISHES
+from ray_app.engine.classifier import softmax
+from ray_app.engine.tokenizer import ScorePrompt
+from ray_app.errors import check
+from ray_app.inference.bundle import Bundle
+from ray_app.inference.masking import found_pairs
+from ray_app.inference.occlusion import MODES, SHORTLIST, Occlusion
+from ray_app.inference.runtime import Parts, rounded
+
+Stage = Callable[[pa.Table], pa.Table]
+
+
+class KeywordStage:
+    """text -> keyword_probabilities, truncated; with `embeddings` the encoder's pooled vector too."""
+
+    def __init__(self, parts: Parts, embeddings: bool = False) -> None:
+        self.parts, self.embeddings = parts, embeddings
+        self.keywords, self.tokenizer = parts.keywords, parts.tokenizer
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        tokens, cut = self.parts.reviews(table["text"].to_pylist())
+        if self.embeddings:
+            probabilities, vectors = self.parts.embedded(tokens.sequences)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+            table = table.append_column("embedding", lists)
+        else:
+            probabilities = self.parts.probabilities(tokens.sequences)
+        size = pa.list_(pa.float32())
+        column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), len(self.parts.meta.thresholds))
+        return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
+
+
+class SentimentStage:
+    """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.classifier = parts, parts.scores
+        self.prompt = ScorePrompt(parts.tokenizer, parts.meta.taxonomy.names, parts.meta.score_prompt)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        review, keyword = found(table, self.parts.meta.thresholds)
+        values = self.probabilities(table["text"].to_pylist(), review, keyword)
+        width = len(self.parts.meta.taxonomy.scores)
+        per_finding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width).cast(
+            pa.list_(pa.float32())
+        )
+        return table.append_column("scores", _nested(per_finding, review, len(table)))
+
+    def probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
+        """[pairs, scores] for (review, keyword) pairs, rounded."""
+        reviews = self.parts.tokenizer(texts).sequences
+        prompts = self.prompt(reviews.take(review), keyword, self.parts.meta.max_length)
+        return rounded(softmax(self.classifier(prompts)))
+
+
+class HighlightStage:
+    """text, keyword_probabilities -> highlights: per found keyword, the word whose masking lowers it most."""
+
+    def __init__(self, parts: Parts, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST) -> None:
+        self.parts, self.occlusion = parts, Occlusion(parts, words, mode, shortlisted)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        review, keyword = found(table, self.parts.meta.thresholds)
+        probabilities = probability_matrix(table, len(self.parts.meta.thresholds))
+        self.parts.work.add(reviews=len(table))
+        wanted = _wish(table, "_highlights", True)[review].astype(bool)
+        highlights = self.occlusion(table["text"].to_pylist(), probabilities, review[wanted], keyword[wanted])
+        places = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
+        return table.append_column("highlights", _nested(highlights.take(places), review, len(table)))
+
+
+def probability_matrix(table: pa.Table, keywords: int) -> Floats:
+    """[reviews, keywords] out of a table's `keyword_probabilities`."""
+    flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(table), keywords), np.float32)
+
+
+def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
+    """(review, keyword) positions of every probability that reaches its keyword's threshold, by review.
+
+    A row's wish for another threshold, or for its most probable keywords only, comes first.
+    """
+    probabilities = probability_matrix(table, len(thresholds))
+    own = _wish(table, "_threshold", np.nan).astype(np.float32)[:, None]
+    limits = np.where(np.isnan(own), np.asarray(thresholds, np.float32), own)
+    review, keyword = found_pairs(probabilities, limits)
+    ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found takes no place
+    rank = ranked.argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
+    among = rank[review, keyword] < _wish(table, "_top_k", len(thresholds))[review]
+    return review[among], keyword[among]
+
+
+def _wish(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
+    """[reviews] a column of wishes, `default` where a row has none."""
+    if name not in table.column_names:
+        return np.full(len(table), default)
+    return np.asarray(table[name].fill_null(default).to_numpy())
+
+
+def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
+    """The stages' columns -> findings; the columns in between go, and `text` too unless it is kept."""
+    taxonomy = bundle.meta.taxonomy
+    review, keyword = found(table, bundle.meta.thresholds)
+    probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
+    score_probabilities = table["scores"].combine_chunks().flatten()
+    grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
+    scores = np.asarray(taxonomy.scores, np.int8)[grid.argmax(1)]
+    shown = "highlights" in table.column_names
+    highlight = table["highlights"].combine_chunks().flatten() if shown else pa.nulls(len(review), HIGHLIGHT)
+    names = pa.array([taxonomy.names[k] for k in keyword], pa.string())
+    findings = pa.StructArray.from_arrays(
+        [names, pa.array(probability, pa.float32()), pa.array(scores), score_probabilities, highlight],
+        fields=list(FINDING),
+    )
+    table = table.append_column("findings", _nested(findings, review, len(table)))
+    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    gone = {"scores", "highlights", *stages_own, *(() if keep_text else ("text",))}
+    kept = [name for name in table.column_names if name not in gone]
+    return table.select([*kept, *(name for name, _ in ANALYSIS)])
+
+
+def stages(
+    highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False
+) -> list[tuple[str, Callable[[Parts], Stage]]]:
+    """The graph: each stage's name and how it is made from Parts."""
+    check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
+    graph: list[tuple[str, Callable[[Parts], Stage]]] = [
+        ("keywords", lambda parts: KeywordStage(parts, embeddings)),
+        ("scores", SentimentStage),
+    ]
+    if highlights != "off":
+        graph.append(("highlights", lambda parts: HighlightStage(parts, words, highlights, shortlisted)))
+    return graph
+
+
+def _nested(values: pa.Array, review: Ints, rows: int) -> pa.ListArray:
+    """Values of findings, ordered by review -> one list a review."""
+    offsets = np.searchsorted(review, np.arange(rows + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

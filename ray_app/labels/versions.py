@@ -1,0 +1,117 @@
+"""A labelled table never changes: every change is a new version beside its history.
+
+In: labelled reviews in any format, or an earlier version. Out: a folder with `labels.parquet`, which --labels reads,
+and `history.parquet`, every row that was ever replaced or removed, with by what and when.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_app import storage
+from ray_app.data.schema import LABELLED, PROVENANCE
+from ray_app.data.taxonomy import Taxonomy
+from ray_app.errors import UserError, check
+from ray_app.labels import reader as labels
+
+CURRENT = pa.schema([*LABELLED, *PROVENANCE, ("round", pa.string())])
+HISTORY = pa.schema([*CURRENT, ("replaced_by", pa.string()), ("replaced_at", pa.timestamp("us", "UTC"))])
+_FILES = ("labels.parquet", "history.parquet")
+
+
+@dataclass(frozen=True)
+class Version:
+    """The labels as they stand (CURRENT and whatever other columns they came with), and what stood before."""
+
+    labels: pa.Table
+    history: pa.Table
+
+    def rows(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Review id -> row, of those of `ids` that are there, or of all."""
+        table = self.labels
+        if ids is not None:
+            table = table.filter(pc.is_in(table["review_id"], pa.array(list(ids), pa.string())))
+        return {row["review_id"]: row for row in table.to_pylist()}
+
+
+def load(uri: str, taxonomy: Taxonomy) -> Version:
+    """Checked labels, with the history beside them if there is one; "" is a table without rows. Columns that are not
+    CURRENT's are kept where all of it is Parquet.
+
+    Raises UserError at the first bad row: a new version is not built on a broken one.
+    """
+    if not uri:
+        return Version(CURRENT.empty_table(), HISTORY.empty_table())
+    table = labels.read_as(uri, taxonomy).table
+    if uri != "sample" and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
+        raw = storage.read_parquet(uri)
+        for name in raw.column_names:
+            if name not in LABELLED.names:
+                table = table.append_column(name, raw[name])
+    folder = uri.removesuffix(_FILES[0])
+    past = storage.join(folder, _FILES[1])
+    known = folder != uri and storage.exists(past)
+    return Version(_provenance(table, uri), storage.read_parquet(past) if known else HISTORY.empty_table())
+
+
+def _provenance(table: pa.Table, uri: str) -> pa.Table:
+    for field in list(CURRENT)[len(LABELLED) :]:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+        try:
+            table = table.set_column(table.column_names.index(field.name), field, table[field.name].cast(field.type))
+        except pa.ArrowException as error:
+            raise UserError(f"{uri}: column {field.name} is not {field.type} ({error})") from None
+    return table
+
+
+def replace(
+    version: Version, rows: Mapping[str, dict[str, Any] | None], by: Mapping[str, str], now: datetime
+) -> Version:
+    """The version with `rows` in place of those of the same review id: new ids at the end, None takes a row out.
+
+    `by` says per review id what replaced the row, for the history.
+    """
+    table, ids = version.labels, version.labels["review_id"].to_pylist()
+    new = {review_id: row for review_id, row in rows.items() if row is not None}
+    at = {review_id: len(table) + i for i, review_id in enumerate(new)}
+    order = [at.get(review_id, i) for i, review_id in enumerate(ids) if review_id not in rows or review_id in new]
+    held = set(ids)
+    order += [place for review_id, place in at.items() if review_id not in held]
+    both = pa.concat_tables([table, pa.Table.from_pylist(list(new.values()), schema=table.schema)])
+    gone = [i for i, review_id in enumerate(ids) if review_id in rows]
+    past = table.take(pa.array(gone, pa.int64()))
+    past = past.append_column("replaced_by", pa.array([by[ids[i]] for i in gone], pa.string()))
+    past = past.append_column("replaced_at", pa.array([now] * len(gone), HISTORY.field("replaced_at").type))
+    history = pa.concat_tables([version.history, past], promote_options="default")
+    return Version(both.take(pa.array(order, pa.int64())), history)
+
+
+def remember(version: Version, rows: list[dict[str, Any]], by: str, now: datetime) -> Version:
+    """The version with rows in its history that never stood, because `by` stands."""
+    past = [row | {"replaced_by": by, "replaced_at": now} for row in rows]
+    fields = [*version.labels.schema, *list(HISTORY)[len(CURRENT) :]]
+    added = pa.Table.from_pylist(past, schema=pa.schema(fields))
+    return Version(version.labels, pa.concat_tables([version.history, added], promote_options="default"))
+
+
+def check_new(folder: str) -> None:
+    """Raises UserError where the folder holds anything."""
+    check(storage.is_empty(folder), f"--output {folder} holds something already; a version is never overwritten")
+
+
+def write(folder: str, version: Version, beside: Mapping[str, bytes]) -> str:
+    """Writes a version and the files that explain it, the labels last; returns the URI of the labels.
+
+    Raises UserError where the folder holds anything.
+    """
+    check_new(folder)
+    for name, data in beside.items():
+        storage.write_bytes(storage.join(folder, name), data)
+    storage.write_parquet(storage.join(folder, _FILES[1]), version.history)
+    storage.write_parquet(storage.join(folder, _FILES[0]), version.labels)
+    return storage.join(folder, _FILES[0])

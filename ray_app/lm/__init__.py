@@ -1,0 +1,1 @@
+"""Causal language models: data, training, constrained generation, evaluation."""

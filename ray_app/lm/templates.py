@@ -1,0 +1,165 @@
+"""How a row becomes a prompt and its completion, and how a completion is read back. Templates are data: a YAML file.
+
+In: rows (labelled reviews, or tables whose columns a template names). Out: texts; of a generated text, the answer, and
+for reviews its keywords and scores.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+
+from ray_app.data.taxonomy import Taxonomy
+from ray_app.errors import UserError, check, closest
+from ray_app.labels.reader import parse_completion
+
+DEFAULT = Path(__file__).parent / "templates.yaml"
+READS = ("labels", "table")
+LABEL_FIELDS = ("review", "labels", "evidence")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a generated analysis says: score per keyword, and the parts that name no keyword and score of a taxonomy."""
+
+    scores: dict[str, int]
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """One entry of the templates file, whose head explains the fields."""
+
+    name: str
+    reads: str
+    prompt_format: str
+    completion_format: str
+    label: str = "{keyword}{score}"
+    evidence: str = "{words}({keyword})"
+    answer_after: str = ""
+    stop: str = ""
+
+    def __post_init__(self) -> None:
+        place = f"template {self.name!r}"
+        check(self.reads in READS, f"{place}: reads {self.reads!r}; write {' or '.join(READS)}")
+        known = LABEL_FIELDS if self.reads == "labels" else self.columns
+        for name in self.columns:
+            check(name.isidentifier() and name in known, f"{place}: unknown field {{{name}}}{closest(name, known)}")
+        check(_names(self.completion_format), f"{place}: the completion names no field, so there is nothing to learn")
+        check(self.answer_after in self.completion_format, f"{place}: answer_after is not in the completion")
+        for text, known in ((self.label, ("keyword", "score")), (self.evidence, ("words", "keyword"))):
+            check(set(_names(text)) <= set(known), f"{place}: {text!r} may name {', '.join(known)}")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The fields of prompt and completion: for `table`, the columns that rows must have."""
+        return tuple(dict.fromkeys(_names(self.prompt_format) + _names(self.completion_format)))
+
+    @property
+    def tail(self) -> str:
+        """What follows the last field of the prompt: it stays when a long prompt is cut."""
+        parts = list(Formatter().parse(self.prompt_format))
+        return parts[-1][0] if parts and parts[-1][1] is None else ""
+
+    def prompt(self, row: Mapping[str, Any]) -> str:
+        """What the model is given for a row."""
+        return self.prompt_format.format(**self._values(row))
+
+    def completion(self, row: Mapping[str, Any]) -> str:
+        """What the model is to write for a row, labels and all."""
+        return self.completion_format.format(**self._values(row))
+
+    def answer(self, completion: str) -> str:
+        """The answer within a generated completion: after the last `answer_after`, before `stop`."""
+        text = completion.partition(self.stop)[0] if self.stop else completion
+        return text.rpartition(self.answer_after)[2].strip() if self.answer_after else text.strip()
+
+    def parse(self, completion: str, taxonomy: Taxonomy) -> Parsed:
+        """Keywords and scores of a generated completion. What is unknown, out of scale or said twice is bad."""
+        scores: dict[str, int] = {}
+        bad = []
+        for part in filter(None, (p.strip() for p in self.answer(completion).split(","))):
+            try:
+                [label] = parse_completion(part)
+            except UserError:
+                bad.append(part)
+                continue
+            keyword, score = label["keyword"], label["score"]
+            if keyword in scores or keyword not in taxonomy.index or score not in taxonomy.scores:
+                bad.append(part)
+            else:
+                scores[keyword] = score
+        return Parsed(scores, tuple(bad))
+
+    def to_dict(self) -> dict[str, str]:
+        """The entry as the templates file has it; `from_dict` reads it back."""
+        content = asdict(self)
+        name = content.pop("name")
+        return {"name": name, **{key.removesuffix("_format"): value for key, value in content.items()}}
+
+    def _values(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        if self.reads == "table":
+            return {name: row.get(name) for name in self.columns}
+        labels = row.get("labels") or []
+        return {
+            "review": row["text"],
+            "labels": ", ".join(self.label.format(keyword=r["keyword"], score=r["score"]) for r in labels),
+            "evidence": ", ".join(
+                self.evidence.format(words=" ".join(r["highlights"]), keyword=r["keyword"])
+                for r in labels
+                if r.get("highlights")
+            ),
+        }
+
+
+def few_shot(template: Template, examples: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
+    """A prompt that shows solved examples first; without examples it is `template.prompt(row)`."""
+    shown = [template.prompt(example) + template.completion(example) for example in examples]
+    return "\n\n".join([*shown, template.prompt(row)])
+
+
+def load(name: str, path: str | Path = DEFAULT) -> Template:
+    """The entry called `name` of a templates file. Raises UserError naming the file and what it lacks."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"templates {path}: {' '.join(str(error).split())}") from None
+    check(isinstance(content, dict), f"templates {path}: expected entries such as `review:`")
+    check(name in content, f"--task {name}: not in {path}{closest(name, map(str, content))}")
+    check(isinstance(content[name], dict), f"templates {path}: {name} is not a mapping; see {DEFAULT.name}")
+    return from_dict({"name": name, **content[name]}, f"templates {path}")
+
+
+def from_dict(content: Mapping[str, Any], place: str) -> Template:
+    """Raises UserError naming `place` where an entry has an unknown or missing key."""
+    known = {field.name.removesuffix("_format"): field.name for field in fields(Template)}
+    for key, value in content.items():
+        check(key in known, f"{place}: unknown key {key!r}{closest(str(key), known)}")
+        check(isinstance(value, str), f"{place}: {key} must be text, is {value!r}")
+    for key in ("reads", "prompt", "completion"):
+        check(key in content, f"{place}: {content.get('name')} has no {key!r}")
+    return Template(**{known[key]: value for key, value in content.items()})
+
+
+def check_readable(template: Template, taxonomy: Taxonomy) -> None:
+    """Raises UserError where a keyword could be written but not read back, such as one with a comma in its name."""
+    for keyword in taxonomy.names:
+        for score in taxonomy.scores:
+            text = template.label.format(keyword=keyword, score=score)
+            read = template.parse(template.answer_after + text, taxonomy)
+            check(
+                read == Parsed({keyword: score}, ()),
+                f"template {template.name!r}: {text!r} would not be read back as {keyword} and {score}; "
+                "rename the keyword or change the template's label",
+            )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in braces, in order."""
+    try:
+        return tuple(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+    except ValueError as error:
+        raise UserError(f"template text {text!r}: {error}; write {{{{ and }}}} for braces themselves") from None

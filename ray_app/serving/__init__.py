@@ -1,0 +1,1 @@
+"""The HTTP endpoint on Ray Serve, and its client."""

@@ -1,0 +1,162 @@
+"""One request to S3 by boto3's standard configuration (AWS_ENDPOINT_URL, profiles, IAM), repeated until it is answered.
+
+In: `s3://bucket/key` and a call on boto3's client. Out: its answer. A busy server, a timeout or a broken connection is
+tried again with back-off; what cannot mend itself (no such bucket, access denied, no network) is one line within
+seconds, which never quotes what the server or the environment said of credentials.
+
+boto3's own repeats are off: they cover neither the body of an answer nor the text of an error that breaks off.
+AWS_MAX_ATTEMPTS (10) as in boto3; NUNCHI_S3_TIMEOUT (20): seconds without a byte before a request is repeated.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ray_app.errors import UserError, check, first_line
+from ray_app.storage.local import ChangedError, MissingError
+
+T = TypeVar("T")
+ATTEMPTS = "10"
+FIRST_WAIT = 0.1  # seconds, doubled from attempt to attempt and made random
+LONGEST_WAIT = 20.0  # seconds between two attempts, the cap of boto3's standard mode
+TIMEOUT = "20"
+CONNECT = 3  # seconds
+NO_CONNECTION = 5  # seconds after which a server that never answered is given up: a wrong endpoint, no network
+NO_ANSWER = 45  # seconds, where it accepts connections but never answered
+BUSY = (429, 500, 502, 503, 504)
+PASSING = ("SlowDown", "InternalError", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted")
+DENIED = "access denied; check the bucket's policy and whose credentials these are (aws sts get-caller-identity)"
+WORDS = {
+    "NoSuchBucket": "no such bucket",
+    "AccessDenied": DENIED,
+    "Forbidden": DENIED,
+    "403": DENIED,
+    "InvalidAccessKeyId": "the access key is not known there; check AWS_PROFILE or AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "the credentials have expired; sign in again",
+    "NoCredentialsError": "no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
+
+
+class UnavailableError(UserError):
+    """S3 cannot be reached or refuses: this says nothing about the file. `code` is S3's word for it."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass
+class _Server:
+    client: Any
+    attempts: int
+    answered: bool = False
+
+
+def split(uri: str) -> dict[str, str]:
+    """`s3://bucket/key` as arguments of boto3. The key is taken as it is written, spaces and Korean letters too."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    check(
+        "@" not in bucket, f"s3://…@{bucket.rpartition('@')[2]}/{key}: credentials go into the environment, not a URI"
+    )
+    return {"Bucket": bucket, "Key": key}
+
+
+def ask(uri: str, call: Callable[[Any], T]) -> T:
+    """`call(client)`, repeated where it may help. Raises MissingError, ChangedError (412), or UnavailableError."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError  # where the text of an error breaks off, boto3 lets it through
+
+    started = time.monotonic()
+    try:
+        server = _server(_settings(), os.getpid())
+    except (BotoCoreError, ValueError) as error:  # no such profile, an endpoint that is no URL
+        raise UnavailableError(f"{uri}: {first_line(error)}", type(error).__name__) from None
+    for attempt in count(1):
+        try:
+            answer = call(server.client)
+            server.answered = True
+            return answer
+        except (BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
+            server.answered |= isinstance(error, ClientError)
+            wait = random.random() * min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1))
+            lost = not server.answered and time.monotonic() + wait > started + _patience(error)
+            if attempt >= server.attempts or lost or not _may_pass(error):
+                raise _line(uri, error) from None
+        time.sleep(wait)
+    raise AssertionError
+
+
+def _settings() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "NUNCHI_S3_"))))
+
+
+@lru_cache(maxsize=4)
+def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Server:
+    """One client for each set of settings and process: a client is no good after a fork."""
+    import boto3
+    from botocore.config import Config
+
+    seconds = float(dict(settings).get("NUNCHI_S3_TIMEOUT", TIMEOUT))
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=min(CONNECT, seconds),
+        read_timeout=seconds,
+        max_pool_connections=32,
+        tcp_keepalive=True,
+    )
+    attempts = int(dict(settings).get("AWS_MAX_ATTEMPTS", ATTEMPTS))
+    return _Server(boto3.session.Session().client("s3", config=config), attempts)
+
+
+def _patience(error: Exception) -> float:
+    from botocore.exceptions import ConnectionError as NoConnection
+
+    return NO_CONNECTION if isinstance(error, NoConnection) else NO_ANSWER
+
+
+def _may_pass(error: Exception) -> bool:
+    from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(error, boto.ClientError):
+        return _status(error) in BUSY or _code(error) in PASSING
+    lost = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, boto.FlexibleChecksumError, HTTPError)
+    return isinstance(error, lost)
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: Any) -> str:
+    from botocore.exceptions import ClientError
+
+    answered = isinstance(error, ClientError)
+    return str(error.response.get("Error", {}).get("Code", "")) if answered else type(error).__name__
+
+
+def _line(uri: str, error: Exception) -> UserError:
+    from botocore.exceptions import ClientError, ParamValidationError
+
+    code = _code(error)
+    if code in ("NoSuchKey", "NotFound", "404"):
+        return MissingError(f"{uri}: no such file")
+    if code in ("PreconditionFailed", "412"):
+        return ChangedError(f"{uri}: changed since it was listed")
+    if code in WORDS:
+        return UnavailableError(f"{uri}: {WORDS[code]}", code)
+    if isinstance(error, ClientError):
+        return UnavailableError(f"{uri}: S3 answered {code} ({_status(error)})", code)
+    if isinstance(error, ParamValidationError):
+        return UnavailableError(f"{uri}: no name that S3 knows", code)
+    server = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    place = f" from {server.hostname}:{server.port or server.scheme}" if server.hostname else ""
+    return UnavailableError(f"{uri}: no answer of S3{place} ({code}); check the network and AWS_ENDPOINT_URL", code)

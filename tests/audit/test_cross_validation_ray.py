@@ -1,0 +1,75 @@
+"""An audit whose models are trained as Ray tasks, a fold each: whole, and going on where it was killed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.audit import learn
+from ray_app import sample, storage
+from ray_app.audit import audit
+from ray_app.audit import cross_validation as crossfit
+from ray_app.audit.cross_validation import Recipe
+from ray_app.audit.suspects import SUSPECTS
+from ray_app.errors import UserError
+from ray_app.labels import reader as labels
+from tests.support.bundles import encoder, hf_tokenizer
+
+pytestmark = pytest.mark.ray
+
+OPTIONS = "{epochs: 1, score_epochs: 1, learning_rate: 0.001, probe: false}"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("base")
+    encoder("bert").save_pretrained(folder)
+    hf_tokenizer("bert").save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("labels")
+    rows = [row for row in sample.written() if row["split"] in ("train", "validation")][:80]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "options.yaml").write_text(OPTIONS, encoding="utf-8")
+    return str(folder)
+
+
+def broken(arguments: list[str]) -> None:
+    raise ValueError("this fold cannot be learnt")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_audit_by_encoders_ends_with_suspects_and_nothing_left_over(base: str, written: str, tmp_path: Path) -> None:
+    config = audit.Config(
+        labels=f"{written}/labels.jsonl",
+        output=str(tmp_path / "out"),
+        folds=2,
+        base_model=base,
+        train_config=f"{written}/options.yaml",
+        device="cpu",
+    )
+    audit.run(config, learn)
+    assert storage.read_parquet(str(tmp_path / "out" / "suspects.parquet")).schema.equals(SUSPECTS)
+    assert not (tmp_path / "out" / "folds").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_finished_folds_are_not_learnt_again_and_a_failure_is_one_line(base: str, written: str, tmp_path: Path) -> None:
+    found = labels.read(f"{written}/labels.jsonl")
+    recipe = Recipe(learn, base, OPTIONS, "cpu", 1.0)
+    spoilt = Recipe(broken, base, OPTIONS, "cpu", 1.0)
+    keep = str(tmp_path / "folds")
+    with pytest.raises(UserError, match=r"fold \d: .*cannot be learnt; the same command goes on"):
+        crossfit.view(found.table, found.taxonomy, 2, 0, spoilt, keep)
+    first = crossfit.view(found.table, found.taxonomy, 2, 0, recipe, keep)
+    again = crossfit.view(found.table, found.taxonomy, 2, 0, spoilt, keep)
+    assert (first.keywords == again.keywords).all()
+    assert (first.words == again.words).all()
+    assert np.abs(first.scores.sum(1) - 1).max() < 1e-3
+    with pytest.raises(UserError, match="cannot be learnt"):
+        crossfit.view(found.table, found.taxonomy, 2, 1, spoilt, keep)

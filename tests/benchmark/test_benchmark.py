@@ -1,0 +1,110 @@
+"""The benchmark measures the right thing; how fast it is is no test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_app.benchmark import benchmark
+from ray_app.benchmark.benchmark import Config, table
+from ray_app.benchmark.methods import RIVALS, Seen, Subject
+from ray_app.benchmark.random_bundle import SHAPES, random_bundle
+from ray_app.benchmark.timing import compare, compete
+from ray_app.errors import UserError
+from ray_app.inference import bundle
+from tests.support.bundles import sample_texts
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(random_bundle(tmp_path_factory.mktemp("shapes") / "tiny", "tiny"))
+
+
+def test_a_random_bundle_has_the_named_shape(tiny: str) -> None:
+    found = bundle.load(tiny)
+    config = json.loads((found.path / "keywords" / "config.json").read_text(encoding="utf-8"))
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+    assert tuple(config[name] for name in names) == SHAPES["tiny"]
+
+
+@pytest.mark.parametrize("name", ["ours", "naive"])
+def test_every_exact_way_finds_the_oracles_numbers(tiny: str, name: str) -> None:
+    """Highlights may differ where two drops of these random weights lie on both sides of a rounding step."""
+    subject = Subject(tiny, sample_texts(6), "cpu", 1)
+    oracle = RIVALS["hf-review"](subject)
+    difference, same = compare(RIVALS[name](subject), oracle, subject.variants.review, subject.parts.meta.thresholds)
+    assert difference <= 2e-6
+    assert same is not None
+    assert same > 0.9
+
+
+def test_captum_masks_the_same_words_where_each_is_one_token(tiny: str) -> None:
+    """It puts a mask in the place of every token, we put one in the place of a word."""
+    pytest.importorskip("captum")
+    subject = Subject(tiny, sample_texts(6), "cpu", 1)
+    ours, captum = RIVALS["ours"](subject), RIVALS["captum"](subject)
+    assert ours.after is not None
+    assert captum.after is not None
+    whole = subject.masked.lengths == subject.whole.lengths[subject.variants.review]
+    assert 0 < whole.sum() < len(whole)
+    np.testing.assert_allclose(captum.after[whole], ours.after[whole], atol=2e-6)
+
+
+def test_recheck_decides_by_exact_drops(tiny: str) -> None:
+    subject = Subject(tiny, sample_texts(6), "cpu", 1)
+    ours, recheck = RIVALS["ours"](subject), RIVALS["recheck"](subject)
+    assert ours.after is not None
+    assert recheck.after is not None
+    decided = np.isfinite(recheck.after)
+    assert 0 < decided.sum() < decided.size
+    np.testing.assert_allclose(recheck.after[decided], ours.after[decided], atol=2e-4)
+
+
+def test_compare_sees_a_difference_and_another_highlight() -> None:
+    owner = np.array([0, 0])
+    oracle = Seen(np.array([[0.9]], np.float32), np.array([[0.2], [0.5]], np.float32))
+    other = Seen(np.array([[0.8]], np.float32), np.array([[0.5], [0.2]], np.float32))
+    assert compare(oracle, oracle, owner, [0.5]) == (0.0, 1.0)
+    difference, same = compare(other, oracle, owner, [0.5])
+    assert (round(difference, 6), same) == (0.3, 0.0)
+    assert compare(Seen(oracle.before, None), oracle, owner, [0.5]) == (0.0, None)
+
+
+def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("ray_app.benchmark.timing", fromlist=["EXTRAS"]).EXTRAS, "shap", "no_such_package")
+    results, task = compete(tiny, sample_texts(3), ["ours", "hf-review", "shap"], 2, "cpu", 1)
+    assert "no_such_package is not installed" in results["shap"].failure
+    for name in ("ours", "hf-review"):
+        assert len(results[name].seconds) == len(results[name].gemm) == 2
+        assert results[name].peak_mb > 50
+    assert task.reviews == 3
+    assert task.flops > 0
+
+
+def test_a_run_writes_its_report_and_a_floor_out_of_reach_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"shape": "tiny", "reviews": 2, "rounds": 1, "variants": "ours", "threads": 1}
+    assert benchmark.run(Config(**options, output=str(tmp_path), floor=1_000.0)) == 1
+    assert "below --floor 1000" in capsys.readouterr().err
+    report = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
+    assert {"machine", "gemm_gflops", "rows"} <= set(report)
+    names = {"variant", "reviews_per_s", "tokens_per_s", "gemm_ratio", "peak_rss_mb", "max_abs_diff", "same_highlight"}
+    assert set(report["rows"][0]) == names
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="--variants our: no such variant; did you mean 'ours'"):
+        Config(variants="our")
+    with pytest.raises(UserError, match="--sweeps lenght: no such sweep; did you mean 'length'"):
+        Config(sweeps="lenght")
+    with pytest.raises(UserError, match="at least 1"):
+        Config(reviews=0)
+
+
+def test_a_table_shows_every_column_once() -> None:
+    rows: list[dict[str, Any]] = [{"variant": "ours", "x": 0.12345}, {"variant": "theirs", "y": None}]
+    assert table(rows).splitlines()[2:] == ["| ours | 0.123 |  |", "| theirs |  |  |"]
+    assert table([]) == "nothing was measured"

@@ -1,0 +1,283 @@
+"""A run on an output that holds one before it: gone on with, added to, refused; and verified. Without Ray."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from ray_app import storage
+from ray_app.catalog import analyze, commit, manifest, pipeline, verify
+from ray_app.errors import UserError
+from tests.support.bundles import sample_texts
+from tests.support.paths import ROOT
+
+TEXTS = sample_texts(60)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    write(folder / "a.parquet", 0, 30)
+    write(folder / "b.parquet", 30, 50)
+    return folder
+
+
+def write(path: Path, first: int, last: int) -> None:
+    malls = ["가" if i % 3 else "나" for i in range(first, last)]
+    pq.write_table(pa.table({"id": list(range(first, last)), "text": TEXTS[first:last], "mall": malls}), path)
+
+
+def config(reviews: Path, bundle: str, **changes: Any) -> analyze.Config:
+    settings: dict[str, Any] = {
+        "output": str(reviews.parent / "out"),
+        "highlights": "off",
+        "placement": "here",
+        "device": "cpu",
+        "unit_rows": 8,
+        "keep": "mall",
+        **changes,
+    }
+    return analyze.Config(input=str(reviews), bundle=bundle, **settings)
+
+
+def rows(reviews: Path) -> list[dict[str, Any]]:
+    table = pads.dataset(str(reviews.parent / "out" / "data"), partitioning="hive").to_table()
+    return sorted(table.to_pylist(), key=lambda row: int(row["review_id"]))
+
+
+def verified(reviews: Path) -> int:
+    return verify.run(verify.Config(str(reviews.parent / "out")))
+
+
+class Death(BaseException):
+    """As if the process had been killed: nothing cleans up after it."""
+
+
+def dying(reviews: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, commit: int, after: bool) -> None:
+    """A run whose process dies at the so-manieth commit, before its marker is there or just after."""
+    left, create = [commit], storage.create
+
+    def deadly(uri: str, data: bytes) -> bool:
+        left[0] -= "/_units/" in uri
+        if left[0] == 0 and not after:
+            raise Death
+        done = create(uri, data)
+        if left[0] == 0:
+            raise Death
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "create", deadly)
+        with pytest.raises(Death):
+            analyze.run(config(reviews, bundle))
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("commit", [1, 3, 7])
+def test_a_run_that_died_is_gone_on_with_and_equals_an_undisturbed_one(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch, commit: int, after: bool
+) -> None:
+    dying(reviews, bundle_folder, monkeypatch, commit, after)
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    disturbed, run = rows(reviews), storage.read_json(f"{reviews.parent}/out/_run.json")
+    assert (run["rows_in"], run["analysed"], run["rejected"]) == (50, 50, 0)
+    assert run["rows_of_this_run"] < 50 or (commit == 1 and not after)
+    assert verified(reviews) == 0
+    analyze.run(config(reviews, bundle_folder, output=str(reviews.parent / "calm" / "out")))
+    calm = storage.read_parquet(f"{reviews.parent}/calm/out/data").to_pylist()
+    assert disturbed == sorted(calm, key=lambda row: int(row["review_id"]))
+
+
+def test_a_finished_run_is_left_as_it_is(reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    before = storage.read_bytes(f"{reviews.parent}/out/_run.json")
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    assert "50 rows were committed before; 0 units are left" in capsys.readouterr().out
+    assert storage.read_bytes(f"{reviews.parent}/out/_run.json") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"words": "kiwi"}, "--words 'space', now it is 'kiwi'"),
+        ({"highlights": "exact"}, "--highlights 'off', now it is 'exact'"),
+        ({"unit_rows": 9}, "--unit-rows 8, now it is 9"),
+        ({"keep": ""}, "--keep 'mall', now it is ''"),
+        ({"limit": 9}, "--limit 0, now it is 9"),
+    ],
+)
+def test_another_config_is_refused_with_the_key(
+    reviews: Path, bundle_folder: str, changes: dict[str, Any], words: str
+) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    with pytest.raises(UserError, match=words):
+        analyze.run(config(reviews, bundle_folder, **changes))
+
+
+def test_another_bundle_is_refused_with_the_key(reviews: Path, bundle_folder: str, tmp_path: Path) -> None:
+    from tests.support.bundles import make_bundle
+
+    analyze.run(config(reviews, bundle_folder))
+    make_bundle(tmp_path / "other", max_length=48)
+    with pytest.raises(UserError, match=r"was begun with --bundle '[0-9a-f]{12}', now it is "):
+        analyze.run(config(reviews, str(tmp_path / "other")))
+
+
+def test_no_resume_refuses_an_output_that_holds_a_run(reviews: Path, bundle_folder: str) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    with pytest.raises(UserError, match="holds a run; drop --no-resume"):
+        analyze.run(config(reviews, bundle_folder, resume=False))
+
+
+def test_changed_input_is_refused_with_the_file(reviews: Path, bundle_folder: str) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    write(reviews / "b.parquet", 30, 49)
+    with pytest.raises(UserError, match=r"b\.parquet: changed since the run was planned"):
+        analyze.run(config(reviews, bundle_folder))
+
+
+def test_input_that_is_gone_is_refused_where_work_is_left(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying(reviews, bundle_folder, monkeypatch, 5, after=True)  # a.parquet has four units
+    (reviews / "a.parquet").rename(reviews.parent / "a")
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    assert len(rows(reviews)) == 50
+
+
+def test_incremental_analyses_new_files_only(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert analyze.run(config(reviews, bundle_folder, incremental=True)) == 0  # the first night
+    write(reviews / "c.parquet", 50, 60)
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    assert len(rows(reviews)) == 50
+    assert analyze.run(config(reviews, bundle_folder, incremental=True)) == 0
+    assert [row["review_id"] for row in rows(reviews)] == [str(i) for i in range(60)]
+    assert storage.read_json(f"{reviews.parent}/out/_run.json")["rows_of_this_run"] == 10
+    assert verified(reviews) == 0
+    assert analyze.run(config(reviews, bundle_folder, incremental=True)) == 0
+    assert len(rows(reviews)) == 60
+
+
+def test_partitions_are_folders_that_readers_know(reviews: Path, bundle_folder: str) -> None:
+    analyze.run(config(reviews, bundle_folder, partition_by="mall"))
+    table = pads.dataset(str(reviews.parent / "out" / "data"), partitioning="hive").to_table()
+    malls = dict(zip(table["review_id"].to_pylist(), table["mall"].to_pylist(), strict=True))
+    assert malls == {str(i): "가" if i % 3 else "나" for i in range(50)}
+    assert verified(reviews) == 0
+
+
+def test_unreadable_files_are_rejects_and_the_job_goes_on(
+    reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (reviews / "c.parquet").write_bytes(b"PAR1 no")
+    pq.write_table(pa.table({"id": [1], "text": ["굿"], "mall": [1]}), reviews / "d.parquet")
+    for _ in range(2):  # a second time there is nothing to do, and it says the same
+        assert analyze.run(config(reviews, bundle_folder)) == analyze.REJECTS_EXIT
+    rejected = storage.read_parquet(f"{reviews.parent}/out/rejected").to_pylist()
+    reasons = {Path(row["file"]).name: row["reason"] for row in rejected}
+    assert reasons["c.parquet"].startswith("unreadable Parquet file: ")
+    assert reasons["d.parquet"] == "column 'mall' is int64 in this file, string in the first"
+    assert len(rejected) == 2
+    assert "d.parquet: column 'mall' is int64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("allowed", ["2", "4%"])
+def test_too_many_rejects_stop_the_job_and_a_higher_limit_goes_on(
+    reviews: Path, bundle_folder: str, allowed: str
+) -> None:
+    pq.write_table(pa.table({"id": [91, 92, 93], "text": ["", " ", None], "mall": ["가"] * 3}), reviews / "c.parquet")
+    with pytest.raises(UserError, match=rf"--max-rejected {allowed}: 3 of 53 rows were rejected"):
+        analyze.run(config(reviews, bundle_folder, max_rejected=allowed))
+    assert analyze.run(config(reviews, bundle_folder, max_rejected="3")) == 0
+    assert len(rows(reviews)) == 50
+
+
+@pytest.mark.parametrize("words", ["many", "-1", "x%", ""])
+def test_max_rejected_that_is_no_number_is_refused(words: str) -> None:
+    with pytest.raises(UserError, match=f"--max-rejected {words}: write 1% or a number"):
+        analyze.Config(max_rejected=words)
+
+
+def test_a_row_the_model_raises_on_is_rejected_with_its_place(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = pipeline.Worker._stages
+
+    def raising(self: Any, table: pa.Table) -> pa.Table:
+        if TEXTS[41] in table["text"].to_pylist():
+            raise ValueError("a token too many")
+        return stages(self, table)
+
+    monkeypatch.setattr(pipeline.Worker, "_stages", raising)
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    [reject] = storage.read_parquet(f"{reviews.parent}/out/rejected").to_pylist()
+    assert (reject["review_id"], reject["value"], reject["row"]) == ("41", TEXTS[41], 11)
+    assert reject["reason"] == "the model fails on it: a token too many"
+    assert [row["review_id"] for row in rows(reviews)] == [str(i) for i in range(50) if i != 41]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_go_on(
+    bundle_folder: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    options = ("--bundle", bundle_folder, "--output", f"{tmp_path}/out", "--placement", "here", "--device", "cpu")
+    command = [sys.executable, "-m", "jobs.analyze", *options, "--unit-rows", "20", "--limit", "200"]
+    job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while job.poll() is None and not list(tmp_path.glob("out/_units/*.json")):
+        time.sleep(0.02)
+    job.send_signal(number)
+    told, _ = job.communicate(timeout=60)
+    assert job.returncode == code, told
+    assert "finishing the units in flight" in told
+    assert "rows are left; the same command goes on" in told
+    committed = {path.stem for path in tmp_path.glob("out/_units/*.json")}
+    assert not list(tmp_path.glob("out/data/*"))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{20 * len(committed):,} rows were committed before" in done.stdout
+
+
+def test_verify_names_what_is_missing_changed_or_foreign(
+    reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    out = reviews.parent / "out"
+    run = manifest.load(str(out))
+    assert run is not None
+    Path(commit.marker(str(out), run.units[1].id)).unlink()
+    write(out / "data" / "mine.parquet", 0, 5)
+    data = out / "data" / "part-000000.parquet"
+    data.write_bytes(data.read_bytes() + b" ")
+    capsys.readouterr()
+    assert verified(reviews) == 1
+    told = capsys.readouterr().out
+    for words in (
+        "a.parquet, rows 8 to 15",
+        "part-000000.parquet: changed since it was written",
+        "mine.parquet: not written by this run",
+    ):
+        assert words in told
+    data.unlink()
+    assert verified(reviews) == 1
+    assert "part-000000.parquet: missing" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"no run of jobs\.analyze there"):
+        verify.run(verify.Config(str(reviews)))
+
+
+def test_a_price_an_hour_becomes_an_estimate_and_a_figure(
+    reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    analyze.run(config(reviews, bundle_folder, price_per_hour=3_600.0, dry_run=True))
+    assert "at 3600 an hour. Nothing was written" in capsys.readouterr().out
+    analyze.run(config(reviews, bundle_folder, price_per_hour=3_600.0))
+    assert storage.read_json(f"{reviews.parent}/out/_run.json")["cost"] > 0

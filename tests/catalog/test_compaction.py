@@ -1,0 +1,123 @@
+"""publish: whatever moment a run dies at, every committed row ends in one file, and no reader ever sees it twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ray_app import storage
+from ray_app.catalog import commit as units_commit
+from ray_app.catalog import compaction as publish
+from ray_app.catalog.compaction import Publisher
+from ray_app.data import reviews as units
+from ray_app.data.schema import rejected_unit
+from ray_app.errors import UserError
+
+
+def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> dict[str, Any]:
+    """A committed unit of so many analysed rows."""
+    unit = units.Unit(name, "a.parquet", "1", 0, 0, 0, rows)
+    analysed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
+    return units_commit.commit(
+        str(out), unit, analysed, rejected_unit("", 0, "").slice(0, 0), {}, "mall" if mall else ""
+    )
+
+
+def seen(out: Path) -> list[str]:
+    """Ids that a reader of the folder sees."""
+    uri = f"{out}/data"
+    return sorted(storage.read_parquet(uri)["review_id"].to_pylist()) if storage.exists(uri) else []
+
+
+def ids(*names: str, rows: int = 3) -> list[str]:
+    return sorted(f"{name}{i}" for name in names for i in range(rows))
+
+
+def test_parts_become_one_file_when_they_are_large_enough(tmp_path: Path) -> None:
+    records = [commit(tmp_path, name) for name in "abc"]
+    size = records[0]["parts"]["data"]["bytes"]
+    publisher = Publisher(str(tmp_path), target_bytes=2 * size)
+    publisher.add(records[0])
+    assert seen(tmp_path) == []
+    publisher.add(records[1])
+    assert seen(tmp_path) == ids("a", "b")
+    publisher.add(records[2])
+    publisher.finish()
+    assert seen(tmp_path) == ids("a", "b", "c")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["part-000000.parquet", "part-000001.parquet"]
+    assert not (tmp_path / "_parts").exists()
+    done = [facts for _, facts in publish.published(str(tmp_path)) if facts]
+    assert [facts["rows"] for facts in done] == [6, 3]
+
+
+def test_a_partition_has_files_of_its_own(tmp_path: Path) -> None:
+    publisher = Publisher(str(tmp_path))
+    for name, mall in (("a", "가"), ("b", "나"), ("c", "가")):
+        publisher.add(commit(tmp_path, name, mall=mall))
+    publisher.finish()
+    assert [path.parent.name for path in sorted(tmp_path.glob("data/*/*.parquet"))] == [
+        "mall=가",
+        "mall=나",
+    ]
+    assert pq.read_table(f"{tmp_path}/data").num_rows == 9
+
+
+class Death(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", range(1, 12))
+def test_death_at_any_write_loses_no_row_and_shows_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    records = [commit(tmp_path, name) for name in "abcd"]
+    left = [when]
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Death
+            return function(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("create", "write_bytes", "write_json", "remove"):
+            patched.setattr(storage, name, dying(getattr(storage, name)))
+        try:
+            run(tmp_path, records)
+        except Death:
+            assert len(seen(tmp_path)) == len(set(seen(tmp_path)))
+    run(tmp_path, records)
+    assert seen(tmp_path) == ids(*"abcd")
+
+
+def run(out: Path, records: list[dict[str, Any]]) -> None:
+    publisher = Publisher(str(out), target_bytes=2 * records[0]["parts"]["data"]["bytes"])
+    for record in records:
+        publisher.add(record)
+    publisher.finish()
+
+
+def test_a_run_that_was_taken_over_publishes_nothing(tmp_path: Path) -> None:
+    old, record = Publisher(str(tmp_path)), commit(tmp_path, "a")
+    old.add(record)
+    new = Publisher(str(tmp_path))
+    new.add(record)
+    new.finish()
+    with pytest.raises(UserError, match="another run took it over"):
+        old.finish()
+    assert seen(tmp_path) == ids("a")
+
+
+def test_row_groups_are_large_however_small_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "GROUP_ROWS", 10)
+    publisher = Publisher(str(tmp_path))
+    for name in "abcdef":
+        publisher.add(commit(tmp_path, name, rows=4))
+    publisher.finish()
+    footer = pq.ParquetFile(tmp_path / "data" / "part-000000.parquet").metadata
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [10, 2, 10, 2]

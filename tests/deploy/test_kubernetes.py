@@ -1,0 +1,140 @@
+"""deploy/rayjob.yaml and rayservice.yaml: Kubernetes' schema of pods, Ray's code for KubeRay, Serve's schema.
+
+KubeRay's own schema is in no package, so the names of its fields are listed here, as of its API reference.
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.paths import ROOT
+
+JOB, SERVICE = ROOT / "deploy" / "rayjob.yaml", ROOT / "deploy" / "rayservice.yaml"
+FIELDS = {
+    "RayJob": {
+        "entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+        "activeDeadlineSeconds", "rayClusterSpec", "runtimeEnvYAML", "entrypointNumCpus", "suspend", "jobId",
+    },
+    "RayService": {"serveConfigV2", "rayClusterConfig", "serveService", "upgradeStrategy"},
+    "cluster": {
+        "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
+        "workerGroupSpecs", "headServiceAnnotations", "suspend",
+    },
+    "head": {"serviceType", "headService", "enableIngress", "rayStartParams", "template"},
+    "worker": {
+        "groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template",
+        "idleTimeoutSeconds",
+    },
+}  # fmt: skip
+
+
+def content(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def cluster(path: Path) -> dict[str, Any]:
+    spec = content(path)["spec"]
+    found: dict[str, Any] = spec.get("rayClusterSpec") or spec["rayClusterConfig"]
+    return found
+
+
+def groups(path: Path) -> list[dict[str, Any]]:
+    return [cluster(path)["headGroupSpec"], *cluster(path)["workerGroupSpecs"]]
+
+
+both = pytest.mark.parametrize("path", [JOB, SERVICE], ids=lambda path: path.stem)
+
+
+@both
+def test_fields_are_kuberays(path: Path) -> None:
+    resource = content(path)
+    assert resource["apiVersion"] == "ray.io/v1"
+    assert set(resource["spec"]) <= FIELDS[resource["kind"]]
+    assert set(cluster(path)) <= FIELDS["cluster"]
+    head, *workers = groups(path)
+    assert set(head) <= FIELDS["head"]
+    assert all(set(worker) <= FIELDS["worker"] for worker in workers)
+
+
+@both
+def test_pods_are_kubernetes(path: Path) -> None:
+    import kubernetes_validate
+
+    for group in groups(path):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+
+
+@both
+def test_rays_autoscaler_reads_it_and_the_head_does_no_work(path: Path) -> None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    config = _derive_autoscaling_config_from_ray_cr({"metadata": content(path)["metadata"], "spec": cluster(path)})
+    types = config["available_node_types"]
+    assert types[config["head_node_type"]]["resources"]["CPU"] == 0
+    if path == JOB:
+        assert {name: (kind["min_workers"], kind["resources"].get("GPU", 0)) for name, kind in types.items()} == {
+            "headgroup": (0, 0),
+            "cpu": (0, 0),
+            "gpu": (0, 1),
+        }
+
+
+@both
+def test_tokens_are_asked_for_and_containers_have_no_rights_they_do_not_need(path: Path) -> None:
+    assert cluster(path)["authOptions"] == {"mode": "token"}
+    assert cluster(path)["headGroupSpec"]["serviceType"] == "ClusterIP"
+    for group in groups(path):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+            assert all("value" not in variable for variable in container.get("env", []))  # secrets by reference
+
+
+@both
+def test_versions_agree_with_the_lock(path: Path) -> None:
+    lock = (ROOT / "deploy" / "requirements.lock").read_text(encoding="utf-8")
+    version = re.search(r"(?m)^ray==(\S+)", lock)
+    assert version
+    assert cluster(path)["rayVersion"] == version[1]
+
+
+def test_the_job_runs_a_command_that_parses() -> None:
+    from ray_app.catalog.analyze import REJECTS_EXIT, Config
+    from ray_app.cli import parse
+
+    line, _, otherwise = content(JOB)["spec"]["entrypoint"].partition("||")
+    command = shlex.split(line)
+    assert otherwise.split() == ["test", "$?", "=", str(REJECTS_EXIT)]
+    assert content(JOB)["spec"]["submissionMode"] == "HTTPMode"
+    assert command[:3] == ["python", "-m", "jobs.analyze"]
+    config = parse(Config, command[3:], "jobs.analyze", "")
+    assert all(uri.startswith("s3://") for uri in (config.input, config.bundle, config.output))
+
+
+def test_the_service_is_the_shipped_serve_yaml_for_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from ray_app.serving import serve
+
+    config = yaml.safe_load(content(SERVICE)["spec"]["serveConfigV2"])
+    shipped = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    monkeypatch.setenv("NUNCHI_TOKEN", "secret")
+    serve.app(application.args)  # its options are known and right
+    placements = [each["applications"][0]["args"]["placement"] for each in (config, shipped)]
+    assert placements[0] == placements[1], "deployments have other names otherwise"
+    names = [[d["name"] for d in each["applications"][0]["deployments"]] for each in (config, shipped)]
+    assert names[0] == names[1]
+    assert set(config) <= set(ServeDeploySchema.model_fields), "Serve takes unknown keys in silence"
+    assert application.import_path == shipped["applications"][0]["import_path"]

@@ -1,0 +1,85 @@
+"""agreement: kappa as scikit-learn has it, alpha as Krippendorff published it, and the report of a table."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from ray_app.data.taxonomy import Keyword, Taxonomy
+from ray_app.labels import agreement
+
+TAXONOMY = Taxonomy("t", (Keyword("만족도"), Keyword("배송")))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[bool, bool]]) -> None:
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    found = agreement.cohen_kappa(first, second)
+    if len(set(first + second)) < 2:
+        assert found is None
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert found == pytest.approx(cohen_kappa_score(first, second))
+
+
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", example C: 4 observers, 12 units, values 1 to 5.
+EXAMPLE = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, 0, 3],
+    [0, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 0],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, 0],
+]
+
+
+def test_alpha_is_that_of_the_published_example() -> None:
+    assert agreement.krippendorff_alpha(np.array(EXAMPLE) - 1, range(1, 6)) == pytest.approx(0.815, abs=5e-4)
+
+
+def test_alpha_knows_order_but_not_distance() -> None:
+    near, far = np.array([[0, 1, 2, 3, 4, 0], [0, 1, 2, 3, 4, 1]]), np.array([[0, 1, 2, 3, 4, 0], [0, 1, 2, 3, 4, 4]])
+    first, second = (agreement.krippendorff_alpha(values, range(-2, 3)) for values in (near, far))
+    assert first is not None
+    assert second is not None
+    assert first > second
+    assert agreement.krippendorff_alpha(near, (-50, -1, 0, 1, 99)) == first
+
+
+@pytest.mark.parametrize("values", [[[2, 2], [2, 2]], [[1, -1], [-1, 2]], [[1, 2, 3]], [[], []]])
+def test_alpha_is_nothing_where_nothing_can_vary(values: list[list[int]]) -> None:
+    assert agreement.krippendorff_alpha(np.array(values, int), range(5)) is None
+
+
+def row(review_id: str, labeller: str, **scores: int) -> dict[str, Any]:
+    labels = [{"keyword": keyword, "score": score, "highlights": None} for keyword, score in scores.items()]
+    return {"review_id": review_id, "labeller": labeller, "labels": labels}
+
+
+def test_report_is_over_the_reviews_that_two_labellers_share() -> None:
+    rows = [
+        *(row("1", who, 만족도=1, 배송=-1) for who in ("kim", "lee")),
+        *(row("2", who, 만족도=-2) for who in ("kim", "lee")),
+        row("3", "kim", 만족도=2, 배송=2),
+        row("3", "lee", 만족도=1),
+        row("4", "park", 배송=0),
+    ]
+    found = agreement.report(pa.Table.from_pylist(rows), TAXONOMY)
+    assert (found["labellers"], found["shared"]) == (["kim", "lee", "park"], 3)
+    assert found["per_keyword"]["만족도"]["kappa"] is None
+    assert found["per_keyword"]["배송"]["kappa"] == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9), abs=1e-4)
+    assert found["per_keyword"]["배송"]["alpha"] is None
+    assert 0 < found["per_keyword"]["만족도"]["alpha"] < found["alpha"] + 1 < 2
+    assert "3 reviews were labelled by two or more of kim, lee, park" in agreement.markdown(found)
+
+
+def test_report_of_one_labeller_says_that_nothing_is_known() -> None:
+    for rows in ([row("1", "kim", 배송=1)], []):
+        schema = pa.Table.from_pylist([row("1", "kim", 배송=1)]).schema
+        found = agreement.report(pa.Table.from_pylist(rows, schema=schema), TAXONOMY)
+        assert (found["shared"], found["alpha"]) == (0, None)
+        assert "nothing is known" in agreement.markdown(found)

@@ -1,0 +1,407 @@
+"""labelling: what goes out to a tool comes back from it, and what is wrong in it is named with file and row."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_app import storage
+from ray_app.data.schema import ANALYSIS, ANSWERS
+from ray_app.data.taxonomy import Keyword, Taxonomy, load
+from ray_app.data.text import is_blank
+from ray_app.errors import UserError
+from ray_app.labels import labeling_tools as labelling
+from ray_app.labels import reader as labels
+from ray_app.labels.label_studio import config
+from tests.support import labeling_exports as fakes
+
+TAXONOMY = load()
+CUSTOM = Taxonomy("넷", (Keyword('맛, "양"'), Keyword("4K 화질"), Keyword("-가격"), Keyword("a<b & c")), (-10, 0, 7))
+WHEN = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+PIECES = (
+    *("배송", "늦어요", " ", "  ", "\n", "\r\n", "\t", "😀", "👍🏽", "𝒜", "é"),
+    *('"', ",", "'", "=1+1", "-", "+", "@", "1", "?"),
+)
+TEXTS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=9).map("".join).filter(lambda text: not is_blank(text))
+IDS = st.sampled_from(("1", "00123", "=A1", "-5", "+7", "@x", "'1", "''=1", "리뷰 7", "3-1", "1e5", "a,b", 'c"d'))
+
+
+@st.composite
+def labelled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[str, fakes.Labels]]:
+    """Texts by id, and the answer to some of them."""
+    texts = {review_id: draw(TEXTS) for review_id in draw(st.lists(IDS, max_size=4, unique=True))}
+    answers = {}
+    for review_id, text in texts.items():
+        keywords = draw(st.lists(st.sampled_from(taxonomy.names), max_size=3, unique=True))
+        edges = st.lists(st.integers(0, len(text)), min_size=2, max_size=2, unique=True).map(sorted).map(tuple)
+        spans = st.lists(edges, max_size=2, unique=True) if len(text) else st.just([])
+        answers[review_id] = [
+            {"keyword": keyword, "score": draw(st.sampled_from(taxonomy.scores)), "spans": draw(spans)}
+            for keyword in keywords
+        ]
+    return texts, answers
+
+
+def batch_of(texts: Mapping[str, str], **more: Any) -> pa.Table:
+    given = {"review_id": pa.array(list(texts), pa.string()), "text": pa.array(list(texts.values()), pa.string())}
+    return pa.table({**given, **more})
+
+
+def expected(texts: Mapping[str, str], answers: Mapping[str, fakes.Labels], spans: bool) -> dict[str, Any]:
+    """Review id -> (text, keyword -> (score, its highlighted words))."""
+    return {
+        review_id: (
+            texts[review_id],
+            {
+                label["keyword"]: (
+                    label["score"],
+                    {texts[review_id][start:end].strip() for start, end in label["spans"] if spans} - {""},
+                )
+                for label in answer
+            },
+        )
+        for review_id, answer in answers.items()
+        if answer
+    }
+
+
+def content(read: labelling.ReadBack) -> dict[str, Any]:
+    assert read.table.schema == ANSWERS
+    return {
+        row["review_id"]: (
+            row["text"],
+            {label["keyword"]: (label["score"], set(label["highlights"] or ())) for label in row["labels"]},
+        )
+        for row in read.table.to_pylist()
+    }
+
+
+def there_and_back(
+    tool: str, taxonomy: Taxonomy, texts: Mapping[str, str], label: Callable[[str, Path], str], known: bool = False
+) -> labelling.ReadBack:
+    with tempfile.TemporaryDirectory() as folder:
+        batch = batch_of(texts)
+        labelling.export(batch, folder, taxonomy, [tool])
+        out = Path(folder, "back")
+        out.mkdir()
+        return labelling.read_back(label(f"{folder}/{tool}", out), taxonomy, batch=batch if known else None)
+
+
+@pytest.mark.parametrize("taxonomy", [TAXONOMY, CUSTOM], ids=["shipped", "odd names"])
+@pytest.mark.parametrize(
+    ("tool", "label"), [("label-studio", fakes.label_studio), ("prodigy", fakes.prodigy), ("doccano", fakes.doccano)]
+)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_labels_come_back_from_a_tool_as_they_were_given(tool: str, label: Any, taxonomy: Taxonomy, data: Any) -> None:
+    texts, answers = data.draw(labelled(taxonomy))
+    read = there_and_back(tool, taxonomy, texts, lambda folder, out: label(folder, out, answers))
+    assert content(read) == expected(texts, answers, spans=True)
+    assert sum(read.skipped.values()) == sum(not answer for answer in answers.values())
+    assert read.dropped == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "cp949"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_labels_come_back_from_a_spreadsheet_as_they_were_given(encoding: str, data: Any) -> None:
+    texts, answers = data.draw(labelled(TAXONOMY))
+    read = there_and_back(
+        "csv",
+        TAXONOMY,
+        texts,
+        lambda folder, out: fakes.spreadsheet(folder, out, answers, encoding),
+        encoding == "cp949",
+    )
+    assert content(read) == expected(texts, answers, spans=False)
+    assert read.skipped.get("unfinished", 0) == sum(not answer for answer in answers.values())
+
+
+@given(cell=st.lists(st.sampled_from((*PIECES, "＝", "''", "1,2", ":", "E")), max_size=4).map("".join))
+def test_no_cell_is_a_formula_and_every_cell_comes_back(cell: str) -> None:
+    from ray_app.labels.spreadsheet import guard, unguard
+
+    assert unguard(guard(cell)) == cell
+    assert guard(cell)[:1] not in tuple("=+-@＝\t\r\n") or not cell
+    assert not guard(cell).isdigit()
+
+
+def test_a_spreadsheet_opens_in_excel_and_is_a_label_file_once_filled_in(tmp_path: Path) -> None:
+    findings = [finding("배송", -1, "늦어요", 3)]
+    batch = batch_of({"=1": "배송 늦어요"}, findings=pa.array([findings], dict(ANALYSIS)["findings"]))
+    (uri,) = labelling.export(batch, str(tmp_path), TAXONOMY, ["csv"])
+    data = Path(uri).read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf")
+    assert data.decode("utf-8-sig").split("\r\n")[:2] == ["review_id,text,Completion,Model", "'=1,배송 늦어요,,배송 -1"]
+    Path(uri).write_bytes(data.replace(b",,", ",만족도 -1,".encode()))
+    assert labels.read(uri).table["review_id"].to_pylist() == ["=1"]
+
+
+def finding(keyword: str, score: int, word: str | None, start: int, probability: float = 0.75) -> dict[str, Any]:
+    highlight = {"word": word, "start": start, "end": start + len(word), "drop": 0.5} if word else None
+    own = {"keyword": keyword, "probability": probability, "score": score, "score_probabilities": [1.0]}
+    return {**own, "highlight": highlight}
+
+
+def exported(tmp_path: Path, *tools: str) -> dict[str, Any]:
+    """The only task that each tool is given, of a review with emoji, findings, and why it was chosen."""
+    findings = [finding("배송", -1, "늦어요", 6), finding("만족도", 2, None, 0, 0.5)]
+    batch = batch_of(
+        {"r1": "😀 배송은 늦어요"},
+        findings=pa.array([findings], dict(ANALYSIS)["findings"]),
+        keyword_probabilities=pa.array([[0.5]]),
+        boundary=pa.array([0.25]),
+        mall=pa.array([None], pa.string()),
+    )
+    found = {}
+    for uri in labelling.export(batch, str(tmp_path), TAXONOMY, tools):
+        lines = storage.read_bytes(uri).decode().split("\n")
+        found[uri[len(str(tmp_path)) + 1 :]] = lines[0] if uri.endswith("jsonl") else "\n".join(lines)
+    return found
+
+
+def test_label_studio_gets_findings_as_predictions_of_its_own_format(tmp_path: Path) -> None:
+    files = exported(tmp_path, "label-studio")
+    (task,) = json.loads(files["label-studio/tasks-00001.json"])
+    assert task["data"] == {"review_id": "r1", "text": "😀 배송은 늦어요", "boundary": 0.25}
+    (prediction,) = task["predictions"]
+    assert (prediction["model_version"], prediction["score"]) == ("nunchi", 0.5)
+    shown = [(region["from_name"], region["type"], region["value"]) for region in prediction["result"]]
+    assert shown == [
+        ("score 배송", "choices", {"choices": ["-1"]}),
+        ("highlights", "labels", {"start": 6, "end": 9, "text": "늦어요", "labels": ["배송"]}),
+        ("score 만족도", "choices", {"choices": ["2"]}),
+    ]
+    assert len({region["id"] for region in prediction["result"]}) == 3
+    assert all(region["to_name"] == "text" for region in prediction["result"])
+
+
+@pytest.mark.parametrize("taxonomy", [TAXONOMY, CUSTOM])
+def test_label_studio_config_has_a_score_and_highlights_for_every_keyword(taxonomy: Taxonomy) -> None:
+    view = ElementTree.fromstring(config(taxonomy))
+    assert [label.get("value") for label in view.iter("Label")] == list(taxonomy.names)
+    choices = list(view.iter("Choices"))
+    assert [each.get("name") for each in choices] == [f"score {name}" for name in taxonomy.names]
+    assert all([c.get("value") for c in each] == [str(score) for score in taxonomy.scores] for each in choices)
+    assert [e.get("name") for e in choices if e.get("required")] == [
+        f"score {n}" for n in taxonomy.names if n == "만족도"
+    ]
+    names = [element.get("name") for element in view.iter() if element.get("name")]
+    assert len(set(names)) == len(names)
+    assert {element.get("toName") for element in view.iter() if element.get("toName")} == {"text"}
+
+
+def test_prodigy_gets_findings_as_marked_spans_and_accepted_choices(tmp_path: Path) -> None:
+    files = exported(tmp_path, "prodigy")
+    task = json.loads(files["prodigy/tasks.jsonl"])
+    assert [token["text"] for token in task["tokens"]] == ["😀", "배송은", "늦어요"]
+    assert [(token["start"], token["end"], token["ws"]) for token in task["tokens"]] == [
+        (0, 1, True),
+        (2, 5, True),
+        (6, 9, False),
+    ]
+    assert task["spans"] == [{"start": 6, "end": 9, "label": "배송", "token_start": 2, "token_end": 2}]
+    assert task["accept"] == ["배송 -1", "만족도 2"]
+    assert {"id": "배송 -1", "text": "배송 -1 불만"} in task["options"]
+    assert len(task["options"]) == 75
+    assert (task["review_id"], task["meta"]) == ("r1", {"boundary": 0.25})
+    assert json.loads(files["prodigy/prodigy.json"])["labels"] == list(TAXONOMY.names)
+
+
+def test_a_span_inside_a_word_has_tokens_of_its_own_in_prodigy(tmp_path: Path) -> None:
+    given = [[{"keyword": "배송", "score": 1, "highlights": ["빠르고", "없는말"]}]]
+    batch = batch_of({"r1": "배송빠르고옷도"}, labels=pa.array(given, ANSWERS.field("labels").type))
+    uri = labelling.export(batch, str(tmp_path), TAXONOMY, ["prodigy"])[-1]
+    task = json.loads(Path(uri).read_text(encoding="utf-8"))
+    assert [(token["text"], token["ws"]) for token in task["tokens"]] == [
+        ("배송", False),
+        ("빠르고", False),
+        ("옷도", False),
+    ]
+    assert [(span["token_start"], span["token_end"]) for span in task["spans"]] == [(1, 1)]
+
+
+def test_doccano_gets_no_labels_that_could_pass_for_a_persons(tmp_path: Path) -> None:
+    files = exported(tmp_path, "doccano")
+    document = json.loads(files["doccano/documents.jsonl"])
+    assert (document["cats"], document["entities"], document["model"]) == ([], [], "배송 -1, 만족도 2")
+    assert len(json.loads(files["doccano/categories.json"])) == 75
+    assert [each["text"] for each in json.loads(files["doccano/spans.json"])] == list(TAXONOMY.names)
+    assert labelling.read_back(f"{tmp_path}/doccano/documents.jsonl", TAXONOMY).skipped == {"unfinished": 1}
+
+
+def test_tasks_are_cut_into_files_that_label_studio_takes(tmp_path: Path) -> None:
+    texts = {str(i): f"리뷰 {i}" for i in range(4_001)}
+    _, *files = labelling.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
+    assert [len(storage.read_json(file)) for file in files] == [2_000, 2_000, 1]
+    assert labelling.read_back(f"{tmp_path}/label-studio/tasks*.json", TAXONOMY).skipped == {"unfinished": 4_001}
+
+
+def test_an_empty_batch_is_written_and_read(tmp_path: Path) -> None:
+    files = labelling.export(batch_of({}), str(tmp_path), TAXONOMY, labelling.FORMATS)
+    assert len(files) == 1 + 2 + 3 + 1
+    read = labelling.read_back(f"{tmp_path}/csv", TAXONOMY, batch=batch_of({}))
+    assert (len(read.table), read.skipped, read.dropped) == (0, {}, ())
+
+
+def test_labellers_and_times_are_those_of_the_tool(tmp_path: Path) -> None:
+    labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, labelling.FORMATS)
+    out = tmp_path / "back"
+    out.mkdir()
+    answers: dict[str, fakes.Labels] = {"1": [{"keyword": "만족도", "score": 2, "spans": []}]}
+    fakes.label_studio(f"{tmp_path}/label-studio", out, answers, 7)
+    fakes.label_studio(f"{tmp_path}/label-studio", out, answers, {"id": 8, "email": "lee@shop.kr"})
+    fakes.prodigy(f"{tmp_path}/prodigy", out, answers, "round-1-park")
+    fakes.doccano(f"{tmp_path}/doccano", out, answers, "choi")
+    fakes.spreadsheet(f"{tmp_path}/csv", out, answers)
+    read = labelling.read_back(str(out), TAXONOMY)
+    who = {row["labeller"]: row["labelled_at"] for row in read.table.to_pylist()}
+    told = WHEN.replace(microsecond=123456)
+    assert who == {"7": told, "lee@shop.kr": told, "round-1-park": WHEN, "choi": None, "kim": None}
+
+
+def test_what_was_not_finished_is_counted_and_no_error(tmp_path: Path) -> None:
+    labelling.export(batch_of({str(i): "굿" for i in range(3)}), str(tmp_path), TAXONOMY, ["prodigy", "label-studio"])
+    out = tmp_path / "back"
+    out.mkdir()
+    answers: dict[str, fakes.Labels] = {"0": [{"keyword": "만족도", "score": 2, "spans": []}], "1": []}
+    read = labelling.read_back(fakes.label_studio(f"{tmp_path}/label-studio", out, answers), TAXONOMY)
+    assert (len(read.table), read.skipped) == (1, {"skipped by the labeller": 1, "unfinished": 1})
+    uri = fakes.prodigy(f"{tmp_path}/prodigy", out, answers)
+    with Path(uri).open("a", encoding="utf-8") as file:
+        file.write('{"review_id": "2", "text": "굿", "answer": "reject", "accept": []}\n')
+    assert labelling.read_back(uri, TAXONOMY).skipped == {"ignored": 1, "rejected": 1}
+
+
+def test_offsets_that_count_an_emoji_as_two_are_told_apart_by_the_saved_text(tmp_path: Path) -> None:
+    texts = {"1": "😀👍 배송 늦어요"}
+    labelling.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
+    spans = {"1": [{"keyword": "배송", "score": -1, "spans": [(3, 5)]}]}
+    uri = fakes.label_studio(f"{tmp_path}/label-studio", tmp_path, spans)
+    wide = Path(uri).read_text(encoding="utf-8").replace('"start": 3, "end": 5', '"start": 5, "end": 7')
+    Path(uri).write_text(wide, encoding="utf-8")
+    (row,) = labelling.read_back(uri, TAXONOMY).table.to_pylist()
+    assert row["labels"][0]["highlights"] == ["배송"]
+    Path(uri).write_text(wide.replace('"start": 5', '"start": 6'), encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 1: the span 6-7 is outside the text or not '배송'"):
+        labelling.read_back(uri, TAXONOMY)
+
+
+def task_of(**result: Any) -> dict[str, Any]:
+    region = {"from_name": "score 배송", "to_name": "text", "type": "choices", "value": {"choices": ["1"]}} | result
+    done = {"id": 1, "completed_by": 1, "was_cancelled": False, "updated_at": fakes.WHEN, "result": [region]}
+    return {"id": 1, "data": {"review_id": "1", "text": "배송 굿"}, "annotations": [done]}
+
+
+def span_of(start: Any, end: Any, keyword: str = "배송") -> dict[str, Any]:
+    return task_of(from_name="highlights", type="labels", value={"start": start, "end": end, "labels": [keyword]})
+
+
+def prodigy_of(**more: Any) -> dict[str, Any]:
+    return {"review_id": "1", "text": "배송 굿", "answer": "accept", "accept": ["배송 1"], "spans": []} | more
+
+
+def doccano_of(**more: Any) -> dict[str, Any]:
+    return {"id": 9, "review_id": "1", "text": "배송 굿", "cats": ["배송 1"], "entities": []} | more
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("a.json", task_of(from_name="score 배숑"), "unknown keyword '배숑'; did you mean '배송'?"),
+    ("a.json", task_of(value={"choices": ["3"]}), "배송: score 3 is out of range; the scale is -2, -1, 0, 1, 2"),
+    ("a.json", task_of(value={"choices": ["1", "2"]}), "duplicate keyword '배송'"),
+    ("a.json", task_of(value={"choices": ["좋음"]}), "배송: score '좋음' is out of range"),
+    ("a.json", task_of(value={}), "not an annotation of this config (KeyError('choices'))"),
+    ("a.json", span_of(0, 99), "배송: the span 0-99 is outside the text of 4 characters"),
+    ("a.json", span_of(2, 2), "배송: the span 2-2 is outside"),
+    ("a.json", span_of("0", 2), "배송: the span 0-2 is outside"),
+    ("a.json", span_of(0, 2), "배송: words are highlighted but no score is given"),
+    ("a.json", span_of(0, 2, "배숑"), "unknown keyword '배숑'; did you mean '배송'?"),
+    (
+        "a.json",
+        {"id": 1, "text": "굿", "score 배송": "1"},
+        "not a task with its `data`; in Label Studio choose Export > JSON",
+    ),
+    ("a.json", task_of() | {"data": {"text": "배송 굿"}}, "null review_id"),
+    ("a.json", task_of() | {"data": {"review_id": "1"}}, "null or empty text"),
+    ("a.jsonl", prodigy_of(accept=["배숑 1"]), "unknown keyword '배숑'; did you mean '배송'?"),
+    ("a.jsonl", prodigy_of(accept=["배송 9"]), "배송: score 9 is out of range"),
+    ("a.jsonl", prodigy_of(accept=["배송"]), "'배송' is not a keyword and a score such as '배송 -1'"),
+    ("a.jsonl", prodigy_of(accept=["배송 1", "배송 2"]), "duplicate keyword '배송'"),
+    ("a.jsonl", prodigy_of(answer="maybe"), "answer 'maybe' is not accept, reject or ignore"),
+    ("a.jsonl", prodigy_of(spans=[{"start": 0, "end": 2}]), "unknown keyword None"),
+    ("a.jsonl", prodigy_of(spans=[{"start": -1, "end": 2, "label": "배송"}]), "배송: the span -1-2 is outside"),
+    ("a.jsonl", prodigy_of(spans="배송"), "`spans` must be a list of spans and `accept` a list of choices"),
+    ("a.jsonl", prodigy_of(_timestamp="어제"), "'어제' is not a time such as"),
+    ("a.jsonl", doccano_of(cats=["배송 1", "배송 -1"]), "duplicate keyword '배송'"),
+    ("a.jsonl", doccano_of(entities=[[0, 9, "배송"]]), "배송: the span 0-9 is outside the text of 4 characters"),
+    ("a.jsonl", doccano_of(entities=[[0, 2]]), "entity [0, 2] is not [start, end, label]"),
+    ("a.jsonl", doccano_of(cats="배송 1"), "`cats` is not a list"),
+    ("a.jsonl", doccano_of(review_id=None), "null review_id"),
+]
+
+
+@pytest.mark.parametrize(("name", "bad", "words"), BAD)
+def test_a_malformed_entry_is_named_with_file_and_row(tmp_path: Path, name: str, bad: Any, words: str) -> None:
+    good = task_of() if name == "a.json" else doccano_of() if "cats" in bad else prodigy_of()
+    (good["data"] if name == "a.json" else good)["review_id"] = "0"
+    rows = [good, bad]
+    path = tmp_path / name
+    text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        labelling.read_back(str(path), TAXONOMY)
+    assert str(caught.value).startswith(f"{path} row 2: {words}")
+    assert "\n" not in str(caught.value)
+    read = labelling.read_back(str(path), TAXONOMY, "drop")
+    assert read.table["review_id"].to_pylist() == ["0"]
+    assert [line.startswith(f"{path} row 2: {words}") for line in read.dropped] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.json", "{}", "not a list of tasks; in Label Studio choose Export > JSON"),
+        ("a.json", "[", "not JSON"),
+        ("a.txt", "x", "write a .json, .jsonl, .csv or .tsv file"),
+        ("a.csv", "id,본문\n1,굿", "needs a text column and a Completion column"),
+        ("a.jsonl", '{"text": ', "row 1: not JSON"),
+        ("a.csv", "id,text,Completion\n1,굿,배송 1\n1,굿,배송 2", "row 3: review_id '1' was seen at"),
+        ("a.csv", "id,text,Completion,labelled_at\n1,굿,배송 1,곧", "row 2: '곧' is not a time"),
+    ],
+)
+def test_a_file_that_is_no_export_is_named(tmp_path: Path, name: str, data: str, words: str) -> None:
+    (tmp_path / name).write_text(data, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        labelling.read_back(str(tmp_path / name), TAXONOMY)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert words in str(caught.value)
+
+
+def test_answers_must_be_to_the_batch_that_went_out(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "id,text,Completion\n1,굿 ??,배송 1\n2,다른 말,배송 1\n9,굿,배송 1", encoding="utf-8"
+    )
+    read = labelling.read_back(str(tmp_path / "a.csv"), TAXONOMY, "drop", batch_of({"1": "굿 😀", "2": "같은 말"}))
+    assert read.table["text"].to_pylist() == ["굿 😀"]
+    assert [line.split(": ", 1)[1] for line in read.dropped] == [
+        "the text is not that of review '2' in the batch that went out",
+        "review_id '9' is not in the batch that went out",
+    ]
+
+
+def test_a_batch_is_never_written_over_another_and_needs_its_columns(tmp_path: Path) -> None:
+    labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
+    with pytest.raises(UserError, match=r"csv holds a batch already; choose another folder"):
+        labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
+    with pytest.raises(UserError, match="--formats prodgy: no such format; did you mean 'prodigy'"):
+        labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["prodgy"])
+    with pytest.raises(UserError, match="the batch has no column 'text'"):
+        labelling.export(batch_of({"1": "굿"}).drop_columns(["text"]), str(tmp_path / "b"), TAXONOMY, ["csv"])

@@ -1,0 +1,138 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from ray_app.data import taxonomy
+from ray_app.errors import UserError
+from ray_app.lm import templates
+from ray_app.lm.evaluator import BERT, COMPARISONS, OVERLAPS, PAPERS, Exam, Examinee
+from ray_app.lm.generation import Decoding
+from ray_app.lm.report import Marks
+from tests.support.language_models import figures, make_lm
+
+ROWS = [
+    ("배송 빨라요", "배송1"),
+    ("핏이 예쁘고 색상도 화면과 같아서 만족합니다 " * 2, "핏2, 색상1, 만족도2"),
+    ("굿", "만족도1"),
+]
+
+
+def papers(template: templates.Template, rows: list[tuple[str, str]] = ROWS) -> pa.Table:
+    labels = [[{"keyword": part[:-1], "score": int(part[-1])} for part in text.split(", ")] for _, text in rows]
+    labelled = [{"text": text, "labels": row} for (text, _), row in zip(rows, labels, strict=True)]
+    completions = [template.completion(row) for row in labelled]
+    found = {
+        "row": range(len(rows)),
+        "id": [f"r{i}" for i in range(len(rows))],
+        "prompt": [template.prompt(row) for row in labelled],
+        "completion": completions,
+        "other": [*completions[1:], completions[0]],
+    }
+    return pa.table(found, schema=PAPERS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_lm(tmp_path_factory.mktemp("lm") / "review")
+
+
+@pytest.fixture
+def exam(folder: str) -> Exam:
+    return Exam(folder, templates.load("review"), taxonomy.load(), Decoding(64), constrained=True, limit=192)
+
+
+def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: Exam) -> None:
+    """Against transformers' own loss of each row alone; the mean of the rows' means is another figure."""
+    examinee = Examinee(exam)
+    table = papers(exam.template)
+    prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
+    means, counts = [], []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        front, back = (examinee.hf(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
+        back += [examinee.hf.eos_token_id]
+        labels = torch.tensor([[-100] * len(front) + back])
+        with torch.no_grad():
+            means.append(float(examinee.model(torch.tensor([front + back]), labels=labels).loss))
+        counts.append(len(back))
+    marks = Marks()
+    marks.add(examinee(table))
+    report = marks.report()
+    assert report["loss_tokens"] == sum(counts)
+    assert report["loss"] == pytest.approx(np.dot(means, counts) / sum(counts), abs=1e-5)
+    assert report["perplexity"] == pytest.approx(np.exp(report["loss"]), rel=1e-4)
+    assert abs(report["loss"] - np.mean(means)) > 0.01
+
+
+def test_units_of_rows_make_no_difference(exam: Exam) -> None:
+    examinee, table = Examinee(exam), papers(exam.template)
+    whole, parts = Marks(), Marks()
+    kept = [whole.add(examinee(table))]
+    kept += [parts.add(examinee(table.slice(i, 1))) for i in (2, 0, 1)]
+    assert figures(whole.report()) == pytest.approx(figures(parts.report()), abs=2e-4)
+    assert whole.report()["generation"]["tokens"] == parts.report()["generation"]["tokens"]
+    together = pa.concat_tables(kept[1:]).sort_by("row")
+    for name in ("generated", "rougeL", "loss_tokens"):
+        assert together[name].to_pylist() == kept[0][name].to_pylist()
+
+
+def test_the_four_comparisons_are_what_they_say(exam: Exam) -> None:
+    examinee = Examinee(exam)
+    meant, other, said = (
+        ["배송이 빨라요", "핏이 좋아요"],
+        ["핏이 좋아요", "배송이 빨라요"],
+        ["배송이 빨라요", "색이 달라요"],
+    )
+    found = examinee.compare(meant, other, said)
+    assert found.shape == (2, len(COMPARISONS), OVERLAPS + BERT)
+    at = {name: found[:, c] for c, name in enumerate(COMPARISONS)}
+    rouge_l, f1 = OVERLAPS - 1, OVERLAPS + 2
+    assert at["model"][0, [rouge_l, f1]] == pytest.approx(1, abs=1e-5)
+    assert at["reference"][:, [rouge_l, f1]] == pytest.approx(1, abs=1e-5)
+    assert at["shuffled"][0] == pytest.approx(examinee.compare(other[:1], meant[:1], said[:1])[0, 0], abs=1e-5)
+    assert at["unrelated"] == pytest.approx(examinee.compare(meant, meant, other)[:, 0], abs=1e-5)
+    assert (at["unrelated"][:, f1] < 0.95).all()
+
+
+def test_without_an_encoder_there_is_no_bertscore(exam: Exam) -> None:
+    marks = Marks()
+    kept = marks.add(Examinee(replace(exam, bertscore=""))(papers(exam.template)))
+    assert marks.report()["bertscore"] is None
+    assert marks.report()["rouge1"] is not None
+    assert kept["bertscore_f1"].null_count == len(kept)
+
+
+def test_evidence_comes_first_and_the_answer_parses_all_the_same(tmp_path: Path) -> None:
+    """A random model never gets to the answer by itself."""
+    template, known = templates.load("review_evidence"), taxonomy.load()
+    exam = Exam(
+        make_lm(tmp_path / "m", "review_evidence"), template, known, Decoding(40, stop=template.stop), True, 192
+    )
+    examinee, table = Examinee(exam), papers(template)
+    written, _ = examinee.write(table["prompt"].to_pylist(), [0, 1, 2])
+    for row in written:
+        parsed = template.parse(row.text, known)
+        assert parsed.scores
+        assert not parsed.bad
+        assert row.text.count(template.answer_after) == 1
+        assert len(row.text.partition(template.answer_after)[0]) > 5
+    alone = [examinee.write([prompt], [i])[0][0] for i, prompt in enumerate(table["prompt"].to_pylist())]
+    assert alone == written
+
+
+def test_a_prompt_too_long_is_cut_in_the_middle_and_counted(exam: Exam) -> None:
+    examinee = Examinee(exam)
+    table = papers(exam.template, [("배송 빨라요 " * 200, "배송1"), *ROWS[:1]])
+    found = examinee(table)
+    assert found["prompt_cut"].to_pylist() == [True, False]
+    assert exam.template.parse(found["generated"][0].as_py(), taxonomy.load()).scores
+
+
+def test_no_room_for_a_prompt_is_refused(exam: Exam) -> None:
+    crowded: Any = replace(exam, decoding=Decoding(190))
+    with pytest.raises(UserError, match="--max-new-tokens 190: of the 192 tokens"):
+        Examinee(crowded)(papers(exam.template))

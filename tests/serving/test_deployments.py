@@ -1,0 +1,304 @@
+"""A replica's bundles and the gateway's way through the stages, without Ray."""
+
+import asyncio
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ray_app.errors import UserError
+from ray_app.inference.analyzer import Analyzer
+from ray_app.serving import protocol as wire
+from ray_app.serving.batcher import Answer
+from ray_app.serving.deployments import Behind, Replica, Within
+from ray_app.serving.protocol import AnalyzeRequest
+from ray_app.serving.replica_engine import Ways, groups
+from tests.support.bundles import make_bundle, sample_texts
+
+TEXTS = sample_texts(12)
+FUSED = groups("exact", fused=True)[0]
+
+
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("other") / "bundle"
+    make_bundle(folder, kind="roberta", pooling="mean")
+    return str(folder)
+
+
+def replica(names: tuple[str, ...] = FUSED, keep_seconds: float = 60.0) -> Replica:
+    ways = Ways(names, "highlights" in names, device="cpu", threads=1)
+    return Replica(asdict(ways), keep_seconds)
+
+
+def rows(texts: list[str]) -> pa.Table:
+    return wire.accept(AnalyzeRequest(reviews=list(texts))).table
+
+
+def findings(answer: Answer) -> list[Any]:
+    assert answer.table is not None
+    return [row["findings"] for row in answer.table.to_pylist()]
+
+
+def by_hand(bundle: str) -> list[Any]:
+    return [row["findings"] for row in Analyzer(bundle, threads=1)(TEXTS)]
+
+
+def soon() -> float:
+    return time.time() + 60
+
+
+def test_a_new_bundle_answers_new_requests_and_the_old_one_those_that_began_with_it(
+    bundle_folder: str, other_bundle: str
+) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        first, old = await served.analyze(rows(TEXTS), soon())
+        await served.reconfigure({"bundle": other_bundle})
+        second, new = await served.analyze(rows(TEXTS), soon())
+        again, same = await served.analyze(rows(TEXTS), soon(), old)
+        assert (findings(first), findings(second)) == (by_hand(bundle_folder), by_hand(other_bundle))
+        assert (findings(again), same) == (findings(first), old)
+        assert new == (await served.info())["version"]["bundle"] != old
+
+    asyncio.run(work())
+
+
+def test_an_old_bundle_is_forgotten_when_no_request_can_need_it(bundle_folder: str, other_bundle: str) -> None:
+    async def work() -> None:
+        served = replica(keep_seconds=0.0)
+        await served.reconfigure({"bundle": bundle_folder})
+        old = served.newest
+        await served.reconfigure({"bundle": other_bundle})
+        await asyncio.sleep(0.05)
+        assert list(served.engines) == list(served.gatherers) == [served.newest] != [old]
+        assert (await served.analyze(rows(TEXTS), soon(), old))[0].refused == "moved"
+
+    asyncio.run(work())
+
+
+def test_going_back_to_a_bundle_keeps_it(bundle_folder: str, other_bundle: str) -> None:
+    async def work() -> None:
+        served = replica(keep_seconds=0.05)
+        for bundle in (bundle_folder, other_bundle, bundle_folder):
+            await served.reconfigure({"bundle": bundle})
+        await asyncio.sleep(0.2)
+        assert list(served.engines) == [Analyzer(bundle_folder, threads=1).parts.bundle.id]
+        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == by_hand(bundle_folder)
+
+    asyncio.run(work())
+
+
+def test_a_bundle_that_cannot_be_loaded_leaves_the_old_one_in_use(bundle_folder: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        served = replica()
+        with pytest.raises(UserError, match="no bundle"):
+            await served.reconfigure({"bundle": str(tmp_path)})
+        await served.reconfigure({"bundle": bundle_folder})
+        await served.reconfigure({"bundle": str(tmp_path)})
+        assert (await served.info())["version"]["update"] == "failed"
+        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == by_hand(bundle_folder)
+        await served.reconfigure({"bundle": bundle_folder})
+        assert (await served.info())["version"]["update"] == "done"
+
+    asyncio.run(work())
+
+
+class Handle:
+    """A deployment's handle: `handle.method.remote(…)`."""
+
+    def __init__(self, served: Any) -> None:
+        self.served = served
+
+    def __getattr__(self, name: str) -> Any:
+        handle = self
+
+        class Method:
+            def remote(self, *arguments: Any) -> Any:
+                return getattr(handle.served, name)(*arguments)
+
+        return Method()
+
+
+@pytest.fixture
+def pools(bundle_folder: str) -> list[Replica]:
+    made = [replica(names) for names in groups("exact", fused=False)]
+    asyncio.run(_load(made, bundle_folder))
+    return made
+
+
+async def _load(served: list[Replica], bundle: str) -> None:
+    for one in served:
+        await one.reconfigure({"bundle": bundle})
+
+
+def test_stages_apart_answer_as_by_hand(pools: list[Replica], bundle_folder: str) -> None:
+    answer = asyncio.run(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+    assert findings(answer) == by_hand(bundle_folder)
+    assert answer.failed == ()
+
+
+def test_stages_wait_for_one_another_until_all_have_the_new_bundle(pools: list[Replica], other_bundle: str) -> None:
+    async def work() -> Answer:
+        await pools[0].reconfigure({"bundle": other_bundle})
+        asking = asyncio.create_task(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+        await asyncio.sleep(0.2)
+        assert not asking.done()
+        await _load(pools[1:], other_bundle)
+        answer: Answer = await asking
+        return answer
+
+    assert findings(asyncio.run(work())) == by_hand(other_bundle)
+
+
+class Losing:
+    """A stage that loses the rows with these texts."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    async def analyze(self, table: pa.Table, deadline: float, bundle: str) -> tuple[Answer, str]:
+        lost = [i for i, text in enumerate(table["text"].to_pylist()) if text in self.texts]
+        kept = [i for i in range(len(table)) if i not in lost]
+        return Answer(table.take(pa.array(kept, pa.int64())) if kept else None, tuple(lost)), "b"
+
+
+def test_rows_that_stages_lose_are_named_by_their_place_in_the_request() -> None:
+    stages = [Handle(Losing("나", "바")), Handle(Losing("가")), Handle(Losing("마"))]
+    answer = asyncio.run(Behind(stages).analyze(rows(["가", "나", "다", "라", "마", "바"]), soon()))
+    assert answer.failed == (0, 1, 4, 5)
+    assert answer.table is not None
+    assert answer.table["text"].to_pylist() == ["다", "라"]
+
+
+def test_where_every_row_is_lost_no_later_stage_is_asked() -> None:
+    answer = asyncio.run(Behind([Handle(Losing("가")), Handle(None)]).analyze(rows(["가"]), soon()))
+    assert (answer.table, answer.failed) == (None, (0,))
+
+
+class Slow:
+    async def analyze(self, *_: Any) -> Any:
+        await asyncio.sleep(60)
+
+
+def test_a_stage_that_does_not_answer_in_time_is_late() -> None:
+    assert asyncio.run(Behind([Handle(Slow())]).analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
+
+
+def test_explanations_are_bounded(bundle_folder: str) -> None:
+    async def work() -> list[Any]:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        return await asyncio.gather(*(served.explain(TEXTS[0]) for _ in range(20)))
+
+    found = asyncio.run(work())
+    refused = [one for one in found if isinstance(one, Answer)]
+    assert len(refused) == 12
+    assert {one.refused for one in refused} == {"overloaded"}
+    assert found[0] == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
+
+
+def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
+    async def work() -> Any:
+        make_bundle(tmp_path, mask_token=False)
+        served = Replica(asdict(Ways(("keywords", "scores"), True, "off", device="cpu", threads=1)), 1.0)
+        await served.reconfigure({"bundle": str(tmp_path)})
+        return await served.explain(TEXTS[0])
+
+    assert asyncio.run(work()).refused == "unable"
+
+
+def test_a_replica_that_cannot_analyse_any_more_says_so(bundle_folder: str) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        await served.analyze(rows(TEXTS), soon())
+        await served.check_health()
+        served.engines[served.newest].stages[0] = _broken
+        assert (await served.analyze(rows(TEXTS), soon()))[0].failed == tuple(range(len(TEXTS)))
+        with pytest.raises(RuntimeError, match="out of order"):
+            await served.check_health()
+
+    asyncio.run(work())
+
+
+def _broken(table: pa.Table) -> pa.Table:
+    raise RuntimeError("out of order")
+
+
+def test_a_review_that_fails_alone_makes_no_replica_ill(bundle_folder: str) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        engine = served.engines[served.newest]
+        stage = engine.stages[0]
+        engine.stages[0] = lambda table: _broken(table) if "독" in table["text"].to_pylist() else stage(table)
+        assert (await served.analyze(rows(["독"]), soon()))[0].failed == (0,)
+        await served.check_health()
+
+    asyncio.run(work())
+
+
+def test_a_bundle_that_is_in_use_again_is_not_forgotten_too_early(bundle_folder: str, other_bundle: str) -> None:
+    async def work() -> None:
+        served = replica(keep_seconds=0.6)
+        for bundle in (bundle_folder, other_bundle, bundle_folder):
+            await served.reconfigure({"bundle": bundle})
+        first, change = served.newest, served.changes
+        await served.reconfigure({"bundle": other_bundle})
+        served._forget(first, change - 1)  # the timer of the first change to the other bundle
+        assert first in served.engines
+        served._forget(first, served.changes)
+        assert first not in served.engines
+
+    asyncio.run(work())
+
+
+def test_tokens_and_waits_of_stages_apart_add_up(pools: list[Replica]) -> None:
+    answer = asyncio.run(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+    alone = asyncio.run(Behind([Handle(pools[0])]).analyze(rows(TEXTS), soon()))
+    assert answer.stats["tokens"] > 2 * alone.stats["tokens"]
+
+
+class Full:
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def analyze(self, *_: Any) -> tuple[Answer, str]:
+        self.asked += 1
+        return Answer(refused="overloaded", retry_after=3), "b"
+
+
+def test_a_replica_that_refuses_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(behind: Behind) -> list[Answer]:
+        return [await behind.analyze(rows(["가"]), soon()) for _ in range(5)]
+
+    full = Full()
+    answers = asyncio.run(work(Behind([Handle(full)])))
+    assert {(answer.refused, answer.retry_after) for answer in answers} == {("overloaded", 3)}
+    assert full.asked == 1
+    monkeypatch.setattr("ray_app.serving.deployments.REFUSE_SECONDS", 0.0)
+    asyncio.run(work(Behind([Handle(full)])))
+    assert full.asked == 6
+
+
+class Gone:
+    async def info(self) -> Any:
+        from ray.exceptions import RayActorError
+
+        raise RayActorError
+
+
+def test_a_replica_that_is_gone_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_app.serving.deployments.INFO_SECONDS", 0.2)
+    with pytest.raises(TimeoutError):
+        asyncio.run(Behind([Handle(Gone())]).info())
+
+
+def test_a_replica_that_answers_http_itself_gives_up_at_the_deadline_too() -> None:
+    within = Within(Slow())  # type: ignore[arg-type]
+    assert asyncio.run(within.analyze(rows(["가"]), time.time() + 0.05)).refused == "late"

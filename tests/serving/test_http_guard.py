@@ -1,0 +1,139 @@
+"""What stands in front of the routes: the token, the size of a body, the docs page, the meters."""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from ray_app.serving import http_app as gateway
+from ray_app.serving.batcher import Answer
+from ray_app.serving.http_app import Limits
+from tests.serving.test_http_app import ROUTES, Told, client, post, service
+
+__all__ = ["client", "service"]  # fixtures
+
+
+def by_hand(app: Any, path: str, headers: list[tuple[bytes, bytes]], receive: Callable[[], Awaitable[Any]]) -> int:
+    """The status of a request that no HTTP library would send."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
+    asyncio.run(app(scope, receive, send))
+    return int(sent[0]["status"])
+
+
+async def nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_a_body_over_the_limit_is_a_413(client: TestClient, service: Told) -> None:
+    body = json.dumps({"reviews": ["가" * 5_000] * 4}).encode()  # \uac00 is six bytes
+    assert len(body) > 100_000
+    for content in (body, iter([body[:70_000], body[70_000:]])):  # an iterator goes in chunks, without a length
+        found = client.post("/analyze", content=content, headers={"Content-Type": "application/json"})
+        assert (found.status_code, "limit of 100,000 bytes" in found.json()["error"]) == (413, True)
+    assert not service.tables
+    assert post(client, {"reviews": ["a" * 19_000] * 5}).status_code == 200
+
+
+@pytest.mark.parametrize("length", [b"", b"10", b"-1", b"x", b"0" * 30 + b"9", b"9" * 5_000])
+def test_a_body_without_end_is_not_read_to_its_end(service: Told, length: bytes) -> None:
+    async def endless() -> dict[str, Any]:
+        read.append(1)
+        return {"type": "http.request", "body": b"x" * 1_000, "more_body": True}
+
+    read: list[int] = []
+    app = gateway.build(service, Limits(body_bytes=10_000))
+    headers = [(b"content-length", length)] if length else []
+    assert by_hand(app, "/analyze", headers, endless) == 413
+    assert len(read) == (0 if len(length) > 1_000 else 11)
+
+
+TOKEN = "열쇠 젠"  # ends in a byte that is white space in latin-1
+WRONG = [
+    b"",
+    b"Bearer",
+    b"Bearer ",
+    b"Bearer x",
+    b"Basic " + TOKEN.encode(),
+    TOKEN.encode(),
+    b"\xff\x00\xfe",
+    b"\x80" * 99,
+]
+
+
+OTHERS = ["/analyze", "/explain", "/", "/docs/oauth2-redirect", "/static-offline-docs/x", "/health/", "//health"]
+
+
+@pytest.mark.parametrize("path", [*ROUTES, *OTHERS])
+def test_every_route_but_health_needs_the_token(service: Told, path: str) -> None:
+    app = gateway.build(service, Limits(), gateway.hashed(TOKEN))
+    expected = 405 if path == "/health" else 401
+    for wrong in WRONG:
+        assert by_hand(app, path, [(b"authorization", wrong)], nothing) == expected
+    assert by_hand(app, path, [], nothing) == expected
+    for right in (b"Bearer " + TOKEN.encode(), b"bearer  " + TOKEN.encode() + b" "):
+        assert by_hand(app, path, [(b"authorization", right)], nothing) != 401
+
+
+def test_without_a_token_the_answer_says_how_to_send_one_and_reads_no_body(service: Told) -> None:
+    async def unread() -> dict[str, Any]:
+        raise AssertionError("the body was read")
+
+    app = gateway.build(service, Limits(), gateway.hashed("x"))
+    assert by_hand(app, "/analyze", [], unread) == 401
+    found = TestClient(app).get("/version")
+    assert (found.headers["WWW-Authenticate"], "Authorization: Bearer" in found.json()["error"]) == ("Bearer", True)
+    assert TestClient(app).get("/version", headers={"Authorization": "Bearer x"}).status_code == 200
+
+
+def test_the_docs_page_asks_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs").text
+    links = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)""", page)
+    assert len(links) >= 4
+    assert all(link.startswith("/") and not link.startswith("//") for link in links)
+    assert "http" not in page.replace("http-equiv", "")
+    assert {link: client.get(link).status_code for link in links} == dict.fromkeys(links, 200)
+    assert client.get("/redoc").status_code == 404
+
+
+def test_the_schema_declares_what_requests_and_answers_hold(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["paths"]) == {"/analyze", "/explain", *ROUTES} - {"/openapi.json", "/docs"}
+    answers = schema["paths"]["/analyze"]["post"]["responses"]
+    assert set(answers) == {"200", "401", "408", "413", "422", "503"}
+    for status, answer in answers.items():
+        model = "AnalyzeResponse" if status == "200" else "Error"
+        assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{model}"}
+
+
+def test_metrics_count_requests_batches_queue_rejections_and_tokens(client: TestClient, service: Told) -> None:
+    post(client, {"reviews": ["a", " "]})
+    post(client, {"reviews": [None]})
+    service.answer = Answer(refused="overloaded", retry_after=1)  # refused on the way: says nothing of the queue
+    post(client, {"reviews": ["a"]})
+    for path in ("/nowhere", "/nowhere/else", "/" + "x" * 5_000):
+        client.get(path)
+    samples: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        samples |= {(sample.name, *sorted(sample.labels.values())): sample.value for sample in family.samples}
+    requests = {key: value for key, value in samples.items() if key[0] == "nunchi_requests_total"}
+    assert {key[1:]: value for key, value in requests.items()} == {
+        ("/analyze", "200"): 1,
+        ("/analyze", "422"): 1,
+        ("/analyze", "503"): 1,
+        ("404", "other"): 3,
+    }
+    assert samples["nunchi_request_seconds_count", "/analyze"] == 3
+    assert (samples["nunchi_reviews_total", "analysed"], samples["nunchi_reviews_total", "rejected"]) == (1, 1)
+    assert (samples["nunchi_batch_reviews_sum",], samples["nunchi_batch_tokens_sum",]) == (8, 300)
+    assert (samples["nunchi_tokens_total",], samples["nunchi_queue_reviews",]) == (120, 4)
+    assert samples["nunchi_queue_wait_seconds_count",] == 1

@@ -1,0 +1,207 @@
+"""The endpoint on a real Ray Serve: results as by hand, and what users see while replicas die and bundles change."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import requests
+
+from ray_app import sample
+from ray_app.inference.analyzer import Analyzer
+from ray_app.serving import protocol as wire
+from ray_app.serving import serve
+from ray_app.serving.client import Client
+from tests.support.bundles import make_bundle, sample_texts
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+TEXTS = sample_texts(40)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """One for all: Serve's proxy keeps the first one it gets."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("other") / "bundle"
+    make_bundle(folder, kind="roberta", pooling="mean")
+    return str(folder)
+
+
+def config(bundle: str, port: int, **changes: Any) -> serve.Config:
+    settings: dict[str, Any] = {"bundle": bundle, "port": port, "device": "cpu", "cpus_per_replica": 1.0}
+    settings |= {"placement": "fused", "replicas": 1}
+    return serve.Config(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def endpoint(bundle_folder: str, port: int) -> Iterator[str]:
+    yield serve.start(config(bundle_folder, port))
+    serve.stop()
+
+
+def by_hand(bundle: str, texts: list[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = wire.plain(Analyzer(bundle, threads=1)(texts))
+    return [{"review_id": None, **row} for row in rows]
+
+
+def test_five_hundred_reviews_asked_for_one_at_a_time_are_analysed_as_by_hand(
+    endpoint: str, bundle_folder: str
+) -> None:
+    files = sorted(sample.CATALOG.glob("*.parquet"))
+    texts = [text for file in files for text in pq.read_table(file)["text"].to_pylist()]
+    texts = [text for text in texts if isinstance(text, str) and text.strip()][:500]
+    client = Client(endpoint)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda text: client.request([text]), texts))
+    assert len(answers) == 500
+    assert [answer["rejected"] for answer in answers] == [[]] * 500
+    assert [answer["analyses"][0] for answer in answers] == by_hand(bundle_folder, texts)
+    metrics = requests.get(f"{endpoint}/metrics", timeout=10).text
+    largest = max(
+        float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("nunchi_batch_reviews_sum")
+    )
+    assert largest > 500, "requests were not gathered"
+
+
+class Load:
+    """Single-review requests from a few threads, without retries, until it is told to stop."""
+
+    def __init__(self, url: str, threads: int = 2) -> None:
+        self.url, self.stopped = url, threading.Event()
+        self.answers: list[tuple[str, int, Any]] = []
+        self.threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(threads)]
+
+    def _ask(self, at: int) -> None:
+        with requests.Session() as session:
+            while not self.stopped.is_set():
+                at = (at + 1) % len(TEXTS)
+                answer = session.post(f"{self.url}/analyze", json={"reviews": [TEXTS[at]]}, timeout=60)
+                self.answers.append((TEXTS[at], answer.status_code, answer.json() if answer.ok else answer.text))
+
+    def __enter__(self) -> "Load":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+    @property
+    def failed(self) -> list[tuple[str, int, Any]]:
+        return [answer for answer in self.answers if answer[1] != 200]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def test_a_killed_replica_fails_no_request(endpoint: str) -> None:
+    import ray
+
+    replicas = [
+        actor for actor in ray.util.list_named_actors(all_namespaces=True) if "keywords-scores" in actor["name"]
+    ]
+    with Load(endpoint) as load:
+        wait_for(lambda: len(load.answers) > 20)
+        ray.kill(ray.get_actor(replicas[0]["name"], namespace=replicas[0]["namespace"]), no_restart=True)
+        before = len(load.answers)
+        wait_for(lambda: len(load.answers) > before + 20)
+    assert load.failed == []
+
+
+def test_a_new_bundle_fails_no_request_and_every_answer_is_of_one_bundle(
+    endpoint: str, bundle_folder: str, other_bundle: str, port: int
+) -> None:
+    client = Client(endpoint)
+    old = client.version()["bundle"]
+    with Load(endpoint) as load:
+        wait_for(lambda: len(load.answers) > 20)
+        serve.start(config(other_bundle, port))
+        wait_for(lambda: client.version()["bundle"] != old)
+        before = len(load.answers)
+        wait_for(lambda: len(load.answers) > before + 20)
+    assert load.failed == []
+    known = [dict(zip(TEXTS, by_hand(bundle, TEXTS), strict=True)) for bundle in (bundle_folder, other_bundle)]
+    origin = [[answers[text] == answer["analyses"][0] for answers in known] for text, _, answer in load.answers]
+    assert all(any(of) for of in origin)
+    assert origin[0] == [True, False]
+    assert origin[-1] == [False, True]
+
+
+def test_a_deployment_a_stage_answers_as_by_hand(endpoint: str, bundle_folder: str, port: int) -> None:
+    assert endpoint  # `pools` takes its place
+    url = serve.start(config(bundle_folder, port, placement="pools"))
+    found = Client(url).request(TEXTS)
+    assert found == {"analyses": by_hand(bundle_folder, TEXTS), "rejected": []}
+    assert Client(url).explain(TEXTS[0]) == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
+
+
+def test_replicas_that_answer_http_themselves_count_together_and_outlive_one_another(
+    endpoint: str, bundle_folder: str, port: int
+) -> None:
+    import ray
+
+    assert endpoint  # `whole` takes its place
+    url = serve.start(config(bundle_folder, port, placement="whole", replicas=2))
+    client, expected = Client(url), by_hand(bundle_folder, TEXTS)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: client.request([text]), TEXTS))
+    assert [answer["analyses"][0] for answer in answers] == expected
+    counted = {
+        requests.get(f"{url}/metrics", timeout=10).text.split('nunchi_reviews_total{result="analysed"} ')[1][:4]
+        for _ in range(8)
+    }
+    assert counted == {f"{len(TEXTS):.1f}"}
+    replicas = [a for a in ray.util.list_named_actors(all_namespaces=True) if "whole" in a["name"]]
+    assert len(replicas) == 2
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda text: client.request([text]), TEXTS * 3)
+        ray.kill(ray.get_actor(replicas[0]["name"], namespace=replicas[0]["namespace"]), no_restart=True)
+        assert [answer["analyses"][0] for answer in found] == expected * 3, "the client's own retries are enough"
+
+
+def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_folder: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "jobs.serve", "--bundle", bundle_folder, "--port", str(port), "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        client = Client(f"http://127.0.0.1:{port}")
+
+        def ready() -> bool:
+            assert job.poll() is None, job.stderr.read() if job.stderr else ""
+            try:
+                return bool(requests.get(f"{client.url}/ready", timeout=5).ok)
+            except requests.RequestException:
+                return False
+
+        wait_for(ready)
+        assert job.stdout is not None
+        assert "Ctrl-C stops it" in job.stdout.readline()
+        assert client.request(TEXTS[:2])["rejected"] == []
+        job.send_signal(signal.SIGTERM)
+        output, errors = job.communicate(timeout=60)
+    assert job.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert "requests under way finish" in output

@@ -1,0 +1,315 @@
+"""storage: the same calls on local disk and on a real S3 protocol server."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote
+
+import boto3
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow.fs import FileSelector
+
+from ray_app import storage
+from ray_app.errors import UserError
+
+FILES = ("a.parquet", "b.csv", "sub/c.parquet", "sub/리뷰 1%.parquet")
+HIDDEN = (".git/x.parquet", "_units/x.parquet", "_run.json", "sub/.d.parquet", "sub/_e.parquet")
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty folder, once on disk and once in a bucket."""
+    return f"{request.getfixturevalue('s3') if request.param == 's3' else tmp_path}/reviews"
+
+
+@pytest.fixture
+def folder(place: str) -> str:
+    for name in (*FILES, *HIDDEN):
+        storage.write_bytes(storage.join(place, name), name.encode())
+    return place
+
+
+def listed(uri: str, suffix: str = "") -> list[str]:
+    return [file.uri for file in storage.list_files(uri, suffix)]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_folder_stands_for_its_files_by_name_without_hidden_ones(folder: str, slash: str) -> None:
+    assert listed(folder + slash) == [f"{folder}/{name}" for name in FILES]
+
+
+def test_suffix_filters_a_folder_but_not_a_named_file(folder: str) -> None:
+    assert listed(folder, ".csv") == [f"{folder}/b.csv"]
+    assert listed(f"{folder}/b.csv", ".parquet") == [f"{folder}/b.csv"]
+
+
+@pytest.mark.parametrize("name", ["_run.json", "sub/.d.parquet"])
+def test_hidden_file_is_read_where_it_is_named(folder: str, name: str) -> None:
+    assert listed(f"{folder}/{name}") == [f"{folder}/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("sub/*.parquet", ["sub/c.parquet", "sub/리뷰 1%.parquet"]),
+        ("?.csv", ["b.csv"]),
+        ("[ab].*", ["a.parquet", "b.csv"]),
+        ("s*/c.*", ["sub/c.parquet"]),
+        ("*.json", []),
+        ("*.PARQUET", []),
+    ],
+)
+def test_glob_stands_for_the_files_it_matches(folder: str, pattern: str, names: list[str]) -> None:
+    assert listed(f"{folder}/{pattern}") == [f"{folder}/{name}" for name in names]
+
+
+def test_name_with_brackets_is_a_name_where_it_exists(place: str) -> None:
+    storage.write_bytes(f"{place}/[최종] 리뷰.csv", b"")
+    assert listed(f"{place}/[최종] 리뷰.csv") == [f"{place}/[최종] 리뷰.csv"]
+
+
+def test_listed_files_carry_their_size_and_can_be_read(folder: str) -> None:
+    for file in storage.list_files(folder):
+        name = file.uri[len(folder) + 1 :].encode()
+        assert (file.size, storage.read_bytes(file.uri)) == (len(name), name)
+
+
+def test_relative_paths_mean_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.write_bytes("in/a.txt", b"1")
+    assert listed("in") == ["in/a.txt"]
+    assert listed("in/*.txt") == ["in/a.txt"]
+    assert listed("*/a.txt") == ["./in/a.txt"]
+    assert storage.absolute("in") == str(tmp_path / "in")
+    assert storage.absolute("s3://shop/in") == "s3://shop/in"
+
+
+def test_file_uri_means_the_local_path(tmp_path: Path) -> None:
+    path = tmp_path / "리뷰 1.txt"
+    storage.write_bytes(path.as_uri(), b"1")
+    assert path.read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("read", [storage.list_files, storage.read_bytes, storage.read_json, storage.read_parquet])
+def test_missing_path_is_one_line_that_names_it(place: str, read: object) -> None:
+    with pytest.raises(UserError) as caught:
+        read(f"{place}/nowhere")  # type: ignore[operator]
+    assert str(caught.value).startswith(f"{place}/nowhere: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://nobucket/x", "ftp://host/x"])
+@pytest.mark.parametrize("act", [storage.read_bytes, lambda uri: storage.write_bytes(uri, b"")])
+def test_place_that_cannot_be_reached_is_one_line_that_names_it(s3: str, uri: str, act: object) -> None:
+    with pytest.raises(UserError) as caught:
+        act(uri)  # type: ignore[operator]
+    assert str(caught.value).startswith(f"{uri}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_exists_and_is_empty_tell_what_is_there(folder: str) -> None:
+    assert [storage.exists(f"{folder}{end}") for end in ("", "/a.parquet", "/nowhere")] == [True, True, False]
+    assert [storage.is_empty(f"{folder}{end}") for end in ("", "/a.parquet", "/nowhere")] == [False, False, True]
+
+
+def test_folder_without_entries_is_empty_but_not_one_with_hidden_entries(tmp_path: Path) -> None:
+    assert storage.is_empty(str(tmp_path))
+    (tmp_path / "_units").mkdir()
+    assert not storage.is_empty(str(tmp_path))
+
+
+def test_write_replaces_the_whole_and_leaves_nothing_beside_it(place: str) -> None:
+    for data in (b"long first", b"2"):
+        storage.write_bytes(f"{place}/a.bin", data)
+    assert storage.read_bytes(f"{place}/a.bin") == b"2"
+    filesystem, path = storage.resolve(place)
+    assert [info.base_name for info in filesystem.get_file_info(FileSelector(path))] == ["a.bin"]
+
+
+def test_create_writes_only_where_nothing_is(place: str) -> None:
+    assert storage.create(f"{place}/a.bin", b"first")
+    assert not storage.create(f"{place}/a.bin", b"second")
+    assert not storage.create(f"{place}/a.bin", b"first")  # the same bytes of another writer are another's
+    assert storage.read_bytes(f"{place}/a.bin") == b"first"
+    storage.remove(f"{place}/a.bin")
+    assert storage.create(f"{place}/a.bin", b"second")
+    assert [name.uri for name in storage.list_files(place)] == [f"{place}/a.bin"]
+
+
+def test_of_many_writers_at_once_one_creates(place: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: storage.create(f"{place}/a.bin", bytes([i])), range(24)))
+    assert sum(made) == 1
+    assert storage.read_bytes(f"{place}/a.bin") == bytes([made.index(True)])
+    assert listed(place) == [f"{place}/a.bin"]
+
+
+def test_a_version_changes_with_the_content(place: str) -> None:
+    storage.write_bytes(f"{place}/a", b"1")
+    (before,) = storage.list_files(place)
+    assert storage.stat(f"{place}/a") == before
+    assert before.version
+    storage.write_bytes(f"{place}/a", b"2")
+    assert storage.stat(f"{place}/a").version != before.version
+    with (
+        pytest.raises(storage.ChangedError, match="changed since it was listed"),
+        storage.open_input(f"{place}/a", before.version),
+    ):
+        pytest.fail("another version was opened")
+
+
+def test_a_local_file_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+
+    def read_and_change() -> None:
+        with storage.open_input(str(path), storage.stat(str(path)).version) as source:
+            assert source.read() == b"1"
+            path.write_bytes(b"22")
+
+    with pytest.raises(storage.ChangedError):
+        read_and_change()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 16) + 1, 300_000])
+def test_open_input_reads_anywhere(place: str, size: int) -> None:
+    data = bytes(i % 251 for i in range(size))
+    storage.write_bytes(f"{place}/a", data)
+    with storage.open_input(f"{place}/a") as source:
+        assert source.size() == size
+        for start, count in ((0, 10), (size // 2, 100), (max(size - 70_000, 0), 10_000), (max(size - 5, 0), 50)):
+            source.seek(start)
+            assert source.read(count) == data[start : start + count]
+        source.seek(0)
+        assert source.read() == data
+
+
+def test_what_a_reader_raises_passes_open_input_as_it_is(place: str) -> None:
+    storage.write_bytes(f"{place}/a", b"PAR1" * 10)
+    with pytest.raises(pa.ArrowInvalid), storage.open_input(f"{place}/a") as source:
+        pq.ParquetFile(source)
+
+
+def test_missing_input_cannot_be_opened(place: str) -> None:
+    for act in (storage.stat, lambda uri: storage.open_input(uri).__enter__()):
+        with pytest.raises(storage.MissingError, match="reviews/a: no such file"):
+            act(f"{place}/a")
+
+
+def test_remove_takes_a_folder_with_hidden_files_and_nothing_beside_it(folder: str) -> None:
+    storage.write_bytes(f"{folder}-old/a", b"")
+    storage.remove(folder)
+    storage.remove(folder)
+    assert storage.is_empty(folder)
+    assert listed(f"{folder}-old") == [f"{folder}-old/a"]
+
+
+@given(st.text(max_size=20))
+def test_a_safe_name_is_one_visible_name_and_can_be_read_back(value: str) -> None:
+    name = storage.safe_name(value)
+    assert Path("/out", name).resolve().parent == Path("/out")
+    assert not name.startswith(("_", ".") if value else ".")
+    assert not set(name) & set("/\\*?[]=:\0\n")
+    assert name == name.strip("\r\t")
+    assert unquote(name) == (value or storage.EMPTY)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_two_texts_never_share_a_safe_name(one: str, other: str) -> None:
+    assert (storage.safe_name(one) == storage.safe_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("", "__HIVE_DEFAULT_PARTITION__"),
+        ("__HIVE_DEFAULT_PARTITION__", "%5F_HIVE_DEFAULT_PARTITION__"),
+        ("..", "%2E."),
+        ("../../etc", "%2E.%2F..%2Fetc"),
+        ("신세계 몰", "신세계 몰"),
+        ("a=b%", "a%3Db%25"),
+        ("_x", "%5Fx"),
+    ],
+)
+def test_safe_names(value: str, name: str) -> None:
+    assert storage.safe_name(value) == name
+
+
+def test_a_safe_name_holds_what_a_file_may_be_called(place: str) -> None:
+    value = "가" * 66
+    storage.write_bytes(storage.join(place, f"mall={storage.safe_name(value)}", "a"), b"1")
+    assert [unquote(uri.split("=")[1].split("/")[0]) for uri in listed(place)] == [value]
+    with pytest.raises(UserError, match="too long for a folder's name"):
+        storage.safe_name("가" * 67)
+
+
+def test_parquet_partitioned_by_odd_values_is_read_back(tmp_path: Path) -> None:
+    values = ["../../etc", "a=b", "신세계 몰", ".hidden", "50%"]
+    for i, value in enumerate(values):
+        storage.write_parquet(f"{tmp_path}/mall={storage.safe_name(value)}/a.parquet", pa.table({"i": [i]}))
+    read = ds.dataset(str(tmp_path), partitioning="hive").to_table().sort_by("i")
+    assert read["mall"].to_pylist() == values
+
+
+def test_a_key_that_leads_out_of_the_folder_is_not_downloaded(s3: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    for key in ("in/a", "in/sub/../../../evil.txt"):
+        client.put_object(Bucket="shop", Key=key, Body=b"")
+    storage.download(f"{s3}/in", tmp_path / "to" / "in")
+    client.put_object(Bucket="shop", Key=f"in/{tmp_path}/evil.txt", Body=b"")
+    with pytest.raises(UserError, match="leads out of"):
+        storage.download(f"{s3}/in", tmp_path / "to" / "in")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a"]
+
+
+def test_json_keeps_korean_readable(place: str) -> None:
+    storage.write_json(f"{place}/a.json", {"이름": [1, None]})
+    assert storage.read_json(f"{place}/a.json") == {"이름": [1, None]}
+    assert "이름" in storage.read_bytes(f"{place}/a.json").decode()
+
+
+@pytest.mark.parametrize("data", [b"{", b"", b"\xff"])
+def test_broken_json_names_the_file(place: str, data: bytes) -> None:
+    storage.write_bytes(f"{place}/a.json", data)
+    with pytest.raises(UserError, match=r"a\.json: not JSON"):
+        storage.read_json(f"{place}/a.json")
+
+
+def test_parquet_files_of_a_folder_are_one_table(place: str) -> None:
+    storage.write_parquet(f"{place}/a.parquet", pa.table({"x": [1], "y": ["가"]}))
+    storage.write_parquet(f"{place}/b.parquet", pa.table({"x": [2]}))
+    assert storage.read_parquet(place).to_pylist() == [{"x": 1, "y": "가"}, {"x": 2, "y": None}]
+
+
+@pytest.mark.parametrize("data", [b"PAR1", b"x" * 100])
+def test_broken_parquet_names_the_file(place: str, data: bytes) -> None:
+    storage.write_bytes(f"{place}/a.parquet", data)
+    with pytest.raises(UserError, match=r"reviews/a\.parquet: "):
+        storage.read_parquet(place)
+
+
+def test_folder_without_parquet_is_refused(folder: str) -> None:
+    with pytest.raises(UserError, match="no Parquet files"):
+        storage.read_parquet(f"{folder}/*.json")
+
+
+def test_upload_then_download_gives_the_same_files(folder: str, tmp_path: Path) -> None:
+    storage.download(folder, tmp_path / "first", leave=("b.csv",))
+    storage.upload(str(tmp_path / "first"), f"{folder}-copy", last="a.parquet")
+    storage.download(f"{folder}-copy", tmp_path / "second")
+    kept = {name: name.encode() for name in FILES if name != "b.csv"}
+    for copy in ("first", "second"):
+        found = (path for path in (tmp_path / copy).rglob("*") if path.is_file())
+        assert {path.relative_to(tmp_path / copy).as_posix(): path.read_bytes() for path in found} == kept
+
+
+def test_upload_writes_the_last_file_last(tmp_path: Path) -> None:
+    for name in ("bundle.json", "weights.bin", "z.txt"):
+        storage.write_bytes(f"{tmp_path}/from/{name}", name.encode())
+    storage.upload(f"{tmp_path}/from", f"{tmp_path}/to", last="bundle.json")
+    newest = max(storage.list_files(f"{tmp_path}/to"), key=lambda file: file.modified)
+    assert newest.uri.endswith("/bundle.json")

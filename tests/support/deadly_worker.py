@@ -1,0 +1,19 @@
+"""A worker that some reviews break, as a real one is broken by a model's bug or by running out of memory."""
+
+import os
+
+import pyarrow as pa
+
+from ray_app.catalog.executors import Actor
+
+RAISES, KILLS = "이 리뷰는 모델이 못 읽는다", "이 리뷰는 프로세스를 죽인다"
+
+
+class Deadly(Actor):
+    def _stages(self, table: pa.Table) -> pa.Table:
+        texts = set(table["text"].to_pylist())
+        if KILLS in texts:
+            os._exit(139)
+        if RAISES in texts:
+            raise ValueError("index out of range")
+        return super()._stages(table)

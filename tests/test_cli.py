@@ -1,0 +1,248 @@
+"""config: a command line and a YAML file become a checked Config, and a mistake becomes one line."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ray_app.cli import REQUIRED, effective, main, option, parse
+from ray_app.errors import UserError, check, closest, first_line
+from tests.support.paths import ROOT
+
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("[a-z]*.py"))
+WITHOUT_HEAVY = """
+import runpy, sys
+sys.argv = [{job!r}, "--help"]
+try:
+    runpy.run_module("jobs." + {job!r}, run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code
+assert not {{"torch", "ray", "transformers"}} & set(sys.modules)
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    labels: str = option(REQUIRED, "labelled reviews", "Data")
+    output_folder: str = option("runs/x", "folder to write", "Data")
+    epochs: int = option(4, "passes; 10% is warm-up", "Training")
+    learning_rate: float | None = option(None, "peak rate", "Training")
+    device: str = option("auto", "where to run", "Training", ("auto", "cpu"))
+    compile: bool = option(True, "compile the model", "Training")
+
+    def __post_init__(self) -> None:
+        check(self.epochs > 0, f"--epochs {self.epochs}: at least 1")
+
+
+def parsed(*arguments: str) -> Config:
+    return parse(Config, arguments, "python -m jobs.x", "Labels -> x.\n\nexample: python -m jobs.x")
+
+
+def yaml_file(folder: Path, content: str | bytes) -> str:
+    path = folder / "x.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def test_defaults_fill_what_is_not_given() -> None:
+    assert parsed("--labels", "a.parquet") == Config("a.parquet", "runs/x", 4, None, "auto", True)
+
+
+def test_flags_become_values_of_the_declared_type() -> None:
+    config = parsed("--labels=a", "--output-folder", "b", "--epochs=2", "--learning-rate", "3e-5", "--no-compile")
+    assert config == Config("a", "b", 2, 3e-5, "auto", False)
+    assert effective(config)["learning_rate"] == 3e-5
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = yaml_file(
+        tmp_path, "labels: a\noutput-folder: 리뷰\nepochs: 9\nlearning_rate: 3e-5\ncompile: false\ndevice:\n"
+    )
+    assert parsed("--config", path, "--epochs", "2") == Config("a", "리뷰", 2, 3e-5, "auto", False)
+    assert parsed("--config", path, "--compile").compile is True
+
+
+@pytest.mark.parametrize("content", ["", "compile: true\n", "# nothing\n"])
+def test_file_need_not_set_anything_the_flags_set(tmp_path: Path, content: str) -> None:
+    assert parsed("--labels", "a", "--config", yaml_file(tmp_path, content)) == Config("a")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lables: a", ["unknown option 'lables'", "did you mean 'labels'"]),
+        ("zzz: a", ["unknown option 'zzz'", "known: labels, output_folder"]),
+        ("labels: [a", ["expected ',' or ']'", "line 1"]),
+        ("- labels", ["expected `name: value` lines"]),
+        ("epochs: many", ["--epochs", "'many'"]),
+        ("epochs: 2.5", ["--epochs", "2.5"]),
+        ("compile: maybe", ["--compile", "maybe"]),
+        ("epochs: true", ["--epochs"]),
+        ("epochs: false", ["--no-epochs"]),
+        ("device: tpu", ["--device", "'tpu'", "cpu"]),
+        ("labels: 리뷰".encode("cp949"), ["utf-8"]),
+    ],
+)
+def test_mistake_in_the_file_names_the_file(tmp_path: Path, content: str | bytes, words: list[str]) -> None:
+    path = yaml_file(tmp_path, content)
+    with pytest.raises(UserError) as caught:
+        parsed("--config", path)
+    assert str(caught.value).startswith(f"--config {path}: ")
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["missing --labels", "jobs.x --help"]),
+        (["--labels", "a", "--epoch", "3"], ["'--epoch'", "did you mean '--epochs'"]),
+        (["--labels", "a", "--output_foldr=3"], ["'--output_foldr=3'", "'--output-folder'"]),
+        (["--labels", "a", "--zzz"], ["'--zzz'", "known: --config, --labels, --output-folder"]),
+        (["a.parquet"], ["unknown argument 'a.parquet'"]),
+        (["--labels"], ["--labels", "expected one argument"]),
+        (["--labels", "a", "--epochs", "two"], ["--epochs", "'two'"]),
+        (["--labels", "a", "--device", "tpu"], ["--device", "'tpu'"]),
+        (["--labels", "a", "--epochs", "0"], ["--epochs 0: at least 1"]),
+        (["--config", "nowhere.yaml"], ["--config nowhere.yaml", "No such file"]),
+    ],
+)
+def test_mistake_on_the_command_line_is_one_line_with_the_remedy(arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parsed(*arguments)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_help_lists_groups_defaults_and_the_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parsed("--help")
+    usage, shown = capsys.readouterr().out.split("\n\n", 1)
+    assert (stop.value.code, usage[:30]) == (0, "usage: python -m jobs.x [-h] [")
+    assert shown.index("Data:") < shown.index("--output-folder") < shown.index("Training:") < shown.index("--epochs")
+    assert "10% is warm-up (4)" in shown
+    assert "(required)" in shown
+    assert "(automatic)" in shown
+    assert "--no-compile" in shown
+    assert shown.rstrip().endswith("example: python -m jobs.x")
+
+
+def failing(_: Config) -> int:
+    raise UserError("labels.csv row 3: no labels")
+
+
+def interrupted(_: Config) -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run", "code", "said"),
+    [
+        (["--labels", "a"], lambda config: None, 0, ""),
+        (["--labels", "a"], lambda config: 3, 3, ""),
+        (["--labels", "a"], failing, 2, "error: labels.csv row 3: no labels\n"),
+        (["--labels", "a"], interrupted, 130, "interrupted\n"),
+        (["--labels", "a", "--epochs", "x"], failing, 2, "python -m jobs.x --help\n"),
+    ],
+)
+def test_main_exits_with_a_code_and_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    run: object,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/x.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main(Config, run, "x")  # type: ignore[arg-type]
+    written = capsys.readouterr().err
+    assert (stop.value.code, written.endswith(said), written.count("\n")) == (code, True, bool(said))
+
+
+@dataclass(frozen=True)
+class Other:
+    rounds: int = option(2, "rounds to play", "Play")
+
+
+def play(config: Other) -> int:
+    return 10 + config.rounds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--labels", "a"], 3, ""),
+        (["play"], 12, ""),
+        (["play", "--rounds", "5"], 15, ""),
+        (["play", "--labels", "a"], 2, "unknown argument '--labels'; known: --config, --rounds\n"),
+        (["play", "--rounds", "x"], 2, "python -m jobs.x play --help\n"),
+        (["plya", "--rounds", "5"], 2, "error: unknown sub-command 'plya'; did you mean 'play'?\n"),
+        ([], 2, "missing --labels; see python -m jobs.x --help\n"),
+    ],
+)
+def test_a_sub_command_has_options_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/x.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main(Config, lambda config: 3, "x", play=(Other, play, "Rounds -> a code."))
+    written = capsys.readouterr().err
+    assert (stop.value.code, written.endswith(said), written.count("\n")) == (code, True, bool(said))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], "\nalso:\n  python -m jobs.x play --help: Rounds -> a code.\n"),
+        (["play", "--help"], "usage: python -m jobs.x play [-h]"),
+    ],
+)
+def test_help_lists_the_sub_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/x.py", *arguments])
+    with pytest.raises(SystemExit):
+        main(Config, failing, "x\n\nexample: x\n", play=(Other, play, "Rounds -> a code.\n\nexample: y"))
+    assert shown in capsys.readouterr().out
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--labels", "a"])
+    with pytest.raises(ZeroDivisionError):
+        main(Config, lambda config: 1 // 0, "x")
+
+
+def test_closed_pipe_is_no_error() -> None:
+    script = (
+        "import sys\nfrom tests.test_cli import Config\nfrom ray_app.cli import main\n"
+        "sys.argv = ['x', '--labels', 'a']\nmain(Config, lambda c: [print('x' * 9999) for _ in range(999)], 'x')"
+    )
+    shell = f'"{sys.executable}" -c "$SCRIPT" | head -c 1'
+    done = subprocess.run(
+        ["bash", "-c", shell], cwd=ROOT, env={"SCRIPT": script, "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
+    assert (done.stdout, done.stderr) == (b"x", b"")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_help_of_a_job_needs_neither_torch_nor_ray(job: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_HEAVY.format(job=job)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(rf"usage: python -m jobs\.{job} ", done.stdout)
+    assert f"example: python -m jobs.{job}" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "said"), [("배숑", "did you mean '배송'"), ("xyz", "known: 배송, 핏")])
+def test_closest_suggests_or_lists(name: str, said: str) -> None:
+    assert said in closest(name, ["배송", "핏"])
+
+
+@pytest.mark.parametrize(("message", "line"), [("a\nb", "a"), ("", "ValueError"), ("x" * 999, "x" * 200)])
+def test_first_line_is_short_and_never_empty(message: str, line: str) -> None:
+    assert first_line(ValueError(message)) == line

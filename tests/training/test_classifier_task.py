@@ -1,0 +1,120 @@
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_app.data.schema import LABELLED
+from ray_app.data.taxonomy import load
+from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
+from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
+from ray_app.inference.bundle import SCORE_PROMPT
+from ray_app.labels import matrices
+from ray_app.training import classifier_task as targets
+from ray_app.training.classifier_task import Data
+from tests.support import bundles as fakes
+
+TAXONOMY = load()
+ROWS: list[dict[str, Any]] = [
+    {"text": "옷은 예쁘지만 배송은 늦어요", "labels": [("만족도", 1), ("디자인", 2), ("배송", -1)]},
+    {"text": "굿", "labels": [("만족도", 2)]},
+    {"text": "배송이 빨라요 " * 30, "labels": [("배송", 2), ("만족도", 2)]},
+]
+
+
+def table_of(rows: list[dict[str, Any]]) -> pa.Table:
+    full = [
+        {
+            "review_id": str(i),
+            "text": row["text"],
+            "labels": [{"keyword": k, "score": s, "highlights": []} for k, s in row["labels"]],
+            "split": "train",
+        }
+        for i, row in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(full, LABELLED)
+
+
+TABLE = table_of(ROWS)
+PAIRS = [(i, k, s) for i, row in enumerate(ROWS) for k, s in row["labels"]]
+
+
+def logits_of(probabilities: Any) -> Any:
+    return np.log(probabilities / (1 - probabilities)).astype(np.float32)
+
+
+def test_the_matrix_marks_the_keywords_that_labels_name() -> None:
+    matrix = matrices.keyword_matrix(TABLE, TAXONOMY)
+    assert matrix.shape == (3, 15)
+    marked = {(int(i), TAXONOMY.names[k]) for i, k in zip(*np.nonzero(matrix), strict=True)}
+    assert marked == {(i, k) for i, k, _ in PAIRS}
+
+
+def test_pairs_are_positions_of_every_label_by_review() -> None:
+    review, keyword, score = matrices.score_pairs(TABLE, TAXONOMY)
+    found = [(i, TAXONOMY.names[k], TAXONOMY.scores[s]) for i, k, s in zip(review, keyword, score, strict=True)]
+    assert found == PAIRS
+    assert [len(column) for column in matrices.score_pairs(TABLE.slice(0, 0), TAXONOMY)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
+    hf = fakes.hf_tokenizer(kind)
+    tokenizer = Tokenizer(hf)
+    plain = targets.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
+    assert len(plain) == 3
+    assert plain.targets.dtype == np.float32
+    assert (plain.targets == matrices.keyword_matrix(TABLE, TAXONOMY)).all()
+    for i, row in enumerate(ROWS):
+        expected = hf(row["text"].rstrip(), truncation=True, max_length=64)["input_ids"]
+        assert plain.sequences.row(i).tolist() == expected
+    prompt = ScorePrompt(tokenizer, TAXONOMY.names, SCORE_PROMPT)
+    scored = targets.score_data(TABLE, TAXONOMY, tokenizer, prompt, 200)
+    assert [TAXONOMY.scores[s] for s in scored.targets] == [s for _, _, s in PAIRS]
+    for i, (review, keyword, _) in enumerate(PAIRS[:4]):
+        whole = SCORE_PROMPT.format(review=ROWS[review]["text"], keyword=keyword)
+        assert scored.sequences.row(i).tolist() == hf(whole)["input_ids"]
+
+
+def test_keywords_are_judged_and_thresholds_tuned_on_probabilities() -> None:
+    tokenizer = Tokenizer(fakes.hf_tokenizer("bert"))
+    data = targets.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
+    probabilities = np.random.default_rng(0).uniform(0.1, 0.9, (3, 15)).astype(np.float32)
+    true = data.targets.astype(bool)
+    judged = targets.keyword_judge(data)(logits_of(probabilities))
+    assert judged == {"select": pytest.approx(best_micro_f1(true, probabilities), abs=1e-4)}
+    assert targets.keyword_judge(data)(np.where(true, 9, -9).astype(np.float32))["select"] == 1
+    thresholds = targets.keyword_thresholds(data)(logits_of(probabilities))
+    np.testing.assert_allclose(thresholds, tune_thresholds(true, probabilities), atol=1e-3)
+
+
+def test_scores_are_selected_by_accuracy_and_macro_f1_together() -> None:
+    data = Data(sequences_of(4), np.array([0, 1, 4, 4]))
+    logits = np.eye(5, dtype=np.float32)[[0, 2, 4, 4]]
+    judged = targets.score_judge(data, TAXONOMY)(logits)
+    assert judged["accuracy"] == 0.75
+    assert judged["macro_f1"] == 0.4
+    assert judged["mae"] == 0.25
+    assert judged["select"] == pytest.approx(0.575, abs=1e-4)
+
+
+def sequences_of(count: int) -> Any:
+    return Tokenizer(fakes.hf_tokenizer("bert"))(["굿"] * count).sequences
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_class_weights_follow_the_inverse_frequency_with_a_mean_of_one(power: float) -> None:
+    classes = np.array([0] * 80 + [1] * 20)
+    weights = targets.class_weights(classes, 3, power)
+    assert weights is not None
+    assert weights[1] / weights[0] == pytest.approx(4**power, rel=1e-5)
+    assert weights[2] > weights[1]
+    assert weights[classes].mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_no_power_gives_no_class_weights() -> None:
+    assert targets.class_weights(np.array([0, 1]), 2, 0) is None
+
+
+def test_support_counts_reviews_by_keyword() -> None:
+    assert matrices.support(TABLE) == {"만족도": 3, "디자인": 1, "배송": 2}

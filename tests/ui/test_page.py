@@ -1,0 +1,197 @@
+"""The page without a browser: Streamlit's own runner over real folders, a real bundle and the endpoint's HTTP side."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+import ray_app.ui
+from tests.support.page_data import MARKDOWN, endpoint, rows, write_analyses, write_evaluation
+
+PAGE = str(Path(ray_app.ui.__file__).parent / "page.py")
+Start = Callable[..., AppTest]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Runs the page with these flags on one of its tabs, in English."""
+
+    def run(*flags: str, tab: int = 0, language: str = "en") -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["page.py", *flags])
+        st.cache_resource.clear()
+        st.cache_data.clear()
+        page = AppTest.from_file(PAGE, default_timeout=60)
+        page.query_params["lang"] = language
+        page.session_state["open_tab"] = tab
+        return page.run()
+
+    return run
+
+
+def html(page: AppTest) -> str:
+    return "\n".join(str(element.proto.body) for element in page.get("html"))
+
+
+def told(elements: Any) -> list[str]:
+    return [element.value for element in elements]
+
+
+def test_a_review_is_analysed_with_the_bundle(start: Start, bundle_folder: str) -> None:
+    page = start("--bundle", bundle_folder)
+    assert "Write a review and press Analyse" in html(page)
+    page.text_area(key="review").input("옷은 예쁘지만 <b>배송은</b> 늦어요").run()
+    page.button(key="analyse").click().run()
+    assert not page.exception
+    assert "nu-chip" in html(page)
+    assert "&lt;b&gt;배송은&lt;/b&gt;" in html(page)
+    assert "nu-bars" in html(page)
+
+
+def test_a_review_is_analysed_through_the_endpoint(
+    start: Start, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNCHI_TOKEN", "key")
+    with endpoint(bundle_folder, "key") as url:
+        page = start("--endpoint", url, "--bundle", "nowhere")
+        page.selectbox(key="example").select_index(0).run()
+        assert f"Endpoint {url} · bundle abc123" in html(page)
+        assert "nu-chip" in html(page)
+        assert "nu-bars" in html(page)
+        page.text_area(key="review").input(" \n ").run()
+        page.button(key="analyse").click().run()
+        assert told(page.warning) == ["There is nothing to read in this review."]
+
+
+def test_long_and_unspaced_reviews_are_explained(start: Start, bundle_folder: str) -> None:
+    page = start("--bundle", bundle_folder)
+    page.selectbox(key="example").select_index(-1).run()
+    assert "only its beginning was analysed" in page.warning[0].value
+    page.text_area(key="review").input("배송빠르고옷도이쁘네요굿").run()
+    page.button(key="analyse").click().run()
+    assert not page.warning
+    assert "“배송빠르고옷도이쁘네요굿” counts as one word" in page.info[0].value
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--endpoint", "http://127.0.0.1:9"), r"http\:\/\/127\.0\.0\.1\:9\/version\: not reachable"),
+        (("--bundel", "x"), r"unknown argument \'\-\-bundel\'\; did you mean \'\-\-bundle\'\?"),
+        (("--words", "comma"), "choose from"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    start: Start, flags: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_app.ui.analyzers.PATIENCE", 0.1)
+    page = start(*flags)
+    assert len(page.error) == 1
+    assert line in page.error[0].value
+    assert "\n" not in page.error[0].value
+    assert not page.exception
+
+
+def test_a_damaged_bundle_is_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("{}")
+    page = start("--bundle", str(tmp_path))
+    assert "bundle\\.json is damaged" in page.error[0].value
+    assert not page.exception
+
+
+def test_a_wrong_token_is_said(start: Start, bundle_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUNCHI_TOKEN", "wrong")
+    with endpoint(bundle_folder, "key") as url:
+        assert "token" in start("--endpoint", url).error[0].value
+
+
+def test_without_analyses_or_report_the_page_says_what_makes_them(start: Start, tmp_path: Path) -> None:
+    page = start("--bundle", "nowhere/at_all")
+    assert r"No bundle at nowhere\/at\_all yet" in page.info[0].value
+    assert page.code[0].value == "python -m jobs.quickstart"
+    page = start("--analyses", str(tmp_path / "none"), "--bundle", "b", tab=1)
+    assert "No analyses at" in page.info[0].value
+    assert page.code[0].value.startswith("python -m jobs.analyze --bundle b --keep text,product,mall,category")
+    page = start("--report", str(tmp_path / "none" / "report.json"), "--bundle", "b", tab=2)
+    assert page.code[0].value == f"python -m jobs.evaluate --bundle b --labels sample --output {tmp_path}/none"
+
+
+def test_filters_narrow_the_catalog_and_a_word_leads_to_its_reviews(start: Start, tmp_path: Path) -> None:
+    write_analyses(str(tmp_path), rows(430))
+    page = start("--analyses", str(tmp_path), tab=1)
+    assert "430 reviews analysed · 3 rejected · bundle abc123" in html(page)
+    page.multiselect(key="f_keywords").select("색상").run()
+    assert "<b>86</b><small>20.0% of all</small>" in html(page)
+    page.button_group(key="words of 색상").set_value("예뻐요").run()
+    assert html(page).count("nu-card nu-review") == 86
+    assert any(button.label == "Highlight “예뻐요” (색상) ✕" for button in page.button)
+    next(button for button in page.button if button.label == "Clear all filters").click().run()
+    assert html(page).count("nu-card nu-review") == 200
+    assert "1–200 of 430" in html(page)
+    page.button(key="next_top").click().run()
+    page.button(key="next_top").click().run()
+    assert "401–430 of 430" in html(page)
+    assert page.button(key="next_top").disabled
+    page.button(key="previous_bottom").click().run()
+    assert "201–400 of 430" in html(page)
+
+
+def test_filters_without_their_column_are_left_out_and_named(start: Start, tmp_path: Path) -> None:
+    write_analyses(str(tmp_path), rows(30), keep=("mall",))
+    page = start("--analyses", str(tmp_path), tab=1)
+    assert "Text contains, Product contains, Category, Dates: not in these analyses" in html(page)
+    assert "--keep text,product,category,created_at." in html(page)
+    assert "No date column, so no trend over time." in html(page)
+    assert [widget.key for widget in page.multiselect] == ["f_keywords", "f_malls"]
+    assert not page.date_input
+    page.session_state["view"] = "reviews"
+    page.run()
+    assert "「빨라요!!」" in html(page)
+
+
+def test_words_of_reviews_are_no_markdown(start: Start, tmp_path: Path) -> None:
+    write_analyses(str(tmp_path), rows(50))
+    page = start("--analyses", str(tmp_path), tab=1)
+    page.multiselect(key="f_keywords").select("가격").run()
+    labels = [option.content for option in page.button_group(key="words of 가격").proto.options]
+    assert labels == [rf"a\!\[\]\(\/\/e\.co\/x\)z · {n}" for n in (10,)]
+    assert MARKDOWN in html(page)
+
+
+def test_a_threshold_moves_precision_and_recall(start: Start, tmp_path: Path) -> None:
+    page = start("--report", write_evaluation(str(tmp_path)), tab=2)
+    assert page.slider[0].value == 0.7
+    assert "Of 2 labelled reviews 1 are found and 1 missed; 0 are found wrongly." in html(page)
+    page.slider[0].set_value(0.3).run()
+    assert "Of 2 labelled reviews 2 are found and 0 missed; 1 are found wrongly." in html(page)
+    assert "<b>0.667</b><small>−0.333</small>" in html(page)
+    next(button for button in page.button if button.label == "Back to the bundle's own").click().run()
+    assert page.slider[0].value == 0.7
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{not json", '{"keywords": 3}'])
+def test_a_damaged_report_is_one_line(start: Start, tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    page = start("--report", str(tmp_path / "report.json"), tab=2)
+    assert len(page.error) == 1
+    assert not page.exception
+
+
+def test_an_evaluation_without_predictions_still_shows(start: Start, tmp_path: Path) -> None:
+    report = write_evaluation(str(tmp_path))
+    (tmp_path / "predictions.parquet").unlink()
+    page = start("--report", report, tab=2)
+    assert "run jobs.evaluate again to move thresholds" in html(page)
+    assert "nu-confusion" in html(page)
+
+
+def test_the_language_changes_every_tab_and_keeps_its_place(start: Start, tmp_path: Path) -> None:
+    write_analyses(str(tmp_path), rows(30))
+    page = start("--analyses", str(tmp_path), tab=1, language="ko")
+    assert [tab.label for tab in page.tabs] == ["리뷰 분석", "카탈로그", "모델"]
+    page.button_group(key="language").set_value("en").run()
+    assert [tab.label for tab in page.tabs] == ["Try a review", "Catalog", "Model"]
+    assert "30 reviews analysed" in html(page)
