@@ -25,7 +25,7 @@ def option(default: Any, help: str, group: str = "Options", choices: Sequence[st
     return dataclasses.field(default=default, metadata={"help": help, "group": group, "choices": choices})
 
 
-def effective(config: Any) -> dict[str, Any]:
+def as_dict(config: Any) -> dict[str, Any]:
     """The config as plain values, as it is saved beside every output."""
     return dataclasses.asdict(config)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_app.cli import REQUIRED, effective, main, option, parse
+from ray_app.cli import REQUIRED, as_dict, main, option, parse
 from ray_app.errors import UserError, check, closest, first_line
 from tests.support.paths import ROOT
 
@@ -54,7 +54,7 @@ def test_defaults_fill_what_is_not_given() -> None:
 def test_flags_become_values_of_the_declared_type() -> None:
     config = parsed("--labels=a", "--output-folder", "b", "--epochs=2", "--learning-rate", "3e-5", "--no-compile")
     assert config == Config("a", "b", 2, 3e-5, "auto", False)
-    assert effective(config)["learning_rate"] == 3e-5
+    assert as_dict(config)["learning_rate"] == 3e-5
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:

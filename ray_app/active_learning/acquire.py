@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 STRATEGIES = ("mix", "boundary", "rare", "outlier", "random", "diverse")
@@ -67,13 +67,13 @@ def run(config: Config) -> dict[str, Any]:
     """Chooses, writes, prints; returns the report. With --merge takes answers in instead."""
     from ray_app.active_learning import candidates
     from ray_app.data import analyses
-    from ray_app.labels import reader as labels
+    from ray_app.labels import reader
 
     if config.merge:
         return _merge(config)
     began = time.monotonic()
-    source = analyses.find(config.analyses)
-    known = labels.read(config.labelled, "labels", "drop") if config.labelled else None
+    source = analyses.open_analyses(config.analyses)
+    known = reader.read_labels(config.labelled, "labels", "drop") if config.labelled else None
     for line in known.dropped if known else ():
         print(f"not taken for labelled: {line}")
     model = candidates.model(source, config.bundle)
@@ -122,7 +122,7 @@ def _check(config: Config, source: Any, model: Any) -> None:
     """What would otherwise be found out after minutes."""
     from ray_app import storage
     from ray_app.errors import closest
-    from ray_app.labels import labeling_tools as labelling
+    from ray_app.labels import labeling_tools
 
     for name in config.strata:
         source.require(name, f"--stratify {name}", f"analyse with --keep {name}, or leave it out")
@@ -135,7 +135,9 @@ def _check(config: Config, source: Any, model: Any) -> None:
         least = config.floor * len(model.taxonomy.names) if model else 0
         check(least <= config.budget, f"--floor {config.floor}: {least} reviews in all, over --budget {config.budget}")
     for name in config.tools:
-        check(name in labelling.FORMATS, f"--formats {name}: no such format{closest(name, labelling.FORMATS)}")
+        check(
+            name in labeling_tools.FORMATS, f"--formats {name}: no such format{closest(name, labeling_tools.FORMATS)}"
+        )
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
 
 
@@ -144,20 +146,20 @@ def _pool(config: Config, source: Any, known: Any, model: Any, shares: dict[str,
 
     from ray_app.active_learning import candidates as pool
     from ray_app.active_learning.criteria import Rarity
-    from ray_app.active_learning.scoring import Appraiser, hashes
+    from ray_app.active_learning.scoring import CandidateScorer, hashes
 
     done = np.sort(hashes(known.table["review_id"], config.seed)) if known else np.zeros(0, np.uint64)
-    strata, sizes, sample = pool.count(source, config.strata, done, config.seed)
+    strata, sizes, sample = pool.count_strata(source, config.strata, done, config.seed)
     said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     print(f"{sizes.sum():,} reviews without labels in {len(sizes):,} strata; {said}", flush=True)
     names = tuple(dict.fromkeys([*ALWAYS, *shares]))
     thresholds = model.thresholds if model else None
     rarity = Rarity(known.table["text"].to_pylist()) if "rare" in shares else None
     outliers = _outliers(source, sample, config.seed) if "outlier" in shares else None
-    appraiser = Appraiser(names, strata, thresholds, rarity, outliers, config.seed)
-    rows = pool.gather(source, appraiser, done, sizes, config.budget, list(shares), config.floor)
+    appraiser = CandidateScorer(names, strata, thresholds, rarity, outliers, config.seed)
+    rows = pool.collect_candidates(source, appraiser, done, sizes, config.budget, list(shares), config.floor)
     if "diverse" in shares:
-        rows = pool.spread_out(source, rows, names.index("diverse"), sizes, config.budget, config.seed)
+        rows = pool.order_by_diversity(source, rows, names.index("diverse"), sizes, config.budget, config.seed)
     floors = _floors(source, rows, model, config.floor) if model and config.floor else []
     return Pool(names, strata.names, sizes, rows, _texts(config, source, rows.place), floors)
 
@@ -189,7 +191,7 @@ def _texts(config: Config, source: Any, places: Any) -> list[str]:
     ids = [str(i) for i in analyses.take(source, places, ["review_id"])["review_id"].to_pylist()]
     wanted = set(ids)
     found: dict[str, str] = {}
-    plan = units.plan(units.source(config.reviews), config.columns, "", 100_000, "")
+    plan = units.plan(units.resolve_input(config.reviews), config.columns, "", 100_000, "")
     for unit in plan.units if wanted else ():
         accepted, _ = units.read(unit, plan.columns)
         if accepted is not None:
@@ -202,9 +204,9 @@ def _texts(config: Config, source: Any, places: Any) -> list[str]:
 
 def _choose(config: Config, pool: Pool, known: Any, shares: dict[str, float]) -> Any:
     from ray_app.active_learning.selection import choose
-    from ray_app.data.near_duplicates import Seen
+    from ray_app.data.near_duplicates import NearDuplicateFilter
 
-    seen = Seen(config.alike)
+    seen = NearDuplicateFilter(config.alike)
     for text in known.table["text"].to_pylist() if known else ():
         seen.add(text)
     columns = {pool.names.index(name): (name, share) for name, share in shares.items()}
@@ -246,7 +248,7 @@ def _report(
         "seconds": round(seconds, 1),
         "rows_per_second": round(count / seconds),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-        "config": effective(config),
+        "config": as_dict(config),
     }
 
 
@@ -257,7 +259,7 @@ def _merge(config: Config) -> dict[str, Any]:
     from ray_app.labels import agreement
     from ray_app.labels import merge as merging
 
-    keywords = _taxonomy(config, bundle.bundle(config.bundle) if config.bundle else None)
+    keywords = _taxonomy(config, bundle.read_summary(config.bundle) if config.bundle else None)
     sent = storage.read_parquet(storage.join(config.batch, "batch.parquet")) if config.batch else None
     name = config.round or config.output.rstrip("/").rsplit("/", 1)[-1]
     told = merging.run(
@@ -281,10 +283,10 @@ def _taxonomy(config: Config, known: Any) -> Any:
 
 def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) -> None:
     from ray_app import storage
-    from ray_app.labels import labeling_tools as labelling
+    from ray_app.labels import labeling_tools
 
     storage.write_parquet(storage.join(config.output, "batch.parquet"), batch)
-    files = labelling.export(batch, config.output, taxonomy, config.tools)
+    files = labeling_tools.export(batch, config.output, taxonomy, config.tools)
     storage.write_json(storage.join(config.output, "acquire.json"), report)
     by = ", ".join(f"{count} by {name}" for name, count in report["by_criterion"].items())
     print(

@@ -13,16 +13,16 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.active_learning.criteria import diverse, uniform
 from ray_app.active_learning.quotas import allocate
-from ray_app.active_learning.scoring import Appraiser, Strata, hashes
-from ray_app.active_learning.selection import Best, Rows, room, union
+from ray_app.active_learning.scoring import CandidateScorer, Strata, hashes
+from ray_app.active_learning.selection import Candidates, TopPerGroup, room, union
 from ray_app.arrays import Hashes, Ints
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
-from ray_app.inference.bundle import Model, bundle
+from ray_app.inference.bundle import BundleSummary, read_summary
 
 
-def model(analyses: Analyses, named: str) -> Model | None:
+def model(analyses: Analyses, named: str) -> BundleSummary | None:
     """The bundle `named`, or the one that the analyses name where it is still at hand. Raises UserError where the
     former is not theirs."""
     place = named or analyses.facts.get("config", {}).get("bundle", "")
@@ -30,7 +30,7 @@ def model(analyses: Analyses, named: str) -> Model | None:
     if named or (place and storage.exists(file)):
         theirs = analyses.facts.get("bundle")
         if theirs in (None, storage.read_json(file).get("id")):
-            return bundle(place)
+            return read_summary(place)
         check(not named, f"--bundle {named}: the analyses were made by {theirs}")
     print("thresholds: 0.5 each, as the bundle of the analyses is not at hand; name it with --bundle")
     return None
@@ -41,41 +41,49 @@ SPREAD = 10  # candidates for each that `diverse` picks
 DRAWN = ("random", "diverse")  # by lot: a text that many wrote has as many lots
 
 
-def count(source: Analyses, columns: Sequence[str], done: Hashes, seed: int) -> tuple[Strata, Ints, Ints]:
+def count_strata(source: Analyses, columns: Sequence[str], done: Hashes, seed: int) -> tuple[Strata, Ints, Ints]:
     """Strata, how many rows without labels each has, and the places of a uniform sample of all."""
     strata, sizes = Strata(columns), np.zeros(0, np.int64)
-    sample = Best(np.array([SAMPLE]), 0)
+    sample = TopPerGroup(np.array([SAMPLE]), 0)
     for table, places, tie in _unlabelled(source, ["review_id", *columns], done, seed):
         numbers = strata(table)
         sizes = np.pad(sizes, (0, len(strata.numbers) - len(sizes)))
         sizes += np.bincount(numbers, minlength=len(sizes))
-        rows = Rows(numbers, tie, places, np.zeros((len(places), 0), np.float32))
+        rows = Candidates(numbers, tie, places, np.zeros((len(places), 0), np.float32))
         sample.add(np.zeros(len(places), np.int64), uniform(tie), tie, rows)
     strata, sizes = strata.shuffled(sizes, seed)
     return strata, sizes, sample.kept().place
 
 
-def gather(
-    source: Analyses, appraiser: Appraiser, done: Hashes, sizes: Ints, budget: int, criteria: Sequence[str], floor: int
-) -> Rows:
+def collect_candidates(
+    source: Analyses,
+    appraiser: CandidateScorer,
+    done: Hashes,
+    sizes: Ints,
+    budget: int,
+    criteria: Sequence[str],
+    floor: int,
+) -> Candidates:
     """Candidates of every stratum by each criterion, and of every keyword, by lot, where `floor` is above 0."""
     quotas = allocate(budget, sizes, np.zeros(len(sizes)), sizes)
     width = len(appraiser.names)
-    kept = {name: Best(room(quotas * (SPREAD if name == "diverse" else 1)), width) for name in criteria}
-    finds: Best | None = None
+    kept = {name: TopPerGroup(room(quotas * (SPREAD if name == "diverse" else 1)), width) for name in criteria}
+    finds: TopPerGroup | None = None
     for table, places, tie in _unlabelled(source, appraiser.reads(source.columns), done, appraiser.seed):
         seen = appraiser(table, places, tie)
         for name, best in kept.items():
             value = seen.rows.values[:, appraiser.names.index(name)]
             best.add(seen.rows.stratum, value, tie if name in DRAWN else seen.content, seen.rows)
         if floor:
-            finds = finds or Best(room(np.full(seen.found.shape[1], floor)), width)
+            finds = finds or TopPerGroup(room(np.full(seen.found.shape[1], floor)), width)
             row, keyword = np.nonzero(seen.found)
             finds.add(keyword, np.zeros(len(row), np.float32), seen.content[row], seen.rows.take(row))
     return union([best.kept() for best in (*kept.values(), *([finds] if finds else []))])
 
 
-def spread_out(source: Analyses, rows: Rows, column: int, sizes: Ints, budget: int, seed: int) -> Rows:
+def order_by_diversity(
+    source: Analyses, rows: Candidates, column: int, sizes: Ints, budget: int, seed: int
+) -> Candidates:
     """Candidates whose values for `diverse` are the order in which k-means++ picks them within their stratum."""
     picks = room(allocate(budget, sizes, np.zeros(len(sizes)), sizes))
     embeddings = analyses.column(source, rows.place, "embedding")
@@ -83,7 +91,7 @@ def spread_out(source: Analyses, rows: Rows, column: int, sizes: Ints, budget: i
     for s in np.unique(rows.stratum):
         here = np.flatnonzero(rows.stratum == s)
         values[here, column] = diverse(embeddings[here], int(picks[s]), seed)
-    return Rows(rows.stratum, rows.tie, rows.place, values)
+    return Candidates(rows.stratum, rows.tie, rows.place, values)
 
 
 def _unlabelled(

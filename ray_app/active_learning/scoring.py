@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
-from ray_app.active_learning.selection import Rows
+from ray_app.active_learning.selection import Candidates
 from ray_app.arrays import Floats, Hashes, Ints
 from ray_app.data.analyses import SCORES, matrix, score_matrix
 from ray_app.errors import check
@@ -62,16 +62,16 @@ def hashes(values: Sequence[str] | pa.ChunkedArray, seed: int) -> Hashes:
 
 
 @dataclass(frozen=True)
-class Appraised:
+class ScoredReviews:
     """n reviews: rows, a hash of what each says, and [n, keywords] what the model finds in it."""
 
-    rows: Rows
+    rows: Candidates
     content: Hashes
     found: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Appraiser:
+class CandidateScorer:
     """Says what every row of an analysis is worth.
 
     `thresholds`: [keywords], None where none are known. `rarity`, `outliers`: where these criteria are asked for.
@@ -89,15 +89,15 @@ class Appraiser:
         wanted = ["text"] * ("text" in columns) + ["embedding"] * (self.outliers is not None)
         return list(dict.fromkeys(["review_id", "keyword_probabilities", SCORES, *wanted, *self.strata.columns]))
 
-    def __call__(self, table: pa.Table, places: Ints, tie: Hashes) -> Appraised:
+    def __call__(self, table: pa.Table, places: Ints, tie: Hashes) -> ScoredReviews:
         """[n] rows of an analysis, where they lie, and the hashes of their ids."""
         probabilities = matrix(table["keyword_probabilities"])
         limits = self._limits(probabilities.shape[1])
         values = self._values(table, probabilities, limits, tie)
         texts = "text" in table.column_names
         content = hashes(table["text"], 0) if texts else _fingerprint(probabilities)
-        rows = Rows(self.strata(table), tie, places, np.stack([values[name] for name in self.names], 1))
-        return Appraised(rows, content, probabilities >= limits)
+        rows = Candidates(self.strata(table), tie, places, np.stack([values[name] for name in self.names], 1))
+        return ScoredReviews(rows, content, probabilities >= limits)
 
     def _limits(self, keywords: int) -> Floats:
         if self.thresholds is None:

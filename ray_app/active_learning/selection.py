@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from ray_app.active_learning.quotas import allocate, mixed
 from ray_app.arrays import Floats, Hashes, Ints
-from ray_app.data.near_duplicates import Seen
+from ray_app.data.near_duplicates import NearDuplicateFilter
 
 PENDING = 65_536  # rows that wait before they are sorted in
 SLACK = 8  # candidates of a stratum beyond twice its quota, as some turn out to be near-duplicates
 
 
 @dataclass(frozen=True)
-class Rows:
+class Candidates:
     """n rows: stratum, the hash that decides ties, where the row lies, and its values [n, criteria]."""
 
     stratum: Ints
@@ -31,13 +31,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.place)
 
-    def take(self, at: NDArray[np.generic]) -> "Rows":
-        return Rows(self.stratum[at], self.tie[at], self.place[at], self.values[at])
+    def take(self, at: NDArray[np.generic]) -> "Candidates":
+        return Candidates(self.stratum[at], self.tie[at], self.place[at], self.values[at])
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def joined(parts: Sequence[Candidates]) -> Candidates:
     columns = ([getattr(part, name) for part in parts] for name in ("stratum", "tie", "place", "values"))
-    return Rows(*(np.concatenate(column) for column in columns))
+    return Candidates(*(np.concatenate(column) for column in columns))
 
 
 def room(quotas: Ints) -> Ints:
@@ -45,7 +45,7 @@ def room(quotas: Ints) -> Ints:
     return quotas * 2 + SLACK
 
 
-class Best:
+class TopPerGroup:
     """The best `room[g]` rows of every group g by one value, out of batches in any order; of equals, the lower tie.
 
     Rows of one group with the same `content` count once: thousands of reviews that say `좋아요` share one value, and
@@ -56,11 +56,11 @@ class Best:
         self.room, self.bar = room, np.where(room > 0, -np.inf, np.inf).astype(np.float32)
         self.pending = max(int(room.sum()), pending)
         ints, hashes = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        none = Rows(ints, hashes, ints, np.zeros((0, criteria), np.float32))
+        none = Candidates(ints, hashes, ints, np.zeros((0, criteria), np.float32))
         self.parts = [(ints, np.zeros(0, np.float32), hashes, none)]
         self.waiting = 0
 
-    def add(self, group: Ints, value: Floats, content: Hashes, rows: Rows) -> None:
+    def add(self, group: Ints, value: Floats, content: Hashes, rows: Candidates) -> None:
         """[n] rows with the group, value and content of each; a value of NaN is none."""
         at = np.flatnonzero(value >= self.bar[group])
         if len(at):
@@ -69,7 +69,7 @@ class Best:
         if self.waiting > self.pending:
             self._sort()
 
-    def kept(self) -> Rows:
+    def kept(self) -> Candidates:
         """The rows that are kept: by group, the best first."""
         self._sort()
         return self.parts[0][3]
@@ -87,7 +87,7 @@ class Best:
         self.parts, self.waiting = [(group[order], value[order], content[order], rows.take(order))], 0
 
 
-def union(parts: Sequence[Rows]) -> Rows:
+def union(parts: Sequence[Candidates]) -> Candidates:
     """Every row once, in an order that does not depend on the parts."""
     rows = joined(parts)
     rows = rows.take(np.unique(rows.place, return_index=True)[1])
@@ -95,7 +95,7 @@ def union(parts: Sequence[Rows]) -> Rows:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """Positions among the candidates in the order of choice, what chose each, near-duplicates passed over."""
 
     rows: Ints
@@ -105,13 +105,13 @@ class Chosen:
 
 def choose(
     budget: int,
-    candidates: Rows,
+    candidates: Candidates,
     texts: Sequence[str],
     shares: dict[int, tuple[str, float]],
     sizes: Ints,
     floors: Sequence[tuple[str, Sequence[int], int]],
-    seen: Seen,
-) -> Chosen:
+    seen: NearDuplicateFilter,
+) -> Selection:
     """A batch of `budget` rows, or as many as there are different candidates.
 
     Args:
@@ -132,7 +132,7 @@ def choose(
         taken = draw.count(len(sizes))
         wanted = allocate(budget, sizes, taken, most) - taken
         if not wanted.any():
-            return Chosen(np.array(draw.order, np.int64), draw.by, draw.duplicates)
+            return Selection(np.array(draw.order, np.int64), draw.by, draw.duplicates)
         counts = mixed(wanted, np.array(parts), given)
         for s in np.flatnonzero(wanted):
             for c, name in enumerate(names):
@@ -144,7 +144,7 @@ def choose(
 class _Draw:
     """Candidates taken so far. A candidate that is a near-duplicate is never looked at again."""
 
-    def __init__(self, candidates: Rows, texts: Sequence[str], seen: Seen) -> None:
+    def __init__(self, candidates: Candidates, texts: Sequence[str], seen: NearDuplicateFilter) -> None:
         self.candidates, self.texts, self.seen = candidates, texts, seen
         self.order: list[int] = []
         self.by: list[str] = []

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 
@@ -52,8 +52,8 @@ def run(config: Config) -> dict[str, Any]:
     import numpy as np
 
     from ray_app import storage
-    from ray_app.active_learning import learning_curves as curves
-    from ray_app.active_learning.simulated_rounds import Game
+    from ray_app.active_learning import learning_curves
+    from ray_app.active_learning.simulated_rounds import Simulation
 
     began = time.monotonic()
     strategies = _strategies(config)
@@ -63,18 +63,18 @@ def run(config: Config) -> dict[str, Any]:
     counts = [config.start + config.batch * i for i in range(config.rounds + 1)]
     runs: dict[str, list[list[float]]] = {name: [] for name in strategies}
     for seed in range(config.seeds):
-        game = Game(data.catalog, data.validation, data.test, data.taxonomy, config.alike, seed)
+        game = Simulation(data.catalog, data.validation, data.test, data.taxonomy, config.alike, seed)
         for name, shares in strategies.items():
             runs[name].append(game.play(shares, config.start, config.batch, config.rounds))
             print(f"seed {seed}, {name}: {' '.join(f'{f1:.3f}' for f1 in runs[name][-1])}", flush=True)
-    report = curves.summary(counts, {name: np.array(scores) for name, scores in runs.items()})
+    report = learning_curves.summary(counts, {name: np.array(scores) for name, scores in runs.items()})
     title = f"What to label next: {len(data.catalog):,} reviews of {config.labels.rsplit('/', 2)[-1]}"
-    text = curves.markdown(report, title)
-    report |= {"seconds": round(time.monotonic() - began, 1), "test": len(data.test), "config": effective(config)}
+    text = learning_curves.markdown(report, title)
+    report |= {"seconds": round(time.monotonic() - began, 1), "test": len(data.test), "config": as_dict(config)}
     storage.write_json(storage.join(config.output, "simulation.json"), report)
     storage.write_bytes(storage.join(config.output, "simulation.md"), text.encode())
     if config.plot:
-        storage.write_bytes(storage.join(config.output, "simulation.svg"), curves.plot(report, title))
+        storage.write_bytes(storage.join(config.output, "simulation.svg"), learning_curves.plot(report, title))
     print(f"\n{text}\n{report['seconds']:.0f} s; {config.output}/simulation.json, .md{', .svg' * config.plot}")
     return report
 
@@ -94,13 +94,13 @@ def _data(config: Config) -> Data:
     import numpy as np
 
     from ray_app.active_learning.scoring import hashes
-    from ray_app.labels import reader as labels
+    from ray_app.labels import reader
 
-    found = labels.read(config.labels, "labels", "drop")
+    found = reader.read_labels(config.labels, "labels", "drop")
     table, test, validation = found.split("train", None), found.split("test"), found.split("validation")
     table = table.take(np.argsort(hashes(table["review_id"], 0), kind="stable"))
     if config.test:
-        test = labels.read_as(config.test, found.taxonomy, "drop").table
+        test = reader.read_labels_with(config.test, found.taxonomy, "drop").table
     if not len(test):
         test, table = table.slice(0, len(table) // 5), table.slice(len(table) // 5)
     if not len(validation):

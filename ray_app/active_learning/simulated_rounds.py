@@ -14,18 +14,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from ray_app.active_learning import selection
 from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
 from ray_app.active_learning.scoring import hashes
-from ray_app.active_learning.selection import Rows
+from ray_app.active_learning.selection import Candidates
 from ray_app.arrays import Floats, Ints
-from ray_app.data.near_duplicates import Seen
+from ray_app.data.near_duplicates import NearDuplicateFilter
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
-from ray_app.evaluation.baseline import Baseline
+from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.evaluation.metrics import tuple_report
 
 DIMENSIONS = 64  # of the vectors that outliers are found by
 
 
-class Game:
+class Simulation:
     """One seed: every strategy starts from the same labels and plays for the same number of rounds."""
 
     def __init__(
@@ -47,16 +47,16 @@ class Game:
             scores.append(self._f1(model))
         return scores
 
-    def trained(self, labelled: Ints) -> Baseline:
+    def trained(self, labelled: Ints) -> TfidfBaseline:
         """The learner that has seen these rows of the catalog."""
-        return Baseline(self.catalog.take(pa.array(labelled)), self.validation, self.taxonomy)
+        return TfidfBaseline(self.catalog.take(pa.array(labelled)), self.validation, self.taxonomy)
 
-    def choose(self, model: Baseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
+    def choose(self, model: TfidfBaseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
         """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
         hidden = np.setdiff1d(np.arange(len(self.texts)), labelled)
         values = np.stack([self._values(name, model, labelled, hidden) for name in shares], 1)
-        rows = Rows(np.zeros(len(hidden), np.int64), self.ties[hidden], hidden, values)
-        seen = Seen(self.alike)
+        rows = Candidates(np.zeros(len(hidden), np.int64), self.ties[hidden], hidden, values)
+        seen = NearDuplicateFilter(self.alike)
         for i in labelled:
             seen.add(self.texts[i])
         columns = {column: (name, share) for column, (name, share) in enumerate(shares.items())}
@@ -65,11 +65,11 @@ class Game:
         check(len(chosen.rows) == batch, "--rounds: no other reviews that differ enough are left; write fewer")
         return hidden[chosen.rows]
 
-    def _f1(self, model: Baseline) -> float:
+    def _f1(self, model: TfidfBaseline) -> float:
         true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
         return float(tuple_report(true, model.predict(self.test["text"].to_pylist()))["micro"]["f1"])
 
-    def _values(self, name: str, model: Baseline, labelled: Ints, hidden: Ints) -> Floats:
+    def _values(self, name: str, model: TfidfBaseline, labelled: Ints, hidden: Ints) -> Floats:
         texts = [self.texts[i] for i in hidden]
         if name == "random":
             return uniform(self.ties[hidden])
@@ -89,7 +89,7 @@ class Game:
         return Outliers(embeddings, self.seed)(embeddings)
 
 
-def unsure(model: Baseline, texts: Sequence[str]) -> dict[str, Floats]:
+def unsure(model: TfidfBaseline, texts: Sequence[str]) -> dict[str, Floats]:
     """The criteria that rest on a model's probabilities."""
     probabilities = model.probabilities(texts)
     review, keyword = (axis.astype(np.int64) for axis in np.nonzero(probabilities >= model.thresholds))

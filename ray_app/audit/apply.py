@@ -18,10 +18,9 @@ class ApplyConfig:
 
 def apply(config: ApplyConfig) -> dict[str, Any]:
     """Writes the labels as people decided, as a new version with its history."""
-    from ray_app.labels import decisions
-    from ray_app.labels import reader as labels
+    from ray_app.labels import decisions, reader
 
-    known = labels.read(config.labels, config.taxonomy).taxonomy
+    known = reader.read_labels(config.labels, config.taxonomy).taxonomy
     done = decisions.run(config.labels, config.decisions, config.output, known)
     print(", ".join(f"{name} {value}" for name, value in done.items()))
     return done

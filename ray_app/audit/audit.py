@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check, closest
 
 Learn = Callable[[list[str]], object]  # arguments of jobs.train -> a bundle where --output says
@@ -56,7 +56,7 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
     """Audits, writes, prints; returns how many suspects of each kind there are."""
     from ray_app import storage
     from ray_app.audit import report as audit_report
-    from ray_app.audit.suspects import KINDS, audit
+    from ray_app.audit.suspects import KINDS, find_suspects
     from ray_app.labels.labeling_tools import FORMATS
 
     began = time.monotonic()
@@ -67,7 +67,7 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
     for name in config.tools:
         check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
     found, table, test = _read(config)
-    audited = audit(table, found.taxonomy, _view(config, table, found.taxonomy, learn), test)
+    audited = find_suspects(table, found.taxonomy, _view(config, table, found.taxonomy, learn), test)
     about = {
         "labels": config.labels,
         "reviews": len(table),
@@ -89,11 +89,11 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
 
 def _read(config: Config) -> tuple[Any, Any, Any]:
     """The labels, their rows to audit, and their test rows."""
-    from ray_app.audit import confident_learning as suspects
-    from ray_app.labels import reader as labels
+    from ray_app.audit import confident_learning
+    from ray_app.labels import reader
 
-    suspects.check_installed()
-    found = labels.read(config.labels, config.taxonomy, config.on_bad_label)
+    confident_learning.check_installed()
+    found = reader.read_labels(config.labels, config.taxonomy, config.on_bad_label)
     for line in found.dropped:
         print(f"dropped: {line}")
     table = found.split("train", "validation", None)
@@ -105,18 +105,17 @@ def _write(config: Config, table: Any, taxonomy: Any, audited: Any, report: str)
     """The queue and the sheet first: suspects.parquet makes the audit whole. What a killed one left is replaced."""
     from ray_app import storage
     from ray_app.audit.suspects import queue
-    from ray_app.labels import labeling_tools as labelling
-    from ray_app.labels import spreadsheet
+    from ray_app.labels import labeling_tools, spreadsheet
 
     queued = storage.join(config.output, "queue")
     storage.remove(queued)
     batch = queue(table, audited.suspects, config.queue)
     if len(batch):
-        labelling.export(batch, queued, taxonomy, config.tools)
+        labeling_tools.export(batch, queued, taxonomy, config.tools)
     sheet = spreadsheet.to_csv(SHEET, _sheet(audited.suspects.to_pylist()))
     storage.write_bytes(storage.join(config.output, "decisions.csv"), sheet)
     storage.write_bytes(storage.join(config.output, "report.md"), report.encode())
-    storage.write_json(storage.join(config.output, "config.json"), effective(config))
+    storage.write_json(storage.join(config.output, "config.json"), as_dict(config))
     storage.write_parquet(storage.join(config.output, "suspects.parquet"), audited.suspects)
     storage.remove(storage.join(config.output, "folds"))
 
@@ -139,18 +138,18 @@ def _sheet(suspects: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def _view(config: Config, table: Any, taxonomy: Any, learn: Learn) -> Any:
     """What models that did not learn from a review think of it, for every review."""
     from ray_app import storage
-    from ray_app.audit import cross_validation as crossfit
+    from ray_app.audit import cross_validation
 
     print(f"{len(table):,} reviews in {config.folds} folds: {config.model}", flush=True)
     recipe = None if config.fast else _recipe(config, learn, config.cpus_per_fold)
     keep = storage.join(config.output, "folds")
-    return crossfit.view(table, taxonomy, config.folds, config.seed, recipe, keep)
+    return cross_validation.out_of_fold_predictions(table, taxonomy, config.folds, config.seed, recipe, keep)
 
 
 def _recipe(config: Any, learn: Learn, cpus: float) -> Any:
     """What jobs.train is told of the model. The file is read here: a task elsewhere may not see it."""
     from ray_app import storage
-    from ray_app.audit.cross_validation import Recipe
+    from ray_app.audit.cross_validation import FoldTraining
 
     options = storage.read_bytes(config.train_config).decode() if config.train_config else ""
-    return Recipe(learn, config.base_model, options, config.device, cpus)
+    return FoldTraining(learn, config.base_model, options, config.device, cpus)

@@ -10,9 +10,9 @@ import pyarrow as pa
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
 from ray_app.evaluation import report as judge
-from ray_app.evaluation.baseline import Baseline
-from ray_app.inference.runtime import Parts
-from ray_app.labels.matrices import support
+from ray_app.evaluation.baseline import TfidfBaseline
+from ray_app.inference.runtime import BundleRuntime
+from ray_app.labels.matrices import keyword_support
 from ray_app.labels.reader import Labels
 
 COLUMNS = ("precision", "recall", "f1", "support", "support_train", "share")
@@ -37,13 +37,15 @@ def linear_report(labels: Labels, tested: pa.Table) -> dict[str, Any]:
     if not len(validation):
         held = max(1, len(train) // 10)
         train, validation = train.slice(held), train.slice(0, held)
-    model, texts = Baseline(train, validation, labels.taxonomy), tested["text"].to_pylist()
-    return judge.compare(tested, model.predict(texts), model.score(texts), labels.taxonomy, support(train))
+    model, texts = TfidfBaseline(train, validation, labels.taxonomy), tested["text"].to_pylist()
+    return judge.evaluate_predictions(
+        tested, model.predict(texts), model.score(texts), labels.taxonomy, keyword_support(train)
+    )
 
 
-def bundle_report(parts: Parts, tested: pa.Table) -> dict[str, Any]:
+def bundle_report(runtime: BundleRuntime, tested: pa.Table) -> dict[str, Any]:
     """The same of a bundle."""
-    return judge.judge(parts, tested, judge.predictions(parts, tested))
+    return judge.evaluate_bundle(runtime, tested, judge.predictions(runtime, tested))
 
 
 def markdown(before: dict[str, Any], after: dict[str, Any], taxonomy: Taxonomy, about: str) -> str:
@@ -60,7 +62,7 @@ def markdown(before: dict[str, Any], after: dict[str, Any], taxonomy: Taxonomy, 
         ("score mean absolute error", ("scores", "mae")),
         ("tuples F1, exact score", ("tuples", "micro", "f1")),
     ):
-        values = [judge.at(report, path) for report in (before, after)]
+        values = [judge.figure(report, path) for report in (before, after)]
         lines.append(f"| {title} | {values[0]} | {values[1]} |")
     return "\n".join(lines) + "\n"
 

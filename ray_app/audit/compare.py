@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.audit.audit import Learn, _recipe
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class CompareConfig:
 def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
     """Trains on both versions, judges both on the same test rows, prints them side by side."""
     from ray_app import storage
-    from ray_app.audit import before_after as contrast
-    from ray_app.labels import reader as labels
+    from ray_app.audit import before_after
+    from ray_app.labels import reader
 
-    before = labels.read(config.before, config.taxonomy)
-    after = labels.read_as(config.after, before.taxonomy)
-    tested = contrast.same_test(before, after)
+    before = reader.read_labels(config.before, config.taxonomy)
+    after = reader.read_labels_with(config.after, before.taxonomy)
+    tested = before_after.same_test(before, after)
     reports = [_judged(config, each, tested, learn) for each in (before, after)]
     model = config.base_model or "TF-IDF and logistic regression"
     title = f"{config.before} -> {config.after}: {model}, {len(tested)} test reviews"
-    text = contrast.markdown(reports[0], reports[1], before.taxonomy, title)
+    text = before_after.markdown(reports[0], reports[1], before.taxonomy, title)
     print(text)
-    report = {"before": reports[0], "after": reports[1], "config": effective(config)}
+    report = {"before": reports[0], "after": reports[1], "config": as_dict(config)}
     if config.output:
         storage.write_bytes(storage.join(config.output, "compare.md"), text.encode())
         storage.write_json(storage.join(config.output, "compare.json"), report)
@@ -44,11 +44,11 @@ def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
 
 
 def _judged(config: CompareConfig, labels: Any, tested: Any, learn: Learn) -> dict[str, Any]:
-    from ray_app.audit import before_after as contrast
+    from ray_app.audit import before_after
 
     if not config.base_model:
-        return contrast.linear_report(labels, tested)
+        return before_after.linear_report(labels, tested)
     train = labels.split("train", "validation", None)
     with tempfile.TemporaryDirectory() as folder:
         parts = _recipe(config, learn, 1.0).bundle(train, labels.taxonomy, Path(folder))
-        return contrast.bundle_report(parts, tested)
+        return before_after.bundle_report(parts, tested)

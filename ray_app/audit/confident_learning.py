@@ -22,14 +22,14 @@ SURE = 0.75  # confidence from which a score is flagged: neighbours on the scale
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LabelIssues:
     """`flagged` and `confidence` (0 to 1: how sure it is that a label is wrong), both of the labels' shape."""
 
     flagged: Flags
     confidence: Floats
 
 
-def keyword_verdict(named: Flags, probabilities: Floats) -> Verdict:
+def keyword_verdict(named: Flags, probabilities: Floats) -> LabelIssues:
     """[reviews, keywords] which keywords the labels lack or should not have.
 
     Confidence is one minus the self-confidence, less what the model is usually sure of for labels of that keyword and
@@ -42,22 +42,22 @@ def keyword_verdict(named: Flags, probabilities: Floats) -> Verdict:
         flagged[:, k] = _issues(given, both, "prune_by_noise_rate")
         quality = _cleanlab("rank").get_label_quality_scores(given, both, adjust_pred_probs=True)
         confidence[:, k] = 1 - quality
-    return Verdict(flagged, confidence)
+    return LabelIssues(flagged, confidence)
 
 
-def score_verdict(given: Ints, probabilities: Floats) -> Verdict:
+def score_verdict(given: Ints, probabilities: Floats) -> LabelIssues:
     """[labels] which scores look wrong; `given` are positions on the scale, `probabilities` [labels, scores].
 
     Confidence is the expected distance from the given score, as a share of the scale, to the power DISTANCE_POWER. What
     confident learning flags counts from SURE on.
     """
     if len(np.unique(given)) < 2:
-        return Verdict(np.zeros(len(given), bool), np.zeros(len(given), np.float32))
+        return LabelIssues(np.zeros(len(given), bool), np.zeros(len(given), np.float32))
     likely = probabilities / probabilities.sum(1, keepdims=True)
     scale = np.arange(probabilities.shape[1])
     distance = np.abs(scale - given[:, None]) / (len(scale) - 1)
     confidence = (likely * distance**DISTANCE_POWER).sum(1)
-    return Verdict(_issues(given, likely, "both") & (confidence >= SURE), np.asarray(confidence, np.float32))
+    return LabelIssues(_issues(given, likely, "both") & (confidence >= SURE), np.asarray(confidence, np.float32))
 
 
 def top(confidence: Floats, count: int) -> Flags:

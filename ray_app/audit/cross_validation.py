@@ -19,20 +19,20 @@ from sklearn.model_selection import GroupKFold
 
 from ray_app import cluster, storage
 from ray_app.arrays import Ints
-from ray_app.audit import out_of_fold as views
-from ray_app.audit.out_of_fold import View
-from ray_app.data.near_duplicates import alike
+from ray_app.audit import out_of_fold
+from ray_app.audit.out_of_fold import OutOfFold
+from ray_app.data.near_duplicates import group_near_duplicates
 from ray_app.data.taxonomy import Taxonomy, dump
 from ray_app.errors import UserError, check
-from ray_app.evaluation.baseline import Baseline
-from ray_app.inference.runtime import Parts
+from ray_app.evaluation.baseline import TfidfBaseline
+from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.matrices import score_pairs
 
 Learn = Callable[[list[str]], object]  # arguments of jobs.train -> a bundle where --output says
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FoldTraining:
     """How a fold's bundle is trained: by `learn`, from which base model, with what other `options` (YAML), where."""
 
     learn: Learn
@@ -41,7 +41,7 @@ class Recipe:
     device: str
     cpus: float = 1.0
 
-    def bundle(self, train: pa.Table, taxonomy: Taxonomy, folder: Path) -> Parts:
+    def bundle(self, train: pa.Table, taxonomy: Taxonomy, folder: Path) -> BundleRuntime:
         """Trains in this process; what is read later lies in `folder`."""
         (folder / "taxonomy.yaml").write_text(dump(taxonomy), encoding="utf-8")
         storage.write_parquet(str(folder / "labels.parquet"), train)
@@ -54,12 +54,12 @@ class Recipe:
         }
         files = [part for flag, name in given.items() for part in (flag, f"{folder}/{name}")]
         self.learn([*files, "--base-model", self.base_model, "--device", self.device, "--workers", "0"])
-        return Parts(f"{folder}/bundle", self.device)
+        return BundleRuntime(f"{folder}/bundle", self.device)
 
 
-def view(
-    table: pa.Table, taxonomy: Taxonomy, count: int, seed: int, recipe: Recipe | None, keep: str, say: Any = print
-) -> View:
+def out_of_fold_predictions(
+    table: pa.Table, taxonomy: Taxonomy, count: int, seed: int, recipe: FoldTraining | None, keep: str, say: Any = print
+) -> OutOfFold:
     """What models that did not learn from a review think of it, for every row of `table`.
 
     Args:
@@ -70,10 +70,10 @@ def view(
     fold = folds(table["text"].to_pylist(), count, seed)
     pairs = [(_rows(table, fold != number), _rows(table, fold == number)) for number in range(count)]
     if recipe is None:
-        found = [views.linear(Baseline(train, None, taxonomy), held) for train, held in pairs]
+        found = [out_of_fold.of_baseline(TfidfBaseline(train, None, taxonomy), held) for train, held in pairs]
     else:
         found = _on_ray(pairs, taxonomy, recipe, keep, say)
-    return views.join(found, fold, score_pairs(table, taxonomy)[0])
+    return out_of_fold.join(found, fold, score_pairs(table, taxonomy)[0])
 
 
 def _rows(table: pa.Table, chosen: Any) -> pa.Table:
@@ -81,8 +81,8 @@ def _rows(table: pa.Table, chosen: Any) -> pa.Table:
 
 
 def _on_ray(
-    pairs: Sequence[tuple[pa.Table, pa.Table]], taxonomy: Taxonomy, recipe: Recipe, keep: str, say: Any
-) -> list[View]:
+    pairs: Sequence[tuple[pa.Table, pa.Table]], taxonomy: Taxonomy, recipe: FoldTraining, keep: str, say: Any
+) -> list[OutOfFold]:
     """A task a fold, as many at once as there is room for."""
     import ray
 
@@ -96,7 +96,7 @@ def _on_ray(
         check(recipe.cpus <= room, f"--cpus-per-fold {recipe.cpus:g}: the cluster has {room:g} CPUs")
         task = ray.remote(num_cpus=recipe.cpus, num_gpus=gpus, max_retries=2)(_learn_and_look)
         _collect({task.remote(recipe, *pairs[number], taxonomy): number for number in missing}, kept, say)
-    return [views.from_arrays(np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)) for uri in kept]
+    return [out_of_fold.from_arrays(np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)) for uri in kept]
 
 
 def _collect(asked: dict[Any, int], kept: Sequence[str], say: Any) -> None:
@@ -114,19 +114,19 @@ def _collect(asked: dict[Any, int], kept: Sequence[str], say: Any) -> None:
         say(f"fold {fold + 1} done, {len(asked) - len(left)} of {len(asked)}, {time.monotonic() - began:.0f} s")
 
 
-def _learn_and_look(recipe: Recipe, train: pa.Table, held: pa.Table, taxonomy: Taxonomy) -> bytes:
+def _learn_and_look(recipe: FoldTraining, train: pa.Table, held: pa.Table, taxonomy: Taxonomy) -> bytes:
     """A Ray task: trains a bundle on `train`; its view of `held` as npz bytes."""
     import torch
 
     torch.set_num_threads(max(1, round(recipe.cpus)))
     with tempfile.TemporaryDirectory() as folder:
-        seen = views.bundled(recipe.bundle(train, taxonomy, Path(folder)), held)
+        seen = out_of_fold.of_bundle(recipe.bundle(train, taxonomy, Path(folder)), held)
     sink = io.BytesIO()
-    np.savez_compressed(sink, **views.to_arrays(seen))
+    np.savez_compressed(sink, **out_of_fold.to_arrays(seen))
     return sink.getvalue()
 
 
-def _key(pairs: Sequence[tuple[pa.Table, pa.Table]], taxonomy: Taxonomy, recipe: Recipe) -> str:
+def _key(pairs: Sequence[tuple[pa.Table, pa.Table]], taxonomy: Taxonomy, recipe: FoldTraining) -> str:
     """The same for the same labels, folds and training options."""
     rows = [held.to_pylist() for _, held in pairs]
     content = [recipe.base_model, recipe.options, taxonomy.to_dict(), rows]
@@ -138,7 +138,7 @@ def folds(texts: Sequence[str], count: int, seed: int) -> Ints:
 
     Raises UserError where there are fewer different texts than folds.
     """
-    groups = alike(texts)
+    groups = group_near_duplicates(texts)
     different = len(np.unique(groups))
     check(count >= 2, f"--folds {count}: at least 2")
     check(different >= count, f"--folds {count}: there are only {different} different texts")

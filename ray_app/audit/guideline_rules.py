@@ -14,7 +14,7 @@ EVERY = "every review carries {}"
 
 
 @dataclass(frozen=True)
-class Demand:
+class RuleCall:
     """A review (its position), the keyword a rule asks of it, the word that says so, and whether the labels have it."""
 
     review: int
@@ -29,10 +29,10 @@ class Checked:
 
     title: str
     keywords: tuple[str, ...]
-    demands: tuple[Demand, ...]
+    demands: tuple[RuleCall, ...]
 
     @property
-    def broken(self) -> tuple[Demand, ...]:
+    def broken(self) -> tuple[RuleCall, ...]:
         return tuple(demand for demand in self.demands if not demand.obeyed)
 
     @property
@@ -49,7 +49,7 @@ def check_labels(texts: Sequence[str], named: Flags, taxonomy: Taxonomy) -> list
     checked = [_overall(taxonomy.overall, named, taxonomy)] if taxonomy.overall else []
     for rule in taxonomy.rules:
         demands = [
-            Demand(review, keyword, word, bool(named[review, taxonomy.index[keyword]]))
+            RuleCall(review, keyword, word, bool(named[review, taxonomy.index[keyword]]))
             for review, said in enumerate(split)
             for keyword, word in asked(said, rule).items()
         ]
@@ -85,5 +85,5 @@ def _holds(word: str, parts: Sequence[str]) -> bool:
 def _overall(overall: str, named: Flags, taxonomy: Taxonomy) -> Checked:
     has = named[:, taxonomy.index[overall]]
     return Checked(
-        EVERY.format(overall), (overall,), tuple(Demand(i, overall, "", bool(on)) for i, on in enumerate(has))
+        EVERY.format(overall), (overall,), tuple(RuleCall(i, overall, "", bool(on)) for i, on in enumerate(has))
     )

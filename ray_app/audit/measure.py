@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.audit.audit import Config, Learn, _read, _view
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 
@@ -28,18 +28,18 @@ class MeasureConfig(Config):
 def measure(config: MeasureConfig, learn: Learn) -> dict[str, Any]:
     """Plants errors in labels, audits them, and says how many it finds; writes measure.md and measure.json."""
     from ray_app import storage
-    from ray_app.audit import planted_errors as measuring
+    from ray_app.audit import planted_errors
     from ray_app.audit.planted_errors import plant
-    from ray_app.audit.suspects import audit
+    from ray_app.audit.suspects import find_suspects
 
     found, table, test = _read(config)
     planted = plant(table, found.taxonomy, config.share, config.seed, config.how)
     view = _view(config, planted.table, found.taxonomy, learn)
-    audited = audit(planted.table, found.taxonomy, view, test)
-    report = measuring.report(planted, audited, found.taxonomy)
-    text = measuring.markdown(report, f"{config.share:.0%} of {config.how} of {config.labels}, {config.model}")
+    audited = find_suspects(planted.table, found.taxonomy, view, test)
+    report = planted_errors.report(planted, audited, found.taxonomy)
+    text = planted_errors.markdown(report, f"{config.share:.0%} of {config.how} of {config.labels}, {config.model}")
     print(text)
     storage.write_bytes(storage.join(config.output, "measure.md"), text.encode())
-    storage.write_json(storage.join(config.output, "measure.json"), report | {"config": effective(config)})
+    storage.write_json(storage.join(config.output, "measure.json"), report | {"config": as_dict(config)})
     storage.remove(storage.join(config.output, "folds"))
     return report

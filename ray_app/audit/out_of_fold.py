@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import words
-from ray_app.evaluation.baseline import Baseline
-from ray_app.inference.masking import candidates, drops, strongest
+from ray_app.evaluation.baseline import TfidfBaseline
+from ray_app.inference.masking import candidates, drops, strongest_variant
 from ray_app.inference.occlusion import Occlusion
-from ray_app.inference.runtime import Parts
+from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
@@ -29,7 +29,7 @@ Explain = Callable[[Sequence[str], Floats, Ints, Ints], list[str]]
 
 
 @dataclass(frozen=True)
-class View:
+class OutOfFold:
     """`keywords` [reviews, keywords] and `scores` [labels, scores] are probabilities, the labels as in `score_pairs`.
 
     `words` [reviews, keywords] is the word that a keyword's probability rests on most; empty where there is none, and
@@ -41,7 +41,7 @@ class View:
     words: NDArray[np.object_]
 
 
-def linear(model: Baseline, held: pa.Table) -> View:
+def of_baseline(model: TfidfBaseline, held: pa.Table) -> OutOfFold:
     """The view of a TF-IDF model."""
     texts = held["text"].to_pylist()
     review, keyword, _ = score_pairs(held, model.taxonomy)
@@ -49,13 +49,13 @@ def linear(model: Baseline, held: pa.Table) -> View:
     return _view(held, model.taxonomy, model.probabilities(texts), scores, lambda *asked: _left_out(model, *asked))
 
 
-def bundled(parts: Parts, held: pa.Table) -> View:
+def of_bundle(runtime: BundleRuntime, held: pa.Table) -> OutOfFold:
     """The view of a bundle's classifiers."""
-    taxonomy, texts = parts.meta.taxonomy, held["text"].to_pylist()
+    taxonomy, texts = runtime.meta.taxonomy, held["text"].to_pylist()
     review, keyword, _ = score_pairs(held, taxonomy)
-    found = probability_matrix(KeywordStage(parts)(held.select(["review_id", "text"])), len(taxonomy.names))
-    scores = SentimentStage(parts).probabilities(texts, review, keyword)
-    occlusion = Occlusion(parts)
+    found = probability_matrix(KeywordStage(runtime)(held.select(["review_id", "text"])), len(taxonomy.names))
+    scores = SentimentStage(runtime).probabilities(texts, review, keyword)
+    occlusion = Occlusion(runtime)
 
     def explain(texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> list[str]:
         said = occlusion(texts, before, review, keyword).to_pylist()
@@ -64,10 +64,10 @@ def bundled(parts: Parts, held: pa.Table) -> View:
     return _view(held, taxonomy, found, scores, explain)
 
 
-def join(views: Sequence[View], fold: Ints, review: Ints) -> View:
+def join(views: Sequence[OutOfFold], fold: Ints, review: Ints) -> OutOfFold:
     """The views of folds 0, 1, … as one over all rows; `fold` [reviews], and `review` [labels] whose label each is."""
     reviews, keywords = len(fold), views[0].keywords.shape[1]
-    joined = View(
+    joined = OutOfFold(
         np.zeros((reviews, keywords), np.float32),
         np.zeros((len(review), views[0].scores.shape[1]), np.float32),
         np.full((reviews, keywords), "", object),
@@ -79,7 +79,7 @@ def join(views: Sequence[View], fold: Ints, review: Ints) -> View:
     return joined
 
 
-def _view(held: pa.Table, taxonomy: Taxonomy, keywords: Floats, scores: Floats, explain: Explain) -> View:
+def _view(held: pa.Table, taxonomy: Taxonomy, keywords: Floats, scores: Floats, explain: Explain) -> OutOfFold:
     """Asks for the words of the cells that model and labels see differently."""
     named, (review, keyword, given) = keyword_matrix(held, taxonomy), score_pairs(held, taxonomy)
     doubted = np.abs(named - keywords) >= DOUBT
@@ -89,10 +89,10 @@ def _view(held: pa.Table, taxonomy: Taxonomy, keywords: Floats, scores: Floats, 
     rows, columns = (axis.astype(np.int64) for axis in np.nonzero(doubted))
     if len(rows):
         found[rows, columns] = explain(held["text"].to_pylist(), keywords, rows, columns)
-    return View(np.asarray(keywords, np.float32), np.asarray(scores, np.float32), found)
+    return OutOfFold(np.asarray(keywords, np.float32), np.asarray(scores, np.float32), found)
 
 
-def _left_out(model: Baseline, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> list[str]:
+def _left_out(model: TfidfBaseline, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> list[str]:
     """[pairs] the word whose leaving out lowers the keyword's probability most."""
     said: list[str] = []
     for needed in np.array_split(np.unique(review), max(1, len(np.unique(review)) // CHUNK)):
@@ -102,7 +102,7 @@ def _left_out(model: Baseline, texts: Sequence[str], before: Floats, review: Int
     return said
 
 
-def _best_words(model: Baseline, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> list[str]:
+def _best_words(model: TfidfBaseline, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> list[str]:
     spans = words(texts)
     firsts, _ = candidates(texts, spans)
     distinct = [[text[a:b] for a, b in first] for text, first in zip(texts, firsts, strict=True)]
@@ -110,15 +110,15 @@ def _best_words(model: Baseline, texts: Sequence[str], before: Floats, review: I
     owner = np.repeat(np.arange(len(texts)), [len(own) for own in distinct])
     variants = [" ".join(w for w in every[i] if w != word) for i, own in enumerate(distinct) for word in own]
     drop = drops(before[owner], model.probabilities(variants))
-    best = strongest(drop, owner, review, keyword)
+    best = strongest_variant(drop, owner, review, keyword)
     flat = [word for own in distinct for word in own]
     return [flat[v] if v >= 0 and drop[v, k] >= TELLING else "" for v, k in zip(best, keyword, strict=True)]
 
 
-def to_arrays(view: View) -> dict[str, Any]:
+def to_arrays(view: OutOfFold) -> dict[str, Any]:
     """Arrays that `numpy.savez` keeps without pickling."""
     return {"keywords": view.keywords, "scores": view.scores, "words": view.words.astype(str)}
 
 
-def from_arrays(arrays: Any) -> View:
-    return View(arrays["keywords"], arrays["scores"], arrays["words"].astype(object))
+def from_arrays(arrays: Any) -> OutOfFold:
+    return OutOfFold(arrays["keywords"], arrays["scores"], arrays["words"].astype(object))

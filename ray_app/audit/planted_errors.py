@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ray_app.arrays import Flags, Floats, Ints
 from ray_app.audit.confident_learning import top
-from ray_app.audit.suspects import Audit
+from ray_app.audit.suspects import AuditResult
 from ray_app.data.schema import LABELLED
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.labels.matrices import keyword_matrix, score_pairs
@@ -93,7 +93,7 @@ def _relabelled(table: pa.Table, taxonomy: Taxonomy, scores: Ints) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LABELLED)
 
 
-def report(planted: Planted, audited: Audit, taxonomy: Taxonomy) -> dict[str, Any]:
+def report(planted: Planted, audited: AuditResult, taxonomy: Taxonomy) -> dict[str, Any]:
     """Recall in the top 2N of N planted errors, precision there and among what is flagged, and both against chance.
 
     A planted keyword has no right score, so it takes no part in the scores' figures.

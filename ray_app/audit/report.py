@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray_app.audit.confusable_keywords import LEAST, LEVEL
-from ray_app.audit.suspects import KINDS, WIDE, Audit
+from ray_app.audit.suspects import KINDS, WIDE, AuditResult
 
 WORST = 3  # rows shown a keyword
 BROKEN = 5  # rows shown a rule
 SHOWN = 120  # characters of a review
 
 
-def markdown(found: Audit, about: dict[str, Any]) -> str:
+def markdown(found: AuditResult, about: dict[str, Any]) -> str:
     """`about`: labels, reviews, test, model, folds."""
     kinds = found.suspects["kind"].to_pylist()
     counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in KINDS)
@@ -39,7 +39,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return ["", lines[0], "|" + " --- |" * len(header), *lines[1:]]
 
 
-def _keywords(found: Audit) -> Iterator[str]:
+def _keywords(found: AuditResult) -> Iterator[str]:
     yield from (
         "",
         "## Keywords",
@@ -59,7 +59,7 @@ def _keywords(found: Audit) -> Iterator[str]:
     )
 
 
-def _few(found: Audit, about: dict[str, Any]) -> Iterator[str]:
+def _few(found: AuditResult, about: dict[str, Any]) -> Iterator[str]:
     size = about["test"] or about["reviews"]
     yield from (
         "",
@@ -79,7 +79,7 @@ def _few(found: Audit, about: dict[str, Any]) -> Iterator[str]:
     yield from table(header, rows)
 
 
-def _worst(found: Audit) -> Iterator[str]:
+def _worst(found: AuditResult) -> Iterator[str]:
     yield from (
         "",
         "## Worst rows",
@@ -110,7 +110,7 @@ def _worst(found: Audit) -> Iterator[str]:
         )
 
 
-def _rules(found: Audit) -> Iterator[str]:
+def _rules(found: AuditResult) -> Iterator[str]:
     yield from ("", "## Guideline", "", "Rules of the taxonomy, and the labels that contradict them.")
     header = ("rule", "reviews it speaks of", "labels follow it", "broken")
     rows = [(rule.title, len(rule.demands), f"{rule.obeyed:.1%}", len(rule.broken)) for rule in found.rules]
@@ -129,7 +129,7 @@ def _rules(found: Audit) -> Iterator[str]:
             yield from table(("review", "text", "says", "given", "asked for"), cells)
 
 
-def _pairs(found: Audit) -> Iterator[str]:
+def _pairs(found: AuditResult) -> Iterator[str]:
     yield from (
         "",
         "## Confusable keywords",

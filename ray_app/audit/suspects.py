@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags
-from ray_app.audit.confident_learning import Verdict, keyword_verdict, score_verdict
+from ray_app.audit.confident_learning import LabelIssues, keyword_verdict, score_verdict
 from ray_app.audit.confusable_keywords import Pair, confusable
 from ray_app.audit.guideline_rules import Checked, check_labels
-from ray_app.audit.out_of_fold import View
+from ray_app.audit.out_of_fold import OutOfFold
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.evaluation.metrics import f1_interval, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
@@ -36,18 +36,18 @@ WIDE = 0.3  # a 95% interval wider than this: the F1 says little
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """`suspects` (SUSPECTS, the likeliest errors first), and what the report tells beside them."""
 
     suspects: pa.Table
     rules: list[Checked]
     pairs: list[Pair]
     keywords: list[dict[str, Any]]
-    keyword_verdict: Verdict
-    score_verdict: Verdict
+    keyword_verdict: LabelIssues
+    score_verdict: LabelIssues
 
 
-def audit(table: pa.Table, taxonomy: Taxonomy, view: View, test: pa.Table) -> Audit:
+def find_suspects(table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, test: pa.Table) -> AuditResult:
     """Judges the labels of `table`. `test` rows are counted, nothing else."""
     named = keyword_matrix(table, taxonomy)
     rules = check_labels(table["text"].to_pylist(), named, taxonomy)
@@ -62,7 +62,7 @@ def audit(table: pa.Table, taxonomy: Taxonomy, view: View, test: pa.Table) -> Au
     suspects = pa.Table.from_pylist(rows, schema=SUSPECTS)
     pairs = confusable(named, keywords.flagged & named, keywords.flagged & ~named, taxonomy.names)
     figures = _figures(taxonomy, named, keyword_matrix(test, taxonomy), view, suspects)
-    return Audit(suspects, rules, pairs, figures, keywords, scores)
+    return AuditResult(suspects, rules, pairs, figures, keywords, scores)
 
 
 def queue(table: pa.Table, suspects: pa.Table, most: int) -> pa.Table:
@@ -79,7 +79,7 @@ def queue(table: pa.Table, suspects: pa.Table, most: int) -> pa.Table:
 
 
 def _keyword_rows(
-    table: pa.Table, taxonomy: Taxonomy, view: View, named: Flags, verdict: Verdict
+    table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, named: Flags, verdict: LabelIssues
 ) -> Iterator[dict[str, Any]]:
     rows = _rows(table)
     for i, k in np.argwhere(verdict.flagged):
@@ -94,7 +94,7 @@ def _keyword_rows(
         )
 
 
-def _score_rows(table: pa.Table, taxonomy: Taxonomy, view: View, verdict: Verdict) -> Iterator[dict[str, Any]]:
+def _score_rows(table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, verdict: LabelIssues) -> Iterator[dict[str, Any]]:
     rows, (review, keyword, given) = _rows(table), score_pairs(table, taxonomy)
     for at in np.flatnonzero(verdict.flagged):
         i, k, likely = review[at], keyword[at], int(view.scores[at].argmax())
@@ -150,7 +150,9 @@ def _rows(table: pa.Table) -> list[_Row]:
     ]
 
 
-def _figures(taxonomy: Taxonomy, named: Flags, tested: Flags, view: View, suspects: pa.Table) -> list[dict[str, Any]]:
+def _figures(
+    taxonomy: Taxonomy, named: Flags, tested: Flags, view: OutOfFold, suspects: pa.Table
+) -> list[dict[str, Any]]:
     """Per keyword: support, flags by direction, F1 of the unseeing models and how far it swings on a test split."""
     counts: dict[tuple[str, str], int] = {}
     for keyword, kind in zip(suspects["keyword"].to_pylist(), suspects["kind"].to_pylist(), strict=True):

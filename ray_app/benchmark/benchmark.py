@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import UserError, check, closest
 from ray_app.inference import bundle as bundles
 
@@ -64,18 +64,18 @@ class Config:
 
 def run(config: Config) -> int:
     """Measures, prints, writes; returns the exit code."""
-    from ray_app.engine.device import place
-    from ray_app.engine.flops import gemm_flops
+    from ray_app.engine.device import choose_device
+    from ray_app.engine.flops import measure_gemm_flops
 
     with tempfile.TemporaryDirectory(prefix="nunchi-benchmark-") as folder:
         bench = Bench(config, Path(folder))
-        placement = place(config.device, config.threads)
+        placement = choose_device(config.device, config.threads)
         report: dict[str, Any] = {
             "machine": _machine(placement),
-            "gemm_gflops": round(gemm_flops(placement.device, placement.backend) / 1e9, 1),
+            "gemm_gflops": round(measure_gemm_flops(placement.device, placement.backend) / 1e9, 1),
             "bundle": config.bundle or f"random {config.shape}",
             "rows": [],
-            "config": effective(config),
+            "config": as_dict(config),
         }
         print(f"{report['machine']}; GEMM probe {report['gemm_gflops']:g} GFLOP/s; {report['bundle']}", flush=True)
         engine, job = ([name for name in config.names if name in kind] for kind in (ENGINE, JOB))
@@ -107,17 +107,17 @@ class Bench:
         """The first accepted reviews of the input."""
         from ray_app.data import reviews as units
 
-        return units.first_texts(self.config.input, self.config.columns, count)
+        return units.read_first_texts(self.config.input, self.config.columns, count)
 
     def engine(self, names: list[str], texts: list[str] | None = None) -> list[dict[str, Any]]:
         """One row a variant of the engine, all against the oracle where it takes part."""
         import numpy as np
 
-        from ray_app.benchmark.timing import compare, compete
+        from ray_app.benchmark.timing import compare, time_methods
 
         texts = self.texts(self.config.reviews) if texts is None else texts
         config = self.config
-        results, task = compete(self.bundle, texts, names, config.rounds, config.device, config.threads)
+        results, task = time_methods(self.bundle, texts, names, config.rounds, config.device, config.threads)
         thresholds = bundles.load(self.bundle).meta.thresholds
         oracle = results[ORACLE].seen if ORACLE in results else None
         rows = []

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import UserError, check
 
 FULL = 0.9  # of the saturation rate counts as full speed again
@@ -79,7 +79,7 @@ def run(config: Config) -> dict[str, Any]:
 
     texts = _texts(config)
     result = asyncio.run(_measure(config, texts))
-    result |= {"config": effective(config), "reviews": len(texts)}
+    result |= {"config": as_dict(config), "reviews": len(texts)}
     storage.write_json(storage.join(config.output, "load.json"), result)
     print(json.dumps({key: value for key, value in result.items() if key != "config"}, indent=1, ensure_ascii=False))
     return result
@@ -88,7 +88,7 @@ def run(config: Config) -> dict[str, Any]:
 def _texts(config: Config) -> list[str]:
     from ray_app.data import reviews as units
 
-    texts = units.first_texts(config.input, "", config.reviews)
+    texts = units.read_first_texts(config.input, "", config.reviews)
     check(texts, f"--input {config.input}: no readable reviews there")
     return texts
 

@@ -22,32 +22,32 @@ from ray_app.engine.batching import padded
 from ray_app.engine.classifier import sigmoid
 from ray_app.engine.encoder import EncoderClassifier, load_model
 from ray_app.engine.ragged import Sequences
-from ray_app.inference.masking import Variants, found_pairs
+from ray_app.inference.masking import Variants, above_threshold
 from ray_app.inference.occlusion import Occlusion
-from ray_app.inference.runtime import Parts
+from ray_app.inference.runtime import BundleRuntime
 
 NAIVE_LENGTH, CAPTUM_VARIANTS, SHAP_EVALUATIONS = 256, 32, 200
 EXTRAS = {"captum": "captum", "shap": "shap"}  # variants that need a package of the extra `bench`
 
 
 @dataclass(frozen=True)
-class Seen:
+class MethodResult:
     """Probabilities a variant found: [reviews, keywords], and [variants, keywords] where it masks words."""
 
     before: Floats
     after: Floats | None
 
 
-class Subject:
+class Workload:
     """One bundle and one set of texts, ready for any variant."""
 
     def __init__(self, bundle: str, texts: Sequence[str], device: str, threads: int) -> None:
         self.texts = list(texts)
-        self.parts = Parts(bundle, device, threads)
-        self.occlusion = Occlusion(self.parts)
+        self.runtime = BundleRuntime(bundle, device, threads)
+        self.occlusion = Occlusion(self.runtime)
         _, self.reviews, _, self.candidate = self.occlusion.words(self.texts)
         self.variants: Variants = self.occlusion.mask(self.texts)[1]
-        plain, length = self.parts.tokenizer.plain, self.parts.meta.max_length
+        plain, length = self.runtime.tokenizer.with_special_tokens, self.runtime.meta.max_length
         self.whole, self.masked = plain(self.reviews, length), plain(self.variants.sequences, length)
 
     @property
@@ -57,52 +57,52 @@ class Subject:
 
     @cached_property
     def stock(self) -> EncoderClassifier:
-        place = self.parts.placement
-        model = load_model(self.parts.bundle.path / "keywords", self.parts.meta.pooling)
+        place = self.runtime.placement
+        model = load_model(self.runtime.bundle.path / "keywords", self.runtime.meta.pooling)
         return model.to(place.device, place.dtype).eval()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[n, length] -> probabilities [n, keywords] by the stock forward."""
-        device = self.parts.placement.device
+        device = self.runtime.placement.device
         logits: Tensor = self.stock(ids.to(device), mask.to(device))
         return logits.float().sigmoid().cpu()
 
 
-def ours(subject: Subject) -> Seen:
-    parts = subject.parts
-    reviews, _ = parts.reviews(subject.texts)
+def ours(subject: Workload) -> MethodResult:
+    runtime = subject.runtime
+    reviews, _ = runtime.tokenize(subject.texts)
     _, variants = subject.occlusion.mask(subject.texts)
     before, after = (
-        sigmoid(parts.keywords(parts.tokenizer.plain(rows, parts.meta.max_length)))
+        sigmoid(runtime.keywords(runtime.tokenizer.with_special_tokens(rows, runtime.meta.max_length)))
         for rows in (reviews.sequences, variants.sequences)
     )
-    return Seen(before, after)
+    return MethodResult(before, after)
 
 
-def recheck(subject: Subject) -> Seen:
-    parts = subject.parts
-    reviews, _ = parts.reviews(subject.texts)
-    before = parts.probabilities(reviews.sequences)
+def recheck(subject: Workload) -> MethodResult:
+    runtime = subject.runtime
+    reviews, _ = runtime.tokenize(subject.texts)
+    before = runtime.probabilities(reviews.sequences)
     _, variants = subject.occlusion.mask(subject.texts)
-    pairs = found_pairs(before, parts.meta.thresholds)
-    drop = Occlusion(parts, mode="recheck").decisive(variants, before, *pairs)
-    return Seen(before, before[variants.review] - drop)
+    pairs = above_threshold(before, runtime.meta.thresholds)
+    drop = Occlusion(runtime, mode="recheck").decisive(variants, before, *pairs)
+    return MethodResult(before, before[variants.review] - drop)
 
 
 @torch.inference_mode()
-def hf_review(subject: Subject) -> Seen:
+def hf_review(subject: Workload) -> MethodResult:
     return _forwards(subject, [np.flatnonzero(subject.variants.review == i) for i in range(len(subject.texts))])
 
 
 @torch.inference_mode()
-def naive(subject: Subject) -> Seen:
+def naive(subject: Workload) -> MethodResult:
     return _forwards(subject, [np.array([v]) for v in range(len(subject.variants.review))], NAIVE_LENGTH)
 
 
-def _forwards(subject: Subject, groups: Sequence[Any], width: int = 0) -> Seen:
+def _forwards(subject: Workload, groups: Sequence[Any], width: int = 0) -> MethodResult:
     """Each review with its variants where groups are by review; else reviews alone, then each group of variants."""
-    pad = subject.parts.tokenizer.pad_id
-    before = np.empty((len(subject.whole), len(subject.parts.meta.thresholds)), np.float32)
+    pad = subject.runtime.tokenizer.pad_id
+    before = np.empty((len(subject.whole), len(subject.runtime.meta.thresholds)), np.float32)
     after = np.empty((len(subject.masked), before.shape[1]), np.float32)
     whole_reviews = len(groups) == len(subject.whole) and not width
     for i in range(len(subject.whole)):
@@ -112,7 +112,7 @@ def _forwards(subject: Subject, groups: Sequence[Any], width: int = 0) -> Seen:
         before[i], after[own] = found[0], found[1:]
     for group in () if whole_reviews else groups:
         after[group] = subject.forward(*_pad(subject.masked.take(group), pad, width)).numpy()
-    return Seen(before, after)
+    return MethodResult(before, after)
 
 
 def _pad(rows: Sequences, pad: int, width: int) -> tuple[Tensor, Tensor]:
@@ -122,11 +122,11 @@ def _pad(rows: Sequences, pad: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def captum(subject: Subject) -> Seen:
+def captum(subject: Workload) -> MethodResult:
     from captum.attr import FeatureAblation
 
-    tokenizer = subject.parts.tokenizer
-    before = np.empty((len(subject.texts), len(subject.parts.meta.thresholds)), np.float32)
+    tokenizer = subject.runtime.tokenizer
+    before = np.empty((len(subject.texts), len(subject.runtime.meta.thresholds)), np.float32)
     found = np.zeros((len(subject.masked), before.shape[1]), np.float32)
 
     def wrapped(ids: Tensor) -> Tensor:
@@ -147,27 +147,30 @@ def captum(subject: Subject) -> Seen:
         before[i] = wrapped(ids)[0]
         for v in np.flatnonzero(subject.variants.review == i):
             found[v] = drop[:, int(np.argmax(words == subject.variants.candidate[v]))]
-    return Seen(before, before[subject.variants.review] - found)
+    return MethodResult(before, before[subject.variants.review] - found)
 
 
 @torch.inference_mode()
-def shap(subject: Subject) -> Seen:
+def shap(subject: Workload) -> MethodResult:
     import shap as package
 
-    parts = subject.parts
+    runtime = subject.runtime
 
     def probabilities(texts: Any) -> Any:
-        sequences, _ = parts.reviews([str(text) for text in texts])
+        sequences, _ = runtime.tokenize([str(text) for text in texts])
         return subject.forward(
-            *padded(parts.tokenizer.plain(sequences.sequences, parts.meta.max_length), parts.tokenizer.pad_id)
+            *padded(
+                runtime.tokenizer.with_special_tokens(sequences.sequences, runtime.meta.max_length),
+                runtime.tokenizer.pad_id,
+            )
         ).numpy()
 
-    explain = package.Explainer(probabilities, package.maskers.Text(parts.tokenizer.hf), algorithm="partition")
+    explain = package.Explainer(probabilities, package.maskers.Text(runtime.tokenizer.hf), algorithm="partition")
     explain(subject.texts, max_evals=SHAP_EVALUATIONS, batch_size=CAPTUM_VARIANTS, silent=True)
-    return Seen(np.asarray(probabilities(subject.texts), np.float32), None)
+    return MethodResult(np.asarray(probabilities(subject.texts), np.float32), None)
 
 
-RIVALS: dict[str, Callable[[Subject], Seen]] = {
+METHODS: dict[str, Callable[[Workload], MethodResult]] = {
     "ours": ours,
     "recheck": recheck,
     "hf-review": hf_review,

@@ -17,7 +17,7 @@ def random_bundle(folder: Path, shape: str) -> Path:
 
     from ray_app.data.taxonomy import load
     from ray_app.engine.encoder import STARTER, EncoderClassifier, save_model
-    from ray_app.inference.bundle import Meta, seal
+    from ray_app.inference.bundle import BundleMeta, seal
 
     utils.logging.disable_progress_bar()
     tokenizer, taxonomy = AutoTokenizer.from_pretrained(STARTER), load()
@@ -34,5 +34,5 @@ def random_bundle(folder: Path, shape: str) -> Path:
     torch.manual_seed(0)
     for name, outputs in (("keywords", len(taxonomy.names)), ("scores", len(taxonomy.scores))):
         save_model(EncoderClassifier(BertModel(encoder, add_pooling_layer=False), outputs), folder / name)
-    seal(folder, Meta(taxonomy, tuple(0.5 for _ in taxonomy.names)))
+    seal(folder, BundleMeta(taxonomy, tuple(0.5 for _ in taxonomy.names)))
     return folder

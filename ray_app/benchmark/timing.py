@@ -17,11 +17,11 @@ import numpy as np
 from transformers import AutoConfig
 
 from ray_app.arrays import Ints
-from ray_app.benchmark.methods import EXTRAS, RIVALS, Seen, Subject
-from ray_app.engine.flops import encoder_flops, gemm_flops
+from ray_app.benchmark.methods import EXTRAS, METHODS, MethodResult, Workload
+from ray_app.engine.flops import encoder_flops, measure_gemm_flops
 from ray_app.engine.ragged import concatenate
 from ray_app.errors import first_line
-from ray_app.inference.masking import drops, found_pairs, strongest
+from ray_app.inference.masking import above_threshold, drops, strongest_variant
 from ray_app.inference.runtime import rounded
 
 
@@ -31,7 +31,7 @@ class Result:
 
     seconds: list[float] = field(default_factory=list)
     gemm: list[float] = field(default_factory=list)
-    seen: Seen | None = None
+    seen: MethodResult | None = None
     peak_mb: float = 0.0
     failure: str = ""
 
@@ -46,15 +46,15 @@ class Task:
     owner: Ints
 
 
-def compete(
+def time_methods(
     bundle: str, texts: Sequence[str], names: Sequence[str], rounds: int, device: str, threads: int
 ) -> tuple[dict[str, Result], Task]:
     """Runs each variant `rounds` times after one warm-up, in turns."""
-    subject = Subject(bundle, texts, device, threads)
+    subject = Workload(bundle, texts, device, threads)
     sequences, _ = concatenate([subject.whole, subject.masked]).unique()
-    first_only = subject.parts.meta.pooling == "first"
-    config = AutoConfig.from_pretrained(subject.parts.bundle.path / "keywords")
-    flops = encoder_flops(config, len(subject.parts.meta.thresholds), sequences.lengths, first_only)
+    first_only = subject.runtime.meta.pooling == "first"
+    config = AutoConfig.from_pretrained(subject.runtime.bundle.path / "keywords")
+    flops = encoder_flops(config, len(subject.runtime.meta.thresholds), sequences.lengths, first_only)
     task = Task(len(texts), subject.tokens, flops, subject.variants.review)
     del subject
     results = {name: Result() for name in names}
@@ -109,16 +109,16 @@ def _children(
 
 
 def _child(connection: Connection, name: str, bundle: str, texts: list[str], device: str, threads: int) -> None:
-    subject: Subject | None = None
+    subject: Workload | None = None
     try:
         while connection.recv():
-            subject = subject or Subject(bundle, texts, device, threads)
-            place = subject.parts.placement
-            gemm = [gemm_flops(place.device, place.backend, rounds=3)]
+            subject = subject or Workload(bundle, texts, device, threads)
+            place = subject.runtime.placement
+            gemm = [measure_gemm_flops(place.device, place.backend, rounds=3)]
             began = time.perf_counter()
-            seen = RIVALS[name](subject)
+            seen = METHODS[name](subject)
             seconds = time.perf_counter() - began
-            gemm.append(gemm_flops(place.device, place.backend, rounds=3))
+            gemm.append(measure_gemm_flops(place.device, place.backend, rounds=3))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
             connection.send((seconds, float(np.mean(gemm)), seen, peak))
     except EOFError:
@@ -127,16 +127,18 @@ def _child(connection: Connection, name: str, bundle: str, texts: list[str], dev
         connection.send(f"{type(error).__name__}: {first_line(error)}")
 
 
-def compare(seen: Seen, oracle: Seen, owner: Ints, thresholds: Sequence[float]) -> tuple[float, float | None]:
+def compare(
+    seen: MethodResult, oracle: MethodResult, owner: Ints, thresholds: Sequence[float]
+) -> tuple[float, float | None]:
     """The largest difference of probabilities to the oracle's, and the share of found keywords with its highlight."""
     difference = float(np.abs(seen.before - oracle.before).max(initial=0.0))
     if seen.after is None or oracle.after is None:
         return difference, None
     decided = np.isfinite(seen.after)
     difference = max(difference, float(np.abs(seen.after - oracle.after)[decided].max(initial=0.0)))
-    review, keyword = found_pairs(oracle.before, thresholds)
+    review, keyword = above_threshold(oracle.before, thresholds)
     best = [
-        strongest(drops(rounded(one.before)[owner], rounded(one.after)), owner, review, keyword)  # type: ignore[arg-type]
+        strongest_variant(drops(rounded(one.before)[owner], rounded(one.after)), owner, review, keyword)  # type: ignore[arg-type]
         for one in (seen, oracle)
     ]
     return difference, float((best[0] == best[1]).mean()) if len(review) else None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
@@ -101,8 +101,7 @@ class Config:
 def run(config: Config) -> int:
     """Analyses the catalog; returns the exit code."""
     from ray_app import storage
-    from ray_app.catalog import iceberg as sink
-    from ray_app.catalog import preflight as rehearsal
+    from ray_app.catalog import iceberg, preflight
     from ray_app.catalog.lease import Lease
     from ray_app.inference import bundle
 
@@ -112,36 +111,35 @@ def run(config: Config) -> int:
     if config.dry_run:
         plan = _plan(config, settings)
         _announce(plan, model)
-        rehearsal.dry_run(config, plan)
+        preflight.dry_run(config, plan)
         return 0
     _check_output(config, out)
     if config.sink:
-        sink.catalog(config.table)  # not after hours of work
+        iceberg.catalog(config.table)  # not after hours of work
     if config.placement != "here":
         from ray_app import cluster
 
         cluster.start()
     with Lease(out) as lease:
-        job = _Job(config, model, settings, out)
+        job = CatalogRun(config, model, settings, out)
         return job.go(lease)
 
 
-class _Job:
+class CatalogRun:
     """One run on an output that it holds the lease of."""
 
     def __init__(self, config: Config, model: Any, settings: dict[str, Any], out: str) -> None:
         from ray_app import storage
-        from ray_app.catalog import graceful_stop as stopping
-        from ray_app.catalog import manifest
+        from ray_app.catalog import graceful_stop, manifest
         from ray_app.catalog.compaction import Publisher
-        from ray_app.catalog.progress import Ledger
-        from ray_app.catalog.telemetry import Meter
+        from ray_app.catalog.progress import Progress
+        from ray_app.catalog.telemetry import RunMetrics
 
         self.config, self.out, self.model_id = config, out, model.id
-        stopping.clear(out)
+        graceful_stop.clear(out)
         self.run, self.agreement = _begin(config, model, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
-        self.ledger = Ledger(rows, config.progress_seconds)
+        self.ledger = Progress(rows, config.progress_seconds)
         self.publisher = Publisher(out, config.file_megabytes << 20)
         self.done: set[str] = set()
         for record in manifest.committed(out):
@@ -150,11 +148,11 @@ class _Job:
             self.publisher.add(record)
         manifest.unchanged(self.run, storage.list_files(settings["--input"], ".parquet"), self.done)
         self.allowed = config.rejects_allowed(rows)
-        self.meter = Meter(f"{model.id}-{uuid.uuid4().hex[:8]}", config.log == "json")
+        self.meter = RunMetrics(f"{model.id}-{uuid.uuid4().hex[:8]}", config.log == "json")
 
     def go(self, lease: Any) -> int:
         from ray_app import storage
-        from ray_app.catalog.graceful_stop import Signals
+        from ray_app.catalog.graceful_stop import GracefulStop
 
         for record in self._unreadable():
             self._count(record)
@@ -164,7 +162,7 @@ class _Job:
             if not todo and self._finished():
                 self._sink()
                 return REJECTS_EXIT if self.ledger.unreadable else 0
-        with Signals(self.out) as signals, self.ledger.heartbeat():
+        with GracefulStop(self.out) as signals, self.ledger.heartbeat():
             for record in self._analysed(todo):
                 self._count(record)
                 lease.check()
@@ -180,9 +178,9 @@ class _Job:
         return REJECTS_EXIT if self.ledger.unreadable else 0
 
     def _analysed(self, todo: list[Any]) -> Iterator[dict[str, Any]]:
-        from ray_app.catalog import executors as placement
+        from ray_app.catalog import executors
 
-        where = placement.here if self.config.placement == "here" else placement.on_ray
+        where = executors.run_here if self.config.placement == "here" else executors.run_on_ray
         yield from where(self.config, self.out, todo, self.run.columns) if todo else ()
 
     def _count(self, record: dict[str, Any]) -> None:
@@ -204,21 +202,21 @@ class _Job:
         import hashlib
 
         from ray_app.catalog import commit
-        from ray_app.data import reviews as units
+        from ray_app.data import reviews
         from ray_app.data.schema import rejected_unit
 
         for source in self.run.sources:
             name = "file-" + hashlib.sha256(f"{source.file}|{source.version}".encode()).hexdigest()[:16]
             if source.reason and name not in self.done:
-                unit = units.Unit(name, source.file, source.version, 0, 0, 0, 0)
+                unit = reviews.Unit(name, source.file, source.version, 0, 0, 0, 0)
                 facts = {"findings": 0, "work": {}, "unreadable": source.reason}
                 yield commit.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
 
     def _sink(self) -> None:
-        from ray_app.catalog import iceberg as sink
+        from ray_app.catalog import iceberg
 
         if self.config.sink:
-            rows = sink.iceberg(self.out, self.config.table)
+            rows = iceberg.iceberg(self.out, self.config.table)
             print(f"{rows:,} rows appended to the table {self.config.table}", flush=True)
 
     def _finished(self) -> bool:
@@ -233,7 +231,7 @@ class _Job:
         return self.ledger.total - self.ledger.counts["rows_in"]
 
     def _summary(self) -> dict[str, Any]:
-        summary = {**self.ledger.summary(), "bundle": self.model_id, "config": effective(self.config)}
+        summary = {**self.ledger.summary(), "bundle": self.model_id, "config": as_dict(self.config)}
         if self.config.price_per_hour:
             summary["cost"] = round(summary["seconds"] / 3600 * self.config.price_per_hour, 2)
         return summary
@@ -241,11 +239,11 @@ class _Job:
 
 def _settings(config: Config, bundle_id: str) -> dict[str, Any]:
     """What decides an output's rows, by the flag that sets it: the same for all runs on one output."""
-    from ray_app.data import reviews as units
+    from ray_app.data import reviews
 
     mode = f"{config.highlights} {config.recheck_words}" if config.highlights == "recheck" else config.highlights
     return {
-        "--input": units.source(config.input),
+        "--input": reviews.resolve_input(config.input),
         "--bundle": bundle_id,
         "--columns": config.columns,
         "--keep": config.keep,
@@ -260,9 +258,9 @@ def _settings(config: Config, bundle_id: str) -> dict[str, Any]:
 
 def _plan(config: Config, settings: dict[str, Any], before: Any = None) -> Any:
     """The input's plan; with a run before it, of the files which that does not know."""
-    from ray_app.data import reviews as units
+    from ray_app.data import reviews
 
-    return units.plan(
+    return reviews.plan(
         settings["--input"],
         config.columns,
         config.keep,
@@ -292,8 +290,7 @@ def _check_output(config: Config, out: str) -> None:
 def _begin(config: Config, model: Any, settings: dict[str, Any], out: str) -> tuple[Any, dict[str, Any]]:
     """The run that the output holds, with new files added where that is wanted, or a new one; and how well recheck does
     on it, found out before anything is written."""
-    from ray_app.catalog import manifest
-    from ray_app.catalog import preflight as rehearsal
+    from ray_app.catalog import manifest, preflight
 
     run, agreement = manifest.load(out), {}
     if run is not None:
@@ -302,7 +299,7 @@ def _begin(config: Config, model: Any, settings: dict[str, Any], out: str) -> tu
         plan = _plan(config, settings, run)
         _announce(plan, model)
         if config.highlights == "recheck" and plan.units:
-            agreement = rehearsal.agreement(config, plan.units, plan.columns)
+            agreement = preflight.agreement(config, plan.units, plan.columns)
         if run is None or plan.sources:
             manifest.add(out, len(run.plans) if run else 0, plan, settings)
         run = manifest.load(out)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_app.catalog import node_checks as nodes
+from ray_app.catalog import node_checks
 from ray_app.cli import FAILED, option
 from ray_app.errors import UserError, check, first_line
 
@@ -40,14 +40,14 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found; `level` is ok, warn or fail."""
 
     level: str
     said: str
 
 
-Check = Callable[[Config], Iterator[Finding]]
+Check = Callable[[Config], Iterator[CheckResult]]
 
 
 def run(config: Config) -> int:
@@ -60,25 +60,25 @@ def run(config: Config) -> int:
     return FAILED if worst else 0
 
 
-def _bounded(examine: Check, config: Config) -> list[Finding]:
+def _bounded(examine: Check, config: Config) -> list[CheckResult]:
     """A check's findings; what it raises, or that it did not end in time, is one too."""
-    found: list[Finding] = []
+    found: list[CheckResult] = []
 
     def work() -> None:
         try:
             found.extend(examine(config))
         except UserError as error:
-            found.append(Finding("fail", str(error)))
+            found.append(CheckResult("fail", str(error)))
         except Exception as error:  # whatever breaks a check is what the user asked to hear of
-            found.append(Finding("fail", f"{type(error).__name__}: {first_line(error)}"))
+            found.append(CheckResult("fail", f"{type(error).__name__}: {first_line(error)}"))
 
     thread = threading.Thread(target=work, daemon=True)  # one that hangs does not hold up the exit
     thread.start()
     thread.join(config.seconds)
-    return [*found, Finding("fail", f"no answer in {config.seconds:g} s")] if thread.is_alive() else found
+    return [*found, CheckResult("fail", f"no answer in {config.seconds:g} s")] if thread.is_alive() else found
 
 
-def _machine(config: Config) -> Iterator[Finding]:
+def _machine(config: Config) -> Iterator[CheckResult]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield _judged(memory >= 4 * GB, f"{cores} CPUs, {memory / GB:.0f} GB of memory", "a worker needs 1 to 4 GB")
@@ -90,47 +90,49 @@ def _machine(config: Config) -> Iterator[Finding]:
     yield _judged(free >= 5 * GB, f"{tempfile.gettempdir()}: {free / GB:.0f} GB free", "Ray spills objects there")
 
 
-def _token(config: Config) -> Iterator[Finding]:
+def _token(config: Config) -> Iterator[CheckResult]:
     """How a client here would identify itself. Ray looks at the variable, the file it may name, the default file."""
     mode, named = os.environ.get("RAY_AUTH_MODE", ""), os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     remote = _remote()
     if remote and mode != "token":
-        yield Finding("fail", f"RAY_AUTH_MODE is {mode or 'not set'}, with {remote}; export RAY_AUTH_MODE=token")
+        yield CheckResult("fail", f"RAY_AUTH_MODE is {mode or 'not set'}, with {remote}; export RAY_AUTH_MODE=token")
     elif mode == "disabled":
-        yield Finding("warn", "RAY_AUTH_MODE=disabled: a Ray started here is open; leave it unset or write token")
+        yield CheckResult("warn", "RAY_AUTH_MODE=disabled: a Ray started here is open; leave it unset or write token")
     else:
-        yield Finding(
+        yield CheckResult(
             "ok", f"RAY_AUTH_MODE={mode}" if mode else "RAY_AUTH_MODE is not set: on for a Ray of one process"
         )
     if os.environ.get("RAY_AUTH_TOKEN"):
         return
     if not path.is_file():
         level = "fail" if mode == "token" else "ok"
-        yield Finding(level, f"no token in {path}; ray get-auth-token --generate, or the cluster's own token there")
+        yield CheckResult(level, f"no token in {path}; ray get-auth-token --generate, or the cluster's own token there")
     elif path.stat().st_mode & 0o077:
-        yield Finding("warn", f"{path} can be read by other users; chmod 600 {path}")
+        yield CheckResult("warn", f"{path} can be read by other users; chmod 600 {path}")
 
 
-def _dashboard(config: Config) -> Iterator[Finding]:
+def _dashboard(config: Config) -> Iterator[CheckResult]:
     """Whether the job API runs a stranger's code: what it says to a request without a token."""
     url = _dashboard_url(config)
-    status = nodes.status(url)
+    status = node_checks.status(url)
     if status == 0:
-        yield Finding("fail" if config.dashboard else "ok", f"nothing answers at {url}")
+        yield CheckResult("fail" if config.dashboard else "ok", f"nothing answers at {url}")
         return
     if status in REFUSED:
-        yield Finding("ok", f"{url} refuses a request without a token ({status})")
+        yield CheckResult("ok", f"{url} refuses a request without a token ({status})")
     else:
-        yield Finding("fail", f"{url} answers a request without a token ({status}): {CVE}")
-    for address in nodes.elsewhere(url):
-        yield Finding("warn", f"it listens at {address} too; ray start --dashboard-host=127.0.0.1 and an SSH tunnel")
+        yield CheckResult("fail", f"{url} answers a request without a token ({status}): {CVE}")
+    for address in node_checks.elsewhere(url):
+        yield CheckResult(
+            "warn", f"it listens at {address} too; ray start --dashboard-host=127.0.0.1 and an SSH tunnel"
+        )
 
 
-def _cluster(config: Config) -> Iterator[Finding]:
+def _cluster(config: Config) -> Iterator[CheckResult]:
     """Joins the cluster that RAY_ADDRESS names, and asks each node."""
     if not os.environ.get("RAY_ADDRESS") or _remote().startswith("http"):
-        yield Finding("ok", "RAY_ADDRESS names none: a job would start a Ray of its own here")
+        yield CheckResult("ok", "RAY_ADDRESS names none: a job would start a Ray of its own here")
         return
     import ray
 
@@ -139,67 +141,69 @@ def _cluster(config: Config) -> Iterator[Finding]:
     cluster.start()
     total = ray.cluster_resources()
     memory, objects = (total.get(name, 0) / GB for name in ("memory", "object_store_memory"))
-    counts = f"{len(nodes.alive())} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
-    yield Finding("ok", f"{counts}, {memory:.0f} GB of memory, {objects:.1f} GB object store")
+    counts = f"{len(node_checks.alive())} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
+    yield CheckResult("ok", f"{counts}, {memory:.0f} GB of memory, {objects:.1f} GB object store")
     if not total.get("CPU"):
-        yield Finding("warn", "no CPU for tasks now: well if the cluster grows, else give nodes CPUs")
+        yield CheckResult("warn", "no CPU for tasks now: well if the cluster grows, else give nodes CPUs")
     if not total.get("GPU"):
-        yield Finding("warn", "no GPU now: --device auto takes CPUs, --device cuda waits until GPU nodes are there")
+        yield CheckResult("warn", "no GPU now: --device auto takes CPUs, --device cuda waits until GPU nodes are there")
     yield from _differences([uri for uri in (config.input, config.bundle, config.output) if uri.startswith("s3://")])
 
 
-def _differences(uris: list[str]) -> Iterator[Finding]:
+def _differences(uris: list[str]) -> Iterator[CheckResult]:
     """Versions must be those of this process on all nodes, and credentials must reach them."""
-    own = nodes.look([])[0]
-    for address, (versions, refused) in nodes.everywhere(uris).items():
+    own = node_checks.node_report([])[0]
+    for address, (versions, refused) in node_checks.everywhere(uris).items():
         other = [f"{name} {versions[name]} (here {own[name]})" for name in own if versions[name] != own[name]]
         if other:
-            yield Finding("fail", f"node {address}: {', '.join(other)}; install deploy/requirements.lock everywhere")
-        yield from (Finding("fail", f"node {address}: {line}") for line in refused)
-    yield Finding("ok", ", ".join(f"{name} {version}" for name, version in own.items()))
+            yield CheckResult(
+                "fail", f"node {address}: {', '.join(other)}; install deploy/requirements.lock everywhere"
+            )
+        yield from (CheckResult("fail", f"node {address}: {line}") for line in refused)
+    yield CheckResult("ok", ", ".join(f"{name} {version}" for name, version in own.items()))
 
 
-def _buckets(config: Config) -> Iterator[Finding]:
+def _buckets(config: Config) -> Iterator[CheckResult]:
     """Credentials are there if a bucket can be listed; which they are is nobody's business."""
     from ray_app import storage
 
     for bucket in sorted({"/".join(uri.split("/")[:3]) for uri in (config.input, config.bundle, config.output)}):
         if bucket.startswith("s3://"):
             storage.exists(bucket)
-            yield Finding("ok", f"{bucket} can be listed")
+            yield CheckResult("ok", f"{bucket} can be listed")
 
 
-def _input(config: Config) -> Iterator[Finding]:
+def _input(config: Config) -> Iterator[CheckResult]:
     if not config.input:
         return
     import pyarrow.parquet as pq
 
     from ray_app import storage
-    from ray_app.data import reviews as units
+    from ray_app.data import reviews
     from ray_app.data.columns import find_columns
 
-    files = storage.list_files(units.source(config.input), ".parquet")
+    files = storage.list_files(reviews.resolve_input(config.input), ".parquet")
     check(files, f"{config.input}: no Parquet files there")
     filesystem, path = storage.resolve(files[0].uri)
     with filesystem.open_input_file(path) as source:
         parquet = pq.ParquetFile(source)
         columns = find_columns(parquet.schema_arrow, config.columns, config.keep, files[0].uri)
     size = sum(file.size for file in files) / GB
-    yield Finding(
+    yield CheckResult(
         "ok", f"{len(files):,} files, {size:.2f} GB; the first: review_id={columns.review_id} text={columns.text}"
     )
 
 
-def _bundle(config: Config) -> Iterator[Finding]:
+def _bundle(config: Config) -> Iterator[CheckResult]:
     if not config.bundle:
         return
     from ray_app.inference import bundle
 
     model = bundle.load(config.bundle)
-    yield Finding("ok", f"{config.bundle}: {model.id}, {len(model.meta.thresholds)} keywords, every hash right")
+    yield CheckResult("ok", f"{config.bundle}: {model.id}, {len(model.meta.thresholds)} keywords, every hash right")
 
 
-def _output(config: Config) -> Iterator[Finding]:
+def _output(config: Config) -> Iterator[CheckResult]:
     """Writes an object where the output will be, and removes it; on disk in the nearest folder that is there."""
     if not config.output:
         return
@@ -213,14 +217,14 @@ def _output(config: Config) -> Iterator[Finding]:
     storage.write_bytes(probe, b"")
     storage.remove(probe)
     if "://" in place:
-        yield Finding("ok", f"{place}: can be written")
+        yield CheckResult("ok", f"{place}: can be written")
         return
     free = shutil.disk_usage(place).free
     yield _judged(free >= 10 * GB, f"{place}: can be written, {free / GB:.0f} GB free", "analyses take 1 kB a review")
 
 
-def _judged(well: bool, said: str, remedy: str) -> Finding:
-    return Finding("ok", said) if well else Finding("warn", f"{said}; {remedy}")
+def _judged(well: bool, said: str, remedy: str) -> CheckResult:
+    return CheckResult("ok", said) if well else CheckResult("warn", f"{said}; {remedy}")
 
 
 def _remote() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_app.catalog.pipeline import Commit, Read, Worker
+from ray_app.catalog.pipeline import Commit, Read, StageWorker
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Unit
 from ray_app.errors import check
@@ -23,7 +23,7 @@ EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # asked for where a cluster has no CPUs yet 
 WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
 
 
-class Actor(Worker):
+class Actor(StageWorker):
     """A Worker in a process of Ray's. It ends with the raylet that started it: where a driver was killed, some are
     left behind that compute for nobody."""
 
@@ -38,7 +38,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
+def run_on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
     """Runs the pipeline on Ray, a wave of units after the other."""
     import ray.data
 
@@ -57,10 +57,10 @@ def on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Ite
                 yield json.loads(row["record"])
 
 
-def here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
+def run_here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
     """The same steps in this process."""
     names = _names(config)
-    worker = Worker(config, out, names, last=True, threads=0)
+    worker = StageWorker(config, out, names, last=True, threads=0)
     steps = (Read(columns, out), worker, Commit(out, config.partition_by))
     for unit in todo:
         batch: dict[str, Any] = {"unit": [asdict(unit)]}
@@ -85,9 +85,9 @@ def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns, poo
 
 
 def _names(config: Any) -> list[str]:
-    from ray_app.inference.stages import stages
+    from ray_app.inference.stages import build_stages
 
-    return [name for name, _ in stages(config.highlights, config.words)]
+    return [name for name, _ in build_stages(config.highlights, config.words)]
 
 
 def _pool(config: Any) -> dict[str, Any]:

@@ -16,13 +16,13 @@ def clear(out: str) -> None:
     storage.remove(_uri(out))
 
 
-class Signals:
+class GracefulStop:
     """SIGINT and SIGTERM: the first lets what is in flight finish and be committed, the second interrupts at once."""
 
     def __init__(self, out: str) -> None:
         self.out, self.seen = out, 0
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "GracefulStop":
         here = threading.current_thread() is threading.main_thread()
         numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
         self.before = {number: signal.signal(number, self._receive) for number in numbers}

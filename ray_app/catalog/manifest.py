@@ -82,7 +82,7 @@ def agree(out: str, before: Settings, now: Settings) -> None:
         )
 
 
-def unchanged(run: Run, files: list[storage.File], done: set[str]) -> None:
+def unchanged(run: Run, files: list[storage.FileInfo], done: set[str]) -> None:
     """Raises UserError where a planned file is another now, or where one with work left is gone."""
     now = {file.uri: file.version for file in files}
     left = {unit.file for unit in run.units if unit.id not in done}

@@ -50,7 +50,7 @@ def everywhere(uris: list[str]) -> dict[str, tuple[dict[str, str], list[str]]]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0)(look)
+    ask = ray.remote(num_cpus=0)(node_report)
     answers = {}
     for node in alive():
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -60,7 +60,7 @@ def everywhere(uris: list[str]) -> dict[str, tuple[dict[str, str], list[str]]]:
     return {address: ray.get(answer) for address, answer in answers.items()}
 
 
-def look(uris: list[str]) -> tuple[dict[str, str], list[str]]:
+def node_report(uris: list[str]) -> tuple[dict[str, str], list[str]]:
     """On a node: versions that results depend on, and the places that cannot be listed from there."""
     import platform
     from importlib.metadata import version

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from ray_app import storage
 from ray_app.catalog import commit
 from ray_app.catalog.graceful_stop import stopped
-from ray_app.catalog.poison_rows import Bad, Tries
-from ray_app.data import reviews as units
+from ray_app.catalog.poison_rows import Bad, CrashJournal
+from ray_app.data import reviews
 from ray_app.data.schema import rejected_rows
-from ray_app.engine.flops import Work
+from ray_app.engine.flops import WorkCounters
 
 Batch = dict[str, list[Any]]
 
@@ -35,14 +35,14 @@ class Read:
     out: str
 
     def __call__(self, batch: Any) -> Batch:
-        unit = units.Unit(**batch["unit"][0].as_py())
+        unit = reviews.Unit(**batch["unit"][0].as_py())
         if stopped(self.out):
             return _passed(unit)
-        accepted, rejected = units.read(unit, self.columns)
+        accepted, rejected = reviews.read(unit, self.columns)
         return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
 
 
-class Worker:
+class StageWorker:
     """Holds the classifiers and runs the named stages over whole units. Its config is `analyze.Config`.
 
     One thread of its own loads and runs everything: OpenMP keeps a pool of threads for each thread that calls it, Ray
@@ -60,27 +60,27 @@ class Worker:
         return self.thread.submit(self._run, batch).result()
 
     def _load(self, config: Any, names: list[str], threads: int) -> None:
-        from ray_app.inference.runtime import Parts
-        from ray_app.inference.stages import stages
+        from ray_app.inference.runtime import BundleRuntime
+        from ray_app.inference.stages import build_stages
 
-        self.parts = Parts(storage.absolute(config.bundle), config.device, threads, probe=True)
-        graph = stages(config.highlights, config.words, config.recheck_words, config.embeddings)
-        self.stages = [(name, make(self.parts)) for name, make in graph if name in names]
+        self.runtime = BundleRuntime(storage.absolute(config.bundle), config.device, threads, probe=True)
+        graph = build_stages(config.highlights, config.words, config.recheck_words, config.embeddings)
+        self.stages = [(name, make(self.runtime)) for name, make in graph if name in names]
 
     def _run(self, batch: Any) -> Batch:
-        unit = units.Unit(**batch["unit"][0].as_py())
+        unit = reviews.Unit(**batch["unit"][0].as_py())
         packed = batch["rejected"][0].as_py()
         if packed is None or stopped(self.out):
             return _passed(unit)
-        work = Work(json.loads(batch["work"][0].as_py()))
-        self.parts.work.clear()
+        work = WorkCounters(json.loads(batch["work"][0].as_py()))
+        self.runtime.work.clear()
         table, rejected = _unpack(batch["accepted"][0].as_py()), _unpack(packed)
         if table is not None:
             uri = storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json")
-            tables, bad = Tries(uri).run(self._stages, table)
+            tables, bad = CrashJournal(uri).run(self._stages, table)
             rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
             table = pa.concat_tables(tables) if tables else self._stages(table.slice(0, 0))
-        work.add(**self.parts.work)
+        work.add(**self.runtime.work)
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
             "unit": [asdict(unit)],
@@ -90,13 +90,13 @@ class Worker:
         }
 
     def _stages(self, table: pa.Table) -> pa.Table:
-        from ray_app.inference.stages import assemble
+        from ray_app.inference.stages import assemble_findings
 
         for name, stage in self.stages:
             began = time.monotonic()
             table = stage(table)
-            self.parts.work.add(**{f"seconds_{name}": time.monotonic() - began})
-        return assemble(table, self.parts.bundle, self.keep_text) if self.last else table
+            self.runtime.work.add(**{f"seconds_{name}": time.monotonic() - began})
+        return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Commit:
     partition_by: str
 
     def __call__(self, batch: Any) -> Batch:
-        unit = units.Unit(**batch["unit"][0].as_py())
+        unit = reviews.Unit(**batch["unit"][0].as_py())
         analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
         if rejected is None:
             return {"record": [""]}
@@ -118,7 +118,7 @@ class Commit:
         return {"record": [json.dumps(record)]}
 
 
-def _passed(unit: units.Unit) -> Batch:
+def _passed(unit: reviews.Unit) -> Batch:
     return {
         "unit": [asdict(unit)],
         "accepted": pa.nulls(1, pa.binary()),
@@ -127,7 +127,7 @@ def _passed(unit: units.Unit) -> Batch:
     }
 
 
-def _rejects(unit: units.Unit, table: pa.Table, rejected: pa.Table, bad: Bad) -> pa.Table:
+def _rejects(unit: reviews.Unit, table: pa.Table, rejected: pa.Table, bad: Bad) -> pa.Table:
     """Rows that the model cannot take as rejects: the table's rows are the unit's, less those rejected before."""
     gone = set(rejected["row"].to_pylist())
     rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in gone]

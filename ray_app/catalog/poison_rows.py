@@ -23,7 +23,7 @@ Run = Callable[[pa.Table], pa.Table]
 Bad = dict[int, str]  # row of the table -> why it was set aside
 
 
-def analysed(run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
+def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
     """`run` over the table's rows; those on which alone it raises are left out, with the reason.
 
     Raises whatever `run` raises where it fails on a plain review too: that is no fault of the rows.
@@ -35,8 +35,8 @@ def analysed(run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
             _plainly(run, table, error)
             return [], {0: f"the model fails on it: {first_line(error)}"}
     half = len(table) // 2
-    first, bad = analysed(run, table.slice(0, half))
-    second, more = analysed(run, table.slice(half))
+    first, bad = run_isolating_failures(run, table.slice(0, half))
+    second, more = run_isolating_failures(run, table.slice(half))
     return first + second, {**bad, **{half + row: reason for row, reason in more.items()}}
 
 
@@ -49,7 +49,7 @@ def _plainly(run: Run, table: pa.Table, error: Exception) -> None:
 
 
 @dataclass
-class Tries:
+class CrashJournal:
     """What is known of a unit that processes died on; kept at `uri` while it is tried."""
 
     uri: str
@@ -61,7 +61,7 @@ class Tries:
         self._recall()
         if self.deaths < DEATHS:
             self._note([0, len(table)])
-            found = analysed(run, table)
+            found = run_isolating_failures(run, table)
         else:
             found = self._pieces(run, table)
         storage.remove(self.uri)
@@ -75,7 +75,7 @@ class Tries:
                 bad[first] = "the process that analyses it dies"
                 continue
             self._note([first, rows])
-            some, why = analysed(run, table.slice(first, rows))
+            some, why = run_isolating_failures(run, table.slice(first, rows))
             tables += some
             bad |= {first + row: reason for row, reason in why.items()}
         return tables, bad

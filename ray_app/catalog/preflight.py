@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ray_app import storage
-from ray_app.data import reviews as units
+from ray_app.data import reviews
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Plan, Unit
 from ray_app.errors import UserError, check, first_line
@@ -21,7 +21,7 @@ def dry_run(config: Any, plan: Plan) -> None:
     from ray_app.inference.analyzer import Analyzer
 
     analyzer = Analyzer(config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words)
-    accepted, rejected = units.read(plan.units[0], plan.columns) if plan.units else (None, [])
+    accepted, rejected = reviews.read(plan.units[0], plan.columns) if plan.units else (None, [])
     if accepted is None or not len(accepted):
         print("the first unit holds no readable row: no estimate")
         return
@@ -69,10 +69,10 @@ def _measure_on_ray(config: Any, all_units: Any, columns: Any) -> tuple[float, i
 
 def _measure(config: Any, all_units: Any, columns: Any) -> tuple[float, int]:
     from ray_app.inference import occlusion
-    from ray_app.inference.runtime import Parts
+    from ray_app.inference.runtime import BundleRuntime
 
-    parts = Parts(storage.absolute(config.bundle), config.device)
-    return occlusion.agreement(parts, sampled(all_units, columns), config.words, config.recheck_words)
+    runtime = BundleRuntime(storage.absolute(config.bundle), config.device)
+    return occlusion.recheck_agreement(runtime, sampled(all_units, columns), config.words, config.recheck_words)
 
 
 def sampled(all_units: Sequence[Unit], columns: Columns) -> list[str]:
@@ -80,7 +80,7 @@ def sampled(all_units: Sequence[Unit], columns: Columns) -> list[str]:
     texts: list[str] = []
     picked: Any = np.unique(np.linspace(0, len(all_units) - 1, SAMPLE_UNITS).astype(int)) if all_units else ()
     for i in picked:
-        accepted, _ = units.read(all_units[i], columns)
+        accepted, _ = reviews.read(all_units[i], columns)
         if accepted is not None and len(accepted):
             rows = np.unique(np.linspace(0, len(accepted) - 1, SAMPLE_REVIEWS // len(picked)).astype(int))
             texts += accepted["text"].take(rows).to_pylist()

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray_app.engine.flops import Work, summary
+from ray_app.engine.flops import WorkCounters, summary
 
 
-class Ledger:
+class Progress:
     """Counts what was committed, by this run and by those it goes on from, and says how it goes."""
 
     def __init__(self, total: int, every: float) -> None:
-        self.work, self.peak_mb = Work(), 0.0
+        self.work, self.peak_mb = WorkCounters(), 0.0
         self.total, self.every = total, 2.0 if sys.stderr.isatty() else every
         self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
         self.unreadable: dict[str, str] = {}

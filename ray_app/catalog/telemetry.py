@@ -19,7 +19,7 @@ COUNTERS = {
 MASKED_SHARE = "nunchi_masked_share"
 
 
-class Meter:
+class RunMetrics:
     """One run's numbers, held by the process that counts units. Without Ray it only logs."""
 
     def __init__(self, run_id: str, log_json: bool = False) -> None:

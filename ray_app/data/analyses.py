@@ -35,7 +35,7 @@ class Analyses:
         check(name in self.columns, f"{why}: {self.uri} has no column {name!r}{closest(name, self.columns)}; {remedy}")
 
 
-def find(uri: str) -> Analyses:
+def open_analyses(uri: str) -> Analyses:
     """Lists the committed files of an analysis. Raises UserError where there are none."""
     data = storage.join(uri, "data")
     files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, WISHES, rejected_rows
+from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS, rejected_rows
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
 
@@ -72,7 +72,7 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
         chosen[role] = found[0]
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
-    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    stages_own = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
     reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
     for name in kept:
         check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")

@@ -19,7 +19,7 @@ _RNG = np.random.default_rng(20_260_101)
 _FACTORS, _SHIFTS = _RNG.integers(1, 2**63, (2, BANDS * ROWS), dtype=np.uint64) | np.uint64(1)
 
 
-class Seen:
+class NearDuplicateFilter:
     """The texts that were kept so far. `alike`: Jaccard index from which two are near-duplicates; above 1 none are."""
 
     def __init__(self, alike: float) -> None:
@@ -65,7 +65,7 @@ def bands(hashes: Hashes) -> list[bytes]:
 ALIKE = 0.7  # Jaccard index of character trigrams from which two texts say nearly the same
 
 
-def alike(texts: Sequence[str], least: float = ALIKE) -> Ints:
+def group_near_duplicates(texts: Sequence[str], least: float = ALIKE) -> Ints:
     """[texts] a group number each: texts are in one group where a chain of near-identical ones joins them."""
     hashes = [trigrams(text) for text in texts]
     buckets: dict[bytes, list[int]] = defaultdict(list)

@@ -62,14 +62,14 @@ class Plan:
         return [source for source in self.sources if source.reason]
 
 
-def source(uri: str) -> str:
+def resolve_input(uri: str) -> str:
     """Where an input lies, whatever the working directory; `sample` is the shipped catalog."""
     return storage.absolute(str(sample.CATALOG) if uri == "sample" else uri)
 
 
-def first_texts(uri: str, mapping: str, count: int) -> list[str]:
+def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
     """The first accepted reviews of an input."""
-    found = plan(source(uri), mapping, "", 2_000, "")
+    found = plan(resolve_input(uri), mapping, "", 2_000, "")
     texts: list[str] = []
     for unit in found.units:
         accepted, _ = read(unit, found.columns)
@@ -130,7 +130,7 @@ def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
         return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
 
 
-def _footer(file: storage.File) -> tuple[tuple[list[int], pa.Schema] | None, str | None]:
+def _footer(file: storage.FileInfo) -> tuple[tuple[list[int], pa.Schema] | None, str | None]:
     """Rows of every row group and the schema, or the reason why there are none."""
     try:
         with storage.open_input(file.uri, file.version) as source:
@@ -142,7 +142,7 @@ def _footer(file: storage.File) -> tuple[tuple[list[int], pa.Schema] | None, str
         return None, f"unreadable Parquet file: {first_line(error)}"
 
 
-def _units(file: storage.File, groups: Sequence[int], unit_rows: int, fingerprint: str) -> list[Unit]:
+def _units(file: storage.FileInfo, groups: Sequence[int], unit_rows: int, fingerprint: str) -> list[Unit]:
     found, first = [], 0
     for group, size in enumerate(groups):
         for skip in range(0, size, unit_rows):

@@ -23,7 +23,7 @@ ANALYSIS = [
     ("findings", pa.list_(FINDING)),
     ("truncated", pa.bool_()),
 ]
-WISHES = [  # what a row may ask for, null for the bundle's own: least probability, most keywords, highlights or none
+ROW_OPTIONS = [  # what a row may ask for, null for the bundle's own: least probability, most keywords, highlights
     ("_threshold", pa.float32()),
     ("_top_k", pa.int32()),
     ("_highlights", pa.bool_()),

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import batches, padded
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
-from ray_app.engine.flops import Work, encoder_flops
+from ray_app.engine.flops import WorkCounters, encoder_flops
 from ray_app.engine.ragged import Sequences
-from ray_app.engine.unpadded import FlatClassifier, supports
+from ray_app.engine.unpadded import UnpaddedClassifier, supports
 from ray_app.errors import check
 
 
@@ -30,16 +30,16 @@ class Classifier:
     def __init__(
         self,
         model: EncoderClassifier,
-        placement: Placement,
+        placement: Device,
         pad_id: int,
         flat: bool = True,
-        work: Work | None = None,
+        work: WorkCounters | None = None,
         probe: float = 0.0,
     ) -> None:
         self.outputs, self.placement, self.pad_id = model.head.out_features, placement, pad_id
         self.config = model.encoder.config
-        self.work, self.probe = Work() if work is None else work, probe
-        self.flat = FlatClassifier(model, placement.device, placement.backend) if flat and supports(model) else None
+        self.work, self.probe = WorkCounters() if work is None else work, probe
+        self.flat = UnpaddedClassifier(model, placement.device, placement.backend) if flat and supports(model) else None
         self.stock = None if self.flat else model.to(placement.device, placement.dtype).eval()
         self.first_row_only = self.flat is not None and model.pooling == "first"
         if flat and self.stock is not None:

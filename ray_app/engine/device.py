@@ -12,7 +12,7 @@ BACKENDS = ("auto", "fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
-class Placement:
+class Device:
     """Where a model runs, with which arithmetic, and how many tokens at a time."""
 
     device: torch.device
@@ -25,7 +25,7 @@ class Placement:
         return DTYPES[self.backend]
 
 
-def place(device: str = "auto", threads: int = 0, backend: str = "auto") -> Placement:
+def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto") -> Device:
     """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice."""
     check(device in ("auto", "cpu", "cuda"), f"--device {device}: write auto, cpu or cuda")
     check(backend in BACKENDS, f"backend {backend!r}: write {', '.join(BACKENDS)}")
@@ -39,4 +39,4 @@ def place(device: str = "auto", threads: int = 0, backend: str = "auto") -> Plac
         check(has_int8(), "backend int8: this torch has no int8 product for this processor; write fp32")
     default: Backend = "bf16" if on_gpu else "fp32"
     chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
-    return Placement(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)
+    return Device(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)

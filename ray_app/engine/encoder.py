@@ -38,7 +38,9 @@ class EncoderClassifier(nn.Module):
         return torch.cat([logits, pooled], 1) if vectors else logits
 
 
-def base(name: str, layers: int = 0, texts: Sequence[str] = (), dropout: float | None = None) -> tuple[nn.Module, Any]:
+def load_base_model(
+    name: str, layers: int = 0, texts: Sequence[str] = (), dropout: float | None = None
+) -> tuple[nn.Module, Any]:
     """A base model: `starter` (shipped), `scratch` (made from `texts`), a Hugging Face name or a folder."""
     if name == "scratch":
         from ray_app.engine.tokenizer_training import train_tokenizer

@@ -12,7 +12,7 @@ import numpy as np
 from ray_app.arrays import Ints
 
 
-class Work(dict[str, float]):
+class WorkCounters(dict[str, float]):
     """Amounts by name: sequences, sequences_run, tokens, padding, flops, seconds, gemm_seconds (what the products would
     take at the probe's speed); highlights add reviews, masked, words."""
 
@@ -37,7 +37,7 @@ def encoder_flops(config: Any, outputs: int, lengths: Ints, first_row_only: bool
     return project + (layers - 1) * whole + last + 2 * n * hidden * outputs
 
 
-def gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
+def measure_gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
     """FLOP/s of a plain product here, now: [1024, 2048] x [2048, 2048] (8,192 on CUDA), the median of `rounds`."""
     import torch
 
@@ -59,7 +59,7 @@ def gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
     return 2.0 * rows * side * side / float(np.median(seconds[1:]))
 
 
-def summary(work: Work) -> dict[str, float]:
+def summary(work: WorkCounters) -> dict[str, float]:
     """Counts of work -> the figures a run reports.
 
     `reviews_masked` p and `words_a_review` W give `left_by_skipping` = (1 + pW) / (1 + W): the share of the sequences

@@ -35,7 +35,7 @@ class Sequences:
     def take(self, rows: Ints) -> "Sequences":
         """The named rows, in that order; a row may be named many times."""
         lengths = self.lengths[rows]
-        return Sequences(self.ids[spread(self.offsets[:-1][rows], lengths)], offsets_of(lengths))
+        return Sequences(self.ids[expand_ranges(self.offsets[:-1][rows], lengths)], offsets_of(lengths))
 
     def unique(self) -> tuple["Sequences", Ints]:
         """Each distinct sequence once, and for every row its position among them.
@@ -69,13 +69,13 @@ def offsets_of(lengths: Ints) -> Ints:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def spread(starts: Ints, lengths: Ints) -> Ints:
+def expand_ranges(starts: Ints, lengths: Ints) -> Ints:
     """The indices starts[0] .. starts[0]+lengths[0]-1, starts[1] .., end to end."""
     begin = offsets_of(lengths)[:-1]
     return np.arange(int(lengths.sum())) + np.repeat(starts - begin, lengths)
 
 
-def runs(cost: Ints, budget: int) -> Iterator[tuple[int, int]]:
+def split_by_budget(cost: Ints, budget: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive rows whose costs add up to at most `budget`; a row that costs more stands alone."""
     ends, start = np.cumsum(cost), 0
     while start < len(cost):

@@ -13,22 +13,24 @@ import numpy as np
 
 from ray_app.arrays import Ints
 from ray_app.data.text import Span
-from ray_app.engine.ragged import Sequences, offsets_of, spread
+from ray_app.engine.ragged import Sequences, expand_ranges, offsets_of
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenizedReviews:
     """The ids of n reviews without special tokens; `start`, `end` [tokens]: code-point span of each token."""
 
     sequences: Sequences
     start: Ints
     end: Ints
 
-    def cut(self, room: int) -> "Tokens":
+    def cut(self, room: int) -> "TokenizedReviews":
         """Every review's first `room` tokens."""
         lengths = np.minimum(self.sequences.lengths, room)
-        kept = spread(self.sequences.offsets[:-1], lengths)
-        return Tokens(Sequences(self.sequences.ids[kept], offsets_of(lengths)), self.start[kept], self.end[kept])
+        kept = expand_ranges(self.sequences.offsets[:-1], lengths)
+        return TokenizedReviews(
+            Sequences(self.sequences.ids[kept], offsets_of(lengths)), self.start[kept], self.end[kept]
+        )
 
 
 class Tokenizer:
@@ -52,12 +54,12 @@ class Tokenizer:
 
         return cls(AutoTokenizer.from_pretrained(folder))
 
-    def __call__(self, texts: Sequence[str]) -> Tokens:
+    def __call__(self, texts: Sequence[str]) -> TokenizedReviews:
         encodings = self.hf.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         spans = np.array([span for e in encodings for span in e.offsets], np.int64).reshape(-1, 2)
-        return Tokens(Sequences.of([e.ids for e in encodings]), spans[:, 0], spans[:, 1])
+        return TokenizedReviews(Sequences.of([e.ids for e in encodings]), spans[:, 0], spans[:, 1])
 
-    def piece(self, text: str) -> list[int]:
+    def encode_fragment(self, text: str) -> list[int]:
         """The ids of a fixed piece of a prompt.
 
         Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs
@@ -76,16 +78,16 @@ class Tokenizer:
         lengths = len(front) + body + tail_rows.lengths
         offsets = offsets_of(lengths)
         ids = np.empty(int(lengths.sum()), np.int64)
-        ids[spread(offsets[:-1], np.full(len(reviews), len(front)))] = np.tile(front, len(reviews))
-        ids[spread(offsets[:-1] + len(front), body)] = reviews.ids[spread(reviews.offsets[:-1], body)]
-        ids[spread(offsets[1:] - tail_rows.lengths, tail_rows.lengths)] = tail_rows.ids
+        ids[expand_ranges(offsets[:-1], np.full(len(reviews), len(front)))] = np.tile(front, len(reviews))
+        ids[expand_ranges(offsets[:-1] + len(front), body)] = reviews.ids[expand_ranges(reviews.offsets[:-1], body)]
+        ids[expand_ranges(offsets[1:] - tail_rows.lengths, tail_rows.lengths)] = tail_rows.ids
         return Sequences(ids, offsets)
 
-    def plain(self, reviews: Sequences, max_length: int) -> Sequences:
+    def with_special_tokens(self, reviews: Sequences, max_length: int) -> Sequences:
         """[CLS] review [SEP], cut to `max_length`."""
         return self.wrap(reviews, [], [[]], np.zeros(len(reviews), np.int64), max_length)
 
-    def room(self, max_length: int) -> int:
+    def max_review_tokens(self, max_length: int) -> int:
         """How many tokens of a review fit between the special tokens."""
         return max_length - len(self.prefix) - len(self.suffix)
 
@@ -96,15 +98,15 @@ class ScorePrompt:
     def __init__(self, tokenizer: Tokenizer, keywords: Sequence[str], prompt: str) -> None:
         before, after = prompt.split("{review}")
         self.tokenizer = tokenizer
-        self.head = tokenizer.piece(before)
-        self.tails = [tokenizer.piece(after.format(keyword=keyword)) for keyword in keywords]
+        self.head = tokenizer.encode_fragment(before)
+        self.tails = [tokenizer.encode_fragment(after.format(keyword=keyword)) for keyword in keywords]
 
     def __call__(self, reviews: Sequences, keyword: Ints, max_length: int) -> Sequences:
         """`reviews` [n] and the position of each one's keyword [n] -> n prompts."""
         return self.tokenizer.wrap(reviews, self.head, self.tails, keyword, max_length)
 
 
-def word_of_token(tokens: Tokens, words: Sequence[Sequence[Span]]) -> Ints:
+def word_of_token(tokens: TokenizedReviews, words: Sequence[Sequence[Span]]) -> Ints:
     """[tokens] the word each token belongs to within its review, -1 for none.
 
     A token belongs to the word that holds its last character; a token that is only white space (a lone `▁`) belongs to

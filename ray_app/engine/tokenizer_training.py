@@ -41,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Any:
     return _wrapped(_ordered(raw))
 
 
-def cut_tokenizer(teacher: Any, texts: Sequence[str], size: int) -> tuple[Any, Ints]:
+def shrink_tokenizer(teacher: Any, texts: Sequence[str], size: int) -> tuple[Any, Ints]:
     """A teacher's Unigram tokenizer with its `size` most used pieces, and every piece's id in the teacher.
 
     All single characters in use stay, so that nothing becomes <unk> that was not; the prompt's frame is added as pieces

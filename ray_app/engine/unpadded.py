@@ -52,7 +52,7 @@ class _Layer:
     norm: _Norm
 
 
-class FlatClassifier:
+class UnpaddedClassifier:
     """The same answers as the model it was made from, without padding."""
 
     def __init__(self, model: EncoderClassifier, device: torch.device, backend: Backend) -> None:

@@ -20,7 +20,7 @@ from ray_app.evaluation.metrics import tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
 
-class Baseline:
+class TfidfBaseline:
     """One logistic regression a keyword, and one a keyword for its score. Without validation every threshold is 0.5."""
 
     def __init__(self, train: pa.Table, validation: pa.Table | None, taxonomy: Taxonomy) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ray_app.arrays import Floats
 from ray_app.engine.batching import batches, padded
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.engine.encoder import STARTER, load_encoder
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ PAIRS = 512  # whose token vectors are held at a time
 class BertScore:
     """An encoder and its tokenizer. Call it with references and generated texts, n each, to get [n, 3]."""
 
-    def __init__(self, model: str, placement: Placement) -> None:
+    def __init__(self, model: str, placement: Device) -> None:
         loaded, tokenizer = load_encoder(str(STARTER) if model == "starter" else model)
         self.tokenizer, self.placement = Tokenizer(tokenizer), placement
         self.encoder: Any = loaded.to(placement.device).eval()
@@ -51,8 +51,12 @@ class BertScore:
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> list[Tensor]:
         """Per text [tokens, width] vectors of length 1, without special tokens; the same whatever its batch."""
-        tokens = self.tokenizer([text.strip() for text in texts]).cut(self.tokenizer.room(self.max_length)).sequences
-        wrapped = self.tokenizer.plain(tokens, self.max_length)
+        tokens = (
+            self.tokenizer([text.strip() for text in texts])
+            .cut(self.tokenizer.max_review_tokens(self.max_length))
+            .sequences
+        )
+        wrapped = self.tokenizer.with_special_tokens(tokens, self.max_length)
         found: list[Tensor] = [torch.empty(0)] * len(texts)
         for rows in batches(wrapped.lengths, self.placement.token_budget):
             for i, vectors in zip(rows, self._run(wrapped.take(rows), tokens.lengths[rows].tolist()), strict=True):

@@ -7,7 +7,7 @@ In: a bundle and labels (their test rows where they name any). Out: `report.json
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 
@@ -34,24 +34,24 @@ def run(config: Config) -> dict[str, Any]:
     from ray_app import storage
     from ray_app.evaluation import report as judge
     from ray_app.inference import bundle
-    from ray_app.inference.runtime import Parts
-    from ray_app.labels import reader as labels
+    from ray_app.inference.runtime import BundleRuntime
+    from ray_app.labels import reader
 
     model = bundle.load(config.bundle)
-    parts = Parts(model, config.device)
-    found = labels.read_as(config.labels, model.meta.taxonomy, config.on_bad_label)
+    runtime = BundleRuntime(model, config.device)
+    found = reader.read_labels_with(config.labels, model.meta.taxonomy, config.on_bad_label)
     for line in found.dropped:
         print(f"dropped: {line}")
     tested = found.split("test") if len(found.split("test")) else found.table
     check(len(tested), f"{config.labels}: no rows to evaluate on")
     print(f"bundle {model.id} on {len(tested):,} reviews of {config.labels}", flush=True)
-    predictions = judge.predictions(parts, tested)
-    report = judge.judge(parts, tested, predictions)
+    predictions = judge.predictions(runtime, tested)
+    report = judge.evaluate_bundle(runtime, tested, predictions)
     report["thresholds"] = dict(zip(model.meta.taxonomy.names, map(float, model.meta.thresholds), strict=True))
     report["scale"] = list(model.meta.taxonomy.scores)
-    report["highlights"] = judge.highlights(parts, tested, config.words, config.seed) if config.highlights else None
+    report["highlights"] = judge.highlights(runtime, tested, config.words, config.seed) if config.highlights else None
     report["baseline"] = _baseline(config, model, found, tested) if config.baseline else None
-    report |= {"bundle": model.id, "reviews": len(tested), "config": effective(config)}
+    report |= {"bundle": model.id, "reviews": len(tested), "config": as_dict(config)}
     text = judge.markdown(report)
     print(text)
     storage.write_json(storage.join(config.output, "report.json"), report)
@@ -63,11 +63,13 @@ def run(config: Config) -> dict[str, Any]:
 def _baseline(config: Config, model: Any, found: Any, tested: Any) -> dict[str, Any] | None:
     """The baseline's report, or None where there is nothing to train it on."""
     from ray_app.evaluation import report as judge
-    from ray_app.evaluation.baseline import Baseline
-    from ray_app.labels import reader as labels
+    from ray_app.evaluation.baseline import TfidfBaseline
+    from ray_app.labels import reader
 
     taxonomy = model.meta.taxonomy
-    source = labels.read_as(config.train_labels, taxonomy, config.on_bad_label) if config.train_labels else found
+    source = (
+        reader.read_labels_with(config.train_labels, taxonomy, config.on_bad_label) if config.train_labels else found
+    )
     train, validation = source.split("train", None), source.split("validation")
     if not config.train_labels and not len(found.split("test")):
         print("no baseline: --labels names no training rows; give some with --train-labels")
@@ -75,6 +77,8 @@ def _baseline(config: Config, model: Any, found: Any, tested: Any) -> dict[str, 
     if not len(validation):
         held = max(1, len(train) // 10)
         train, validation = train.slice(held), train.slice(0, held)
-    baseline = Baseline(train, validation, taxonomy)
+    baseline = TfidfBaseline(train, validation, taxonomy)
     texts = tested["text"].to_pylist()
-    return judge.compare(tested, baseline.predict(texts), baseline.score(texts), taxonomy, model.meta.support)
+    return judge.evaluate_predictions(
+        tested, baseline.predict(texts), baseline.score(texts), taxonomy, model.meta.support
+    )

@@ -129,7 +129,7 @@ def hit(text: str, span: tuple[int, int], acceptable: Sequence[str]) -> bool:
     return False
 
 
-def share(values: Sequence[float] | Sequence[bool]) -> float | None:
+def mean_or_none(values: Sequence[float] | Sequence[bool]) -> float | None:
     """Mean, or None of nothing."""
     return _round(float(np.mean(values))) if len(values) else None
 

@@ -1,4 +1,4 @@
-"""Predictions against labels: the evaluation report's parts, as dicts and as Markdown.
+"""Predictions against labels: the evaluation report's sections, as dicts and as Markdown.
 
 In: loaded classifiers (or any predictions) and a LABELLED table. Out: the keys of `report.json`.
 """
@@ -11,44 +11,44 @@ import pyarrow as pa
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
-from ray_app.evaluation.metrics import hit, keyword_report, score_report, share, tuple_report
+from ray_app.evaluation.metrics import hit, keyword_report, mean_or_none, score_report, tuple_report
 from ray_app.inference.occlusion import Occlusion
-from ray_app.inference.runtime import Parts
+from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
 
-def predictions(parts: Parts, table: pa.Table) -> pa.Table:
+def predictions(runtime: BundleRuntime, table: pa.Table) -> pa.Table:
     """Per labelled review: review_id, keyword_probabilities in the taxonomy's order, and the keywords its labels name.
 
     Whoever has these can say what other thresholds would find, without the model.
     """
     labelled = [[label["keyword"] for label in labels] for labels in table["labels"].to_pylist()]
-    analysed = KeywordStage(parts)(table.select(["review_id", "text"])).drop_columns(["text", "truncated"])
+    analysed = KeywordStage(runtime)(table.select(["review_id", "text"])).drop_columns(["text", "truncated"])
     return analysed.append_column("keywords", pa.array(labelled, pa.list_(pa.string())))
 
 
-def judge(parts: Parts, table: pa.Table, predicted_keywords: pa.Table) -> dict[str, Any]:
+def evaluate_bundle(runtime: BundleRuntime, table: pa.Table, predicted_keywords: pa.Table) -> dict[str, Any]:
     """Keywords, scores of the keywords the labels name, both together, and what shuffling the keywords costs.
 
     `predicted_keywords` are the `predictions` for the same table.
     """
-    meta, texts = parts.meta, table["text"].to_pylist()
+    meta, texts = runtime.meta, table["text"].to_pylist()
     probabilities = probability_matrix(predicted_keywords, len(meta.thresholds))
     named = probabilities >= np.asarray(meta.thresholds, np.float32)
-    sentiment = SentimentStage(parts)
+    sentiment = SentimentStage(runtime)
     scores = np.zeros(named.shape, np.int64)
     wanted = named | keyword_matrix(table, meta.taxonomy)
     review, keyword = (axis.astype(np.int64) for axis in np.nonzero(wanted))
     scores[review, keyword] = sentiment.probabilities(texts, review, keyword).argmax(1)
     names, scale = meta.taxonomy.names, meta.taxonomy.scores
     predicted = [{names[k]: scale[scores[i, k]] for k in np.flatnonzero(row)} for i, row in enumerate(named)]
-    report = compare(table, predicted, scores, meta.taxonomy, meta.support)
+    report = evaluate_predictions(table, predicted, scores, meta.taxonomy, meta.support)
     report["scores"]["accuracy_shuffled_keywords"] = _shuffled(sentiment, table, meta.taxonomy)
     return report
 
 
-def compare(
+def evaluate_predictions(
     table: pa.Table,
     predicted: Sequence[dict[str, int]],
     scores: Ints,
@@ -67,7 +67,7 @@ def compare(
     }
 
 
-def highlights(parts: Parts, table: pa.Table, words: str, seed: int) -> dict[str, Any]:
+def highlights(runtime: BundleRuntime, table: pa.Table, words: str, seed: int) -> dict[str, Any]:
     """Whether highlights point at words a person accepts, and whether the model really rests on them.
 
     Over keywords that the labels name and the model finds, in reviews of two words or more: `hit_rate` against the
@@ -76,9 +76,9 @@ def highlights(parts: Parts, table: pa.Table, words: str, seed: int) -> dict[str
     highlights have a high first and a low second). `random` is the same for a random word.
     """
     texts = table["text"].to_pylist()
-    occlusion = Occlusion(parts, words)
-    tokens, _ = parts.reviews(texts)
-    before = parts.probabilities(tokens.sequences)
+    occlusion = Occlusion(runtime, words)
+    tokens, _ = runtime.tokenize(texts)
+    before = runtime.probabilities(tokens.sequences)
     spans, variants = occlusion.mask(texts)
     drop, candidate = occlusion.drops(variants, before), variants.candidate
     bounds = np.searchsorted(variants.review, np.arange(len(texts) + 1))
@@ -89,24 +89,26 @@ def highlights(parts: Parts, table: pa.Table, words: str, seed: int) -> dict[str
         if bounds[i + 1] - bounds[i] < 2:
             continue
         for label in labels:
-            k = parts.meta.taxonomy.index[label["keyword"]]
-            if before[i, k] < np.float32(parts.meta.thresholds[k]):
+            k = runtime.meta.taxonomy.index[label["keyword"]]
+            if before[i, k] < np.float32(runtime.meta.thresholds[k]):
                 continue
             for kind, at in (("best", int(np.argmax(drop[part, k]))), ("random", int(rng.integers(len(drop[part]))))):
                 rows[kind].append((i, k, int(candidate[part][at]), float(drop[part][at, k]), label["highlights"] or []))
-    report = {kind: _faithful(parts, texts, spans, before, chosen) for kind, chosen in rows.items()}
+    report = {kind: _faithful(runtime, texts, spans, before, chosen) for kind, chosen in rows.items()}
     return {**report["best"], "random": report["random"]}
 
 
-def _faithful(parts: Parts, texts: Sequence[str], spans: Any, before: Floats, rows: list[Any]) -> dict[str, Any]:
+def _faithful(
+    runtime: BundleRuntime, texts: Sequence[str], spans: Any, before: Floats, rows: list[Any]
+) -> dict[str, Any]:
     words = [texts[i][slice(*spans[i][c])] for i, _, c, _, _ in rows]
-    alone = parts.probabilities(parts.reviews(words)[0].sequences) if words else np.zeros((0, 1), np.float32)
+    alone = runtime.probabilities(runtime.tokenize(words)[0].sequences) if words else np.zeros((0, 1), np.float32)
     kept = [float(before[i, k] - alone[at, k]) for at, (i, k, *_) in enumerate(rows)]
     hits = [hit(texts[i], spans[i][c], accepted) for i, _, c, _, accepted in rows if accepted]
     return {
-        "hit_rate": share(hits),
-        "comprehensiveness": share([row[3] for row in rows]),
-        "sufficiency": share(kept),
+        "hit_rate": mean_or_none(hits),
+        "comprehensiveness": mean_or_none([row[3] for row in rows]),
+        "sufficiency": mean_or_none(kept),
         "support": len(hits),
     }
 
@@ -120,7 +122,7 @@ def _shuffled(sentiment: SentimentStage, table: pa.Table, taxonomy: Taxonomy) ->
     labelled = [[k for r, k in zip(review, keyword, strict=True) if r == i] for i in range(len(table))]
     rng = np.random.default_rng(0)
     other = np.array([_another(labelled[r], k, len(taxonomy.names), rng) for r, k in zip(review, keyword, strict=True)])
-    return share((sentiment.probabilities(table["text"].to_pylist(), review, other).argmax(1) == score).tolist())
+    return mean_or_none((sentiment.probabilities(table["text"].to_pylist(), review, other).argmax(1) == score).tolist())
 
 
 def _another(labelled: list[int], keyword: int, count: int, rng: np.random.Generator) -> int:
@@ -153,7 +155,7 @@ def markdown(report: dict[str, Any]) -> str:
         ("comprehensiveness", ("highlights", "comprehensiveness")),
         ("sufficiency (lower is better)", ("highlights", "sufficiency")),
     ):
-        lines.append(f"| {title} | {at(report, path)} | {at(base, path)} |")
+        lines.append(f"| {title} | {figure(report, path)} | {figure(base, path)} |")
     lines += ["", "| keyword | precision | recall | F1 | support | support in training | share |", "|" + " --- |" * 7]
     for name, row in report["keywords"]["per_keyword"].items():
         cells = [row[key] for key in ("precision", "recall", "f1", "support", "support_train", "share")]
@@ -161,7 +163,7 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def at(report: dict[str, Any], path: Sequence[str]) -> str:
+def figure(report: dict[str, Any], path: Sequence[str]) -> str:
     """The figure under these keys as a report shows it, empty where there is none."""
     value: Any = report
     for key in path:

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
-from ray_app.inference.runtime import Parts
-from ray_app.inference.stages import assemble, stages
+from ray_app.inference.runtime import BundleRuntime
+from ray_app.inference.stages import assemble_findings, build_stages
 
 
 class Analyzer:
@@ -26,8 +26,8 @@ class Analyzer:
         words: str = "space",
         shortlisted: int = SHORTLIST,
     ) -> None:
-        self.parts, self.words = Parts(bundle, device, threads), words
-        self.stages = [make(self.parts) for _, make in stages(highlights, words, shortlisted)]
+        self.runtime, self.words = BundleRuntime(bundle, device, threads), words
+        self.stages = [make(self.runtime) for _, make in build_stages(highlights, words, shortlisted)]
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """One analysis a text: keyword_probabilities, findings, truncated."""
@@ -36,10 +36,10 @@ class Analyzer:
 
     def explain(self, text: str) -> dict[str, Any]:
         """What each word of one review contributes to each of its keywords, see `Occlusion.explain`."""
-        return Occlusion(self.parts, self.words).explain(text)
+        return Occlusion(self.runtime, self.words).explain(text)
 
     def table(self, table: pa.Table) -> pa.Table:
         """A table with a `text` column -> its other columns and the analysis columns."""
         for stage in self.stages:
             table = stage(table)
-        return assemble(table, self.parts.bundle)
+        return assemble_findings(table, self.runtime.bundle)

@@ -19,23 +19,23 @@ from ray_app import __version__, storage
 from ray_app.arrays import Floats
 from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
-from ray_app.storage import node_cache as copies
+from ray_app.storage import node_cache
 
 
 @dataclass(frozen=True)
-class Model:
+class BundleSummary:
     """What a bundle says of itself: its taxonomy, and [keywords] the threshold of each."""
 
     taxonomy: Taxonomy
     thresholds: Floats
 
 
-def bundle(place: str) -> Model:
+def read_summary(place: str) -> BundleSummary:
     """Reads the JSON of a bundle, and none of its weights."""
     content = storage.read_json(storage.join(place, "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {place}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {place}")
-    return Model(taxonomy, np.asarray(content["thresholds"], np.float32))
+    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
 
 
 FORMAT = 1
@@ -45,7 +45,7 @@ SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pic
 
 
 @dataclass(frozen=True)
-class Meta:
+class BundleMeta:
     """bundle.json without the file hashes."""
 
     taxonomy: Taxonomy
@@ -65,10 +65,10 @@ class Bundle:
 
     path: Path
     id: str
-    meta: Meta
+    meta: BundleMeta
 
 
-def seal(folder: Path, meta: Meta) -> str:
+def seal(folder: Path, meta: BundleMeta) -> str:
     """Writes bundle.json over the files already in `folder`, with their hashes. Returns the bundle id."""
     files = {name: _sha256(folder / name) for name in _names(folder)}
     content = {
@@ -89,12 +89,12 @@ def load(uri: str) -> Bundle:
     of this node. Raises UserError naming what is wrong."""
     if "://" not in uri:
         return _load(Path(uri).expanduser(), uri)
-    copy = copies.place(_key(uri))
-    seen = copies.state(copy)
+    copy = node_cache.path_of(_key(uri))
+    seen = node_cache.fingerprint(copy)
     try:
         return _load(copy, uri)
     except UserError:  # not there yet, or damaged since
-        copies.fetch(uri, copy, seen)
+        node_cache.fetch(uri, copy, seen)
     return _load(copy, f"{uri} (kept in {copy})")
 
 
@@ -118,7 +118,7 @@ def _load(folder: Path, uri: str) -> Bundle:
         )
         _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
-        meta = Meta(
+        meta = BundleMeta(
             taxonomy,
             tuple(content["thresholds"]),
             content["max_length"],

@@ -12,7 +12,7 @@ import numpy as np
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.text import Span
-from ray_app.engine.ragged import Sequences, offsets_of, spread
+from ray_app.engine.ragged import Sequences, expand_ranges, offsets_of
 
 DECIMALS = 4  # probabilities and drops are kept to 1e-4, so that a result does not depend on its batch
 
@@ -58,7 +58,7 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
     pairs = np.unique(owner[shown] * max(width, 1) + candidate[shown])
     review, which = (pairs // max(width, 1)), (pairs % max(width, 1))
     lengths = reviews.lengths[review]
-    source = spread(reviews.offsets[:-1][review], lengths)
+    source = expand_ranges(reviews.offsets[:-1][review], lengths)
     hit = candidate[source] == np.repeat(which, lengths)
     first = np.ones(len(word), bool)
     first[1:] = (word[1:] != word[:-1]) | (owner[1:] != owner[:-1])
@@ -68,7 +68,7 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
     return Variants(Sequences(ids, offsets_of(kept)), review, which)
 
 
-def found_pairs(probabilities: Floats, thresholds: Sequence[float] | Floats) -> tuple[Ints, Ints]:
+def above_threshold(probabilities: Floats, thresholds: Sequence[float] | Floats) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability [reviews, keywords] that reaches its keyword's threshold.
 
     `thresholds` [keywords], or [reviews, keywords] where reviews have their own.
@@ -82,7 +82,7 @@ def drops(before: Floats, after: Floats) -> Floats:
     return np.asarray(np.round(before - after, DECIMALS), np.float32)
 
 
-def strongest(drop: Floats, owner: Ints, review: Ints, keyword: Ints) -> Ints:
+def strongest_variant(drop: Floats, owner: Ints, review: Ints, keyword: Ints) -> Ints:
     """[pairs] the variant with the largest drop of each pair's keyword among its review's; the first word wins a tie.
 
     Args:
@@ -109,7 +109,7 @@ def shortlist(drop: Floats, owner: Ints, review: Ints, keyword: Ints, size: int)
     """Ascending variants that are among the `size` strongest for any of the (review, keyword) pairs."""
     left, chosen = drop.copy(), np.zeros(len(owner), bool)
     for _ in range(size):
-        best = strongest(left, owner, review, keyword)
+        best = strongest_variant(left, owner, review, keyword)
         has = best >= 0
         chosen[best[has]] = True
         left[best[has], keyword[has]] = -np.inf

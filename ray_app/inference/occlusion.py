@@ -14,11 +14,20 @@ import pyarrow as pa
 from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import HIGHLIGHT
 from ray_app.data.text import Span, splitter
-from ray_app.engine.ragged import Sequences, offsets_of, runs
+from ray_app.engine.ragged import Sequences, offsets_of, split_by_budget
 from ray_app.engine.tokenizer import word_of_token
 from ray_app.errors import check
-from ray_app.inference.masking import DECIMALS, Variants, candidates, drops, found_pairs, mask, shortlist, strongest
-from ray_app.inference.runtime import Parts
+from ray_app.inference.masking import (
+    DECIMALS,
+    Variants,
+    above_threshold,
+    candidates,
+    drops,
+    mask,
+    shortlist,
+    strongest_variant,
+)
+from ray_app.inference.runtime import BundleRuntime
 
 T = TypeVar("T")
 MODES = ("exact", "recheck", "off")
@@ -31,13 +40,15 @@ Masked = tuple[list[list[Span]], Variants]  # per review the first span of each 
 class Occlusion:
     """Masks words and sees which keyword's probability falls."""
 
-    def __init__(self, parts: Parts, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST) -> None:
-        self.parts, self.splitter = parts, splitter(words)
-        self.rough = parts.keywords_int8 if mode == "recheck" else None
+    def __init__(
+        self, runtime: BundleRuntime, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST
+    ) -> None:
+        self.runtime, self.splitter = runtime, splitter(words)
+        self.rough = runtime.keywords_int8 if mode == "recheck" else None
         self.shortlisted = shortlisted
         check(
-            parts.tokenizer.mask_id is not None,
-            f"bundle {parts.bundle.path}: its tokenizer has no mask token; write --highlights off",
+            runtime.tokenizer.mask_id is not None,
+            f"bundle {runtime.bundle.path}: its tokenizer has no mask token; write --highlights off",
         )
 
     def __call__(self, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints) -> pa.Array:
@@ -57,11 +68,11 @@ class Occlusion:
     def mask(self, texts: Sequence[str]) -> Masked:
         """Every candidate word of every text masked once."""
         firsts, reviews, word, candidate = self.words(texts)
-        return firsts, mask(reviews, candidate, word, self.parts.tokenizer.mask_id or 0)
+        return firsts, mask(reviews, candidate, word, self.runtime.tokenizer.mask_id or 0)
 
     def words(self, texts: Sequence[str]) -> tuple[list[list[Span]], Sequences, Ints, Ints]:
         """Per text the first span of each candidate; its tokens, and each token's word and candidate, -1 for none."""
-        tokens, _ = self.parts.reviews(texts)
+        tokens, _ = self.runtime.tokenize(texts)
         spans = self.splitter(texts)
         firsts, position = candidates(texts, spans)
         word = word_of_token(tokens, spans)
@@ -77,20 +88,20 @@ class Occlusion:
         Returns: `words`, each with `word`, `start`, `end` (a repeated word once, at its first place), and `drops`: per
         found keyword one number a word.
         """
-        tokens, _ = self.parts.reviews([text])
-        before = self.parts.probabilities(tokens.sequences)
+        tokens, _ = self.runtime.tokenize([text])
+        before = self.runtime.probabilities(tokens.sequences)
         firsts, variants = self.mask([text])
         drop = self.drops(variants, before).astype(float)
         spans = [firsts[0][i] for i in variants.candidate]
-        _, keyword = found_pairs(before, self.parts.meta.thresholds)
+        _, keyword = above_threshold(before, self.runtime.meta.thresholds)
         return {
             "words": [{"word": text[start:end], "start": start, "end": end} for start, end in spans],
-            "drops": {self.parts.meta.taxonomy.names[k]: drop[:, k].round(DECIMALS).tolist() for k in keyword},
+            "drops": {self.runtime.meta.taxonomy.names[k]: drop[:, k].round(DECIMALS).tolist() for k in keyword},
         }
 
     def drops(self, variants: Variants, before: Floats) -> Floats:
         """[variants, keywords] exact drops."""
-        return drops(before[variants.review], self.parts.probabilities(variants.sequences))
+        return drops(before[variants.review], self.runtime.probabilities(variants.sequences))
 
     def _best(
         self, texts: Sequence[str], rows: Ints, masked: Masked, before: Floats, review: Ints, keyword: Ints
@@ -98,8 +109,8 @@ class Occlusion:
         firsts, variants = masked
         local = np.searchsorted(rows, review)
         drop = self.decisive(variants, before[rows], local, keyword)
-        best = strongest(drop, variants.review, local, keyword)
-        self.parts.work.add(masked=len(rows), words=len(variants.review))
+        best = strongest_variant(drop, variants.review, local, keyword)
+        self.runtime.work.add(masked=len(rows), words=len(variants.review))
         spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(local, best, strict=True)]
         words = [texts[i][start:end] for i, (start, end) in zip(review, spans, strict=True)]
         start, end = np.array(spans, np.int64).reshape(-1, 2).T
@@ -113,7 +124,7 @@ class Occlusion:
         """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for the others."""
         if self.rough is None:
             return self.drops(variants, before)
-        rough = drops(before[variants.review], self.parts.probabilities(variants.sequences, self.rough))
+        rough = drops(before[variants.review], self.runtime.probabilities(variants.sequences, self.rough))
         chosen = shortlist(rough, variants.review, review, keyword, self.shortlisted)
         exact = np.full(rough.shape, -np.inf, np.float32)
         exact[chosen] = self.drops(variants.take(chosen), before)
@@ -123,15 +134,15 @@ class Occlusion:
         """Masked reviews, at most VARIANT_TOKENS (or one longer review) at a time, and the number of the first one."""
         firsts, reviews, word, candidate = self.words(texts)
         cost = np.array([len(spans) for spans in firsts], np.int64) * reviews.lengths
-        for start, stop in runs(cost, VARIANT_TOKENS):
+        for start, stop in split_by_budget(cost, VARIANT_TOKENS):
             tokens = slice(reviews.offsets[start], reviews.offsets[stop])
             part = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
-            variants = mask(part, candidate[tokens], word[tokens], self.parts.tokenizer.mask_id or 0)
+            variants = mask(part, candidate[tokens], word[tokens], self.runtime.tokenizer.mask_id or 0)
             yield start, firsts[start:stop], variants
 
     def _ahead(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; beside a GPU the next one is made while this one is worked on."""
-        if self.parts.placement.device.type == "cpu":
+        if self.runtime.placement.device.type == "cpu":
             yield from items
             return
         waiting = iter(items)
@@ -142,13 +153,15 @@ class Occlusion:
                 yield item
 
 
-def agreement(parts: Parts, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST) -> tuple[float, int]:
+def recheck_agreement(
+    runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST
+) -> tuple[float, int]:
     """The share of highlights that `recheck` finds as `exact` does, and over how many (found keywords of `texts`)."""
-    tokens, _ = parts.reviews(texts)
-    before = parts.probabilities(tokens.sequences)
-    review, keyword = found_pairs(before, parts.meta.thresholds)
+    tokens, _ = runtime.tokenize(texts)
+    before = runtime.probabilities(tokens.sequences)
+    review, keyword = above_threshold(before, runtime.meta.thresholds)
     exact, recheck = (
-        Occlusion(parts, words, mode, shortlisted)(texts, before, review, keyword) for mode in ("exact", "recheck")
+        Occlusion(runtime, words, mode, shortlisted)(texts, before, review, keyword) for mode in ("exact", "recheck")
     )
     same = [a == b for a, b in zip(exact.field("start").to_pylist(), recheck.field("start").to_pylist(), strict=True)]
     return float(np.mean(same)) if same else 1.0, len(same)

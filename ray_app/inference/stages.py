@@ -19,14 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_app.arrays import Floats, Ints
-from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, WISHES
+from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.classifier import softmax
 from ray_app.engine.tokenizer import ScorePrompt
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
-from ray_app.inference.masking import found_pairs
+from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import MODES, SHORTLIST, Occlusion
-from ray_app.inference.runtime import Parts, rounded
+from ray_app.inference.runtime import BundleRuntime, rounded
 
 Stage = Callable[[pa.Table], pa.Table]
 
@@ -34,34 +34,36 @@ Stage = Callable[[pa.Table], pa.Table]
 class KeywordStage:
     """text -> keyword_probabilities, truncated; with `embeddings` the encoder's pooled vector too."""
 
-    def __init__(self, parts: Parts, embeddings: bool = False) -> None:
-        self.parts, self.embeddings = parts, embeddings
-        self.keywords, self.tokenizer = parts.keywords, parts.tokenizer
+    def __init__(self, runtime: BundleRuntime, embeddings: bool = False) -> None:
+        self.runtime, self.embeddings = runtime, embeddings
+        self.keywords, self.tokenizer = runtime.keywords, runtime.tokenizer
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        tokens, cut = self.parts.reviews(table["text"].to_pylist())
+        tokens, cut = self.runtime.tokenize(table["text"].to_pylist())
         if self.embeddings:
-            probabilities, vectors = self.parts.embedded(tokens.sequences)
+            probabilities, vectors = self.runtime.probabilities_and_embeddings(tokens.sequences)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
             table = table.append_column("embedding", lists)
         else:
-            probabilities = self.parts.probabilities(tokens.sequences)
+            probabilities = self.runtime.probabilities(tokens.sequences)
         size = pa.list_(pa.float32())
-        column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), len(self.parts.meta.thresholds))
+        column = pa.FixedSizeListArray.from_arrays(
+            pa.array(probabilities.reshape(-1)), len(self.runtime.meta.thresholds)
+        )
         return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
 
 
 class SentimentStage:
     """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts, self.classifier = parts, parts.scores
-        self.prompt = ScorePrompt(parts.tokenizer, parts.meta.taxonomy.names, parts.meta.score_prompt)
+    def __init__(self, runtime: BundleRuntime) -> None:
+        self.runtime, self.classifier = runtime, runtime.scores
+        self.prompt = ScorePrompt(runtime.tokenizer, runtime.meta.taxonomy.names, runtime.meta.score_prompt)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        review, keyword = found(table, self.parts.meta.thresholds)
+        review, keyword = found_keywords(table, self.runtime.meta.thresholds)
         values = self.probabilities(table["text"].to_pylist(), review, keyword)
-        width = len(self.parts.meta.taxonomy.scores)
+        width = len(self.runtime.meta.taxonomy.scores)
         per_finding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width).cast(
             pa.list_(pa.float32())
         )
@@ -69,21 +71,23 @@ class SentimentStage:
 
     def probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
         """[pairs, scores] for (review, keyword) pairs, rounded."""
-        reviews = self.parts.tokenizer(texts).sequences
-        prompts = self.prompt(reviews.take(review), keyword, self.parts.meta.max_length)
+        reviews = self.runtime.tokenizer(texts).sequences
+        prompts = self.prompt(reviews.take(review), keyword, self.runtime.meta.max_length)
         return rounded(softmax(self.classifier(prompts)))
 
 
 class HighlightStage:
     """text, keyword_probabilities -> highlights: per found keyword, the word whose masking lowers it most."""
 
-    def __init__(self, parts: Parts, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST) -> None:
-        self.parts, self.occlusion = parts, Occlusion(parts, words, mode, shortlisted)
+    def __init__(
+        self, runtime: BundleRuntime, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST
+    ) -> None:
+        self.runtime, self.occlusion = runtime, Occlusion(runtime, words, mode, shortlisted)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        review, keyword = found(table, self.parts.meta.thresholds)
-        probabilities = probability_matrix(table, len(self.parts.meta.thresholds))
-        self.parts.work.add(reviews=len(table))
+        review, keyword = found_keywords(table, self.runtime.meta.thresholds)
+        probabilities = probability_matrix(table, len(self.runtime.meta.thresholds))
+        self.runtime.work.add(reviews=len(table))
         wanted = _wish(table, "_highlights", True)[review].astype(bool)
         highlights = self.occlusion(table["text"].to_pylist(), probabilities, review[wanted], keyword[wanted])
         places = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
@@ -96,7 +100,7 @@ def probability_matrix(table: pa.Table, keywords: int) -> Floats:
     return np.asarray(flat.reshape(len(table), keywords), np.float32)
 
 
-def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
+def found_keywords(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability that reaches its keyword's threshold, by review.
 
     A row's wish for another threshold, or for its most probable keywords only, comes first.
@@ -104,7 +108,7 @@ def found(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     probabilities = probability_matrix(table, len(thresholds))
     own = _wish(table, "_threshold", np.nan).astype(np.float32)[:, None]
     limits = np.where(np.isnan(own), np.asarray(thresholds, np.float32), own)
-    review, keyword = found_pairs(probabilities, limits)
+    review, keyword = above_threshold(probabilities, limits)
     ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found takes no place
     rank = ranked.argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
     among = rank[review, keyword] < _wish(table, "_top_k", len(thresholds))[review]
@@ -118,10 +122,10 @@ def _wish(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
     return np.asarray(table[name].fill_null(default).to_numpy())
 
 
-def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
+def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
     """The stages' columns -> findings; the columns in between go, and `text` too unless it is kept."""
     taxonomy = bundle.meta.taxonomy
-    review, keyword = found(table, bundle.meta.thresholds)
+    review, keyword = found_keywords(table, bundle.meta.thresholds)
     probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
     grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
@@ -134,23 +138,23 @@ def assemble(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Tab
         fields=list(FINDING),
     )
     table = table.append_column("findings", _nested(findings, review, len(table)))
-    stages_own = (name for name, _ in (*ANALYSIS, *WISHES))
+    stages_own = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
     gone = {"scores", "highlights", *stages_own, *(() if keep_text else ("text",))}
     kept = [name for name in table.column_names if name not in gone]
     return table.select([*kept, *(name for name, _ in ANALYSIS)])
 
 
-def stages(
+def build_stages(
     highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False
-) -> list[tuple[str, Callable[[Parts], Stage]]]:
+) -> list[tuple[str, Callable[[BundleRuntime], Stage]]]:
     """The graph: each stage's name and how it is made from Parts."""
     check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
-    graph: list[tuple[str, Callable[[Parts], Stage]]] = [
-        ("keywords", lambda parts: KeywordStage(parts, embeddings)),
+    graph: list[tuple[str, Callable[[BundleRuntime], Stage]]] = [
+        ("keywords", lambda runtime: KeywordStage(runtime, embeddings)),
         ("scores", SentimentStage),
     ]
     if highlights != "off":
-        graph.append(("highlights", lambda parts: HighlightStage(parts, words, highlights, shortlisted)))
+        graph.append(("highlights", lambda runtime: HighlightStage(runtime, words, highlights, shortlisted)))
     return graph
 
 

@@ -19,7 +19,7 @@ from ray_app.labels.reader import parse_pair
 
 
 @dataclass(frozen=True)
-class Mark:
+class KeywordMark:
     """A keyword of a review: its score, the spans of the words that carry it, and how sure a model is of it."""
 
     keyword: str
@@ -29,12 +29,12 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Review:
+class LabelingTask:
     """A review to label: what a labeller starts from, and what is known of it besides (why it was chosen, say)."""
 
     review_id: str
     text: str
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[KeywordMark, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -43,7 +43,7 @@ class Review:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Annotation:
     """One labeller's row of a file, at `place`: labels, or why there are none (`skipped`), or what is wrong with it."""
 
     place: str
@@ -56,7 +56,7 @@ class Answer:
     error: str = ""
 
 
-def reviews(batch: pa.Table) -> Iterator[Review]:
+def reviews(batch: pa.Table) -> Iterator[LabelingTask]:
     """The rows of a batch: review_id, text; marks from `labels` where it has them, else from `findings`; the rest is
     told beside the review. Raises UserError where review_id or text is missing."""
     for name in ("review_id", "text"):
@@ -67,20 +67,20 @@ def reviews(batch: pa.Table) -> Iterator[Review]:
             text = row["text"]
             marks = _labelled(row["labels"], text) if row.get("labels") else _found(row.get("findings") or ())
             about = {name: value for name, value in row.items() if name not in own and value is not None}
-            yield Review(str(row["review_id"]), text, tuple(marks), about)
+            yield LabelingTask(str(row["review_id"]), text, tuple(marks), about)
 
 
-def _found(findings: Iterable[dict[str, Any]]) -> Iterator[Mark]:
+def _found(findings: Iterable[dict[str, Any]]) -> Iterator[KeywordMark]:
     for finding in findings:
         highlight = finding["highlight"]
         spans = ((highlight["start"], highlight["end"]),) if highlight else ()
-        yield Mark(finding["keyword"], finding["score"], spans, finding["probability"])
+        yield KeywordMark(finding["keyword"], finding["score"], spans, finding["probability"])
 
 
-def _labelled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[Mark]:
+def _labelled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[KeywordMark]:
     for label in labels:
         starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
-        yield Mark(label["keyword"], label["score"], tuple((at, at + size) for at, size in starts if at >= 0))
+        yield KeywordMark(label["keyword"], label["score"], tuple((at, at + size) for at, size in starts if at >= 0))
 
 
 def completion(labels: Iterable[Mapping[str, Any]]) -> str:

@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
-from ray_app.labels import reader as labels
-from ray_app.labels import spreadsheet, versions
+from ray_app.labels import reader, spreadsheet, versions
 from ray_app.labels.annotations import moment
-from ray_app.labels.versions import Version
+from ray_app.labels.versions import LabelVersion
 
 ACTIONS = ("keep", "fix", "drop")
 DECISIONS = pa.schema(
@@ -41,7 +40,7 @@ Row = dict[str, Any]
 class Applied:
     """The new version, and how many labels were kept, fixed, added and dropped, and reviews removed."""
 
-    version: Version
+    version: LabelVersion
     counts: dict[str, int]
 
 
@@ -85,7 +84,7 @@ def _rows(uri: str) -> Iterator[tuple[str, Row]]:
         if suffix in (".csv", ".tsv"):
             yield from _cells(file.uri)
         elif suffix in (".jsonl", ".ndjson"):
-            yield from labels.read_jsonl(file.uri)
+            yield from reader.read_jsonl(file.uri)
         else:
             check(suffix == ".parquet", f"{file.uri}: decisions are read from .csv, .tsv, .jsonl, .parquet")
             for i, row in enumerate(storage.read_parquet(file.uri).to_pylist(), 1):
@@ -137,7 +136,7 @@ def _score(row: Row, keyword: str, taxonomy: Taxonomy) -> int:
     return known[given]
 
 
-def apply(version: Version, decisions: pa.Table, now: datetime) -> Applied:
+def apply(version: LabelVersion, decisions: pa.Table, now: datetime) -> Applied:
     """The version after decisions (DECISIONS): `keep` leaves a label as it is, `fix` sets its score or adds it, `drop`
     takes it away, or the whole review where it names no keyword. The rows before go to the history.
 

@@ -13,11 +13,11 @@ from typing import Any
 from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Answer, Review, choice, chosen, labels_of
+from ray_app.labels.annotations import Annotation, LabelingTask, choice, chosen, labels_of
 from ray_app.labels.reader import read_jsonl
 
 
-def write(folder: str, reviews: Iterable[Review], taxonomy: Taxonomy) -> list[str]:
+def write(folder: str, reviews: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
     """Writes documents and label types; returns their URIs."""
     files = [storage.join(folder, name) for name in ("categories.json", "spans.json", "documents.jsonl")]
     scored = [choice(name, score) for name in taxonomy.names for score in taxonomy.scores]
@@ -28,7 +28,7 @@ def write(folder: str, reviews: Iterable[Review], taxonomy: Taxonomy) -> list[st
     return files
 
 
-def document(review: Review) -> dict[str, Any]:
+def document(review: LabelingTask) -> dict[str, Any]:
     """One document. Whatever is not text, cats or entities becomes its metadata, and comes back with an export."""
     told = {"model": review.completion} if review.marks else {}
     about = {name: value for name, value in review.about.items() if name not in ("id", "label", "Comments")}
@@ -39,26 +39,26 @@ def _label_type(name: str) -> dict[str, Any]:
     return {"text": name, "prefixKey": None, "suffixKey": None, "backgroundColor": "#4c78a8", "textColor": "#ffffff"}
 
 
-def read(uri: str, taxonomy: Taxonomy) -> Iterator[Answer]:
+def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     """Every document; the labeller is the file's name, as doccano names the files of members."""
     for place, row in read_jsonl(uri):
         try:
             check("error" not in row, row.get("error", ""))
             yield _answer(place, row, taxonomy, uri.rsplit("/", 1)[-1].rsplit(".", 1)[0])
         except UserError as error:
-            yield Answer(place, error=str(error))
+            yield Annotation(place, error=str(error))
 
 
-def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy, labeller: str) -> Answer:
+def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy, labeller: str) -> Annotation:
     labels = _rows(row, "label", "labels")
     cats = _rows(row, "cats") + [label for label in labels if isinstance(label, str)]
     marked = _rows(row, "entities") + [label for label in labels if not isinstance(label, str)]
     if not cats and not marked:
-        return Answer(place, skipped="unfinished")
+        return Annotation(place, skipped="unfinished")
     text = row.get("text")
     spans = [_span(each) for each in marked]
     found = labels_of(text if isinstance(text, str) else "", chosen(cats, taxonomy), spans, taxonomy)
-    return Answer(place, row.get("review_id"), text, found, labeller)
+    return Annotation(place, row.get("review_id"), text, found, labeller)
 
 
 def _rows(row: dict[str, Any], *names: str) -> list[Any]:

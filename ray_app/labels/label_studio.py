@@ -18,14 +18,14 @@ from ray_app import storage
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Answer, Review, labels_of, moment
+from ray_app.labels.annotations import Annotation, LabelingTask, labels_of, moment
 
 TASKS = 2_000
 HIGHLIGHTS, TEXT = "highlights", "text"
 _SCORE = "score "
 
 
-def write(folder: str, reviews: Iterable[Review], taxonomy: Taxonomy) -> list[str]:
+def write(folder: str, reviews: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
     """Writes tasks and config; returns their URIs."""
     files = [storage.join(folder, "config.xml")]
     storage.write_bytes(files[0], config(taxonomy).encode())
@@ -35,7 +35,7 @@ def write(folder: str, reviews: Iterable[Review], taxonomy: Taxonomy) -> list[st
     return files
 
 
-def _parts(reviews: Iterable[Review]) -> Iterator[list[Review]]:
+def _parts(reviews: Iterable[LabelingTask]) -> Iterator[list[LabelingTask]]:
     rest = iter(reviews)
     while part := list(itertools.islice(rest, TASKS)):
         yield part
@@ -71,7 +71,7 @@ def _colour(at: int, count: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(at / count, 0.6, 0.7))
 
 
-def task(review: Review) -> dict[str, Any]:
+def task(review: LabelingTask) -> dict[str, Any]:
     """One task; its prediction's score is that of the least sure keyword, so that tasks can be sorted by it."""
     data = {"review_id": review.review_id, "text": review.text, **_plain(review.about)}
     result = [region for i, mark in enumerate(review.marks) for region in _regions(review.text, mark, i)]
@@ -98,30 +98,32 @@ def _region(name: str, control: str, kind: str, value: dict[str, Any]) -> dict[s
     return {"id": name, "from_name": control, "to_name": TEXT, "type": kind, "value": value}
 
 
-def read(uri: str, taxonomy: Taxonomy) -> Iterator[Answer]:
+def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     """Every annotation of every task. Raises UserError where the file is not such an export."""
     tasks = storage.read_json(uri)
     check(isinstance(tasks, list), f"{uri}: not a list of tasks; in Label Studio choose Export > JSON")
     for number, each in enumerate(tasks, 1):
         place = f"{uri} row {number}"
         if not isinstance(each, dict) or not isinstance(each.get("data"), dict):
-            yield Answer(place, error="not a task with its `data`; in Label Studio choose Export > JSON, not JSON-MIN")
+            yield Annotation(
+                place, error="not a task with its `data`; in Label Studio choose Export > JSON, not JSON-MIN"
+            )
             continue
         annotations = each.get("annotations") or []
         if not annotations:
-            yield Answer(place, skipped="unfinished")
+            yield Annotation(place, skipped="unfinished")
         for i, annotation in enumerate(annotations, 1):
             where = f"{place} annotation {i}" if len(annotations) > 1 else place
             try:
                 yield _answer(where, each["data"], annotation, taxonomy)
             except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
                 what = str(error) if isinstance(error, UserError) else f"not an annotation of this config ({error!r})"
-                yield Answer(where, error=what)
+                yield Annotation(where, error=what)
 
 
-def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxonomy: Taxonomy) -> Answer:
+def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxonomy: Taxonomy) -> Annotation:
     if annotation.get("was_cancelled"):
-        return Answer(place, skipped="skipped by the labeller")
+        return Annotation(place, skipped="skipped by the labeller")
     text, pairs, spans = data.get("text"), [], []
     for region in annotation["result"]:
         value = region.get("value", {})
@@ -131,11 +133,11 @@ def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxono
             start, end = _span(text, value)
             spans += [(keyword, start, end) for keyword in value["labels"]]
     if not pairs and not spans:
-        return Answer(place, skipped="unfinished")
+        return Annotation(place, skipped="unfinished")
     who, when = annotation.get("completed_by"), moment(annotation.get("updated_at") or annotation.get("created_at"))
     labeller = str((who.get("email") or who["id"]) if isinstance(who, dict) else "" if who is None else who)
     labels = labels_of(text or "", pairs, spans, taxonomy)
-    return Answer(place, data.get("review_id"), text, labels, labeller, when)
+    return Annotation(place, data.get("review_id"), text, labels, labeller, when)
 
 
 def _score(given: str) -> Any:

@@ -16,15 +16,14 @@ from ray_app import storage
 from ray_app.data.schema import ANSWERS
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
-from ray_app.labels import doccano, label_studio, prodigy, spreadsheet
-from ray_app.labels import reader as labels
-from ray_app.labels.annotations import Answer, Review, moment, reviews
+from ray_app.labels import doccano, label_studio, prodigy, reader, spreadsheet
+from ray_app.labels.annotations import Annotation, LabelingTask, moment, reviews
 
 FORMATS = ("label-studio", "prodigy", "doccano", "csv")
 
 
 @dataclass(frozen=True)
-class ReadBack:
+class Annotations:
     """Answers (ANSWERS, a row per review and labeller), how many tasks were skipped and why, and the rows left out."""
 
     table: pa.Table
@@ -50,7 +49,7 @@ def export(batch: pa.Table, folder: str, taxonomy: Taxonomy, formats: Sequence[s
     return [uri for name in formats for uri in write[name](storage.join(folder, name), reviews(batch), taxonomy)]
 
 
-def _write_csv(folder: str, batch: Iterator[Review], taxonomy: Taxonomy) -> list[str]:
+def _write_csv(folder: str, batch: Iterator[LabelingTask], taxonomy: Taxonomy) -> list[str]:
     """The hand-labelling format: Completion is empty, to be filled in like the `Model` beside it."""
     uri = storage.join(folder, "reviews.csv")
     rows = [(each.review_id, each.text, "", each.completion) for each in batch]
@@ -58,7 +57,9 @@ def _write_csv(folder: str, batch: Iterator[Review], taxonomy: Taxonomy) -> list
     return [uri]
 
 
-def read_back(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail", batch: pa.Table | None = None) -> ReadBack:
+def read_annotations(
+    uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail", batch: pa.Table | None = None
+) -> Annotations:
     """Reads what labellers did: a file, folder or glob of exports (.json Label Studio, .jsonl Prodigy or doccano,
     .csv and .tsv the hand-labelling format).
 
@@ -86,17 +87,17 @@ def read_back(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail", batch: p
             if on_bad_label == "fail":
                 raise UserError(f"{answer.place}: {error} (or --on-bad-label drop)") from None
             dropped.append(f"{answer.place}: {error}")
-    return ReadBack(pa.Table.from_pylist(kept, schema=ANSWERS), dict(skipped), tuple(dropped))
+    return Annotations(pa.Table.from_pylist(kept, schema=ANSWERS), dict(skipped), tuple(dropped))
 
 
 def _checked(
-    answer: Answer, taxonomy: Taxonomy, seen: dict[tuple[str, Any], dict[str, str]], sent: dict[str, str] | None
+    answer: Annotation, taxonomy: Taxonomy, seen: dict[tuple[str, Any], dict[str, str]], sent: dict[str, str] | None
 ) -> dict[str, Any]:
     """A row of ANSWERS. One labeller gives one answer to a review at a time."""
     check(not answer.error, answer.error)
     raw = {"review_id": answer.review_id, "text": answer.text, "labels": answer.labels}
     before = seen.setdefault((answer.labeller, answer.labelled_at), {})
-    row = labels.checked(raw, taxonomy, before, answer.place)
+    row = reader.checked_row(raw, taxonomy, before, answer.place)
     if sent is not None:
         check(row["review_id"] in sent, f"review_id {row['review_id']!r} is not in the batch that went out")
         original = sent[row["review_id"]]
@@ -112,7 +113,7 @@ def legible(text: str) -> str:
     return "".join(kept.replace("?", "").split())
 
 
-def _answers(uri: str, taxonomy: Taxonomy) -> Iterator[Answer]:
+def _answers(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
     for file in files:
@@ -128,13 +129,13 @@ def _answers(uri: str, taxonomy: Taxonomy) -> Iterator[Answer]:
 
 def _is_prodigy(uri: str) -> bool:
     """Prodigy gives every task an answer and hashes of its own; doccano knows neither."""
-    return any("answer" in row or "_task_hash" in row for _, row in labels.read_jsonl(uri))
+    return any("answer" in row or "_task_hash" in row for _, row in reader.read_jsonl(uri))
 
 
-def _csv_answers(uri: str) -> Iterator[Answer]:
+def _csv_answers(uri: str) -> Iterator[Annotation]:
     """The labeller is the `labeller` column, else the file's name."""
     name = uri.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    for place, row in labels.read_csv(uri):
+    for place, row in reader.read_csv(uri):
         found, error = row.get("labels"), row.get("error", "")
         try:
             when = moment(row["labelled_at"])
@@ -142,4 +143,4 @@ def _csv_answers(uri: str) -> Iterator[Answer]:
             when, error = None, str(problem)
         who = row["labeller"] or name
         skipped = "" if found or error else "unfinished"
-        yield Answer(place, row["review_id"], row["text"], found or [], who, when, skipped, error)
+        yield Annotation(place, row["review_id"], row["text"], found or [], who, when, skipped, error)

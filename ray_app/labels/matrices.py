@@ -30,7 +30,7 @@ def score_pairs(table: pa.Table, taxonomy: Taxonomy) -> tuple[Ints, Ints, Ints]:
     return columns[0], columns[1], columns[2]
 
 
-def support(table: pa.Table) -> dict[str, int]:
+def keyword_support(table: pa.Table) -> dict[str, int]:
     """How many reviews carry each keyword."""
     counts: Counter[Any] = Counter(label["keyword"] for labels in table["labels"].to_pylist() for label in labels)
     return dict(counts)

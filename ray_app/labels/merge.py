@@ -14,10 +14,9 @@ import pyarrow as pa
 
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
-from ray_app.labels import agreement, spreadsheet, versions
-from ray_app.labels import labeling_tools as labelling
+from ray_app.labels import agreement, labeling_tools, spreadsheet, versions
 from ray_app.labels.annotations import completion
-from ray_app.labels.versions import Version
+from ray_app.labels.versions import LabelVersion
 
 RULES = ("", "newest", "majority")
 Row = dict[str, Any]
@@ -27,7 +26,7 @@ Row = dict[str, Any]
 class Merged:
     """The new version, the answers to each disputed review, and how many reviews went which way."""
 
-    version: Version
+    version: LabelVersion
     disputed: tuple[tuple[Row, ...], ...]
     counts: dict[str, int]
 
@@ -52,7 +51,7 @@ def run(
         resolve: of RULES: what is done where labellers disagree.
     """
     versions.check_new(output)
-    read = labelling.read_back(answers, taxonomy, on_bad_label, batch)
+    read = labeling_tools.read_annotations(answers, taxonomy, on_bad_label, batch)
     merged = merge(versions.load(labelled, taxonomy), read.table, round_name, datetime.now(UTC), resolve)
     agreed = agreement.report(read.table, taxonomy)
     beside = {"disputed.csv": _sheet(merged.disputed), "agreement.md": agreement.markdown(agreed).encode()}
@@ -70,7 +69,7 @@ def _sheet(disputed: Sequence[Sequence[Row]]) -> bytes:
     return spreadsheet.to_csv(("review_id", "text", "Completion", "Answers"), rows)
 
 
-def merge(version: Version, answers: pa.Table, round_name: str, now: datetime, resolve: str = "") -> Merged:
+def merge(version: LabelVersion, answers: pa.Table, round_name: str, now: datetime, resolve: str = "") -> Merged:
     """Answers (ANSWERS: one row per review and labeller) -> the new version.
 
     - A labeller who answered twice means the newer answer. `now` is the time of an answer that has none.
@@ -106,7 +105,7 @@ def merge(version: Version, answers: pa.Table, round_name: str, now: datetime, r
         elif row:
             rows[review_id] = row
     merged = versions.replace(version, rows, dict.fromkeys(rows, f"round {round_name}"), now)
-    merged = versions.remember(merged, outdated, "a newer answer", now)
+    merged = versions.add_to_history(merged, outdated, "a newer answer", now)
     return Merged(merged, tuple(disputed), dict(counts))
 
 
@@ -114,7 +113,7 @@ def _against(old: Row | None, answer: Row, round_name: str) -> tuple[str, Row | 
     """What an answer is to the row that stands: new, changed, outdated (with the row it makes), or confirmed."""
     if old is None:
         return "new", answer | {"split": None, "round": round_name}
-    same = labelling.legible(old["text"]) == labelling.legible(answer["text"])
+    same = labeling_tools.legible(old["text"]) == labeling_tools.legible(answer["text"])
     check(same, f"review {old['review_id']!r}: {answer['labeller']} answered to another text; give it another id")
     held = {label["keyword"]: label["highlights"] for label in old["labels"]}
     labels = [label | {"highlights": label["highlights"] or held.get(label["keyword"])} for label in answer["labels"]]

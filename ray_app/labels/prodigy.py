@@ -13,11 +13,11 @@ from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span, words
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Answer, Review, choice, chosen, labels_of, moment
+from ray_app.labels.annotations import Annotation, LabelingTask, choice, chosen, labels_of, moment
 from ray_app.labels.reader import read_jsonl
 
 
-def write(folder: str, reviews: Iterable[Review], taxonomy: Taxonomy) -> list[str]:
+def write(folder: str, reviews: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
     """Writes tasks and settings; returns their URIs."""
     files = [storage.join(folder, name) for name in ("prodigy.json", "tasks.jsonl")]
     lines = [json.dumps(task(review, taxonomy), ensure_ascii=False, default=str) + "\n" for review in reviews]
@@ -35,7 +35,7 @@ def settings(taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def task(review: Review, taxonomy: Taxonomy) -> dict[str, Any]:
+def task(review: LabelingTask, taxonomy: Taxonomy) -> dict[str, Any]:
     """One task, its findings already marked. Tokens are words, cut where a span starts or ends inside one."""
     tokens = _tokens(review)
     starts, ends = ({token[key]: token["id"] for token in tokens} for key in ("start", "end"))
@@ -54,7 +54,7 @@ def task(review: Review, taxonomy: Taxonomy) -> dict[str, Any]:
     return own | {"review_id": review.review_id, "meta": review.about}
 
 
-def _tokens(review: Review) -> list[dict[str, Any]]:
+def _tokens(review: LabelingTask) -> list[dict[str, Any]]:
     cuts = {edge for mark in review.marks for span in mark.spans for edge in span}
     pieces = [piece for span in words([review.text])[0] for piece in _cut(span, cuts)]
     return [
@@ -74,27 +74,27 @@ def _cut(span: Span, cuts: set[int]) -> Iterator[Span]:
     yield from itertools.pairwise(edges)
 
 
-def read(uri: str, taxonomy: Taxonomy) -> Iterator[Answer]:
+def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     """Every answered task; what was rejected or ignored is skipped."""
     for place, row in read_jsonl(uri):
         try:
             check("error" not in row, row.get("error", ""))
             yield _answer(place, row, taxonomy)
         except UserError as error:
-            yield Answer(place, error=str(error))
+            yield Annotation(place, error=str(error))
 
 
-def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy) -> Answer:
+def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy) -> Annotation:
     answer, text = row.get("answer"), row.get("text")
     if answer in ("reject", "ignore"):
-        return Answer(place, skipped={"reject": "rejected", "ignore": "ignored"}[answer])
+        return Annotation(place, skipped={"reject": "rejected", "ignore": "ignored"}[answer])
     check(answer == "accept", f"answer {answer!r} is not accept, reject or ignore; export it with prodigy db-out")
     spans, accepted = row.get("spans") or [], row.get("accept") or []
     listed = isinstance(spans, list) and all(isinstance(span, dict) for span in spans)
     check(listed and isinstance(accepted, list), "`spans` must be a list of spans and `accept` a list of choices")
     if not accepted and not spans:
-        return Answer(place, skipped="unfinished")
+        return Annotation(place, skipped="unfinished")
     marked = [(span.get("label"), span.get("start"), span.get("end")) for span in spans]
     labels = labels_of(text if isinstance(text, str) else "", chosen(accepted, taxonomy), marked, taxonomy)
     who = str(row.get("_annotator_id") or row.get("_session_id") or "")
-    return Answer(place, row.get("review_id"), text, labels, who, moment(row.get("_timestamp")))
+    return Annotation(place, row.get("review_id"), text, labels, who, moment(row.get("_timestamp")))

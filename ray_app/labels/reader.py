@@ -39,7 +39,7 @@ class Labels:
         return self.table.take(pa.array([i for i, split in enumerate(splits) if split in names], pa.int64()))
 
 
-def read(uri: str, taxonomy: str = "default", on_bad_label: str = "fail") -> Labels:
+def read_labels(uri: str, taxonomy: str = "default", on_bad_label: str = "fail") -> Labels:
     """Reads and checks labels.
 
     Args:
@@ -52,7 +52,7 @@ def read(uri: str, taxonomy: str = "default", on_bad_label: str = "fail") -> Lab
     return _read(uri, rows, _taxonomy(taxonomy, (row for _, row in rows)), on_bad_label, TAKE_FROM_LABELS)
 
 
-def read_as(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail") -> Labels:
+def read_labels_with(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail") -> Labels:
     """The same by a taxonomy at hand, such as a bundle's own."""
     rows = list(_sample_rows() if uri == "sample" else _rows(uri))
     check(rows, f"{uri}: no labelled reviews there")
@@ -67,7 +67,7 @@ def _read(
     seen: dict[str, str] = {}
     for place, row in rows:
         try:
-            kept.append(checked(row, known, seen, place))
+            kept.append(checked_row(row, known, seen, place))
         except UserError as error:
             if on_bad_label == "fail":
                 hint = remedy if str(error).startswith("unknown keyword") else ""
@@ -102,7 +102,7 @@ def _taxonomy(choice: str, rows: Iterable[dict[str, Any]]) -> Taxonomy:
     return from_labels(pairs)
 
 
-def checked(row: dict[str, Any], taxonomy: Taxonomy, seen: dict[str, str], place: str) -> dict[str, Any]:
+def checked_row(row: dict[str, Any], taxonomy: Taxonomy, seen: dict[str, str], place: str) -> dict[str, Any]:
     """A LABELLED row of a raw one; `seen` holds the places of the ids before it. Raises UserError without the place."""
     check("error" not in row, row.get("error", ""))
     review_id, text = row.get("review_id"), row.get("text")

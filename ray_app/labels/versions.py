@@ -16,7 +16,7 @@ from ray_app import storage
 from ray_app.data.schema import LABELLED, PROVENANCE
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 
 CURRENT = pa.schema([*LABELLED, *PROVENANCE, ("round", pa.string())])
 HISTORY = pa.schema([*CURRENT, ("replaced_by", pa.string()), ("replaced_at", pa.timestamp("us", "UTC"))])
@@ -24,7 +24,7 @@ _FILES = ("labels.parquet", "history.parquet")
 
 
 @dataclass(frozen=True)
-class Version:
+class LabelVersion:
     """The labels as they stand (CURRENT and whatever other columns they came with), and what stood before."""
 
     labels: pa.Table
@@ -38,15 +38,15 @@ class Version:
         return {row["review_id"]: row for row in table.to_pylist()}
 
 
-def load(uri: str, taxonomy: Taxonomy) -> Version:
+def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
     """Checked labels, with the history beside them if there is one; "" is a table without rows. Columns that are not
     CURRENT's are kept where all of it is Parquet.
 
     Raises UserError at the first bad row: a new version is not built on a broken one.
     """
     if not uri:
-        return Version(CURRENT.empty_table(), HISTORY.empty_table())
-    table = labels.read_as(uri, taxonomy).table
+        return LabelVersion(CURRENT.empty_table(), HISTORY.empty_table())
+    table = reader.read_labels_with(uri, taxonomy).table
     if uri != "sample" and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
         raw = storage.read_parquet(uri)
         for name in raw.column_names:
@@ -55,7 +55,7 @@ def load(uri: str, taxonomy: Taxonomy) -> Version:
     folder = uri.removesuffix(_FILES[0])
     past = storage.join(folder, _FILES[1])
     known = folder != uri and storage.exists(past)
-    return Version(_provenance(table, uri), storage.read_parquet(past) if known else HISTORY.empty_table())
+    return LabelVersion(_provenance(table, uri), storage.read_parquet(past) if known else HISTORY.empty_table())
 
 
 def _provenance(table: pa.Table, uri: str) -> pa.Table:
@@ -70,8 +70,8 @@ def _provenance(table: pa.Table, uri: str) -> pa.Table:
 
 
 def replace(
-    version: Version, rows: Mapping[str, dict[str, Any] | None], by: Mapping[str, str], now: datetime
-) -> Version:
+    version: LabelVersion, rows: Mapping[str, dict[str, Any] | None], by: Mapping[str, str], now: datetime
+) -> LabelVersion:
     """The version with `rows` in place of those of the same review id: new ids at the end, None takes a row out.
 
     `by` says per review id what replaced the row, for the history.
@@ -88,15 +88,15 @@ def replace(
     past = past.append_column("replaced_by", pa.array([by[ids[i]] for i in gone], pa.string()))
     past = past.append_column("replaced_at", pa.array([now] * len(gone), HISTORY.field("replaced_at").type))
     history = pa.concat_tables([version.history, past], promote_options="default")
-    return Version(both.take(pa.array(order, pa.int64())), history)
+    return LabelVersion(both.take(pa.array(order, pa.int64())), history)
 
 
-def remember(version: Version, rows: list[dict[str, Any]], by: str, now: datetime) -> Version:
+def add_to_history(version: LabelVersion, rows: list[dict[str, Any]], by: str, now: datetime) -> LabelVersion:
     """The version with rows in its history that never stood, because `by` stands."""
     past = [row | {"replaced_by": by, "replaced_at": now} for row in rows]
     fields = [*version.labels.schema, *list(HISTORY)[len(CURRENT) :]]
     added = pa.Table.from_pylist(past, schema=pa.schema(fields))
-    return Version(version.labels, pa.concat_tables([version.history, added], promote_options="default"))
+    return LabelVersion(version.labels, pa.concat_tables([version.history, added], promote_options="default"))
 
 
 def check_new(folder: str) -> None:
@@ -104,7 +104,7 @@ def check_new(folder: str) -> None:
     check(storage.is_empty(folder), f"--output {folder} holds something already; a version is never overwritten")
 
 
-def write(folder: str, version: Version, beside: Mapping[str, bytes]) -> str:
+def write(folder: str, version: LabelVersion, beside: Mapping[str, bytes]) -> str:
     """Writes a version and the files that explain it, the labels last; returns the URI of the labels.
 
     Raises UserError where the folder holds anything.

@@ -27,7 +27,7 @@ META = "nunchi_lm.json"
 
 
 @dataclass(frozen=True)
-class Meta:
+class TaskMeta:
     """nunchi_lm.json: how the model was taught, so that it is asked the same way."""
 
     template: Template
@@ -39,14 +39,14 @@ class Meta:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def load(folder: str, device: str = "auto") -> tuple[Any, Any, Meta | None]:
+def load(folder: str, device: str = "auto") -> tuple[Any, Any, TaskMeta | None]:
     """Model, tokenizer and meta of a folder or a Hugging Face name; the model in fp32 on `device`, in eval mode.
 
     The meta is None where the model was not trained here. A remote folder is fetched first. Raises UserError.
     """
-    from ray_app.engine.device import place
+    from ray_app.engine.device import choose_device
 
-    placement = place(device)
+    placement = choose_device(device)
     local = local_folder(folder)
     model, tokenizer = open_model(local)
     return model.to(placement.device).eval(), tokenizer, read_meta(local)
@@ -75,18 +75,18 @@ def open_model(name: str, flag: str = "--model") -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def read_meta(folder: str) -> Meta | None:
+def read_meta(folder: str) -> TaskMeta | None:
     """What a folder of ours says of itself; None for any other."""
     path = Path(folder) / META
     return from_dict(storage.read_json(str(path)), str(path)) if path.is_file() else None
 
 
-def from_dict(content: dict[str, Any], place: str) -> Meta:
+def from_dict(content: dict[str, Any], place: str) -> TaskMeta:
     """What `to_dict` made. Raises UserError naming `place`."""
     try:
         check(content["format"] == FORMAT, f"{place}: format {content['format']}; this nunchi reads format {FORMAT}")
         known = content["taxonomy"]
-        return Meta(
+        return TaskMeta(
             template_from(content["template"], place),
             taxonomy_from(known, place) if known else None,
             content["max_length"],
@@ -99,7 +99,7 @@ def from_dict(content: dict[str, Any], place: str) -> Meta:
         raise UserError(f"{place}: damaged ({first_line(error)})") from None
 
 
-def to_dict(meta: Meta) -> dict[str, Any]:
+def to_dict(meta: TaskMeta) -> dict[str, Any]:
     """The content of nunchi_lm.json."""
     return {
         "format": FORMAT,
@@ -110,7 +110,7 @@ def to_dict(meta: Meta) -> dict[str, Any]:
     }
 
 
-def save(model: Any, tokenizer: Any, folder: Path, meta: Meta | None = None) -> None:
+def save(model: Any, tokenizer: Any, folder: Path, meta: TaskMeta | None = None) -> None:
     """Writes what `load` reads; a model with adapters must have been merged before."""
     from transformers import utils
 
@@ -121,7 +121,7 @@ def save(model: Any, tokenizer: Any, folder: Path, meta: Meta | None = None) -> 
         storage.write_json(str(folder / META), to_dict(meta))
 
 
-def scratch(texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int) -> tuple[Any, Any]:
+def make_small_llama(texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int) -> tuple[Any, Any]:
     """A byte-level BPE tokenizer learnt from `texts` and a small Llama with random weights, by a seed.
 
     Bytes, not characters: every text comes back exactly as it was, and nothing is unknown.

@@ -22,7 +22,7 @@ from ray_app.arrays import Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
 from ray_app.lm.templates import Template
-from ray_app.lm.token_bytes import Pieces
+from ray_app.lm.token_bytes import TokenBytes
 
 FAR = 1 << 20  # more tokens than any text has
 START, GAP, LABEL = 0, 1, 2  # before a label: two spaces may come, one, none
@@ -55,7 +55,7 @@ class Grammar:
     Raises UserError where the tokenizer cannot spell a single label.
     """
 
-    def __init__(self, labels: Mapping[str, int], pieces: Pieces, ends: Iterable[int]) -> None:
+    def __init__(self, labels: Mapping[str, int], pieces: TokenBytes, ends: Iterable[int]) -> None:
         self.ends = np.array(sorted(set(ends)), np.int64)
         check(len(self.ends), "constrained decoding needs a token that ends a text; write --decoding free")
         self.children: list[dict[int, int]] = [{}, {}, {}]
@@ -161,7 +161,7 @@ class _Trie:
         self.below: dict[int, _Trie] = {}
 
 
-def _trie(pieces: Pieces, alphabet: set[int]) -> _Trie:
+def _trie(pieces: TokenBytes, alphabet: set[int]) -> _Trie:
     """The tokens that spell something, all of it in the alphabet."""
     root = _Trie()
     for i in range(len(pieces)):
@@ -174,7 +174,7 @@ def _trie(pieces: Pieces, alphabet: set[int]) -> _Trie:
     return root
 
 
-def of(template: Template, taxonomy: Taxonomy, pieces: Pieces, ends: Iterable[int]) -> Grammar:
+def grammar_for(template: Template, taxonomy: Taxonomy, pieces: TokenBytes, ends: Iterable[int]) -> Grammar:
     """The grammar of a template's answers. A token that begins a new line ends a text as well: models that were never
     tuned know no other end."""
     labels: dict[str, int] = {}

@@ -12,7 +12,7 @@ from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 from ray_app.labels.spreadsheet import read_cells
 from ray_app.lm.templates import Template, check_readable
 from ray_app.sample import FOLDER
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Examples:
+class PromptRows:
     """Checked rows, each with `id` and `split`; the taxonomy of labelled reviews; lines that say what was dropped."""
 
     rows: tuple[Row, ...]
@@ -35,7 +35,7 @@ class Examples:
 
 def read(
     uri: str, template: Template, taxonomy: str | Taxonomy = "default", columns: str = "", on_bad_row: str = "fail"
-) -> Examples:
+) -> PromptRows:
     """Reads what a template reads.
 
     Args:
@@ -46,15 +46,15 @@ def read(
     """
     if template.reads == "table":
         return _table(uri, template, parse_columns(columns, template), on_bad_row)
-    found = labels.read_as(uri, taxonomy, on_bad_row) if isinstance(taxonomy, Taxonomy) else None
-    found = found or labels.read(uri, str(taxonomy), on_bad_row)
+    found = reader.read_labels_with(uri, taxonomy, on_bad_row) if isinstance(taxonomy, Taxonomy) else None
+    found = found or reader.read_labels(uri, str(taxonomy), on_bad_row)
     check_readable(template, found.taxonomy)
     order = found.taxonomy.index
     rows = (
         {**row, "id": row["review_id"], "labels": sorted(row["labels"], key=lambda label: order[label["keyword"]])}
         for row in found.table.to_pylist()
     )
-    return Examples(tuple(rows), found.taxonomy, found.dropped)
+    return PromptRows(tuple(rows), found.taxonomy, found.dropped)
 
 
 def parse_columns(text: str, template: Template) -> dict[str, str]:
@@ -69,7 +69,7 @@ def parse_columns(text: str, template: Template) -> dict[str, str]:
     return chosen
 
 
-def _table(uri: str, template: Template, columns: Mapping[str, str], on_bad_row: str) -> Examples:
+def _table(uri: str, template: Template, columns: Mapping[str, str], on_bad_row: str) -> PromptRows:
     kept, dropped, count = [], [], 0
     for place, raw in _raw_rows(uri, template):
         count += 1
@@ -80,7 +80,7 @@ def _table(uri: str, template: Template, columns: Mapping[str, str], on_bad_row:
             dropped.append(f"{place}: {error}")
     check(count, f"{uri}: no rows there")
     check(kept, f"{uri}: every one of {count} rows is bad; the first: {(dropped or [''])[0]}")
-    return Examples(tuple(kept), None, tuple(dropped))
+    return PromptRows(tuple(kept), None, tuple(dropped))
 
 
 def _checked(raw: Mapping[str, Any], template: Template, columns: Mapping[str, str], place: str) -> Row:
@@ -94,7 +94,7 @@ def _checked(raw: Mapping[str, Any], template: Template, columns: Mapping[str, s
         check(isinstance(value, str) and not is_blank(value), f"null or empty {column}")
         row[name] = value
     split = raw.get(columns["split"]) or None
-    check(split in (None, *labels.SPLITS), f"unknown split {split!r}; known: {', '.join(labels.SPLITS)}")
+    check(split in (None, *reader.SPLITS), f"unknown split {split!r}; known: {', '.join(reader.SPLITS)}")
     identity = raw.get(columns["id"])
     return {**row, "id": place if identity in (None, "") else str(identity), "split": split}
 
@@ -104,9 +104,9 @@ def _raw_rows(uri: str, template: Template) -> Iterator[tuple[str, Mapping[str, 
     if uri == "sample":
         path = FOLDER / f"{template.name}.jsonl"
         check(path.is_file(), f"--data sample: no sample of {template.name!r} is shipped; name a file")
-        yield from ((place.replace(str(path), "sample"), row) for place, row in labels.read_jsonl(str(path)))
+        yield from ((place.replace(str(path), "sample"), row) for place, row in reader.read_jsonl(str(path)))
         return
-    readers = {".parquet": _parquet, ".jsonl": labels.read_jsonl, ".ndjson": labels.read_jsonl}
+    readers = {".parquet": _parquet, ".jsonl": reader.read_jsonl, ".ndjson": reader.read_jsonl}
     readers |= {".csv": _csv, ".tsv": _csv}
     for file in storage.list_files(uri):
         suffix = file.uri[file.uri.rfind(".") :].lower()

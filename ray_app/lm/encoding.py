@@ -70,7 +70,7 @@ def encode(
     A row that is too long loses the middle of its prompt, down to half of `max_length`, then the completion's end.
     """
     wrapper = Tokenizer(tokenizer)
-    kept = len(wrapper.piece(tail))
+    kept = len(wrapper.encode_fragment(tail))
     rows, begin, cut = [], [], 0
     for prompt, completion in zip(prompt_ids(wrapper, prompts), _pieces(wrapper, completions), strict=True):
         answer = [*completion, tokenizer.eos_token_id]
@@ -87,7 +87,7 @@ def prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
 
 
 def _pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """`Tokenizer.piece` of many texts."""
+    """`Tokenizer.encode_fragment` of many texts."""
     ready = [text.rstrip(" ") if tokenizer.own_space else text for text in texts]
     return [e.ids for e in tokenizer.hf.backend_tokenizer.encode_batch(ready, add_special_tokens=False)]
 

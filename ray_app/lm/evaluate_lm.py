@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import REQUIRED, effective, option
+from ray_app.cli import REQUIRED, as_dict, option
 from ray_app.errors import check
-from ray_app.lm.executors import _here, _stream
+from ray_app.lm.executors import run_here, run_on_ray
 
 PROGRESS_SECONDS = 10.0
 
@@ -66,11 +66,11 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Evaluates, prints, writes; returns the report."""
     from ray_app import storage
-    from ray_app.lm import evaluator as answers
+    from ray_app.lm import evaluator
     from ray_app.lm import report as lm_judge
 
     exam, rows, shown = _prepare(config)
-    papers = answers.papers(exam.template, rows, shown, config.seed)
+    papers = evaluator.papers(exam.template, rows, shown, config.seed)
     labelled = exam.template.reads == "labels"
     provenance = _provenance(config, exam)
     _check_bundle(config, exam)
@@ -81,9 +81,9 @@ def run(config: Config) -> dict[str, Any]:
     )
     folder = storage.join(config.output, "rows")
     storage.remove(folder)
-    marks, progress = lm_judge.Marks(), _Progress(len(rows))
+    marks, progress = lm_judge.ResultSums(), _Progress(len(rows))
     parsed: dict[int, Any] = {}
-    for table in (_stream if config.workers else _here)(config, exam, papers):
+    for table in (run_on_ray if config.workers else run_here)(config, exam, papers):
         first = table["row"][0].as_py()
         if labelled:
             texts = zip(table["row"].to_pylist(), table["completion_generated"].to_pylist(), strict=True)
@@ -95,7 +95,7 @@ def run(config: Config) -> dict[str, Any]:
     if labelled:
         report |= _reviews(config, exam, rows, [parsed[i] for i in range(len(rows))])
     if config.benchmark:
-        report["generation"]["benchmark"] = answers.benchmark(exam, papers.slice(0, config.benchmark))
+        report["generation"]["benchmark"] = evaluator.benchmark(exam, papers.slice(0, config.benchmark))
     report |= provenance
     text = lm_judge.markdown(report, marks)
     print(text.partition("\n## Worst")[0])
@@ -109,9 +109,8 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     import numpy as np
 
     from ray_app import storage
-    from ray_app.lm import dataset as examples
-    from ray_app.lm import templates
-    from ray_app.lm.evaluator import Exam
+    from ray_app.lm import dataset, templates
+    from ray_app.lm.evaluator import EvaluationPlan
     from ray_app.lm.generation import Decoding
 
     meta = _meta(config.model)
@@ -120,7 +119,7 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     taught = meta and task == meta.template.name and not config.templates
     template = meta.template if taught else templates.load(task, config.templates or templates.DEFAULT)
     taxonomy = config.taxonomy or (meta and meta.taxonomy) or "default"
-    found = examples.read(config.data, template, taxonomy, config.columns, config.on_bad_row)
+    found = dataset.read(config.data, template, taxonomy, config.columns, config.on_bad_row)
     for line in found.dropped:
         print(f"dropped: {line}")
     tested = found.split("test")
@@ -137,7 +136,7 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
         f"--decoding constrained: {template.name} does not write labels; write --decoding free",
     )
     learnt = meta.max_length if meta else 256
-    exam = Exam(
+    exam = EvaluationPlan(
         storage.absolute(config.model) if _is_folder(config.model) else config.model,
         template,
         found.taxonomy,
@@ -157,10 +156,10 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
 def _meta(model: str) -> Any:
     """What a model folder of ours says of itself, wherever it lies; None for any other model."""
     from ray_app import storage
-    from ray_app.lm import causal_lm as causal
+    from ray_app.lm import causal_lm
 
-    place = storage.join(model, causal.META)
-    return causal.from_dict(storage.read_json(place), place) if storage.exists(place) else None
+    place = storage.join(model, causal_lm.META)
+    return causal_lm.from_dict(storage.read_json(place), place) if storage.exists(place) else None
 
 
 def _is_folder(model: str) -> bool:
@@ -201,14 +200,14 @@ def _classifiers(config: Config, table: Any) -> dict[str, Any]:
     from ray_app.lm.report import cost
 
     analyzer = Analyzer(config.bundle, config.device, math.ceil(config.cpus_per_worker), highlights="off")
-    report = judge.judge(analyzer.parts, table, judge.predictions(analyzer.parts, table))
+    report = judge.evaluate_bundle(analyzer.runtime, table, judge.predictions(analyzer.runtime, table))
     began, cpu_began = time.perf_counter(), time.process_time()
     analyzer.table(table.select(["review_id", "text"]))
     seconds = time.perf_counter() - began
     return {
         **report,
         "cost": cost(seconds, time.process_time() - cpu_began, len(table)),
-        "bundle": analyzer.parts.bundle.id,
+        "bundle": analyzer.runtime.bundle.id,
     }
 
 
@@ -238,5 +237,5 @@ def _provenance(config: Config, exam: Any) -> dict[str, Any]:
         "loss_on": exam.loss_on,
         "template": exam.template.to_dict(),
         "training": meta.metrics if meta else None,
-        "config": effective(config),
+        "config": as_dict(config),
     }

@@ -21,24 +21,23 @@ import torch
 from numpy.typing import NDArray
 
 from ray_app.data.taxonomy import Taxonomy
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import check
 from ray_app.evaluation.bertscore import BertScore
 from ray_app.evaluation.text_metrics import overlaps, split_units
-from ray_app.lm import causal_lm as causal
-from ray_app.lm import constrained_decoding as grammar
+from ray_app.lm import causal_lm, constrained_decoding
 from ray_app.lm.constrained_decoding import Grammar
 from ray_app.lm.encoding import cut_prompt, encode, prompt_ids
-from ray_app.lm.generation import Decoding, Generator, Written
+from ray_app.lm.generation import Decoding, Generation, Generator
 from ray_app.lm.next_token import row_losses
 from ray_app.lm.templates import Template, few_shot
-from ray_app.lm.token_bytes import Pieces
+from ray_app.lm.token_bytes import TokenBytes
 
 Text = TypeVar("Text")
 COMPARISONS = ("model", "shuffled", "unrelated", "reference")
 OVERLAPS, BERT = 13, 3  # numbers of `text_metrics.overlaps`, of BERTScore
-PAPERS = pa.schema(
+INPUT_COLUMNS = pa.schema(
     [
         ("row", pa.int64()),
         ("id", pa.string()),
@@ -47,7 +46,7 @@ PAPERS = pa.schema(
         ("other", pa.string()),
     ]
 )
-MARKS = [
+RESULT_COLUMNS = [
     ("reference", pa.string()),
     ("generated", pa.string()),
     ("completion_generated", pa.string()),
@@ -62,7 +61,7 @@ MARKS = [
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationPlan:
     """How a model is examined. `limit`: tokens of prompt and answer together, 0 for all it can read; `bertscore`: an
     encoder, empty for none."""
 
@@ -95,15 +94,15 @@ def papers(template: Template, rows: Sequence[dict[str, Any]], shown: Sequence[d
         "completion": completions,
         "other": others,
     }
-    return pa.table(columns, schema=PAPERS)
+    return pa.table(columns, schema=INPUT_COLUMNS)
 
 
-class Examinee:
+class LMEvaluator:
     """The model and all that judges it, loaded. Call it with a table of PAPERS to get their MARKS."""
 
-    def __init__(self, exam: Exam, threads: int = 0) -> None:
-        self.placement = place(exam.device, threads, "bf16" if exam.bf16 else "fp32")
-        self.model, self.hf, _ = causal.load(exam.model, exam.device)
+    def __init__(self, exam: EvaluationPlan, threads: int = 0) -> None:
+        self.placement = choose_device(exam.device, threads, "bf16" if exam.bf16 else "fp32")
+        self.model, self.hf, _ = causal_lm.load(exam.model, exam.device)
         if exam.bf16:
             self.model.to(torch.bfloat16)
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
@@ -111,10 +110,12 @@ class Examinee:
         tokens = exam.batch_tokens or (8_192 if self.placement.device.type == "cpu" else 131_072)
         self.generator = Generator(self.model, self.hf, tokens)
         self.exam, self.tokenizer = exam, Tokenizer(self.hf)
-        self.kept = len(self.tokenizer.piece(exam.template.tail))
+        self.kept = len(self.tokenizer.encode_fragment(exam.template.tail))
         self.grammar: Grammar | None = None
         if exam.constrained and exam.taxonomy:
-            self.grammar = grammar.of(exam.template, exam.taxonomy, Pieces(self.hf), self.generator.ends)
+            self.grammar = constrained_decoding.grammar_for(
+                exam.template, exam.taxonomy, TokenBytes(self.hf), self.generator.ends
+            )
         self.bert = BertScore(exam.bertscore, self.placement) if exam.bertscore else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -140,11 +141,11 @@ class Examinee:
             "cpu_seconds": cpu_seconds * share,
             "sums": self.compare(references, others, generated).reshape(len(table), -1).tolist(),
         }
-        for name, kind in MARKS:
+        for name, kind in RESULT_COLUMNS:
             table = table.append_column(name, pa.array(columns[name], kind))
         return table.drop_columns(["other"])
 
-    def write(self, prompts: Sequence[str], rows: Sequence[int]) -> tuple[list[Written], list[bool]]:
+    def write(self, prompts: Sequence[str], rows: Sequence[int]) -> tuple[list[Generation], list[bool]]:
         """What the model writes after each prompt, and which prompts were too long to be read whole."""
         decoding, ids = self.exam.decoding, prompt_ids(self.tokenizer, prompts)
         ready = [self._cut(row, self.kept, decoding) for row in ids]
@@ -172,20 +173,20 @@ class Examinee:
             found[:, :, OVERLAPS:] = self.bert(*zip(*pairs, strict=True)).reshape(-1, len(COMPARISONS), BERT)
         return found
 
-    def _thoughtful(self, prompts: Sequence[list[int]], labels: Grammar, rows: Sequence[int]) -> list[Written]:
+    def _thoughtful(self, prompts: Sequence[list[int]], labels: Grammar, rows: Sequence[int]) -> list[Generation]:
         """Free until `answer_after`, which is put there if the model does not come to it; then labels alone."""
         decoding, template = self.exam.decoding, self.exam.template
         thoughts = self.generator(prompts, replace(decoding, stop=template.answer_after), rows=rows)
         heads = [_before(thought.text, template.stop) + template.answer_after for thought in thoughts]
         least = max(labels.shortest, decoding.max_new_tokens // 2)
         brief = replace(decoding, max_new_tokens=least, seed=decoding.seed + 1)
-        said = [self.tokenizer.piece(head) for head in heads]
+        said = [self.tokenizer.encode_fragment(head) for head in heads]
         ready = [
             self._cut([*prompt, *head], self.kept + len(head), brief)
             for prompt, head in zip(prompts, said, strict=True)
         ]
         return [
-            Written(head + answer.text, thought.tokens + answer.tokens)
+            Generation(head + answer.text, thought.tokens + answer.tokens)
             for head, thought, answer in zip(heads, thoughts, self.generator(ready, brief, labels, rows), strict=True)
         ]
 
@@ -208,9 +209,9 @@ def _before(text: str, stop: str) -> str:
     return text.partition(stop)[0] if stop else text
 
 
-def benchmark(exam: Exam, table: pa.Table) -> dict[str, Any]:
+def benchmark(exam: EvaluationPlan, table: pa.Table) -> dict[str, Any]:
     """Tokens a second of the same PAPERS batched and one by one, and the share of rows whose texts are equal."""
-    examinee, prompts, rows = Examinee(exam), table["prompt"].to_pylist(), table["row"].to_pylist()
+    examinee, prompts, rows = LMEvaluator(exam), table["prompt"].to_pylist(), table["row"].to_pylist()
     examinee.write(prompts, rows)  # what is found out once, such as what the grammar allows, favours neither
     began = time.perf_counter()
     together, _ = examinee.write(prompts, rows)

@@ -12,14 +12,14 @@ def _units(config: Any, papers: Any) -> list[Any]:
     return [papers.slice(start, config.unit_rows) for start in range(0, len(papers), config.unit_rows)]
 
 
-def _here(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
+def run_here(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
     """Marks of all units, one after the other, in this process."""
-    from ray_app.lm.evaluator import Examinee
+    from ray_app.lm.evaluator import LMEvaluator
 
-    yield from map(Examinee(exam, math.ceil(config.cpus_per_worker)), _units(config, papers))
+    yield from map(LMEvaluator(exam, math.ceil(config.cpus_per_worker)), _units(config, papers))
 
 
-def _stream(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
+def run_on_ray(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
     """Marks of all units out of a pool of actors, as they come."""
     import ray.data
 
@@ -53,13 +53,13 @@ class Worker:
 
     def __init__(self, exam: Any, threads: int) -> None:
         self.thread = ThreadPoolExecutor(1)
-        self.examinee = self.thread.submit(_examinee, exam, threads).result()
+        self.examinee = self.thread.submit(build_evaluator, exam, threads).result()
 
     def __call__(self, table: Any) -> Any:
         return self.thread.submit(self.examinee, table).result()
 
 
-def _examinee(exam: Any, threads: int) -> Any:
-    from ray_app.lm.evaluator import Examinee
+def build_evaluator(exam: Any, threads: int) -> Any:
+    from ray_app.lm.evaluator import LMEvaluator
 
-    return Examinee(exam, threads)
+    return LMEvaluator(exam, threads)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ray_app.engine.batching import batches
 from ray_app.errors import check
 from ray_app.lm.constrained_decoding import Grammar, State
-from ray_app.lm.token_bytes import Pieces
+from ray_app.lm.token_bytes import TokenBytes
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Written:
+class Generation:
     """What a model wrote after a prompt, without what ended it, and how many tokens that took."""
 
     text: str
@@ -48,7 +48,7 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Any, batch_tokens: int = 8_192) -> None:
         from transformers import GenerationConfig
 
-        self.model, self.batch_tokens, self.pieces = model, batch_tokens, Pieces(tokenizer)
+        self.model, self.batch_tokens, self.pieces = model, batch_tokens, TokenBytes(tokenizer)
         self.pad: int = tokenizer.pad_token_id
         own = model.generation_config.eos_token_id
         self.ends = {self.pad, tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
@@ -60,7 +60,7 @@ class Generator:
         decoding: Decoding,
         grammar: Grammar | None = None,
         rows: Sequence[int] | None = None,
-    ) -> list[Written]:
+    ) -> list[Generation]:
         """`grammar`: allow only what it lets through; `rows`: numbers that each row's chances are drawn by."""
         check(
             grammar is None or grammar.shortest <= decoding.max_new_tokens,
@@ -70,7 +70,7 @@ class Generator:
         lengths = np.array([len(prompt) for prompt in prompts], np.int64)
         check(lengths.all(), "a prompt without a single token: begin the template with some text")
         numbers = np.arange(len(prompts)) if rows is None else np.asarray(rows)
-        written: list[Written] = [Written("", 0)] * len(prompts)
+        written: list[Generation] = [Generation("", 0)] * len(prompts)
         for chosen in batches(lengths + decoding.max_new_tokens, self.batch_tokens):
             ids = self._run([prompts[i] for i in chosen], decoding, grammar, numbers[chosen])
             for i, row in zip(chosen, ids, strict=True):
@@ -90,9 +90,9 @@ class Generator:
         config = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens, do_sample=False, pad_token_id=self.pad, eos_token_id=sorted(ends)
         )
-        choices: list[Any] = [] if grammar is None else [_Allowed(grammar, width, decoding.max_new_tokens)]
+        choices: list[Any] = [] if grammar is None else [_GrammarMask(grammar, width, decoding.max_new_tokens)]
         if decoding.temperature:
-            choices.append(_Chances(decoding, rows))
+            choices.append(_GumbelSampling(decoding, rows))
         found = self.model.generate(
             input_ids=ids.to(self.model.device),
             attention_mask=mask.to(self.model.device),
@@ -103,14 +103,14 @@ class Generator:
         written: list[list[int]] = found[:, width:].tolist()
         return written
 
-    def _written(self, ids: list[int], stop: str, grammar: Grammar | None) -> Written:
+    def _written(self, ids: list[int], stop: str, grammar: Grammar | None) -> Generation:
         ends = self.ends if grammar is None else self.ends | set(grammar.ends.tolist())
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         text = self.pieces.spelled(ids[:length]).decode("utf-8", errors="replace")
-        return Written(text.partition(stop)[0] if stop else text, length)
+        return Generation(text.partition(stop)[0] if stop else text, length)
 
 
-class _Allowed:
+class _GrammarMask:
     """A logits processor that leaves each row only what the grammar allows it next."""
 
     def __init__(self, grammar: Grammar, width: int, max_new_tokens: int) -> None:
@@ -132,7 +132,7 @@ class _Allowed:
         return masked
 
 
-class _Chances:
+class _GumbelSampling:
     """A logits processor that makes the largest score a draw: temperature, nucleus, then Gumbel noise.
 
     The largest of log p + Gumbel noise is distributed as p (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030).
@@ -155,7 +155,7 @@ class _Chances:
 class _Stop:
     """A stopping criterion: the text of a row holds `stop`, wherever tokens begin and end."""
 
-    def __init__(self, pieces: Pieces, stop: str) -> None:
+    def __init__(self, pieces: TokenBytes, stop: str) -> None:
         self.pieces, self.stop = pieces, stop.encode()
         self.ends: list[bytes] = []
 

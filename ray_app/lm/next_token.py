@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import batches
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.lm.encoding import IGNORED, Batch, Encoded, packed, padded
-from ray_app.training.loop import Settings, World
+from ray_app.training.loop import Rank, Settings
 
 LOGITS = 2**28  # of a validation batch: a gigabyte in fp32, however large the vocabulary
 
@@ -50,7 +50,7 @@ def accepts(model: Any, option: str) -> bool:
 
 
 @torch.no_grad()
-def row_losses(model: Any, rows: Encoded, placement: Placement, pad_id: int) -> Floats:
+def row_losses(model: Any, rows: Encoded, placement: Device, pad_id: int) -> Floats:
     """[n] summed loss of each row's tokens that count. Their sum over `terms.sum()` is the loss of the whole set, and
     exp of that its perplexity."""
     was_training = model.training
@@ -79,7 +79,7 @@ def teacher_forced(model: Any, ids: Sequence[int]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextTokenTask:
     """A `loop.Lesson`: every token that counts is one term of the loss. `pack`: width of packed lines, 0 to pad."""
 
     name: str
@@ -104,9 +104,9 @@ class NextToken:
         batch = packed(chosen, self.pad_id, self.pack) if self.pack else padded(chosen, self.pad_id)
         return token_losses(model, batch)[0].sum()
 
-    def validate(self, model: nn.Module, placement: Placement) -> dict[str, float]:
+    def validate(self, model: nn.Module, placement: Device) -> dict[str, float]:
         """Workers share the rows; the loss is over the tokens of all of them."""
-        world = World.current()
+        world = Rank.current()
         own = self.validation.take(np.arange(world.rank, len(self.validation), world.size))
         summed = float(row_losses(model, own, placement, self.pad_id).sum(dtype=np.float64)) if len(own) else 0.0
         loss = world.total(summed, placement.device) / int(self.validation.terms.sum())

@@ -24,7 +24,7 @@ BERT_KEYS = ("precision", "recall", "f1")
 MEANS = {"rouge1": OVERLAPS - 3, "rouge2": OVERLAPS - 2, "rougeL": OVERLAPS - 1, "bertscore": OVERLAPS + BERT - 1}
 
 
-class Marks:
+class ResultSums:
     """Adds up tables of MARKS."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ def review_report(
     }
 
 
-def markdown(report: dict[str, Any], marks: Marks) -> str:
+def markdown(report: dict[str, Any], marks: ResultSums) -> str:
     """The report for people."""
     lines = [f"# {report['model']}, {report['task']}, {report['rows']} rows", ""]
     lines += [f"loss {_shown(report['loss'])}, perplexity {_shown(report['perplexity'])}", ""]

@@ -13,7 +13,7 @@ from ray_app.errors import check
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-class Pieces:
+class TokenBytes:
     """`self[i]` is what token i adds to a text, empty for special tokens; `len(self)` is the number of ids.
 
     Raises UserError for WordPiece, whose tokens do not say whether a space stands before them.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import REQUIRED, effective, option
+from ray_app.cli import REQUIRED, as_dict, option
 from ray_app.errors import UserError, check
 
 
@@ -98,15 +98,13 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Trains, writes the model folder and returns what it was judged by."""
     from ray_app import storage
-    from ray_app.lm import causal_lm as causal
-    from ray_app.lm import dataset as examples
-    from ray_app.lm import templates
+    from ray_app.lm import causal_lm, dataset, templates
     from ray_app.training import checkpoints, workers
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
     template = templates.load(config.task, config.templates or templates.DEFAULT)
-    found = examples.read(config.data, template, config.taxonomy, config.columns, config.on_bad_row)
+    found = dataset.read(config.data, template, config.taxonomy, config.columns, config.on_bad_row)
     for line in found.dropped:
         print(f"dropped: {line}")
     train, validation = _split(found, config)
@@ -116,16 +114,16 @@ def run(config: Config) -> dict[str, Any]:
         flush=True,
     )
     config = replace(config, epochs=config.epochs or _epochs(config, len(train)))
-    checkpoints.claim(config.storage, effective(config), config.resume, ("metrics.jsonl", "tensorboard", "base"))
+    checkpoints.claim_folder(config.storage, as_dict(config), config.resume, ("metrics.jsonl", "tensorboard", "base"))
     tables = {"train": _texts(template, train), "validation": _texts(template, validation)}
     _start(config, tables["train"])
     began = time.monotonic()
-    meta = causal.Meta(
+    meta = causal_lm.TaskMeta(
         template, found.taxonomy, config.max_length, config.loss_on, _support(train), {}, _provenance(config, train)
     )
     workers.launch(
         "ray_app.lm.train_lm:work",
-        {"config": effective(config), "meta": causal.to_dict(meta)},
+        {"config": as_dict(config), "meta": causal_lm.to_dict(meta)},
         tables,
         config.storage,
         config.workers,
@@ -133,8 +131,8 @@ def run(config: Config) -> dict[str, Any]:
         config.cpus_per_worker,
         config.max_failures,
     )
-    metrics: dict[str, Any] = storage.read_json(storage.join(config.output, causal.META))["metrics"]
-    checkpoints.clear(config.storage, ("config.json", "ray", "checkpoints", "base", checkpoints.PROGRESS))
+    metrics: dict[str, Any] = storage.read_json(storage.join(config.output, causal_lm.META))["metrics"]
+    checkpoints.clear_parts(config.storage, ("config.json", "ray", "checkpoints", "base", checkpoints.PROGRESS))
     print(
         f"validation loss {metrics['validation_loss']:.3f} (perplexity {metrics['perplexity']:.1f}); knowing only how "
         f"often a token occurs: {metrics['unigram_loss']:.3f} by the training rows, {metrics['unigram_entropy']:.3f} "
@@ -148,23 +146,23 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     import torch
 
     from ray_app import storage
-    from ray_app.engine.device import place
-    from ray_app.lm import causal_lm as causal
-    from ray_app.lm.next_token import NextToken, unigram
-    from ray_app.training.loop import World, learn
+    from ray_app.engine.device import choose_device
+    from ray_app.lm import causal_lm
+    from ray_app.lm.next_token import NextTokenTask, unigram
+    from ray_app.training.loop import Rank, train_model
 
-    config, meta = Config(**loop["config"]), causal.from_dict(loop["meta"], "meta")
+    config, meta = Config(**loop["config"]), causal_lm.from_dict(loop["meta"], "meta")
     made = config.base_model == "scratch"
-    source = causal.local_folder(storage.join(config.storage, "base")) if made else config.base_model
-    model, tokenizer = causal.open_model(source, "--base-model")
+    source = causal_lm.local_folder(storage.join(config.storage, "base")) if made else config.base_model
+    model, tokenizer = causal_lm.open_model(source, "--base-model")
     torch.manual_seed(config.seed)
-    model.to(place(config.device).device)
+    model.to(choose_device(config.device).device)
     train, validation = (_encoded(config, meta, tokenizer, tables[name]) for name in ("train", "validation"))
-    if World.current().rank == 0:
+    if Rank.current().rank == 0:
         _say_cut(checkpoints, {"training": train, "validation": validation}, config.max_length)
     model = _prepared(config, model, train, tokenizer.pad_token_id)
-    lesson = NextToken(config.task, train, validation, tokenizer.pad_token_id, config.max_length * config.pack)
-    history = learn(
+    lesson = NextTokenTask(config.task, train, validation, tokenizer.pad_token_id, config.max_length * config.pack)
+    history = train_model(
         model,
         lesson,
         _settings(config),
@@ -173,7 +171,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
         config.device,
         checkpoints.say,
     )
-    if World.current().rank == 0:
+    if Rank.current().rank == 0:
         best = history[-1] if config.keep == "last" else max(history, key=lambda row: row["select"])
         baselines = zip(("unigram_loss", "unigram_entropy"), unigram(train, validation, len(tokenizer)), strict=True)
         _keep(config, model, tokenizer, replace(meta, metrics={**best, **dict(baselines)}))
@@ -215,7 +213,7 @@ def _provenance(config: Config, train: Sequence[Any]) -> dict[str, Any]:
         "base_model": base_name(config.base_model),
         "data": config.data,
         "rows": len(train),
-        "config": effective(config),
+        "config": as_dict(config),
         "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -223,16 +221,16 @@ def _provenance(config: Config, train: Sequence[Any]) -> dict[str, Any]:
 def _start(config: Config, train: Any) -> None:
     """With scratch: a tokenizer and a model made from the training texts, once, where every worker finds them."""
     from ray_app import storage
-    from ray_app.lm import causal_lm as causal
+    from ray_app.lm import causal_lm
 
     base = storage.join(config.storage, "base")
     if config.base_model != "scratch" or storage.exists(storage.join(base, "config.json")):
         return
     texts = [p + c for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
     size = config.vocabulary or min(2_000, max(600, sum(map(len, texts)) // 50))  # a rare token is hardly learnt
-    model, tokenizer = causal.scratch(texts, config.layers, config.hidden, size, config.seed)
+    model, tokenizer = causal_lm.make_small_llama(texts, config.layers, config.hidden, size, config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        causal.save(model, tokenizer, Path(folder))
+        causal_lm.save(model, tokenizer, Path(folder))
         storage.upload(folder, base, last="config.json")
 
 
@@ -305,9 +303,9 @@ def _settings(config: Config) -> Any:
 def _keep(config: Config, model: Any, tokenizer: Any, meta: Any) -> None:
     """Writes the model folder; `nunchi_lm.json` comes last and makes it count."""
     from ray_app import storage
-    from ray_app.lm import causal_lm as causal
+    from ray_app.lm import causal_lm
 
     whole = model.merge_and_unload() if config.lora else model
     with tempfile.TemporaryDirectory() as folder:
-        causal.save(whole, tokenizer, Path(folder), meta)
-        storage.upload(folder, config.output, last=causal.META)
+        causal_lm.save(whole, tokenizer, Path(folder), meta)
+        storage.upload(folder, config.output, last=causal_lm.META)

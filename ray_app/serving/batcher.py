@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Bounds:
+class BatchLimits:
     """What may be gathered and what may wait."""
 
     batch_tokens: int = 4_096  # a batch ends when it has so many, masked variants included,
@@ -38,7 +38,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Answer:
+class BatchResult:
     """What became of one table: its rows but for the `failed` ones, or why it was refused."""
 
     table: pa.Table | None = None
@@ -53,7 +53,7 @@ class _Request:
     table: pa.Table
     tokens: Ints
     deadline: float
-    future: "asyncio.Future[Answer]"
+    future: "asyncio.Future[BatchResult]"
     arrived: float = field(default_factory=time.monotonic)
     started: float = 0.0
     left: int = 0
@@ -61,7 +61,7 @@ class _Request:
     failed: list[int] = field(default_factory=list)
 
 
-class Gatherer:
+class DynamicBatcher:
     """Await it with a table and a deadline (seconds since the epoch, as it may come from another machine).
 
     Args:
@@ -69,7 +69,7 @@ class Gatherer:
         cost: tokens each row of a table will cost, masked variants included.
     """
 
-    def __init__(self, run: Run, cost: Callable[[pa.Table], Ints], bounds: Bounds, executor: Executor) -> None:
+    def __init__(self, run: Run, cost: Callable[[pa.Table], Ints], bounds: BatchLimits, executor: Executor) -> None:
         self.run, self.cost, self.bounds, self.executor = run, cost, bounds, executor
         self.heap: list[tuple[float, int, _Request, int]] = []  # when a row's turn comes, its number, whose, which row
         self.numbers = itertools.count()
@@ -78,13 +78,13 @@ class Gatherer:
         self.failing = False  # whether all of the latest batch failed
         self.worker: asyncio.Task[None] | None = None
 
-    async def __call__(self, table: pa.Table, deadline: float) -> Answer:
+    async def __call__(self, table: pa.Table, deadline: float) -> BatchResult:
         if not len(table):
-            return Answer(table)
+            return BatchResult(table)
         seconds = self.seconds()
         full = seconds > self.bounds.queue_seconds or len(self.heap) + len(table) > self.bounds.queue_rows
         if self.heap and full:
-            return Answer(refused="overloaded", retry_after=max(1, math.ceil(seconds)), stats=self._stats())
+            return BatchResult(refused="overloaded", retry_after=max(1, math.ceil(seconds)), stats=self._stats())
         future = asyncio.get_running_loop().create_future()
         request = _Request(table, self.cost(table), deadline, future, left=len(table))
         self._enqueue(request)
@@ -134,7 +134,7 @@ class Gatherer:
             cost = int(request.tokens[row])
             self.waiting_tokens -= cost
             if now > request.deadline and not request.future.done():
-                request.future.set_result(Answer(refused="late", stats=self._stats()))
+                request.future.set_result(BatchResult(refused="late", stats=self._stats()))
             if not request.future.done():  # a client that went away has cancelled it
                 batch.setdefault(request, []).append(row)
                 tokens += cost
@@ -176,10 +176,10 @@ class Gatherer:
             if not request.left and not request.future.done():
                 request.future.set_result(self._answer(request, stats))
 
-    def _answer(self, request: _Request, stats: dict[str, float]) -> Answer:
+    def _answer(self, request: _Request, stats: dict[str, float]) -> BatchResult:
         waited = {"waited_seconds": request.started - request.arrived, "tokens": float(request.tokens.sum())}
         table = pa.concat_tables(request.pieces) if request.pieces else None
-        return Answer(table, tuple(request.failed), stats={**stats, **waited, **self._stats()})
+        return BatchResult(table, tuple(request.failed), stats={**stats, **waited, **self._stats()})
 
     def _stats(self) -> dict[str, float]:
         return {"queue_rows": len(self.heap), "queue_seconds": self.waiting_tokens * self.seconds_per_token}

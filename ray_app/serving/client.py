@@ -27,7 +27,7 @@ LOST = pa.schema([("index", pa.int64()), ("review_id", pa.string()), ("reason", 
 
 
 @dataclass(frozen=True)
-class Found:
+class ClientResult:
     """Analyses with the position of each review in what was given, and the reviews that were rejected."""
 
     analyses: pa.Table
@@ -58,7 +58,7 @@ class Client:
         if token:
             self.session.headers["Authorization"] = f"Bearer {token.strip()}".encode()
 
-    def __call__(self, reviews: Sequence[Review], **options: Any) -> Found:
+    def __call__(self, reviews: Sequence[Review], **options: Any) -> ClientResult:
         """Analyses any number of reviews. `options`: highlights, top_k, threshold. Raises UserError."""
         check(not isinstance(reviews, str), "reviews: write a list, also for one text")
         analyses: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ class Client:
             places: Iterator[int] = (i for i in range(len(part)) if i not in lost)
             analyses += [{"index": start + i, **row} for i, row in zip(places, answer["analyses"], strict=True)]
             rejected += [{**row, "index": start + row["index"]} for row in answer["rejected"]]
-        return Found(pa.Table.from_pylist(analyses, ROW), pa.Table.from_pylist(rejected, LOST))
+        return ClientResult(pa.Table.from_pylist(analyses, ROW), pa.Table.from_pylist(rejected, LOST))
 
     def request(self, reviews: Sequence[Review], **options: Any) -> dict[str, Any]:
         """One request: `{"analyses": […], "rejected": […]}` as the endpoint answers it."""

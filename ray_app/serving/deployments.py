@@ -28,9 +28,9 @@ class Replica:
     """Stages of the newest bundle, and of the one before while requests that began with it are under way."""
 
     def __init__(self, ways: dict[str, Any], keep_seconds: float) -> None:
-        from ray_app.serving.replica_engine import Ways
+        from ray_app.serving.replica_engine import ReplicaOptions
 
-        self.ways, self.keep_seconds = Ways(**ways), keep_seconds
+        self.ways, self.keep_seconds = ReplicaOptions(**ways), keep_seconds
         self.thread = ThreadPoolExecutor(1)  # OpenMP keeps its threads for the thread that calls it
         self.engines: dict[str, Any] = {}  # by bundle id, the newest last
         self.gatherers: dict[str, Any] = {}
@@ -40,10 +40,10 @@ class Replica:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Loads a bundle beside the one in use. One that cannot be loaded leaves that one in use."""
-        from ray_app.serving.replica_engine import Engine
+        from ray_app.serving.replica_engine import ReplicaEngine
 
         try:
-            engine = await asyncio.to_thread(Engine, user_config["bundle"], self.ways)
+            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.ways)
             await self._alone(engine.probe)
         except Exception as error:
             if not self.engines:
@@ -73,23 +73,23 @@ class Replica:
 
     async def analyze(self, table: Any, deadline: float, bundle: str = "") -> tuple[Any, str]:
         """An Answer, and the id of the bundle it comes from: that of `bundle`, or the newest."""
-        from ray_app.serving.batcher import Answer
+        from ray_app.serving.batcher import BatchResult
 
         key = bundle or self.newest
         if key not in self.gatherers:
-            return Answer(refused="moved"), ""
+            return BatchResult(refused="moved"), ""
         return await self.gatherers[key](table, deadline), key
 
     async def explain(self, text: str) -> Any:
-        from ray_app.serving.batcher import Answer
+        from ray_app.serving.batcher import BatchResult
 
         if self.explaining >= EXPLAINING:
-            return Answer(refused="overloaded", retry_after=1)
+            return BatchResult(refused="overloaded", retry_after=1)
         self.explaining += 1
         try:
             return await self._alone(self.engines[self.newest].explain, text)
         except UserError:
-            return Answer(refused="unable")
+            return BatchResult(refused="unable")
         finally:
             self.explaining -= 1
 
@@ -108,7 +108,7 @@ class Replica:
         return {**info, "version": {**info["version"], "update": "failed" if self.failed_update else "done"}}
 
 
-class Whole(Replica):
+class SingleProcessReplica(Replica):
     """Gateway and stages in one process: no call from one to the other, and none that could be made again."""
 
     def __init__(self, ways: dict[str, Any], limits: dict[str, Any], token_hash: str, start: str) -> None:
@@ -120,12 +120,12 @@ class Whole(Replica):
         super().__init__(ways, self.limits.deadline_seconds)
 
     def __serve_build_asgi_app__(self) -> Any:
-        from ray_app.serving import http_app as gateway
+        from ray_app.serving import http_app
 
-        return gateway.build(Within(self), self.limits, self.token_hash)
+        return http_app.build_app(InProcessService(self), self.limits, self.token_hash)
 
 
-class Within:
+class InProcessService:
     """gateway.Service over a replica in the same process."""
 
     def __init__(self, replica: Replica) -> None:
@@ -151,12 +151,12 @@ class Gateway:
         self.pools, self.limits, self.token_hash = pools, Limits(**limits), token_hash
 
     def __serve_build_asgi_app__(self) -> Any:
-        from ray_app.serving import http_app as gateway
+        from ray_app.serving import http_app
 
-        return gateway.build(Behind(self.pools), self.limits, self.token_hash)
+        return http_app.build_app(HandleService(self.pools), self.limits, self.token_hash)
 
 
-class Behind:
+class HandleService:
     """gateway.Service over handles of deployments: the stages one after the other."""
 
     def __init__(self, pools: list[Any]) -> None:
@@ -165,7 +165,7 @@ class Behind:
 
     async def analyze(self, table: Any, deadline: float) -> Any:
         """Every stage sees the bundle the first one had: where a later one has not got it (yet, or any more), again."""
-        from ray_app.serving.batcher import Answer
+        from ray_app.serving.batcher import BatchResult
 
         at, refusal = self.refused
         if time.monotonic() - at < REFUSE_SECONDS:
@@ -177,10 +177,10 @@ class Behind:
             if answer.refused != "moved":
                 return answer
             await asyncio.sleep(0.1)
-        return Answer(refused="late")
+        return BatchResult(refused="late")
 
     async def _through(self, table: Any, deadline: float) -> Any:
-        from ray_app.serving.batcher import Answer
+        from ray_app.serving.batcher import BatchResult
 
         rows, failed, bundle = np.arange(len(table)), np.zeros(0, int), ""
         stats: dict[str, float] = {}
@@ -196,16 +196,16 @@ class Behind:
             table = answer.table
             if table is None:
                 break
-        return Answer(table, tuple(sorted(failed.tolist())), stats=stats)
+        return BatchResult(table, tuple(sorted(failed.tolist())), stats=stats)
 
     async def explain(self, text: str, deadline: float) -> Any:
         return await _call(self.pools[-1].explain, deadline, text)
 
     async def info(self) -> dict[str, Any]:
-        from ray_app.serving.batcher import Answer
+        from ray_app.serving.batcher import BatchResult
 
         found = await _call(self.pools[0].info, time.time() + INFO_SECONDS)
-        if isinstance(found, Answer):
+        if isinstance(found, BatchResult):
             raise TimeoutError
         answered: dict[str, Any] = found
         return answered
@@ -213,12 +213,12 @@ class Behind:
 
 async def _in_time(answer: Awaitable[Any], deadline: float) -> Any:
     """What comes by the deadline (seconds since the epoch), or the Answer that it did not."""
-    from ray_app.serving.batcher import Answer
+    from ray_app.serving.batcher import BatchResult
 
     try:
         return await asyncio.wait_for(answer, max(0.0, deadline - time.time()))
     except TimeoutError:
-        return Answer(refused="late")
+        return BatchResult(refused="late")
 
 
 async def _call(method: Any, deadline: float, *arguments: Any) -> Any:
@@ -226,13 +226,13 @@ async def _call(method: Any, deadline: float, *arguments: Any) -> Any:
     from ray.exceptions import RayActorError
     from ray.serve.exceptions import BackPressureError
 
-    from ray_app.serving.batcher import Answer
+    from ray_app.serving.batcher import BatchResult
 
     for attempt in range(ATTEMPTS):
         try:
             return await _in_time(method.remote(*arguments), deadline)
         except BackPressureError:
-            return Answer(refused="overloaded", retry_after=1)
+            return BatchResult(refused="overloaded", retry_after=1)
         except RayActorError:
             await asyncio.sleep(0.1 * 2**attempt)
-    return Answer(refused="overloaded", retry_after=2)
+    return BatchResult(refused="overloaded", retry_after=2)

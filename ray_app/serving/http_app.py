@@ -21,9 +21,9 @@ from starlette.exceptions import HTTPException
 
 from ray_app import __version__
 from ray_app.data.text import is_blank
-from ray_app.serving import protocol as wire
-from ray_app.serving.batcher import Answer
-from ray_app.serving.prometheus import Meters
+from ray_app.serving import protocol
+from ray_app.serving.batcher import BatchResult
+from ray_app.serving.prometheus import EndpointMetrics
 
 HEALTH = "/health"
 READY_SECONDS = 5.0
@@ -36,9 +36,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Service(Protocol):
     """What stands behind the routes."""
 
-    async def analyze(self, table: pa.Table, deadline: float) -> Answer: ...
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult: ...
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | Answer: ...
+    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult: ...
 
     async def info(self) -> dict[str, Any]:
         """`version` and `taxonomy`, as their routes answer them."""
@@ -52,9 +52,9 @@ class Limits:
     deadline_seconds: float = 30.0
 
 
-def build(service: Service, limits: Limits, token_hash: str = "") -> Callable[..., Awaitable[None]]:
+def build_app(service: Service, limits: Limits, token_hash: str = "") -> Callable[..., Awaitable[None]]:
     """The ASGI application. `token_hash` is `hashed(token)`; without one the routes are open."""
-    meters = Meters()
+    meters = EndpointMetrics()
     app = FastAPIOffline(
         title="Nunchi",
         version=__version__,
@@ -84,38 +84,38 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         422: "a field is not as it must be",
         503: "too much is waiting, or models are not ready; see Retry-After",
     }
-    return {status: {"model": wire.Error, "description": said[status]} for status in statuses}
+    return {status: {"model": protocol.Error, "description": said[status]} for status in statuses}
 
 
-def _add_analyze(app: FastAPI, service: Service, limits: Limits, meters: Meters) -> None:
-    @app.post("/analyze", response_model=wire.AnalyzeResponse, responses=_errors(401, 408, 413, 422, 503))
-    async def analyze(request: Request, body: wire.AnalyzeRequest) -> Response:
+def _add_analyze(app: FastAPI, service: Service, limits: Limits, meters: EndpointMetrics) -> None:
+    @app.post("/analyze", response_model=protocol.AnalyzeResponse, responses=_errors(401, 408, 413, 422, 503))
+    async def analyze(request: Request, body: protocol.AnalyzeRequest) -> Response:
         """Analyses of the reviews, in their order; those that cannot be analysed are listed with the reason."""
         if len(body.reviews) > limits.reviews:
             return error(422, f"{len(body.reviews)} reviews, over the limit of {limits.reviews} a request", "reviews")
         deadline = _deadline(request, limits)
-        accepted = wire.accept(body)
+        accepted = protocol.parse_request(body)
         answer = await service.analyze(accepted.table, deadline)
         meters.batch(answer.stats)
         if answer.refused:
             return refusal(answer)
-        content = wire.answer(accepted, answer.table, answer.failed)
+        content = protocol.build_response(accepted, answer.table, answer.failed)
         meters.reviews.labels("analysed").inc(len(content["analyses"]))
         meters.reviews.labels("rejected").inc(len(content["rejected"]))
         return JSONResponse(content)
 
 
 def _add_explain(app: FastAPI, service: Service, limits: Limits) -> None:
-    @app.post("/explain", response_model=wire.ExplainResponse, responses=_errors(401, 408, 413, 422, 503))
-    async def explain(request: Request, body: wire.ExplainRequest) -> Response:
+    @app.post("/explain", response_model=protocol.ExplainResponse, responses=_errors(401, 408, 413, 422, 503))
+    async def explain(request: Request, body: protocol.ExplainRequest) -> Response:
         """What every word of one review contributes to each of its keywords: the drop when it is masked."""
         if is_blank(body.text):
             return error(422, "empty text", "text")
         found = await service.explain(body.text, _deadline(request, limits))
-        return refusal(found) if isinstance(found, Answer) else JSONResponse(wire.plain(found))
+        return refusal(found) if isinstance(found, BatchResult) else JSONResponse(protocol.round_floats(found))
 
 
-def _add_information(app: FastAPI, service: Service, meters: Meters) -> None:
+def _add_information(app: FastAPI, service: Service, meters: EndpointMetrics) -> None:
     @app.get("/taxonomy", response_model=dict[str, Any], responses=_errors(401, 503))
     async def taxonomy() -> Any:
         """Keywords with their guidelines, and the scale of scores."""
@@ -166,7 +166,7 @@ def error(status: int, line: str, field: str | None = None, headers: dict[str, s
     return JSONResponse({"error": line, "field": field}, status, headers)
 
 
-def refusal(answer: Answer) -> Response:
+def refusal(answer: BatchResult) -> Response:
     """503, 408 or 422 for a request that was not run."""
     if answer.refused == "unable":
         return error(422, "nothing can be explained: the tokenizer of this bundle has no mask token", "text")
@@ -204,7 +204,7 @@ async def _unexpected(_: Request, problem: Exception) -> Response:
 class Guard:
     """In front of the routes: the token, the size of the body, and the meters."""
 
-    def __init__(self, app: FastAPI, limits: Limits, token_hash: str, meters: Meters) -> None:
+    def __init__(self, app: FastAPI, limits: Limits, token_hash: str, meters: EndpointMetrics) -> None:
         self.app, self.limits, self.token_hash, self.meters = app, limits, token_hash, meters
         self.routes = {str(getattr(route, "path", "")) for route in app.routes}
 

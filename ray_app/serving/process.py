@@ -37,14 +37,14 @@ def ended(stop: Callable[[], None], there: Callable[[], bool], seconds: float) -
     return done.is_set()
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _check_port(host_name: str, host: str, port_name: str, port: int) -> None:
+def check_port(host_name: str, host: str, port_name: str, port: int) -> None:
     """Fails before anything is started where another program listens."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,7 +55,7 @@ def _check_port(host_name: str, host: str, port_name: str, port: int) -> None:
             raise UserError(line) from None
 
 
-class _Signals:
+class StopSignals:
     """SIGINT and SIGTERM: interrupts while starting; afterwards `seen`, so that requests under way can finish."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Signals:
         self.seen = True
 
 
-def _page(config: Any, url: str, token: str) -> subprocess.Popen[bytes]:
+def start_page(config: Any, url: str, token: str) -> subprocess.Popen[bytes]:
     """Streamlit, on loopback whatever the endpoint's host: who reaches the page uses the endpoint's token."""
     script = str(Path(__file__).parents[1] / "ui" / "page.py")
     shown = ["--endpoint", url, "--bundle", config.bundle, "--analyses", config.analyses, "--report", config.report]

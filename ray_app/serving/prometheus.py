@@ -19,7 +19,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = tuple(4**i for i in range(2, 11))
 
 
-class Meters:
+class EndpointMetrics:
     """One process's numbers, or of all that share a folder."""
 
     def __init__(self) -> None:

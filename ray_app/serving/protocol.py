@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
-from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, WISHES
+from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS
 from ray_app.data.text import is_blank
 from ray_app.inference.masking import DECIMALS
 
 FAILED = "analysis failed"
-ROW = pa.schema([("review_id", pa.string()), ("text", pa.string()), *WISHES])
+ROW = pa.schema([("review_id", pa.string()), ("text", pa.string()), *ROW_OPTIONS])
 
 Text = Annotated[str, Field(strict=True, max_length=MAX_CHARACTERS, examples=["옷은 예쁘지만 배송은 늦어요"])]
 
@@ -130,7 +130,7 @@ class Accepted:
     rejected: list[dict[str, Any]]
 
 
-def accept(request: AnalyzeRequest) -> Accepted:
+def parse_request(request: AnalyzeRequest) -> Accepted:
     """Blank texts and ids that come again are rejected, as in the catalog job."""
     given = [Review(text=item) if isinstance(item, str) else item for item in request.reviews]
     ids = [None if review.review_id is None else str(review.review_id).strip() or None for review in given]
@@ -150,21 +150,21 @@ def accept(request: AnalyzeRequest) -> Accepted:
     return Accepted(pa.table(arrays, ROW), index, rejected)
 
 
-def answer(accepted: Accepted, table: pa.Table | None, failed: tuple[int, ...]) -> dict[str, Any]:
+def build_response(accepted: Accepted, table: pa.Table | None, failed: tuple[int, ...]) -> dict[str, Any]:
     """The body of an answer, AnalyzeResponse as plain values."""
     ids = accepted.table["review_id"].to_pylist()
     lost = [{"index": accepted.index[row], "review_id": ids[row], "reason": FAILED} for row in failed]
     names = ["review_id", *(name for name, _ in ANALYSIS)]
     return {
-        "analyses": [] if table is None or not len(table) else plain(table.select(names).to_pylist()),
+        "analyses": [] if table is None or not len(table) else round_floats(table.select(names).to_pylist()),
         "rejected": sorted([*accepted.rejected, *lost], key=lambda row: row["index"]),
     }
 
 
-def plain(value: Any) -> Any:
+def round_floats(value: Any) -> Any:
     """Numbers as the analyses mean them: to 1e-4, without what fp32 adds when it is written in decimals."""
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, list):
-        return [plain(item) for item in value]
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [round_floats(item) for item in value]
+    return {key: round_floats(item) for key, item in value.items()} if isinstance(value, dict) else value

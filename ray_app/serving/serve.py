@@ -17,7 +17,7 @@ from typing import Any
 
 from ray_app.cli import option
 from ray_app.errors import UserError, check, closest, first_line
-from ray_app.serving.process import _check_port, _loopback, _page, _Signals, ended
+from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, start_page
 
 APP = "nunchi"
 REPLICAS = 4  # at most, where none are asked for: each holds the models
@@ -79,17 +79,17 @@ def run(config: Config) -> None:
     """Serves until it is told to stop, then lets requests under way finish."""
     from ray_app import cluster
 
-    _check_port("--host", config.host, "--port", config.port)
+    check_port("--host", config.host, "--port", config.port)
     if config.page:
         check(find_spec("streamlit"), "--page: needs streamlit and duckdb; pip install -e '.[page]'")
-        _check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
+        check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
     token = _admit(config)
     cluster.start()  # before our own: Ray has signal handlers of its own, which print a stack and abort
-    signals = _Signals()
+    signals = StopSignals()
     url = _deploy(config, token)
     signals.started = True
     print(f"bundle {config.bundle} at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
-    page = _page(config, url, token) if config.page else None
+    page = start_page(config, url, token) if config.page else None
     while not signals.seen and (page is None or page.poll() is None):
         time.sleep(0.2)
     print("stopping: requests under way finish", flush=True)
@@ -133,7 +133,7 @@ def _admit(config: Config) -> str:
 
     token = _token(config)
     check(
-        token or config.insecure or _loopback(config.host),
+        token or config.insecure or is_loopback(config.host),
         f"--host {config.host}: reachable from elsewhere; set NUNCHI_TOKEN or --token-file, or write --insecure",
     )
     bundle.load(config.bundle)
@@ -164,19 +164,19 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
     from ray import serve
 
     from ray_app import storage
-    from ray_app.serving import http_app as gateway
-    from ray_app.serving.deployments import Gateway, Replica, Whole
-    from ray_app.serving.replica_engine import Ways, groups
+    from ray_app.serving import http_app
+    from ray_app.serving.deployments import Gateway, Replica, SingleProcessReplica
+    from ray_app.serving.replica_engine import ReplicaOptions, groups
 
     config = replace(config, replicas=config.replicas or _replicas(config, within))
     whole = config.placement == "whole"
-    limits = asdict(gateway.Limits(config.max_reviews, config.max_body_bytes, config.deadline_seconds))
-    secret = gateway.hashed(token) if token else ""
+    limits = asdict(http_app.Limits(config.max_reviews, config.max_body_bytes, config.deadline_seconds))
+    secret = http_app.hashed(token) if token else ""
     stages = groups(config.highlights, config.placement != "pools")
     resources = _resources(config, len(stages), within)
     pools = []
     for names in stages:
-        ways = Ways(
+        ways = ReplicaOptions(
             names,
             names == stages[-1],
             config.highlights,
@@ -188,7 +188,7 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
             config.queue_rows,
         )
         deployment = serve.deployment(
-            serve.ingress()(Whole) if whole else Replica,
+            serve.ingress()(SingleProcessReplica) if whole else Replica,
             name="whole" if whole else "-".join(names),
             ray_actor_options=resources,
             max_ongoing_requests=config.queue_rows,  # every request that waits is here, where it can be gathered

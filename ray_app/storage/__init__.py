@@ -23,13 +23,13 @@ from ray_app.storage.filesystem import (
     write_json,
     write_parquet,
 )
-from ray_app.storage.local import ChangedError, File, MissingError
+from ray_app.storage.local import ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
 
 __all__ = [
     "EMPTY",
     "ChangedError",
-    "File",
+    "FileInfo",
     "MissingError",
     "UnavailableError",
     "absolute",

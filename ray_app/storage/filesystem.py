@@ -20,12 +20,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_app.errors import UserError, check
-from ray_app.storage import local as files
-from ray_app.storage import s3
-from ray_app.storage.local import ChangedError, File, MissingError
+from ray_app.storage import local, s3
+from ray_app.storage.local import ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
 
-__all__ = ["ChangedError", "File", "MissingError", "UnavailableError"]
+__all__ = ["ChangedError", "FileInfo", "MissingError", "UnavailableError"]
 CHUNK = 16 << 20  # bytes of a download that are in memory at once
 LONGEST_NAME = 200  # bytes; file systems take 255, and `column=` stands before
 EMPTY = "__HIVE_DEFAULT_PARTITION__"
@@ -35,8 +34,8 @@ UNSAFE = frozenset("\"#%'*/:=?\\{}[]^<>|")  # what Hive escapes, and what a glob
 class Backend(Protocol):
     """What `files` and `s3` both do, each for its own URIs."""
 
-    def listing(self, uri: str, start: str = "") -> list[tuple[str, File]]: ...
-    def stat(self, uri: str) -> File: ...
+    def listing(self, uri: str, start: str = "") -> list[tuple[str, FileInfo]]: ...
+    def stat(self, uri: str) -> FileInfo: ...
     def exists(self, uri: str) -> bool: ...
     def is_empty(self, uri: str) -> bool: ...
     def read(self, uri: str) -> bytes: ...
@@ -86,7 +85,7 @@ def partition(uri: str, folder: str) -> dict[str, str | None]:
     return {name: None if value == EMPTY else unquote(value) for name, value in pairs}
 
 
-def list_files(uri: str, suffix: str = "") -> list[File]:
+def list_files(uri: str, suffix: str = "") -> list[FileInfo]:
     """The files a file, folder (recursively) or glob stands for, by name. Hidden and `_` names are left out, as
     every Parquet reader does. Raises UserError where the path does not exist."""
     folder, pattern = _split_glob(uri)
@@ -98,7 +97,7 @@ def list_files(uri: str, suffix: str = "") -> list[File]:
     return [file for _, file in sorted(kept, key=lambda item: item[0])]
 
 
-def stat(uri: str) -> File:
+def stat(uri: str) -> FileInfo:
     """One file's size and version. Raises MissingError where there is none."""
     with _readable(uri):
         return _backend(uri).stat(uri)
@@ -196,7 +195,7 @@ def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
             _copy(file, folder / name)
 
 
-def _copy(file: File, target: Path) -> None:
+def _copy(file: FileInfo, target: Path) -> None:
     with _readable(str(target)), open_input(file.uri, file.version) as source:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as copy:
@@ -206,7 +205,7 @@ def _copy(file: File, target: Path) -> None:
 def _backend(uri: str) -> Backend:
     scheme = uri.partition("://")[0] if "://" in uri else "file"
     check(scheme in ("file", "s3"), f"{uri}: neither a local path nor s3://")
-    return s3 if scheme == "s3" else files
+    return s3 if scheme == "s3" else local
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ray_app.errors import UserError
 
 
 @dataclass(frozen=True)
-class File:
+class FileInfo:
     """One file: its URI as the user would write it, size in bytes, modification time in nanoseconds, and what changes
     with its content: the ETag on S3, size and time on disk."""
 
@@ -37,14 +37,14 @@ class ChangedError(UserError):
     """The file is no longer the one that was listed."""
 
 
-def local(uri: str) -> Path:
+def to_path(uri: str) -> Path:
     """What a path or `file://` URI stands for."""
     return Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri).expanduser().absolute()
 
 
-def listing(uri: str, start: str = "") -> list[tuple[str, File]]:
+def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
     """All below a folder as (name relative to it, file), or the file itself with no name. `start` helps S3 alone."""
-    path = local(uri)
+    path = to_path(uri)
     if path.is_file():
         return [("", stat(uri))]
     if not path.exists():
@@ -53,18 +53,18 @@ def listing(uri: str, start: str = "") -> list[tuple[str, File]]:
     return [_listed(uri, os.path.relpath(i.path, path), i.size, i.mtime_ns) for i in found if i.is_file]
 
 
-def stat(uri: str) -> File:
-    entry = local(uri).stat()
-    return File(uri, entry.st_size, entry.st_mtime_ns, _version(entry.st_size, entry.st_mtime_ns))
+def stat(uri: str) -> FileInfo:
+    entry = to_path(uri).stat()
+    return FileInfo(uri, entry.st_size, entry.st_mtime_ns, _version(entry.st_size, entry.st_mtime_ns))
 
 
 def exists(uri: str) -> bool:
-    return local(uri).exists()
+    return to_path(uri).exists()
 
 
 def is_empty(uri: str) -> bool:
     try:
-        with os.scandir(local(uri)) as entries:
+        with os.scandir(to_path(uri)) as entries:
             return next(entries, None) is None
     except FileNotFoundError:
         return True
@@ -73,13 +73,13 @@ def is_empty(uri: str) -> bool:
 
 
 def read(uri: str) -> bytes:
-    return local(uri).read_bytes()
+    return to_path(uri).read_bytes()
 
 
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
     """Raises ChangedError where the file is not of this version when it is opened, or no longer when it is closed."""
-    with pafs.LocalFileSystem().open_input_file(str(local(uri))) as source:
+    with pafs.LocalFileSystem().open_input_file(str(to_path(uri))) as source:
         _same(uri, version)
         try:
             yield source
@@ -89,15 +89,15 @@ def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
 
 def write(uri: str, data: bytes) -> None:
     """Under a temporary name, then renamed over what is there."""
-    with _written(local(uri), data) as temporary:
-        temporary.replace(local(uri))
+    with _written(to_path(uri), data) as temporary:
+        temporary.replace(to_path(uri))
 
 
 def create(uri: str, data: bytes) -> bool:
     """Under a temporary name, then linked, which fails where something is there. Returns whether it was written."""
-    with _written(local(uri), data) as temporary:
+    with _written(to_path(uri), data) as temporary:
         try:
-            local(uri).hardlink_to(temporary)
+            to_path(uri).hardlink_to(temporary)
         except FileExistsError:  # a network disk that lost the answer links once and says "exists" on its own retry
             return temporary.stat().st_nlink == 2
     return True
@@ -105,7 +105,7 @@ def create(uri: str, data: bytes) -> bool:
 
 def remove(uri: str) -> None:
     """A file, or a folder with all that is in it; what is not there is no error."""
-    path = local(uri)
+    path = to_path(uri)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -137,8 +137,8 @@ def _same(uri: str, version: str) -> None:
         raise ChangedError(f"{uri}: changed since it was listed")
 
 
-def _listed(uri: str, name: str, size: int, modified: int) -> tuple[str, File]:
-    return name, File(f"{uri.rstrip('/')}/{name}", size, modified, _version(size, modified))
+def _listed(uri: str, name: str, size: int, modified: int) -> tuple[str, FileInfo]:
+    return name, FileInfo(f"{uri.rstrip('/')}/{name}", size, modified, _version(size, modified))
 
 
 def _version(size: int, modified: int) -> str:

@@ -16,7 +16,7 @@ from ray_app import storage
 from ray_app.errors import check
 
 
-def place(key: str) -> Path:
+def path_of(key: str) -> Path:
     """Where the copy with this key lies or will lie. Raises UserError where others could put a copy there."""
     root = Path(os.environ.get("NUNCHI_CACHE") or Path(tempfile.gettempdir()) / f"nunchi-{os.getuid()}").absolute()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def place(key: str) -> Path:
     return root / key
 
 
-def state(copy: Path) -> tuple[int, ...]:
+def fingerprint(copy: Path) -> tuple[int, ...]:
     """What changes when the copy is fetched again; empty where there is none."""
     try:
         entry = copy.stat()
@@ -39,7 +39,7 @@ def fetch(uri: str, copy: Path, seen: tuple[int, ...]) -> None:
     """Fetches the copy, unless another process did since its state was `seen`. A killed process's lock is free at once
     and its half copy goes with the next fetch."""
     with _alone(copy.with_name(f"{copy.name}.lock")):
-        if state(copy) != seen:
+        if fingerprint(copy) != seen:
             return
         partial, old = copy.with_name(f"{copy.name}.partial"), copy.with_name(f"{copy.name}.old")
         for rest in (partial, old):

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from ray_app.errors import UserError, check
-from ray_app.storage.local import ChangedError, File, MissingError
-from ray_app.storage.s3_client import UnavailableError, ask, split
+from ray_app.storage.local import ChangedError, FileInfo, MissingError
+from ray_app.storage.s3_client import UnavailableError, request, split
 
 TAIL = 1 << 16  # bytes read when an object is opened: its Parquet footer, as a rule
 CHUNK = 1 << 20
@@ -37,7 +37,7 @@ def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
 def write(uri: str, data: bytes) -> None:
     """One PUT, or parts that become visible together."""
     if len(data) <= ONE_PUT:
-        ask(uri, lambda client: client.put_object(**split(uri), Body=data))
+        request(uri, lambda client: client.put_object(**split(uri), Body=data))
     else:
         _write_parts(uri, data)
 
@@ -46,14 +46,14 @@ def create(uri: str, data: bytes) -> bool:
     """One conditional PUT. Where its answer was lost and the repeat finds an object, a mark on it says whose it is."""
     mark = uuid.uuid4().hex
     try:
-        ask(uri, lambda c: c.put_object(**split(uri), Body=data, IfNoneMatch="*", Metadata={"writer": mark}))
+        request(uri, lambda c: c.put_object(**split(uri), Body=data, IfNoneMatch="*", Metadata={"writer": mark}))
     except ChangedError:
         return _written_by(uri, mark)
     return True
 
 
-def stat(uri: str) -> File:
-    answer = ask(uri, lambda client: client.head_object(**split(uri)))
+def stat(uri: str) -> FileInfo:
+    answer = request(uri, lambda client: client.head_object(**split(uri)))
     return _file(uri, {**answer, "Size": answer["ContentLength"]})
 
 
@@ -66,7 +66,7 @@ def is_empty(uri: str) -> bool:
     return all(item["Key"] == _folder(uri) for item in _objects(uri, limit=2)) and not _is_object(uri)
 
 
-def listing(uri: str, start: str = "") -> list[tuple[str, File]]:
+def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
     """All below a folder that begins with `start` as (name relative to it, file), or the object itself with no name."""
     found = _objects(uri, start)
     if not found and _is_object(uri):
@@ -83,7 +83,7 @@ def remove(uri: str) -> None:
     for first in range(0, len(keys), AT_ONCE):
         _remove(uri, keys[first : first + AT_ONCE])
     if _is_object(uri):
-        ask(uri, lambda client: client.delete_object(**split(uri)))
+        request(uri, lambda client: client.delete_object(**split(uri)))
 
 
 class Reader(io.RawIOBase):
@@ -131,7 +131,7 @@ class Reader(io.RawIOBase):
                 for chunk in client.get_object(**split(self.uri), Range=place, **self.match)["Body"].iter_chunks(CHUNK):
                     data.extend(chunk)
 
-        ask(self.uri, more)
+        request(self.uri, more)
         return bytes(data)
 
 
@@ -144,11 +144,11 @@ def _tail(uri: str, match: dict[str, str]) -> tuple[int, str, bytes]:
         return int(answer.get("ContentRange", f"/{len(data)}").rpartition("/")[2]), answer["ETag"], data
 
     try:
-        return ask(uri, last)
+        return request(uri, last)
     except UnavailableError as error:
         if error.code != "InvalidRange":  # an empty object has no range
             raise
-    return 0, ask(uri, lambda client: client.head_object(**split(uri), **match))["ETag"], b""
+    return 0, request(uri, lambda client: client.head_object(**split(uri), **match))["ETag"], b""
 
 
 def _folder(uri: str) -> str:
@@ -164,7 +164,7 @@ def _objects(uri: str, start: str = "", limit: int = 0) -> list[dict[str, Any]]:
     while "NextContinuationToken" in page and not (limit and found):
         if page["NextContinuationToken"]:
             order["ContinuationToken"] = page["NextContinuationToken"]
-        page = ask(uri, lambda client: client.list_objects_v2(**order))
+        page = request(uri, lambda client: client.list_objects_v2(**order))
         found += page.get("Contents", [])
     return found
 
@@ -179,39 +179,39 @@ def _is_object(uri: str) -> bool:
 
 def _remove(uri: str, keys: list[dict[str, str]]) -> None:
     order = {"Bucket": split(uri)["Bucket"], "Delete": {"Objects": keys, "Quiet": True}}
-    errors = ask(uri, lambda client: client.delete_objects(**order)).get("Errors", [])
+    errors = request(uri, lambda client: client.delete_objects(**order)).get("Errors", [])
     check(not errors, f"{uri}: {len(errors)} objects were not removed ({[error['Code'] for error in errors[:1]]})")
 
 
-def _file(uri: str, item: dict[str, Any]) -> File:
-    return File(uri, item["Size"], int(item["LastModified"].timestamp() * 1e9), item["ETag"].strip('"'))
+def _file(uri: str, item: dict[str, Any]) -> FileInfo:
+    return FileInfo(uri, item["Size"], int(item["LastModified"].timestamp() * 1e9), item["ETag"].strip('"'))
 
 
 def _written_by(uri: str, mark: str) -> bool:
     """Whether the object there is the one with this mark. Removed again since then, it is nobody's."""
     with suppress(MissingError):
-        return bool(ask(uri, lambda client: client.head_object(**split(uri)))["Metadata"].get("writer") == mark)
+        return bool(request(uri, lambda client: client.head_object(**split(uri)))["Metadata"].get("writer") == mark)
     return False
 
 
 def _write_parts(uri: str, data: bytes) -> None:
     mark = uuid.uuid4().hex
     upload = {**split(uri)}
-    started = ask(uri, lambda client: client.create_multipart_upload(**upload, Metadata={"writer": mark}))
+    started = request(uri, lambda client: client.create_multipart_upload(**upload, Metadata={"writer": mark}))
     upload["UploadId"] = started["UploadId"]
 
     def put(number: int) -> dict[str, Any]:
         body = data[(number - 1) * PART : number * PART]
-        answer = ask(uri, lambda client: client.upload_part(**upload, PartNumber=number, Body=body))
+        answer = request(uri, lambda client: client.upload_part(**upload, PartNumber=number, Body=body))
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:
         with ThreadPoolExecutor(4) as pool:
             parts = list(pool.map(put, range(1, -(-len(data) // PART) + 1)))
-        ask(uri, lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}))
+        request(uri, lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}))
     except UserError as error:
         if getattr(error, "code", "") == "NoSuchUpload" and _written_by(uri, mark):  # done, but the answer was lost
             return
         with suppress(UserError):
-            ask(uri, lambda client: client.abort_multipart_upload(**upload))
+            request(uri, lambda client: client.abort_multipart_upload(**upload))
         raise

@@ -32,7 +32,7 @@ NO_ANSWER = 45  # seconds, where it accepts connections but never answered
 BUSY = (429, 500, 502, 503, 504)
 PASSING = ("SlowDown", "InternalError", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted")
 DENIED = "access denied; check the bucket's policy and whose credentials these are (aws sts get-caller-identity)"
-WORDS = {
+REMEDIES = {
     "NoSuchBucket": "no such bucket",
     "AccessDenied": DENIED,
     "Forbidden": DENIED,
@@ -53,7 +53,7 @@ class UnavailableError(UserError):
 
 
 @dataclass
-class _Server:
+class _Connection:
     client: Any
     attempts: int
     answered: bool = False
@@ -68,7 +68,7 @@ def split(uri: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": key}
 
 
-def ask(uri: str, call: Callable[[Any], T]) -> T:
+def request(uri: str, call: Callable[[Any], T]) -> T:
     """`call(client)`, repeated where it may help. Raises MissingError, ChangedError (412), or UnavailableError."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -99,7 +99,7 @@ def _settings() -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=4)
-def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Server:
+def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Connection:
     """One client for each set of settings and process: a client is no good after a fork."""
     import boto3
     from botocore.config import Config
@@ -113,7 +113,7 @@ def _server(settings: tuple[tuple[str, str], ...], process: int) -> _Server:
         tcp_keepalive=True,
     )
     attempts = int(dict(settings).get("AWS_MAX_ATTEMPTS", ATTEMPTS))
-    return _Server(boto3.session.Session().client("s3", config=config), attempts)
+    return _Connection(boto3.session.Session().client("s3", config=config), attempts)
 
 
 def _patience(error: Exception) -> float:
@@ -151,8 +151,8 @@ def _line(uri: str, error: Exception) -> UserError:
         return MissingError(f"{uri}: no such file")
     if code in ("PreconditionFailed", "412"):
         return ChangedError(f"{uri}: changed since it was listed")
-    if code in WORDS:
-        return UnavailableError(f"{uri}: {WORDS[code]}", code)
+    if code in REMEDIES:
+        return UnavailableError(f"{uri}: {REMEDIES[code]}", code)
     if isinstance(error, ClientError):
         return UnavailableError(f"{uri}: S3 answered {code} ({_status(error)})", code)
     if isinstance(error, ParamValidationError):

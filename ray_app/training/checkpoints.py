@@ -38,7 +38,7 @@ class LocalCheckpoints:
         return path if path.is_dir() else None
 
     def reporter(self, name: str) -> Reporter:
-        board = _Board(self.folder, name, self.say)
+        board = MetricsLog(self.folder, name, self.say)
 
         def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
             target = Path(self.folder) / "checkpoints" / name
@@ -55,7 +55,7 @@ class LocalCheckpoints:
         return report
 
 
-class _Board:
+class MetricsLog:
     """An epoch's metrics to the user, `metrics.jsonl` and TensorBoard, all under the training folder."""
 
     def __init__(self, folder: str, name: str, say: Callable[[str], None]) -> None:
@@ -78,7 +78,7 @@ class _Board:
         storage.upload(self.local, storage.join(self.folder, "tensorboard", self.name))
 
 
-def claim(folder: str, config: dict[str, Any], resume: bool, leftovers: Sequence[str]) -> None:
+def claim_folder(folder: str, config: dict[str, Any], resume: bool, leftovers: Sequence[str]) -> None:
     """A training folder that belongs to this run: new, without an earlier run's `leftovers`, or with `resume` one of
     the same config. Raises UserError naming what differs."""
     saved = storage.join(folder, "config.json")
@@ -89,11 +89,11 @@ def claim(folder: str, config: dict[str, Any], resume: bool, leftovers: Sequence
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
         return
     check(not storage.exists(saved), f"{folder}: an interrupted run is there; go on with --resume or remove it")
-    clear(folder, leftovers)
+    clear_parts(folder, leftovers)
     storage.write_json(saved, same)
 
 
-def clear(folder: str, parts: Sequence[str]) -> None:
+def clear_parts(folder: str, parts: Sequence[str]) -> None:
     """Removes parts of the training folder: what a finished run needs no more, or what an earlier one left."""
     for part in parts:
         storage.remove(storage.join(folder, part))

@@ -18,13 +18,13 @@ from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import Classifier, sigmoid
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
-from ray_app.training.loop import Reporter, Settings, learn
+from ray_app.training.loop import Reporter, Settings, train_model
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class ClassifierLesson:
+class ClassifierTask:
     """A `loop.Lesson`: every row is one term of the loss."""
 
     train: Data
@@ -85,7 +85,7 @@ class ClassifierLesson:
         targets = torch.as_tensor(self.train.targets[rows]).to(device)
         return self.objective.losses(model(ids, mask).float(), targets).sum()
 
-    def validate(self, model: EncoderClassifier, placement: Placement) -> dict[str, float]:
+    def validate(self, model: EncoderClassifier, placement: Device) -> dict[str, float]:
         return self.score(evaluate(model, self.validation, placement, self.pad_id))
 
 
@@ -107,16 +107,16 @@ def fit(
     Args:
         score: validation logits [n, outputs] -> metrics; its `select` decides which epoch is best (higher is better).
     """
-    return learn(
-        model, ClassifierLesson(train, validation, objective, score, pad_id), settings, report, resume, device, say
+    return train_model(
+        model, ClassifierTask(train, validation, objective, score, pad_id), settings, report, resume, device, say
     )
 
 
 @torch.no_grad()
-def evaluate(model: EncoderClassifier, data: Data, placement: Placement, pad_id: int) -> Floats:
+def evaluate(model: EncoderClassifier, data: Data, placement: Device, pad_id: int) -> Floats:
     """Validation logits, in fp32 weights whatever the device."""
     was_training = model.training
-    logits = Classifier(model, Placement(placement.device, "fp32", placement.token_budget), pad_id)(data.sequences)
+    logits = Classifier(model, Device(placement.device, "fp32", placement.token_budget), pad_id)(data.sequences)
     model.train(was_training)
     return logits
 
@@ -126,7 +126,7 @@ Judge = Callable[[Floats], dict[str, float]]
 
 def keyword_data(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int) -> Data:
     reviews = tokenizer(table["text"].to_pylist()).sequences
-    return Data(tokenizer.plain(reviews, max_length), keyword_matrix(table, taxonomy).astype(np.float32))
+    return Data(tokenizer.with_special_tokens(reviews, max_length), keyword_matrix(table, taxonomy).astype(np.float32))
 
 
 def score_data(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, prompt: ScorePrompt, max_length: int) -> Data:

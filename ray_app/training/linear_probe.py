@@ -14,7 +14,7 @@ from torch import nn
 
 from ray_app.arrays import Floats
 from ray_app.engine.classifier import Classifier
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.training.classifier_task import Data
 
@@ -23,7 +23,7 @@ CERTAIN = 5.0  # log odds of an output that is the same on every row
 STRENGTH = 0.002  # inverse weight of the L2 penalty, on standardised vectors: surer heads learned worse afterwards
 
 
-def start_head(model: EncoderClassifier, data: Data, placement: Placement, pad_id: int, seed: int = 0) -> None:
+def initialize_head(model: EncoderClassifier, data: Data, placement: Device, pad_id: int, seed: int = 0) -> None:
     """Sets the weights of a multi-label head in place, one regression an output.
 
     For keywords alone: a score's head that starts from a review's general tone learnt to read the keyword no better.
@@ -38,14 +38,14 @@ def start_head(model: EncoderClassifier, data: Data, placement: Placement, pad_i
             model.head.bias[output] = bias - float(weight @ (mean / spread))
 
 
-def pooled(model: EncoderClassifier, data: Data, rows: Any, placement: Placement, pad_id: int) -> Floats:
+def pooled(model: EncoderClassifier, data: Data, rows: Any, placement: Device, pad_id: int) -> Floats:
     """[rows, hidden] what the head reads: the answers of a head that copies."""
     hidden = model.head.in_features
     copy = EncoderClassifier(model.encoder, hidden, 0.0, model.pooling)
     nn.init.eye_(copy.head.weight)
     nn.init.zeros_(copy.head.bias)
     was_training = model.training
-    vectors = Classifier(copy, Placement(placement.device, "fp32", placement.token_budget), pad_id)(
+    vectors = Classifier(copy, Device(placement.device, "fp32", placement.token_budget), pad_id)(
         data.sequences.take(rows)
     )
     model.train(was_training)

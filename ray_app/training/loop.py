@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ray_app.arrays import Ints
-from ray_app.engine.device import Placement, place
+from ray_app.engine.device import Device, choose_device
 
 LOG_SECONDS = 10.0
 GROUP = 32  # batches whose rows are sorted together by length: less padding, still random
@@ -43,7 +43,7 @@ class Settings:
     keep_last: bool = False  # in place of the best epoch's weights; with patience 0
 
 
-class Lesson(Protocol):
+class TrainingTask(Protocol):
     """What a model learns and what it is judged by."""
 
     @property
@@ -64,7 +64,7 @@ class Lesson(Protocol):
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
         """The sum of the rows' terms; `model` may be wrapped for data-parallel training."""
 
-    def validate(self, model: Any, placement: Placement) -> dict[str, float]:
+    def validate(self, model: Any, placement: Device) -> dict[str, float]:
         """Metrics; `select` decides which epoch is best (higher is better)."""
 
 
@@ -75,14 +75,14 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class Rank:
     """This worker's place among the workers."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> "World":
+    def current(cls) -> "Rank":
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     def total(self, value: float, device: torch.device) -> float:
@@ -94,9 +94,9 @@ class World:
         return float(shared)
 
 
-def learn(
+def train_model(
     model: nn.Module,
-    lesson: Lesson,
+    lesson: TrainingTask,
     settings: Settings,
     report: Reporter,
     resume: Path | None = None,
@@ -111,7 +111,7 @@ def learn(
         say: takes a line of progress now and then, on rank 0.
     Returns: one row of metrics an epoch.
     """
-    world, placement = World.current(), place(device)
+    world, placement = Rank.current(), choose_device(device)
     model.to(placement.device)
     wrapped: nn.Module = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
     optimizer = torch.optim.AdamW(_groups(lesson.parts(model, settings), settings), settings.learning_rate, fused=True)
@@ -162,7 +162,7 @@ def global_batches(lengths: Any, batch_size: int, epoch: int, seed: int) -> Iter
 class _Progress:
     """Says on rank 0 how an epoch gets on, every LOG_SECONDS."""
 
-    def __init__(self, name: str, epoch: int, settings: Settings, world: World, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, epoch: int, settings: Settings, world: Rank, say: Callable[[str], None]) -> None:
         self.title, self.batch_size = f"{name} epoch {epoch}/{settings.epochs}", settings.batch_size
         self.world, self.say = world, say
         self.began = self.told = time.monotonic()
@@ -182,12 +182,12 @@ class _Progress:
 
 def _epoch(
     model: nn.Module,
-    lesson: Lesson,
+    lesson: TrainingTask,
     settings: Settings,
     epoch: int,
     optimizer: Any,
     schedule: Any,
-    placement: Placement,
+    placement: Device,
     progress: _Progress,
 ) -> tuple[float, float]:
     """One pass; returns the mean loss a term over all workers, and rows a second."""
@@ -208,12 +208,12 @@ def _epoch(
 
 def _step(
     model: nn.Module,
-    lesson: Lesson,
+    lesson: TrainingTask,
     rows: Ints,
     weight: int,
     settings: Settings,
-    placement: Placement,
-    world: World,
+    placement: Device,
+    world: Rank,
 ) -> float:
     """Gradients of one global batch's share; returns the sum of its losses.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 
@@ -55,21 +55,21 @@ def run(config: Config) -> None:
     import numpy as np
     import torch
 
-    from ray_app.engine.device import place
+    from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import load_encoder
     from ray_app.engine.tokenizer import Tokenizer
-    from ray_app.engine.tokenizer_training import cut_tokenizer, train_tokenizer
+    from ray_app.engine.tokenizer_training import shrink_tokenizer, train_tokenizer
 
     torch.manual_seed(config.seed)
     texts, ratings = _corpus(config)
     teacher, teacher_ids = None, np.zeros(0, np.int64)
     if config.teacher:
         teacher, full = load_encoder(config.teacher, config.teacher_layers)
-        tokenizer, teacher_ids = cut_tokenizer(full, texts, config.vocabulary)
+        tokenizer, teacher_ids = shrink_tokenizer(full, texts, config.vocabulary)
     else:
         tokenizer = train_tokenizer(texts, config.vocabulary)
     wrapper = Tokenizer(tokenizer)
-    sequences = wrapper.plain(wrapper(texts).sequences, config.max_length)
+    sequences = wrapper.with_special_tokens(wrapper(texts).sequences, config.max_length)
     student = _student(config, tokenizer, teacher, teacher_ids)
     print(
         f"{len(texts):,} reviews, {len(sequences.ids):,} tokens, {len(tokenizer):,} pieces, "
@@ -84,7 +84,7 @@ def run(config: Config) -> None:
         sequences,
         ratings,
         tokenizer,
-        place(config.device, config.threads).device,
+        choose_device(config.device, config.threads).device,
     )
     _save(config, student, tokenizer, history, len(texts))
 
@@ -284,7 +284,7 @@ def _save(config: Config, student: Any, tokenizer: Any, history: list[dict[str, 
         str(folder / "provenance.json"),
         {
             "command": "python -m jobs.pretrain",
-            "config": effective(config),
+            "config": as_dict(config),
             "reviews": reviews,
             "last_epoch": history[-1],
         },

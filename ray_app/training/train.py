@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import effective, option
+from ray_app.cli import as_dict, option
 from ray_app.errors import check
 
 
@@ -91,12 +91,12 @@ class Config:
 def run(config: Config) -> str:
     """Trains, seals the bundle and returns its id."""
     from ray_app import storage
-    from ray_app.labels import reader as labels
+    from ray_app.labels import reader
     from ray_app.training import checkpoints, workers
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
-    found = labels.read(config.labels, config.taxonomy, config.on_bad_label)
+    found = reader.read_labels(config.labels, config.taxonomy, config.on_bad_label)
     for line in found.dropped:
         print(f"dropped: {line}")
     train, validation = _split(found, config)
@@ -105,9 +105,9 @@ def run(config: Config) -> str:
         f"{len(found.dropped)} dropped, base model {config.base_model}",
         flush=True,
     )
-    checkpoints.claim(config.storage, effective(config), config.resume, ("metrics.jsonl", "tensorboard"))
+    checkpoints.claim_folder(config.storage, as_dict(config), config.resume, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
-    loop = {"config": effective(config), "taxonomy": found.taxonomy.to_dict()}
+    loop = {"config": as_dict(config), "taxonomy": found.taxonomy.to_dict()}
     tables = {"train": train, "validation": validation}
     workers.launch(
         "ray_app.training.train:work",
@@ -120,7 +120,7 @@ def run(config: Config) -> str:
         config.max_failures,
     )
     identity = _seal(config, found, train)
-    checkpoints.clear(
+    checkpoints.clear_parts(
         config.storage, ("config.json", "ray", "checkpoints", "keywords", "scores", "tokenizer", checkpoints.PROGRESS)
     )
     print(f"bundle {identity} in {config.output} after {time.monotonic() - began:.0f} s")
@@ -149,12 +149,12 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
 
     from ray_app import storage
     from ray_app.data.taxonomy import from_dict
-    from ray_app.engine.device import place
-    from ray_app.engine.encoder import EncoderClassifier, base
+    from ray_app.engine.device import choose_device
+    from ray_app.engine.encoder import EncoderClassifier, load_base_model
     from ray_app.inference.bundle import SCORE_PROMPT
     from ray_app.training.classifier_task import fit
-    from ray_app.training.linear_probe import start_head
-    from ray_app.training.loop import World
+    from ray_app.training.linear_probe import initialize_head
+    from ray_app.training.loop import Rank
 
     config, known = Config(**loop["config"]), from_dict(loop["taxonomy"], "taxonomy")
     train, validation = tables["train"], tables["validation"]
@@ -164,12 +164,12 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     for name in ("keywords", "scores"):
         if storage.exists(storage.join(config.storage, name, "done.json")):
             continue
-        encoder, hf_tokenizer = base(config.base_model, config.layers, texts, config.encoder_dropout)
+        encoder, hf_tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
         task = _task(name, config, known, hf_tokenizer, train, validation)
         model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
         resume = checkpoints.resume(name)
         if config.probe and name == "keywords" and resume is None:
-            start_head(model, task.train, place(config.device), task.pad_id, config.seed)
+            initialize_head(model, task.train, choose_device(config.device), task.pad_id, config.seed)
         history = fit(
             model,
             task.train,
@@ -183,7 +183,7 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
             config.device,
             checkpoints.say,
         )
-        if World.current().rank == 0:
+        if Rank.current().rank == 0:
             _keep(config, name, model, hf_tokenizer, history, task)
 
 
@@ -221,30 +221,34 @@ class _Task:
 def _task(name: str, config: Config, taxonomy: Any, hf_tokenizer: Any, train: Any, validation: Any) -> _Task:
     from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
     from ray_app.inference.bundle import SCORE_PROMPT
-    from ray_app.training import classifier_task as targets
+    from ray_app.training import classifier_task
     from ray_app.training.classifier_task import Objective
 
     tokenizer = Tokenizer(hf_tokenizer)
     if name == "keywords":
-        learn, held = (targets.keyword_data(t, taxonomy, tokenizer, config.max_length) for t in (train, validation))
+        learn, held = (
+            classifier_task.keyword_data(t, taxonomy, tokenizer, config.max_length) for t in (train, validation)
+        )
         return _Task(
             len(taxonomy.names),
             learn,
             held,
             Objective(name, "multilabel"),
-            targets.keyword_judge(held),
-            targets.keyword_thresholds(held),
+            classifier_task.keyword_judge(held),
+            classifier_task.keyword_thresholds(held),
             tokenizer.pad_id,
         )
     prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
-    learn, held = (targets.score_data(t, taxonomy, tokenizer, prompt, config.max_length) for t in (train, validation))
-    weights = targets.class_weights(learn.targets, len(taxonomy.scores), config.balance)
+    learn, held = (
+        classifier_task.score_data(t, taxonomy, tokenizer, prompt, config.max_length) for t in (train, validation)
+    )
+    weights = classifier_task.class_weights(learn.targets, len(taxonomy.scores), config.balance)
     return _Task(
         len(taxonomy.scores),
         learn,
         held,
         Objective(name, "classes", weights),
-        targets.score_judge(held, taxonomy),
+        classifier_task.score_judge(held, taxonomy),
         lambda _: [],
         tokenizer.pad_id,
     )
@@ -253,12 +257,12 @@ def _task(name: str, config: Config, taxonomy: Any, hf_tokenizer: Any, train: An
 def _keep(config: Config, name: str, model: Any, hf_tokenizer: Any, history: list[dict[str, Any]], task: _Task) -> None:
     """Writes a finished classifier into the training folder; `done.json` comes last and makes it count."""
     from ray_app import storage
-    from ray_app.engine.device import place
+    from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import save_model
     from ray_app.training.classifier_task import evaluate
 
     thresholds = [
-        float(t) for t in task.thresholds(evaluate(model, task.validation, place(config.device), task.pad_id))
+        float(t) for t in task.thresholds(evaluate(model, task.validation, choose_device(config.device), task.pad_id))
     ]
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, Path(folder) / name)
@@ -274,22 +278,22 @@ def _seal(config: Config, found: Any, train: Any) -> str:
     from ray_app import __version__, storage
     from ray_app.engine.encoder import base_name
     from ray_app.inference import bundle
-    from ray_app.labels.matrices import support
+    from ray_app.labels.matrices import keyword_support
 
     done = {name: storage.read_json(storage.join(config.storage, name, "done.json")) for name in bundle.MODELS}
-    meta = bundle.Meta(
+    meta = bundle.BundleMeta(
         found.taxonomy,
         tuple(done["keywords"]["thresholds"]),
         config.max_length,
         pooling=config.pooling,
         metrics={name: done[name]["best"] for name in done},
-        support=support(train),
+        support=keyword_support(train),
         provenance={
             "base_model": base_name(config.base_model),
             "labels": config.labels,
             "rows": len(train),
             "nunchi": __version__,
-            "config": effective(config),
+            "config": as_dict(config),
             "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },
     )

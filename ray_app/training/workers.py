@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ray_app import cluster, storage
 from ray_app.errors import UserError
-from ray_app.training.checkpoints import PROGRESS, Checkpoints, LocalCheckpoints, _Board
+from ray_app.training.checkpoints import PROGRESS, Checkpoints, LocalCheckpoints, MetricsLog
 from ray_app.training.loop import Reporter
 
 
@@ -47,7 +47,7 @@ class RayCheckpoints:
         import ray.train
 
         rank = ray.train.get_context().get_world_rank()
-        board = _Board(self.folder, name, self.say) if rank == 0 else lambda metrics: None
+        board = MetricsLog(self.folder, name, self.say) if rank == 0 else lambda metrics: None
 
         def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
             with tempfile.TemporaryDirectory() as folder:

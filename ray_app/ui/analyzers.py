@@ -54,7 +54,7 @@ class Here:
 
         self.where, self.bundle = bundle, load(bundle).id
         self.analyzer, self.turn = Analyzer(bundle, words=words), Lock()
-        self.scale = list(self.analyzer.parts.meta.taxonomy.scores)
+        self.scale = list(self.analyzer.runtime.meta.taxonomy.scores)
 
     def analyze(self, text: str) -> dict[str, Any]:
         with self.turn:

@@ -19,12 +19,12 @@ def opened(uri: str) -> Catalog:
 
 
 @st.cache_data(show_spinner=False, ttl=60)
-def _files(uri: str) -> list[storage.File]:
+def _files(uri: str) -> list[storage.FileInfo]:
     return files_of(uri)
 
 
-@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs={storage.File: repr})
-def _open(uri: str, files: list[storage.File]) -> Catalog:
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs={storage.FileInfo: repr})
+def _open(uri: str, files: list[storage.FileInfo]) -> Catalog:
     return Catalog(uri, files)
 
 

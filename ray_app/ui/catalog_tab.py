@@ -7,18 +7,15 @@ import streamlit as st
 
 from ray_app import storage
 from ray_app.errors import UserError
-from ray_app.ui import cached_queries as cached
-from ray_app.ui import filter_bar
-from ray_app.ui import html as pieces
-from ray_app.ui import review_list as listing
+from ray_app.ui import cached_queries, components, filter_bar, review_list
 from ray_app.ui.cached_queries import Words
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog, Counts
 from ray_app.ui.summary import by_keyword, decided, totals, trend
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 
-def show(analyses: str, bundle: str, say: Say) -> None:
+def show(analyses: str, bundle: str, say: Translate) -> None:
     """Draws the tab."""
     uri = st.text_input(say("folder"), value=analyses, key="folder", help=say("folder_hint"), persist_state="session")
     try:
@@ -27,25 +24,25 @@ def show(analyses: str, bundle: str, say: Say) -> None:
         if catalog:
             _draw(catalog, say)
     except UserError as error:
-        st.error(pieces.plain(str(error)))
+        st.error(components.plain(str(error)))
 
 
-def _opened(uri: str, bundle: str, say: Say) -> Catalog | None:
+def _opened(uri: str, bundle: str, say: Translate) -> Catalog | None:
     if not storage.exists(storage.join(uri, "data")):
-        st.info(say("no_folder", place=pieces.plain(uri)))
+        st.info(say("no_folder", place=components.plain(uri)))
         st.code(
             f"python -m jobs.analyze --bundle {bundle} --keep {filter_bar.KEEP} --output {uri}",
             language="bash",
             wrap_lines=True,
         )
         return None
-    return cached.opened(uri)
+    return cached_queries.opened(uri)
 
 
-def _draw(catalog: Catalog, say: Say) -> None:
-    st.html(pieces.note(_provenance(catalog, say)))
+def _draw(catalog: Catalog, say: Translate) -> None:
+    st.html(components.note(_provenance(catalog, say)))
     everything = bool(st.session_state.get(f"exact {catalog.uri}"))
-    whole = cached.counts(catalog, Filters(), False)
+    whole = cached_queries.counts(catalog, Filters(), False)
     filters = filter_bar.ask(
         catalog, sorted({k for k, *_ in whole.cells}), sorted({s for _, s, *_ in whole.cells}), say
     )
@@ -61,12 +58,12 @@ def _draw(catalog: Catalog, say: Say) -> None:
         persist_state="session",
     )
     if view == "reviews":
-        listing.show(catalog, filters, everything, say)
+        review_list.show(catalog, filters, everything, say)
     else:
         _summary(catalog, filters, everything, say)
 
 
-def _provenance(catalog: Catalog, say: Say) -> str:
+def _provenance(catalog: Catalog, say: Translate) -> str:
     run = catalog.run
     if run is None:
         return say("run_open")
@@ -74,31 +71,33 @@ def _provenance(catalog: Catalog, say: Say) -> str:
     return f"{line} · {say('run_bundle', bundle=run.get('bundle', '?'))}"
 
 
-def _summary(catalog: Catalog, filters: Filters, everything: bool, say: Say) -> None:
+def _summary(catalog: Catalog, filters: Filters, everything: bool, say: Translate) -> None:
     with st.spinner(say("reading")):
-        counts = cached.counts(catalog, filters, everything)
-        words = cached.words(catalog, filters, everything)
+        counts = cached_queries.counts(catalog, filters, everything)
+        words = cached_queries.words(catalog, filters, everything)
     if counts.read < counts.total:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.html(pieces.note(say("sampled", read=f"{counts.read:,}", total=f"{counts.total:,}")), width="content")
+            st.html(
+                components.note(say("sampled", read=f"{counts.read:,}", total=f"{counts.total:,}")), width="content"
+            )
             st.button(say("exact"), on_click=lambda: st.session_state.update({f"exact {catalog.uri}": True}))
     if not counts.reviews:
         st.info(say("nothing"))
         return
-    st.html(pieces.figures(_figures(counts, say)))
-    st.html(pieces.heading(say("shares"), say("shares_hint")))
-    st.html(pieces.legend(say))
-    st.html(pieces.shares([_share(name, cells, words, say) for name, cells in by_keyword(counts.cells)]))
+    st.html(components.figures(_figures(counts, say)))
+    st.html(components.heading(say("shares"), say("shares_hint")))
+    st.html(components.legend(say))
+    st.html(components.shares([_share(name, cells, words, say) for name, cells in by_keyword(counts.cells)]))
     _closer(catalog, counts, words, filters, say)
 
 
-def _figures(counts: Counts, say: Say) -> list[tuple[str, str, str]]:
+def _figures(counts: Counts, say: Translate) -> list[tuple[str, str, str]]:
     negative, neutral, positive = totals(counts.cells)
     findings = negative + neutral + positive
     return [
         (
             say("figure_reviews"),
-            listing.matching(counts, say),
+            review_list.matching(counts, say),
             say("of_all", share=f"{counts.reviews / max(1, counts.read):.1%}"),
         ),
         (say("figure_per_review"), f"{findings / counts.reviews:.1f}", ""),
@@ -107,37 +106,42 @@ def _figures(counts: Counts, say: Say) -> list[tuple[str, str, str]]:
     ]
 
 
-def _share(name: str, cells: list[tuple[int, int]], words: Words, say: Say) -> tuple[str, str, Any, str]:
+def _share(name: str, cells: list[tuple[int, int]], words: Words, say: Translate) -> tuple[str, str, Any, str]:
     """One keyword's row: its count, a part for every score, its first words."""
     count = sum(n for _, n in cells)
     parts = [
-        (pieces.tone(s), n / count, f"{n / count:.0%}", f"{pieces.score_name(s, say)} ({pieces.signed(s)}): {n:,}")
+        (
+            components.tone(s),
+            n / count,
+            f"{n / count:.0%}",
+            f"{components.score_name(s, say)} ({components.signed(s)}): {n:,}",
+        )
         for s, n in cells
     ]
-    return name, f"{count:,}", parts, pieces.top_words((word, n) for word, n, _ in words.get(name, ())[:3])
+    return name, f"{count:,}", parts, components.top_words((word, n) for word, n, _ in words.get(name, ())[:3])
 
 
-def _closer(catalog: Catalog, counts: Counts, words: Words, filters: Filters, say: Say) -> None:
+def _closer(catalog: Catalog, counts: Counts, words: Words, filters: Filters, say: Translate) -> None:
     """One keyword: how its shares move, and its words, each of which leads to its reviews."""
     names = [name for name, _ in by_keyword(counts.cells)]
-    st.html(pieces.heading(say("focus")))
+    st.html(components.heading(say("focus")))
     name = st.pills(
         say("focus"),
         names,
         default=filters.keywords[0] if filters.keywords and filters.keywords[0] in names else decided(counts.cells),
-        format_func=pieces.plain,
+        format_func=components.plain,
         label_visibility="collapsed",
         required=True,
     )
     if not name:
         return
     _trend(catalog, counts, name, say)
-    st.html(pieces.heading(say("words"), say("words_hint")))
+    st.html(components.heading(say("words"), say("words_hint")))
     chosen = words.get(name, [])
     if not chosen:
-        st.html(pieces.note(say("words_none")))
+        st.html(components.note(say("words_none")))
         return
-    labels = {word: f"{pieces.plain(_short(word))} · {n:,}" for word, n, _ in chosen}
+    labels = {word: f"{components.plain(_short(word))} · {n:,}" for word, n, _ in chosen}
     key = f"words of {name}"
     st.pills(
         say("words"),
@@ -153,16 +157,16 @@ def _short(word: str) -> str:
     return word if len(word) <= 16 else word[:15] + "…"
 
 
-def _trend(catalog: Catalog, counts: Counts, name: str, say: Say) -> None:
+def _trend(catalog: Catalog, counts: Counts, name: str, say: Translate) -> None:
     steps = trend(counts.cells, name)
     if catalog.span is None or len({step["period"] for step in steps}) < 2:
-        st.html(pieces.note(say("trend_short" if catalog.span else "trend_none")))
+        st.html(components.note(say("trend_short" if catalog.span else "trend_none")))
         return
-    st.html(pieces.note(f"{say('trend')}, {say(f'period_{catalog.period}')}"))
+    st.html(components.note(f"{say('trend')}, {say(f'period_{catalog.period}')}"))
     st.altair_chart(_trend_chart(steps, say), width="stretch")
 
 
-def _trend_chart(steps: list[dict[str, Any]], say: Say) -> alt.Chart:
+def _trend_chart(steps: list[dict[str, Any]], say: Translate) -> alt.Chart:
     rows = [{**step, "side": say(step["side"])} for step in steps]
     days = sorted({step["period"] for step in steps})
     named = days[:: -(-len(days) // 8)]  # no more dates than fit a telephone

@@ -5,11 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from ray_app.ui import cached_queries as cached
-from ray_app.ui import html as pieces
+from ray_app.ui import cached_queries, components
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 NEEDS = {
     "filter_text": "text",
@@ -22,7 +21,7 @@ KEEP = ",".join([*NEEDS.values(), "rating"])
 KEYS = ("keywords", "scores", "text", "product", "malls", "categories", "dates")
 
 
-def ask(catalog: Catalog, keywords: list[str], scores: list[int], say: Say) -> Filters:
+def ask(catalog: Catalog, keywords: list[str], scores: list[int], say: Translate) -> Filters:
     """Draws the filters; returns what is asked for."""
     left, right = st.columns(2) if "text" in catalog.columns else (st.container(), None)
     with left:
@@ -64,25 +63,25 @@ def clear() -> None:
         st.session_state[f"f_{key}"] = "" if key in ("text", "product") else () if key == "dates" else []
 
 
-def _keywords(keywords: list[str], say: Say) -> tuple[str, ...]:
+def _keywords(keywords: list[str], say: Translate) -> tuple[str, ...]:
     kept = [name for name in st.session_state.get("f_keywords", []) if name in keywords]
     st.session_state["f_keywords"] = kept
     return tuple(st.multiselect(say("filter_keywords"), keywords, key="f_keywords", placeholder=say("all")))
 
 
-def _scores(scores: list[int], say: Say) -> tuple[int, ...]:
+def _scores(scores: list[int], say: Translate) -> tuple[int, ...]:
     chosen = st.pills(
         say("filter_scores"),
         scores,
         selection_mode="multi",
-        format_func=lambda score: f"{pieces.signed(score)} {pieces.score_name(score, say)}",
+        format_func=lambda score: f"{components.signed(score)} {components.score_name(score, say)}",
         key="f_scores",
         persist_state="session",
     )
     return tuple(chosen)
 
 
-def _more(catalog: Catalog, say: Say) -> None:
+def _more(catalog: Catalog, say: Translate) -> None:
     """Product, mall, category and dates: what there is of them."""
     if not {"product", "mall", "category", "created_at"} & set(catalog.columns):
         return
@@ -91,7 +90,7 @@ def _more(catalog: Catalog, say: Say) -> None:
             st.text_input(say("filter_product"), key="f_product", persist_state="session")
         for role, key in (("mall", "f_malls"), ("category", "f_categories")):
             if role in catalog.columns:
-                options = cached.choices(catalog, role)
+                options = cached_queries.choices(catalog, role)
                 st.multiselect(say(f"filter_{role}"), options, key=key, placeholder=say("all"), persist_state="session")
         if catalog.span:
             st.date_input(
@@ -104,17 +103,17 @@ def _more(catalog: Catalog, say: Say) -> None:
             )
 
 
-def _absent(catalog: Catalog, say: Say) -> None:
+def _absent(catalog: Catalog, say: Translate) -> None:
     lost = {say(label): role for label, role in NEEDS.items() if role not in catalog.columns}
     if lost:
-        st.html(pieces.note(say("absent", filters=", ".join(lost), columns=",".join(lost.values()))))
+        st.html(components.note(say("absent", filters=", ".join(lost), columns=",".join(lost.values()))))
 
 
-def _word(say: Say) -> tuple[str, str] | None:
+def _word(say: Translate) -> tuple[str, str] | None:
     """The word that was followed, with a button that lets it go."""
     word: tuple[str, str] | None = st.session_state.get("f_word")
     if word:
-        label = say("drop_word", keyword=pieces.plain(word[0]), word=pieces.plain(word[1]))
+        label = say("drop_word", keyword=components.plain(word[0]), word=components.plain(word[1]))
         st.button(label, on_click=lambda: st.session_state.pop("f_word", None), key="drop_word")
     return word
 

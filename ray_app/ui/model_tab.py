@@ -8,9 +8,9 @@ import streamlit as st
 
 from ray_app import storage
 from ray_app.errors import UserError, check
-from ray_app.ui import html as pieces
+from ray_app.ui import components
 from ray_app.ui.threshold_curves import Keyword, Point, checked
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 FIGURES = (
     ("f1_keywords", ("keywords", "micro_varying", "f1")),
@@ -22,7 +22,7 @@ FIGURES = (
 COLOURS = {"precision": "#1a5ea8", "recall": "#d1702a", "f1": "#8c96a1"}
 
 
-def show(report: str, bundle: str, say: Say) -> None:
+def show(report: str, bundle: str, say: Translate) -> None:
     """Draws the tab."""
     uri = st.text_input(say("report_file"), value=report, key="report", persist_state="session") or report
     try:
@@ -32,18 +32,18 @@ def show(report: str, bundle: str, say: Say) -> None:
         content = _report(uri, say)
         _draw(uri, content, say)
     except UserError as error:
-        st.error(pieces.plain(str(error)))
+        st.error(components.plain(str(error)))
 
 
-def _none_yet(uri: str, bundle: str, say: Say) -> None:
+def _none_yet(uri: str, bundle: str, say: Translate) -> None:
     folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
-    st.info(say("no_report", place=pieces.plain(uri)))
+    st.info(say("no_report", place=components.plain(uri)))
     st.code(
         f"python -m jobs.evaluate --bundle {bundle} --labels sample --output {folder}", language="bash", wrap_lines=True
     )
 
 
-def _report(uri: str, say: Say) -> dict[str, Any]:
+def _report(uri: str, say: Translate) -> dict[str, Any]:
     """The report, checked for what is drawn of it."""
     damaged = say("damaged_report", place=uri)
     try:
@@ -55,20 +55,20 @@ def _report(uri: str, say: Say) -> dict[str, Any]:
     return content
 
 
-def _draw(uri: str, content: dict[str, Any], say: Say) -> None:
-    st.html(pieces.note(say("report_line", bundle=content["bundle"], reviews=f"{content['reviews']:,}")))
-    st.html(pieces.figures([_figure(content, name, path, say) for name, path in FIGURES]))
-    st.html(pieces.heading(say("thresholds"), say("thresholds_hint")))
+def _draw(uri: str, content: dict[str, Any], say: Translate) -> None:
+    st.html(components.note(say("report_line", bundle=content["bundle"], reviews=f"{content['reviews']:,}")))
+    st.html(components.figures([_figure(content, name, path, say) for name, path in FIGURES]))
+    st.html(components.heading(say("thresholds"), say("thresholds_hint")))
     _thresholds(uri, content, say)
-    st.html(pieces.heading(say("per_keyword")))
+    st.html(components.heading(say("per_keyword")))
     st.html(_per_keyword(content, say))
     counts = content["scores"].get("confusion")
     if counts:
-        st.html(pieces.heading(say("confusion"), say("confusion_hint")))
-        st.html(pieces.confusion(counts, content.get("scale") or _around_zero(len(counts))))
+        st.html(components.heading(say("confusion"), say("confusion_hint")))
+        st.html(components.confusion(counts, content.get("scale") or _around_zero(len(counts))))
 
 
-def _figure(content: dict[str, Any], name: str, path: tuple[str, ...], say: Say) -> tuple[str, str, str]:
+def _figure(content: dict[str, Any], name: str, path: tuple[str, ...], say: Translate) -> tuple[str, str, str]:
     value, base = _at(content, path), _at(content.get("baseline"), path)
     small = say("baseline", value=_number(base)) if base is not None else ""
     if name == "hit_rate" and value is not None:
@@ -78,10 +78,10 @@ def _figure(content: dict[str, Any], name: str, path: tuple[str, ...], say: Say)
     return say(name), _number(value), small
 
 
-def _thresholds(uri: str, content: dict[str, Any], say: Say) -> None:
+def _thresholds(uri: str, content: dict[str, Any], say: Translate) -> None:
     beside = uri.rsplit("report.json", 1)[0] + "predictions.parquet"
     if not storage.exists(beside):
-        st.html(pieces.note(say("no_predictions")))
+        st.html(components.note(say("no_predictions")))
         return
     names = list(content["keywords"]["per_keyword"])
     name = st.selectbox(say("keyword"), names, key="threshold_keyword", persist_state="session") or names[0]
@@ -92,10 +92,10 @@ def _thresholds(uri: str, content: dict[str, Any], say: Say) -> None:
     threshold = st.slider(say("threshold"), 0.0, 1.0, step=0.01, key=key, persist_state="session")
     before = keyword.at(own) if own is not None else None
     point = before if before and threshold == round(before.threshold, 2) else keyword.at(threshold)
-    st.html(pieces.figures([(say(m), _number(getattr(point, m)), _change(point, before, m)) for m in COLOURS]))
+    st.html(components.figures([(say(m), _number(getattr(point, m)), _change(point, before, m)) for m in COLOURS]))
     counts = {"support": point.hits + point.misses, "hits": point.hits, "misses": point.misses, "extra": point.extra}
     told = say("counts", **counts)
-    st.html(pieces.note(told if own is None else f"{told} {say('own_threshold', value=f'{own:.2f}')}"))
+    st.html(components.note(told if own is None else f"{told} {say('own_threshold', value=f'{own:.2f}')}"))
     st.altair_chart(_chart(keyword, threshold, say), width="stretch")
     if before and point is not before:
         st.button(say("reset"), on_click=lambda: st.session_state.update({key: round(before.threshold, 2)}))
@@ -114,7 +114,7 @@ def _change(point: Point, before: Point | None, measure: str) -> str:
     return f"{now - then:+.3f}".replace("-", "−") if abs(now - then) >= 0.0005 else "±0"
 
 
-def _chart(keyword: Keyword, threshold: float, say: Say) -> alt.LayerChart:
+def _chart(keyword: Keyword, threshold: float, say: Translate) -> alt.LayerChart:
     rows = [{**row, "measure": say(row["measure"])} for row in keyword.curve()]
     colours = alt.Scale(domain=[say(m) for m in COLOURS], range=list(COLOURS.values()))
     lines = (
@@ -132,13 +132,13 @@ def _chart(keyword: Keyword, threshold: float, say: Say) -> alt.LayerChart:
     return alt.layer(lines, rule).properties(height=320)
 
 
-def _per_keyword(content: dict[str, Any], say: Say) -> str:
+def _per_keyword(content: dict[str, Any], say: Translate) -> str:
     head = [say(name) for name in ("keyword", "precision", "recall", "f1", "support", "support_train")]
     rows = []
     for name, row in content["keywords"]["per_keyword"].items():
         measures = [float(row[m]) for m in ("precision", "recall", "f1")]
         rows.append([name, *measures, *(f"{row.get(n) or 0:,}" for n in ("support", "support_train"))])
-    return pieces.table(head, rows)
+    return components.table(head, rows)
 
 
 def _around_zero(size: int) -> range:

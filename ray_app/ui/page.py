@@ -15,11 +15,8 @@ import streamlit as st
 
 from ray_app.cli import option, parse
 from ray_app.errors import UserError
-from ray_app.ui import catalog_tab as catalog
-from ray_app.ui import html as pieces
-from ray_app.ui import model_tab as model
-from ray_app.ui import try_tab as try_review
-from ray_app.ui.translations import LANGUAGES, Say, speaker
+from ray_app.ui import catalog_tab, components, model_tab, try_tab
+from ray_app.ui.translations import LANGUAGES, Translate, speaker
 
 FOLDER = Path(__file__).parent
 NAME = "Nunchi 눈치"
@@ -40,17 +37,17 @@ def main() -> None:
     """Draws the page once, as Streamlit does at every click."""
     st.set_page_config(page_title=NAME, page_icon=str(FOLDER / "icon.svg"), layout="wide")
     st.html(FOLDER / "style.css")
-    st.html(pieces.focus_rules())
+    st.html(components.focus_rules())
     say = _head()
     try:
         config = parse(Config, sys.argv[1:], "streamlit run ray_app/ui/page.py --", __doc__ or "")
     except UserError as error:
-        st.error(pieces.plain(str(error)))
+        st.error(components.plain(str(error)))
         return
     _tabs(config, say)
 
 
-def _head() -> Say:
+def _head() -> Translate:
     """Title and language."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         place = st.container(width="stretch")
@@ -65,7 +62,7 @@ def _head() -> Say:
             on_change=lambda: st.query_params.update(lang=st.session_state["language"]),
         )
     say = speaker(chosen or "ko")
-    place.html(pieces.title(NAME, say("tagline")))
+    place.html(components.title(NAME, say("tagline")))
     return say
 
 
@@ -75,7 +72,7 @@ def _first_language() -> str:
     return asked if asked in LANGUAGES else "ko" if (st.context.locale or "ko").startswith("ko") else "en"
 
 
-def _tabs(config: Config, say: Say) -> None:
+def _tabs(config: Config, say: Translate) -> None:
     """Only the open tab is drawn."""
     names = [say(key) for key in ("tab_try", "tab_catalog", "tab_model")]
     state = st.session_state
@@ -83,9 +80,9 @@ def _tabs(config: Config, say: Say) -> None:
         state.update(tabs_named=names, first_tab=state.get("open_tab", 0))
     tabs = st.tabs(names, default=names[state["first_tab"]], key="/".join(names), on_change="rerun")
     draw = (
-        lambda: try_review.show(config.endpoint, os.environ.get("NUNCHI_TOKEN", ""), config.bundle, config.words, say),
-        lambda: catalog.show(config.analyses, config.bundle, say),
-        lambda: model.show(config.report, config.bundle, say),
+        lambda: try_tab.show(config.endpoint, os.environ.get("NUNCHI_TOKEN", ""), config.bundle, config.words, say),
+        lambda: catalog_tab.show(config.analyses, config.bundle, say),
+        lambda: model_tab.show(config.report, config.bundle, say),
     )
     for i, tab in enumerate(tabs):
         if tab.open:

@@ -59,7 +59,7 @@ class Counts:
     cells: list[tuple[str, int, date | None, int]]
 
 
-def files_of(uri: str) -> list[storage.File]:
+def files_of(uri: str) -> list[storage.FileInfo]:
     """The Parquet files of a folder of analyses, by name. Raises UserError where there are none."""
     files = storage.list_files(storage.join(uri, "data"), ".parquet")
     check(files, f"{uri}: no analyses there")
@@ -69,7 +69,7 @@ def files_of(uri: str) -> list[storage.File]:
 class Catalog:
     """One folder of analyses and the files it had. Raises UserError where they cannot be read."""
 
-    def __init__(self, uri: str, files: Sequence[storage.File], sample_rows: int = SAMPLE_ROWS) -> None:
+    def __init__(self, uri: str, files: Sequence[storage.FileInfo], sample_rows: int = SAMPLE_ROWS) -> None:
         self.uri, self.sample_rows = uri, sample_rows
         self.uris = [file.uri for file in files]
         self.signature = hash(tuple((f.uri, f.size, f.modified) for f in files))

@@ -4,31 +4,30 @@ from typing import Any
 
 import streamlit as st
 
-from ray_app.ui import cached_queries as cached
-from ray_app.ui import html as pieces
+from ray_app.ui import cached_queries, components
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import PAGE_ROWS, Catalog, Counts, Page, Place
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 
-def show(catalog: Catalog, filters: Filters, everything: bool, say: Say) -> None:
+def show(catalog: Catalog, filters: Filters, everything: bool, say: Translate) -> None:
     """A page of cards. The places where earlier pages began are kept, so that one can go back."""
     begun = st.session_state.setdefault("pages", {})
     places = begun.setdefault((catalog.uri, catalog.signature, filters), [Place()])
     with st.spinner(say("reading")):
-        page = cached.page(catalog, filters, places[-1])
+        page = cached_queries.page(catalog, filters, places[-1])
     if not page.rows:
         st.info(say("nothing"))
         return
     told = _pager(places, page, "top", say)
-    st.html(pieces.cards(pieces.card(row, _meta(row), say) for row in page.rows))
+    st.html(components.cards(components.card(row, _meta(row), say) for row in page.rows))
     if len(page.rows) > 10:
         _pager(places, page, "bottom", say)
-    counts = cached.counts(catalog, filters, everything)  # after the rows: they come first
-    told.html(pieces.note(_range(places, page, say, matching(counts, say))), width="content")
+    counts = cached_queries.counts(catalog, filters, everything)  # after the rows: they come first
+    told.html(components.note(_range(places, page, say, matching(counts, say))), width="content")
 
 
-def _pager(places: list[Place], page: Page, where: str, say: Say) -> Any:
+def _pager(places: list[Place], page: Page, where: str, say: Translate) -> Any:
     """Back and on, with the rows between; returns where those are written."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
@@ -38,17 +37,17 @@ def _pager(places: list[Place], page: Page, where: str, say: Say) -> Any:
             say("next"), key=f"next_{where}", disabled=page.next is None, on_click=places.append, args=(page.next,)
         )
         told = st.empty()
-    told.html(pieces.note(_range(places, page, say)), width="content")
+    told.html(components.note(_range(places, page, say)), width="content")
     return told
 
 
-def _range(places: list[Place], page: Page, say: Say, total: str = "") -> str:
+def _range(places: list[Place], page: Page, say: Translate, total: str = "") -> str:
     first = (len(places) - 1) * PAGE_ROWS + 1
     rows = {"first": f"{first:,}", "last": f"{first + len(page.rows) - 1:,}"}
     return say("page_range_of", total=total, **rows) if total else say("page_range", **rows)
 
 
-def matching(counts: Counts, say: Say) -> str:
+def matching(counts: Counts, say: Translate) -> str:
     """How many reviews meet the filters; an estimate where only a part was read."""
     if counts.read >= counts.total:
         return say("exactly", count=f"{counts.reviews:,}")

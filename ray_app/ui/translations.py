@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 LANGUAGES = {"ko": "한국어", "en": "English"}
-Say = Callable[..., str]
+Translate = Callable[..., str]
 
 TEXTS: dict[str, tuple[str, str]] = {
     # frame
@@ -185,7 +185,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-def speaker(language: str) -> Say:
+def speaker(language: str) -> Translate:
     """`say(key, **values)` in one of LANGUAGES."""
     place = list(LANGUAGES).index(language)
     return lambda key, **values: TEXTS[key][place].format(**values)

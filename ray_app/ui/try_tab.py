@@ -8,9 +8,9 @@ from ray_app import sample
 from ray_app.data.schema import MAX_CHARACTERS
 from ray_app.data.text import is_blank, words
 from ray_app.errors import UserError
-from ray_app.ui import html as pieces
+from ray_app.ui import components
 from ray_app.ui.analyzers import Endpoint, Here, Source, stamp
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 NO_SPACES = 12  # a word of so many characters is probably several without spaces
 BARS = 12
@@ -31,25 +31,25 @@ def _here(bundle: str, words_are: str, stamped: str) -> Here:
     return Here(bundle, words_are)
 
 
-def show(endpoint: str, token: str, bundle: str, words_are: str, say: Say) -> None:
+def show(endpoint: str, token: str, bundle: str, words_are: str, say: Translate) -> None:
     """Draws the tab."""
     if not endpoint and "://" not in bundle and not stamp(bundle):
-        st.info(say("no_bundle", place=pieces.plain(bundle)))
+        st.info(say("no_bundle", place=components.plain(bundle)))
         st.code("python -m jobs.quickstart", language="bash")
         return
     try:
         with st.spinner(say("reading") if endpoint else say("loading_bundle")):
             source: Source = _endpoint(endpoint, token) if endpoint else _here(bundle, words_are, stamp(bundle))
     except UserError as error:
-        st.error(pieces.plain(str(error)))
+        st.error(components.plain(str(error)))
         return
     _ask(say)
     _answer(source, st.session_state.get("asked", ""), say)
     place = {"url": source.where, "path": source.where, "bundle": source.bundle}
-    st.html(pieces.note(say("source_endpoint" if endpoint else "source_bundle", **place)))
+    st.html(components.note(say("source_endpoint" if endpoint else "source_bundle", **place)))
 
 
-def _ask(say: Say) -> None:
+def _ask(say: Translate) -> None:
     options = _examples()
     st.selectbox(
         say("pick"),
@@ -84,9 +84,9 @@ def _examples() -> list[str]:
     return [*EXAMPLES, *tested[:6], " ".join(row["text"] for row in sample.written()[:40])]
 
 
-def _answer(source: Source, text: str, say: Say) -> None:
+def _answer(source: Source, text: str, say: Translate) -> None:
     if not text:
-        st.html(pieces.note(say("start_here")))
+        st.html(components.note(say("start_here")))
         return
     if is_blank(text):
         st.warning(say("empty_review"))
@@ -95,23 +95,23 @@ def _answer(source: Source, text: str, say: Say) -> None:
         with st.spinner(say("analysing")):
             analysis = source.analyze(text)
     except UserError as error:
-        st.error(pieces.plain(str(error)))
+        st.error(components.plain(str(error)))
         return
     _findings(text, analysis, say)
     if analysis["findings"]:
         _contributions(source, text, analysis["findings"], say)
 
 
-def _findings(text: str, analysis: dict[str, Any], say: Say) -> None:
+def _findings(text: str, analysis: dict[str, Any], say: Translate) -> None:
     findings = analysis["findings"]
-    st.html(pieces.heading(say("findings"), say("hover_hint") if findings else ""))
+    st.html(components.heading(say("findings"), say("hover_hint") if findings else ""))
     if not findings:
-        st.html(pieces.note(say("no_findings", best=f"{max(analysis['keyword_probabilities'], default=0):.0%}")))
-    st.html(pieces.review(text, findings, say))
+        st.html(components.note(say("no_findings", best=f"{max(analysis['keyword_probabilities'], default=0):.0%}")))
+    st.html(components.review(text, findings, say))
     if analysis["truncated"]:
         st.warning(say("truncated"), icon=":material/content_cut:")
     if long := unspaced(text):
-        st.info(say("no_space", word=pieces.plain(long)), icon=":material/space_bar:")
+        st.info(say("no_space", word=components.plain(long)), icon=":material/space_bar:")
 
 
 def unspaced(text: str) -> str:
@@ -122,22 +122,22 @@ def unspaced(text: str) -> str:
     return word if len(word) <= 24 else word[:23] + "…"
 
 
-def _contributions(source: Source, text: str, findings: list[dict[str, Any]], say: Say) -> None:
-    st.html(pieces.heading(say("score_shares")))
-    st.html(pieces.score_bars(findings, source.scale, say))
-    st.html(pieces.heading(say("why")))
+def _contributions(source: Source, text: str, findings: list[dict[str, Any]], say: Translate) -> None:
+    st.html(components.heading(say("score_shares")))
+    st.html(components.score_bars(findings, source.scale, say))
+    st.html(components.heading(say("why")))
     try:
         with st.spinner(say("analysing")):
             told = source.explain(text)
     except UserError as error:
-        st.info(pieces.plain(str(error)))
+        st.info(components.plain(str(error)))
         return
-    labels = {f["keyword"]: f"{f['keyword']} {pieces.signed(int(f['score']))}" for f in findings}
+    labels = {f["keyword"]: f"{f['keyword']} {components.signed(int(f['score']))}" for f in findings}
     keyword = st.pills(
         say("why_keyword"),
         list(labels),
         default=_decisive(findings),
-        format_func=lambda name: pieces.plain(labels[name]),
+        format_func=lambda name: components.plain(labels[name]),
         label_visibility="collapsed",
         required=True,
     )
@@ -151,14 +151,14 @@ def _decisive(findings: list[dict[str, Any]]) -> str:
     return str(best["keyword"])
 
 
-def _bars(told: dict[str, Any], keyword: str, say: Say) -> None:
+def _bars(told: dict[str, Any], keyword: str, say: Translate) -> None:
     drops = told["drops"].get(keyword) or []
     if not drops:
-        st.html(pieces.note(say("why_none")))
+        st.html(components.note(say("why_none")))
         return
     rows = list(zip((word["word"] for word in told["words"]), drops, strict=True))
     strongest = sorted(range(len(rows)), key=lambda i: -abs(rows[i][1]))[:BARS]
-    st.html(pieces.note(say("why_hint", keyword=keyword)))
-    st.html(pieces.bars([rows[i] for i in sorted(strongest)]))
+    st.html(components.note(say("why_hint", keyword=keyword)))
+    st.html(components.bars([rows[i] for i in sorted(strongest)]))
     if len(rows) > BARS:
-        st.html(pieces.note(say("why_more", count=len(rows) - BARS)))
+        st.html(components.note(say("why_more", count=len(rows) - BARS)))

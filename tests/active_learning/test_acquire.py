@@ -14,7 +14,7 @@ from ray_app import storage
 from ray_app.active_learning.acquire import Config, run
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
-from ray_app.labels.reader import read
+from ray_app.labels.reader import read_labels
 from ray_app.sample import written
 from tests.experiments import synthetic_analyses
 
@@ -261,7 +261,7 @@ def test_answers_join_the_labels_and_are_not_chosen_again(catalog: str, tmp_path
         Config(merge=str(answered), batch=report["config"]["output"], output=str(tmp_path / "labels-2"), round="2")
     )
     assert told["new"] == 20
-    labelled = read(told["labels"])
+    labelled = read_labels(told["labels"])
     assert set(labelled.table["review_id"].to_pylist()) == set(batch["review_id"].to_pylist())
     again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labelled=told["labels"])
     assert not set(again["review_id"].to_pylist()) & set(batch["review_id"].to_pylist())

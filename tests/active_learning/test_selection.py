@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_app.active_learning.selection import Best, Chosen, Rows, choose, room, union
-from ray_app.data.near_duplicates import Seen
+from ray_app.active_learning.selection import Candidates, Selection, TopPerGroup, choose, room, union
+from ray_app.data.near_duplicates import NearDuplicateFilter
 
 RNG = np.random.default_rng(0)
 LETTERS = np.array(list(string.ascii_lowercase))
 
 
-def rows(count: int, strata: int = 1, criteria: int = 2, seed: int = 0) -> Rows:
+def rows(count: int, strata: int = 1, criteria: int = 2, seed: int = 0) -> Candidates:
     rng = np.random.default_rng(seed)
-    return Rows(
+    return Candidates(
         rng.integers(0, strata, count),
         rng.permutation(count).astype(np.uint64),
         np.arange(count),
@@ -29,8 +29,10 @@ def texts(count: int) -> list[str]:
     return ["".join(word) for word in np.random.default_rng(7).choice(LETTERS, (count, 15))]
 
 
-def streamed(given_rows: Rows, places: np.ndarray, size: int, keep: np.ndarray, content: np.ndarray) -> Rows:
-    best = Best(keep, given_rows.values.shape[1], pending=8)
+def streamed(
+    given_rows: Candidates, places: np.ndarray, size: int, keep: np.ndarray, content: np.ndarray
+) -> Candidates:
+    best = TopPerGroup(keep, given_rows.values.shape[1], pending=8)
     for at in range(0, len(places), size):
         part = given_rows.take(places[at : at + size])
         best.add(part.stratum, part.values[:, 0], content[places[at : at + size]], part)
@@ -51,7 +53,7 @@ def test_the_best_of_a_stream_are_those_of_a_sort_in_any_order(count: int, strat
 
 
 def test_memory_of_the_best_follows_what_is_kept_not_what_streams_by() -> None:
-    best = Best(np.array([10]), 1)
+    best = TopPerGroup(np.array([10]), 1)
     most = 0
     for seed in range(300):
         part = rows(5_000, criteria=1, seed=seed)
@@ -64,23 +66,36 @@ def test_the_same_text_does_not_fill_a_stratum() -> None:
     all_rows = rows(100, criteria=1)
     values = np.where(np.arange(100) < 90, 1.0, 0.5).astype(np.float32)[:, None]  # 90 times the same, on top
     content = np.where(np.arange(100) < 90, 0, np.arange(100)).astype(np.uint64)
-    again = Rows(all_rows.stratum, all_rows.tie, all_rows.place, values)
+    again = Candidates(all_rows.stratum, all_rows.tie, all_rows.place, values)
     kept = streamed(again, np.arange(100), 7, np.array([5]), content)
     assert (kept.place < 90).tolist() == [True, False, False, False, False]
 
 
 def test_what_has_no_value_is_no_candidate() -> None:
     all_rows = rows(4, criteria=1)
-    empty = Rows(all_rows.stratum, all_rows.tie, all_rows.place, np.full((4, 1), np.nan, np.float32))
+    empty = Candidates(all_rows.stratum, all_rows.tie, all_rows.place, np.full((4, 1), np.nan, np.float32))
     assert len(streamed(empty, np.arange(4), 2, np.array([3]), all_rows.tie)) == 0
 
 
 def chosen(
-    budget: int, candidates: Rows, sizes: np.ndarray, words: list[str] | None = None, shares: str = "a", **more: object
-) -> Chosen:
+    budget: int,
+    candidates: Candidates,
+    sizes: np.ndarray,
+    words: list[str] | None = None,
+    shares: str = "a",
+    **more: object,
+) -> Selection:
     columns = {column: (name, 1 / len(shares)) for column, name in enumerate(shares)}
     given_texts = words if words is not None else texts(len(candidates))
-    return choose(budget, candidates, given_texts, columns, sizes, more.get("floors", []), more.get("seen", Seen(0.8)))  # type: ignore[arg-type]
+    return choose(
+        budget,
+        candidates,
+        given_texts,
+        columns,
+        sizes,
+        more.get("floors", []),  # type: ignore[arg-type]
+        more.get("seen", NearDuplicateFilter(0.8)),  # type: ignore[arg-type]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -116,7 +131,7 @@ def test_near_duplicates_are_passed_over_and_other_strata_fill_up() -> None:
 
 
 def test_what_is_labelled_is_not_chosen_again() -> None:
-    seen = Seen(0.8)
+    seen = NearDuplicateFilter(0.8)
     words = texts(10)
     for text in words[:6]:
         seen.add(text + " ")

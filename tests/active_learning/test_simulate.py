@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app.active_learning.simulate import Config, run
-from ray_app.active_learning.simulated_rounds import Game
+from ray_app.active_learning.simulated_rounds import Simulation
 from ray_app.errors import UserError
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 from ray_app.sample import written
 
 SMALL = {"start": 40, "batch": 20, "rounds": 1, "seeds": 2, "plot": False}
@@ -27,10 +27,10 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def game(reviews: str) -> Game:
-    found = labels.read(reviews)
+def game(reviews: str) -> Simulation:
+    found = reader.read_labels(reviews)
     held = found.table.slice(0, 60)
-    return Game(found.table.slice(60), held, held, found.taxonomy, 0.8, 0)
+    return Simulation(found.table.slice(60), held, held, found.taxonomy, 0.8, 0)
 
 
 def test_a_run_writes_curves_that_start_alike_and_can_be_repeated(reviews: str, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_run_writes_curves_that_start_alike_and_can_be_repeated(reviews: str, 
     assert "| random |" in (tmp_path / "one" / "simulation.md").read_text()
 
 
-def test_every_strategy_labels_other_reviews_than_before(game: Game) -> None:
+def test_every_strategy_labels_other_reviews_than_before(game: Simulation) -> None:
     start = np.argsort(game.ties, kind="stable")[:40]
     model = game.trained(start)
     chosen = {name: game.choose(model, start, {name: 1.0}, 30) for name in ("boundary", "rare", "outlier", "random")}
@@ -59,7 +59,7 @@ def test_every_strategy_labels_other_reviews_than_before(game: Game) -> None:
     assert chosen["random"].tolist() == np.argsort(game.ties, kind="stable")[40:70].tolist()
 
 
-def test_boundary_takes_what_the_model_is_least_sure_of(game: Game) -> None:
+def test_boundary_takes_what_the_model_is_least_sure_of(game: Simulation) -> None:
     from ray_app.active_learning.simulated_rounds import unsure
 
     start = np.argsort(game.ties, kind="stable")[:40]
@@ -71,16 +71,16 @@ def test_boundary_takes_what_the_model_is_least_sure_of(game: Game) -> None:
 
 
 def test_labels_stay_hidden_from_the_choice(reviews: str) -> None:
-    found = labels.read(reviews)
+    found = reader.read_labels(reviews)
     held, catalog = found.table.slice(0, 60), found.table.slice(60)
-    start = np.argsort(Game(catalog, held, held, found.taxonomy, 0.8, 0).ties, kind="stable")[:40]
+    start = np.argsort(Simulation(catalog, held, held, found.taxonomy, 0.8, 0).ties, kind="stable")[:40]
     blind = [
         row if i in set(start.tolist()) else row | {"labels": [{"keyword": "만족도", "score": 2, "highlights": None}]}
         for i, row in enumerate(catalog.to_pylist())
     ]
     picked = []
     for table in (catalog, pa.Table.from_pylist(blind, schema=catalog.schema)):
-        played = Game(table, held, held, found.taxonomy, 0.8, 0)
+        played = Simulation(table, held, held, found.taxonomy, 0.8, 0)
         picked.append(played.choose(played.trained(start), start, {"boundary": 1.0}, 20).tolist())
     assert picked[0] == picked[1]
 
@@ -106,9 +106,9 @@ def test_counts_are_above_zero(option: str) -> None:
 
 
 def test_a_catalog_that_runs_out_of_different_texts_says_so(reviews: str) -> None:
-    found = labels.read(reviews)
+    found = reader.read_labels(reviews)
     same = found.table.set_column(1, "text", pa.array(["좋아요"] * len(found.table)))
-    game = Game(same, found.table, found.table, found.taxonomy, 0.8, 0)
+    game = Simulation(same, found.table, found.table, found.taxonomy, 0.8, 0)
     start = np.arange(40)
     with pytest.raises(UserError, match="no other reviews that differ enough"):
         game.choose(game.trained(start), start, {"random": 1.0}, 5)

@@ -11,7 +11,7 @@ from ray_app import sample, storage
 from ray_app.audit import apply, audit, compare, measure
 from ray_app.audit.suspects import KINDS, SUSPECTS
 from ray_app.errors import UserError
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 from ray_app.labels.reader import SPLITS
 
 ROWS = 700
@@ -54,7 +54,7 @@ def test_suspects_are_sorted_and_of_rows_that_are_not_test_rows(audited: tuple[P
     rows = table.to_pylist()
     assert {row["kind"] for row in rows} <= set(KINDS)
     assert [row["confidence"] for row in rows] == sorted((row["confidence"] for row in rows), reverse=True)
-    tested = set(labels.read(path).split("test")["review_id"].to_pylist())
+    tested = set(reader.read_labels(path).split("test")["review_id"].to_pylist())
     assert not tested & {row["review_id"] for row in rows}
     for row in rows:
         assert (row["given"] is None) <= (row["kind"] in ("missing", "rule"))
@@ -96,10 +96,10 @@ def test_the_queue_holds_the_likeliest_with_labels_as_given(audited: tuple[Path,
     with (folder / "queue" / "csv" / "reviews.csv").open(encoding="utf-8-sig") as file:
         queued = list(csv.DictReader(file))
     assert [row["review_id"] for row in queued] == list(dict.fromkeys(suspects))[:30]
-    given = {row["review_id"]: row["labels"] for row in labels.read(path).table.to_pylist()}
+    given = {row["review_id"]: row["labels"] for row in reader.read_labels(path).table.to_pylist()}
     for row in queued:
         meant = [(label["keyword"], label["score"]) for label in given[row["review_id"]]]
-        assert [(each["keyword"], each["score"]) for each in labels.parse_completion(row["Model"])] == meant
+        assert [(each["keyword"], each["score"]) for each in reader.parse_completion(row["Model"])] == meant
     assert {each.name for each in (folder / "queue").iterdir()} == {"label-studio", "prodigy", "doccano", "csv"}
 
 
@@ -118,11 +118,11 @@ def test_the_sheet_is_one_line_a_label_and_apply_takes_it(audited: tuple[Path, s
         writer.writerows(rows)
     config = apply.ApplyConfig(labels=path, decisions=str(tmp_path / "decided.csv"), output=str(tmp_path / "new"))
     assert apply.apply(config)["added"] == 1
-    after = labels.read(str(tmp_path / "new" / "labels.parquet"))
+    after = reader.read_labels(str(tmp_path / "new" / "labels.parquet"))
     fixed = next(row for row in after.table.to_pylist() if row["review_id"] == "seams")
     assert ("마감처리", -1) in [(label["keyword"], label["score"]) for label in fixed["labels"]]
-    assert len(after.table) == len(labels.read(path).table)
-    assert after.split("test").equals(labels.read(path).split("test"))
+    assert len(after.table) == len(reader.read_labels(path).table)
+    assert after.split("test").equals(reader.read_labels(path).split("test"))
     assert storage.read_parquet(str(tmp_path / "new" / "history.parquet"))["review_id"].to_pylist() == ["seams"]
 
 

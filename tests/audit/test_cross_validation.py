@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_app.audit.cross_validation import folds
-from ray_app.data.near_duplicates import alike
+from ray_app.data.near_duplicates import group_near_duplicates
 from ray_app.errors import UserError
 
 TEXTS = [
@@ -20,7 +20,7 @@ TEXTS = [
 
 
 def test_near_identical_texts_are_one_group() -> None:
-    groups = alike(TEXTS)
+    groups = group_near_duplicates(TEXTS)
     assert groups[0] == groups[1] == groups[4]
     assert len(np.unique(groups)) == 4
 
@@ -33,7 +33,7 @@ def test_near_identical_texts_are_one_group() -> None:
 )
 def test_every_text_has_a_fold_and_copies_share_it(texts: list[str], count: int, seed: int) -> None:
     doubled = texts + [f"{text}!!" for text in texts]
-    if len(np.unique(alike(doubled))) < count:
+    if len(np.unique(group_near_duplicates(doubled))) < count:
         with pytest.raises(UserError, match="different texts"):
             folds(doubled, count, seed)
         return

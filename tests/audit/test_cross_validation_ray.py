@@ -8,12 +8,11 @@ import pytest
 
 from jobs.audit import learn
 from ray_app import sample, storage
-from ray_app.audit import audit
-from ray_app.audit import cross_validation as crossfit
-from ray_app.audit.cross_validation import Recipe
+from ray_app.audit import audit, cross_validation
+from ray_app.audit.cross_validation import FoldTraining
 from ray_app.audit.suspects import SUSPECTS
 from ray_app.errors import UserError
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 from tests.support.bundles import encoder, hf_tokenizer
 
 pytestmark = pytest.mark.ray
@@ -60,16 +59,16 @@ def test_an_audit_by_encoders_ends_with_suspects_and_nothing_left_over(base: str
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_finished_folds_are_not_learnt_again_and_a_failure_is_one_line(base: str, written: str, tmp_path: Path) -> None:
-    found = labels.read(f"{written}/labels.jsonl")
-    recipe = Recipe(learn, base, OPTIONS, "cpu", 1.0)
-    spoilt = Recipe(broken, base, OPTIONS, "cpu", 1.0)
+    found = reader.read_labels(f"{written}/labels.jsonl")
+    recipe = FoldTraining(learn, base, OPTIONS, "cpu", 1.0)
+    spoilt = FoldTraining(broken, base, OPTIONS, "cpu", 1.0)
     keep = str(tmp_path / "folds")
     with pytest.raises(UserError, match=r"fold \d: .*cannot be learnt; the same command goes on"):
-        crossfit.view(found.table, found.taxonomy, 2, 0, spoilt, keep)
-    first = crossfit.view(found.table, found.taxonomy, 2, 0, recipe, keep)
-    again = crossfit.view(found.table, found.taxonomy, 2, 0, spoilt, keep)
+        cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 0, spoilt, keep)
+    first = cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 0, recipe, keep)
+    again = cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 0, spoilt, keep)
     assert (first.keywords == again.keywords).all()
     assert (first.words == again.words).all()
     assert np.abs(first.scores.sum(1) - 1).max() < 1e-3
     with pytest.raises(UserError, match="cannot be learnt"):
-        crossfit.view(found.table, found.taxonomy, 2, 1, spoilt, keep)
+        cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 1, spoilt, keep)

@@ -5,10 +5,10 @@ import pytest
 
 from ray_app import sample
 from ray_app.audit.planted_errors import HOW, plant
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
-FOUND = labels.read(str(sample.FOLDER / "reviews.jsonl"))
+FOUND = reader.read_labels(str(sample.FOLDER / "reviews.jsonl"))
 TABLE, TAXONOMY = FOUND.table.slice(0, 600), FOUND.taxonomy
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from ray_app.benchmark import benchmark
 from ray_app.benchmark.benchmark import Config, table
-from ray_app.benchmark.methods import RIVALS, Seen, Subject
+from ray_app.benchmark.methods import METHODS, MethodResult, Workload
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.benchmark.timing import compare, compete
+from ray_app.benchmark.timing import compare, time_methods
 from ray_app.errors import UserError
 from ray_app.inference import bundle
 from tests.support.bundles import sample_texts
@@ -32,9 +32,9 @@ def test_a_random_bundle_has_the_named_shape(tiny: str) -> None:
 @pytest.mark.parametrize("name", ["ours", "naive"])
 def test_every_exact_way_finds_the_oracles_numbers(tiny: str, name: str) -> None:
     """Highlights may differ where two drops of these random weights lie on both sides of a rounding step."""
-    subject = Subject(tiny, sample_texts(6), "cpu", 1)
-    oracle = RIVALS["hf-review"](subject)
-    difference, same = compare(RIVALS[name](subject), oracle, subject.variants.review, subject.parts.meta.thresholds)
+    subject = Workload(tiny, sample_texts(6), "cpu", 1)
+    oracle = METHODS["hf-review"](subject)
+    difference, same = compare(METHODS[name](subject), oracle, subject.variants.review, subject.runtime.meta.thresholds)
     assert difference <= 2e-6
     assert same is not None
     assert same > 0.9
@@ -43,8 +43,8 @@ def test_every_exact_way_finds_the_oracles_numbers(tiny: str, name: str) -> None
 def test_captum_masks_the_same_words_where_each_is_one_token(tiny: str) -> None:
     """It puts a mask in the place of every token, we put one in the place of a word."""
     pytest.importorskip("captum")
-    subject = Subject(tiny, sample_texts(6), "cpu", 1)
-    ours, captum = RIVALS["ours"](subject), RIVALS["captum"](subject)
+    subject = Workload(tiny, sample_texts(6), "cpu", 1)
+    ours, captum = METHODS["ours"](subject), METHODS["captum"](subject)
     assert ours.after is not None
     assert captum.after is not None
     whole = subject.masked.lengths == subject.whole.lengths[subject.variants.review]
@@ -53,8 +53,8 @@ def test_captum_masks_the_same_words_where_each_is_one_token(tiny: str) -> None:
 
 
 def test_recheck_decides_by_exact_drops(tiny: str) -> None:
-    subject = Subject(tiny, sample_texts(6), "cpu", 1)
-    ours, recheck = RIVALS["ours"](subject), RIVALS["recheck"](subject)
+    subject = Workload(tiny, sample_texts(6), "cpu", 1)
+    ours, recheck = METHODS["ours"](subject), METHODS["recheck"](subject)
     assert ours.after is not None
     assert recheck.after is not None
     decided = np.isfinite(recheck.after)
@@ -64,17 +64,17 @@ def test_recheck_decides_by_exact_drops(tiny: str) -> None:
 
 def test_compare_sees_a_difference_and_another_highlight() -> None:
     owner = np.array([0, 0])
-    oracle = Seen(np.array([[0.9]], np.float32), np.array([[0.2], [0.5]], np.float32))
-    other = Seen(np.array([[0.8]], np.float32), np.array([[0.5], [0.2]], np.float32))
+    oracle = MethodResult(np.array([[0.9]], np.float32), np.array([[0.2], [0.5]], np.float32))
+    other = MethodResult(np.array([[0.8]], np.float32), np.array([[0.5], [0.2]], np.float32))
     assert compare(oracle, oracle, owner, [0.5]) == (0.0, 1.0)
     difference, same = compare(other, oracle, owner, [0.5])
     assert (round(difference, 6), same) == (0.3, 0.0)
-    assert compare(Seen(oracle.before, None), oracle, owner, [0.5]) == (0.0, None)
+    assert compare(MethodResult(oracle.before, None), oracle, owner, [0.5]) == (0.0, None)
 
 
 def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("ray_app.benchmark.timing", fromlist=["EXTRAS"]).EXTRAS, "shap", "no_such_package")
-    results, task = compete(tiny, sample_texts(3), ["ours", "hf-review", "shap"], 2, "cpu", 1)
+    results, task = time_methods(tiny, sample_texts(3), ["ours", "hf-review", "shap"], 2, "cpu", 1)
     assert "no_such_package is not installed" in results["shap"].failure
     for name in ("ours", "hf-review"):
         assert len(results[name].seconds) == len(results[name].gemm) == 2

@@ -9,16 +9,16 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import commit as units_commit
-from ray_app.catalog import compaction as publish
+from ray_app.catalog import compaction
 from ray_app.catalog.compaction import Publisher
-from ray_app.data import reviews as units
+from ray_app.data import reviews
 from ray_app.data.schema import rejected_unit
 from ray_app.errors import UserError
 
 
 def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> dict[str, Any]:
     """A committed unit of so many analysed rows."""
-    unit = units.Unit(name, "a.parquet", "1", 0, 0, 0, rows)
+    unit = reviews.Unit(name, "a.parquet", "1", 0, 0, 0, rows)
     analysed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
     return units_commit.commit(
         str(out), unit, analysed, rejected_unit("", 0, "").slice(0, 0), {}, "mall" if mall else ""
@@ -48,7 +48,7 @@ def test_parts_become_one_file_when_they_are_large_enough(tmp_path: Path) -> Non
     assert seen(tmp_path) == ids("a", "b", "c")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["part-000000.parquet", "part-000001.parquet"]
     assert not (tmp_path / "_parts").exists()
-    done = [facts for _, facts in publish.published(str(tmp_path)) if facts]
+    done = [facts for _, facts in compaction.published(str(tmp_path)) if facts]
     assert [facts["rows"] for facts in done] == [6, 3]
 
 
@@ -114,7 +114,7 @@ def test_a_run_that_was_taken_over_publishes_nothing(tmp_path: Path) -> None:
 
 
 def test_row_groups_are_large_however_small_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "GROUP_ROWS", 10)
+    monkeypatch.setattr(compaction, "GROUP_ROWS", 10)
     publisher = Publisher(str(tmp_path))
     for name in "abcdef":
         publisher.add(commit(tmp_path, name, rows=4))

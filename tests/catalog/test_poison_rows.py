@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app import storage
-from ray_app.catalog.poison_rows import DEATHS, PIECE, Tries, analysed
+from ray_app.catalog.poison_rows import DEATHS, PIECE, CrashJournal, run_isolating_failures
 from tests.support.paths import ROOT
 
 
@@ -35,7 +35,7 @@ def texts(tables: list[pa.Table]) -> list[str]:
 
 @given(st.lists(st.sampled_from(["굿", "독", "별로"]), max_size=40))
 def test_rows_that_raise_are_found_and_the_others_stay_in_order(all_texts: list[str]) -> None:
-    tables, bad = analysed(fails_on("독"), table(all_texts))
+    tables, bad = run_isolating_failures(fails_on("독"), table(all_texts))
     assert texts(tables) == [text for text in all_texts if text != "독"]
     assert sorted(bad) == [i for i, text in enumerate(all_texts) if text == "독"]
     assert set(bad.values()) <= {"the model fails on it: cannot read 독"}
@@ -46,11 +46,11 @@ def test_a_model_that_fails_on_everything_is_no_fault_of_the_rows() -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        analysed(broken, table(["굿", "별로"]))
+        run_isolating_failures(broken, table(["굿", "별로"]))
 
 
 def test_a_unit_that_nothing_died_on_leaves_no_note(tmp_path: Path) -> None:
-    tables, bad = Tries(f"{tmp_path}/note.json").run(fails_on("독"), table(["굿", "독"]))
+    tables, bad = CrashJournal(f"{tmp_path}/note.json").run(fails_on("독"), table(["굿", "독"]))
     assert (texts(tables), list(bad)) == (["굿"], [1])
     assert list(tmp_path.iterdir()) == []
 
@@ -87,5 +87,5 @@ def test_a_death_from_outside_in_a_piece_costs_no_row(tmp_path: Path) -> None:
     note = f"{tmp_path}/note.json"
     for trying in ([0, PIECE], [3, 1]):
         storage.write_json(note, {"deaths": DEATHS, "trying": trying, "alone": {}})
-        tables, bad = Tries(note).run(fails_on(), table(["굿"] * 150))
+        tables, bad = CrashJournal(note).run(fails_on(), table(["굿"] * 150))
         assert (len(texts(tables)), bad) == (150, {})

@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app import storage
-from ray_app.catalog import analyze
-from ray_app.catalog import preflight as rehearsal
+from ray_app.catalog import analyze, preflight
 from ray_app.data import reviews as units
 from ray_app.engine.linear import has_int8
 from ray_app.errors import UserError
-from ray_app.inference.occlusion import agreement
-from ray_app.inference.runtime import Parts
-from tests.support import bundles as fakes
+from ray_app.inference.occlusion import recheck_agreement
+from ray_app.inference.runtime import BundleRuntime
+from tests.support import bundles
 
 pytestmark = [
     pytest.mark.ray,
@@ -23,14 +22,14 @@ pytestmark = [
     pytest.mark.skipif(not has_int8(), reason="this torch has no int8 product"),
 ]
 
-TEXTS = fakes.sample_texts(120)
+TEXTS = bundles.sample_texts(120)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of the fakes, the one whose int8 differs most from its fp32."""
     folder = tmp_path_factory.mktemp("recheck") / "bundle"
-    fakes.make_bundle(folder, "electra", max_length=128)
+    bundles.make_bundle(folder, "electra", max_length=128)
     return str(folder)
 
 
@@ -81,7 +80,7 @@ def test_recheck_with_room_for_every_word_gives_the_rows_of_an_exact_run_and_tel
 def test_a_floor_that_recheck_cannot_meet_stops_the_job_before_it_writes(
     reviews: str, bundle: str, tmp_path: Path
 ) -> None:
-    share, findings = agreement(Parts(bundle, "cpu"), TEXTS, "space", 1)
+    share, findings = recheck_agreement(BundleRuntime(bundle, "cpu"), TEXTS, "space", 1)
     assert 0.5 < share < 1
     with pytest.raises(UserError, match=f"finds {share:.1%} of {findings:,} .*--recheck-floor 1;") as raised:
         analyze.run(config(reviews, bundle, tmp_path / "out", highlights="recheck", recheck_words=1, recheck_floor=1.0))
@@ -90,7 +89,7 @@ def test_a_floor_that_recheck_cannot_meet_stops_the_job_before_it_writes(
 
 
 def test_a_mistake_that_shows_on_a_worker_is_one_line_too(reviews: str, tmp_path: Path) -> None:
-    fakes.make_bundle(tmp_path / "bundle", mask_token=False)
+    bundles.make_bundle(tmp_path / "bundle", mask_token=False)
     with pytest.raises(UserError, match="has no mask token; write --highlights off") as raised:
         analyze.run(config(reviews, str(tmp_path / "bundle"), tmp_path / "out", highlights="recheck"))
     assert "\n" not in str(raised.value)
@@ -102,6 +101,6 @@ def test_the_sample_comes_from_all_over_the_input(tmp_path: Path) -> None:
         pa.table({"id": list(range(124)), "text": [f"리뷰 {i}" for i in range(124)]}), tmp_path / "in.parquet"
     )
     plan = units.plan(str(tmp_path / "in.parquet"), "", "", 4, "", 0)
-    texts = rehearsal.sampled(plan.units, plan.columns)
+    texts = preflight.sampled(plan.units, plan.columns)
     assert {"리뷰 0", "리뷰 123"} <= set(texts)
-    assert 64 <= len(texts) <= rehearsal.SAMPLE_REVIEWS
+    assert 64 <= len(texts) <= preflight.SAMPLE_REVIEWS

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ray_app.catalog.telemetry import COUNTERS, MASKED_SHARE, Meter
-from ray_app.serving.prometheus import Meters
+from ray_app.catalog.telemetry import COUNTERS, MASKED_SHARE, RunMetrics
+from ray_app.serving.prometheus import EndpointMetrics
 from tests.support.paths import ROOT
 
 DASHBOARD = ROOT / "deploy" / "grafana.json"
@@ -19,7 +19,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def test_a_unit_and_an_event_are_a_json_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    meter = Meter("run-1", log_json=True)
+    meter = RunMetrics("run-1", log_json=True)
     meter.add(rows=100, rejected=3, tokens=5_000, masked=40, stage_seconds={"keywords": 1.5})
     meter.log("end", output="s3://shop/분석")
     unit, end = map(json.loads, capsys.readouterr().out.splitlines())
@@ -34,12 +34,12 @@ def test_a_unit_and_an_event_are_a_json_line_each(capsys: pytest.CaptureFixture[
 
 
 def test_nothing_is_printed_unless_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    Meter("run-1").add(rows=100)
+    RunMetrics("run-1").add(rows=100)
     assert not capsys.readouterr().out
 
 
 def test_every_metric_of_the_dashboard_exists_and_every_batch_metric_is_shown() -> None:
-    endpoint = Meters()
+    endpoint = EndpointMetrics()
     endpoint.answered("/analyze", 200, 0.1)
     endpoint.batch({"batch_rows": 1, "batch_tokens": 1, "waited_seconds": 0, "tokens": 1, "queue_rows": 0})
     endpoint.reviews.labels("analysed").inc()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from ray_app.catalog.telemetry import COUNTERS, MASKED_SHARE, Meter
+from ray_app.catalog.telemetry import COUNTERS, MASKED_SHARE, RunMetrics
 
 pytestmark = pytest.mark.ray
 
@@ -24,7 +24,7 @@ def exported(ray: Any) -> dict[str, float]:
 
 
 def test_counts_of_units_reach_prometheus(ray_cluster: Any) -> None:
-    meter = Meter("metrics-test")
+    meter = RunMetrics("metrics-test")
     meter.add(rows=100, rejected=20, tokens=1_000, masked=40, stage_seconds={"keywords": 1.5, "scores": 0.5})
     meter.add(rows=20, masked=10)
     deadline = time.monotonic() + 30

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.data.near_duplicates import Seen, jaccard, trigrams
+from ray_app.data.near_duplicates import NearDuplicateFilter, jaccard, trigrams
 from ray_app.sample import written
 
 TEXTS = [row["text"] for row in written()]
@@ -25,7 +25,7 @@ LONG = "배송은 빨랐는데 단추 하나가 덜렁거려서 아쉬웠고 원
     ],
 )
 def test_near_duplicates_are_refused(one: str, other: str) -> None:
-    seen = Seen(0.8)
+    seen = NearDuplicateFilter(0.8)
     assert [seen.add(one), seen.add(other)] == [True, False]
 
 
@@ -40,12 +40,12 @@ def test_near_duplicates_are_refused(one: str, other: str) -> None:
     ],
 )
 def test_other_texts_are_let_through(one: str, other: str) -> None:
-    seen = Seen(0.8)
+    seen = NearDuplicateFilter(0.8)
     assert [seen.add(one), seen.add(other)] == [True, True]
 
 
 def test_what_is_kept_is_pairwise_different_and_little_is_missed() -> None:
-    seen = Seen(0.8)
+    seen = NearDuplicateFilter(0.8)
     kept = [text for text in TEXTS if seen.add(text)]
     grams = [trigrams(text) for text in kept]
     close = sum(jaccard(grams[i], grams[j]) >= 0.8 for i in range(len(grams)) for j in range(i))
@@ -55,11 +55,11 @@ def test_what_is_kept_is_pairwise_different_and_little_is_missed() -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_equals_itself(text: str) -> None:
-    seen = Seen(1.0)
+    seen = NearDuplicateFilter(1.0)
     assert [seen.add(text), seen.add(text)] == [True, False]
     assert jaccard(trigrams(text), trigrams(text)) == 1
 
 
 def test_above_one_nothing_is_a_duplicate() -> None:
-    seen = Seen(1.01)
+    seen = NearDuplicateFilter(1.01)
     assert [seen.add("굿"), seen.add("굿")] == [True, True]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ray_app import storage
 from ray_app.catalog import commit
-from ray_app.data import reviews as units
+from ray_app.data import reviews
 from ray_app.data.columns import Columns
 from ray_app.errors import UserError
 
@@ -33,12 +33,12 @@ def write(path: Path, groups: list[int], texts: list[str | None] | None = None, 
     return path
 
 
-def plan(path: Path | str, unit_rows: int = 4, limit: int = 0, **options: str) -> units.Plan:
+def plan(path: Path | str, unit_rows: int = 4, limit: int = 0, **options: str) -> reviews.Plan:
     settings: dict[str, Any] = {"mapping": "", "keep": "", "fingerprint": "bundle", **options}
-    return units.plan(str(path), unit_rows=unit_rows, limit=limit, **settings)
+    return reviews.plan(str(path), unit_rows=unit_rows, limit=limit, **settings)
 
 
-def shape(planned: units.Plan) -> list[tuple[str, int, int, int, int]]:
+def shape(planned: reviews.Plan) -> list[tuple[str, int, int, int, int]]:
     return [(Path(u.file).name, u.row_group, u.skip, u.first, u.rows) for u in planned.units]
 
 
@@ -90,8 +90,8 @@ def test_limit_takes_exactly_the_first_rows(tmp_path: Path, limit: int) -> None:
     assert texts == [f"리뷰 {i}번" for i in [*range(9), *range(3)]][:limit]
 
 
-def accepted(unit: units.Unit, columns: Columns) -> pa.Table:
-    table, _ = units.read(unit, columns)
+def accepted(unit: reviews.Unit, columns: Columns) -> pa.Table:
+    table, _ = reviews.read(unit, columns)
     assert table is not None
     return table
 
@@ -165,7 +165,7 @@ def test_rejects_carry_their_row_in_the_file(tmp_path: Path) -> None:
     texts = ["굿"] * 12
     path = write(tmp_path / "a.parquet", [5, 7], [None if i in (0, 4, 6, 11) else text for i, text in enumerate(texts)])
     planned = plan(path)
-    rejects = [reject for unit in planned.units for reject in units.read(unit, planned.columns)[1].to_pylist()]
+    rejects = [reject for unit in planned.units for reject in reviews.read(unit, planned.columns)[1].to_pylist()]
     assert [(r["row"], r["review_id"], r["reason"]) for r in rejects] == [
         (i, f"a{i}", "null text") for i in (0, 4, 6, 11)
     ]
@@ -178,7 +178,7 @@ def test_corrupt_page_rejects_its_units_and_the_others_are_read(tmp_path: Path) 
     data[data.index("리뷰 5번".encode())] ^= 1
     path.write_bytes(data)
     planned = plan(path, unit_rows=2)
-    results = [units.read(unit, planned.columns) for unit in planned.units]
+    results = [reviews.read(unit, planned.columns) for unit in planned.units]
     assert [table is None for table, _ in results] == [False, False, True, True]
     for unit, (_, rejected) in list(zip(planned.units, results, strict=True))[2:]:
         [reject] = rejected.to_pylist()
@@ -190,7 +190,7 @@ def test_file_that_vanishes_after_the_plan_rejects_its_units(tmp_path: Path) -> 
     path = write(tmp_path / "a.parquet", [2])
     planned = plan(path)
     path.unlink()
-    table, rejected = units.read(planned.units[0], planned.columns)
+    table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is None
     assert rejected["reason"].to_pylist() == ["the file was changed or removed after the run was planned"]
 
@@ -199,13 +199,13 @@ def test_file_that_changes_after_the_plan_rejects_its_units(tmp_path: Path) -> N
     path = write(tmp_path / "a.parquet", [2])
     planned = plan(path)
     write(path, [2], ["다른", "글입니다"])
-    table, rejected = units.read(planned.units[0], planned.columns)
+    table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is None
     assert rejected["reason"].to_pylist() == ["the file was changed or removed after the run was planned"]
 
 
-def commit_all(out: str, planned: units.Plan) -> list[dict[str, Any]]:
-    return [commit.commit(out, unit, *units.read(unit, planned.columns), {"seconds": 1.5}) for unit in planned.units]
+def commit_all(out: str, planned: reviews.Plan) -> list[dict[str, Any]]:
+    return [commit.commit(out, unit, *reviews.read(unit, planned.columns), {"seconds": 1.5}) for unit in planned.units]
 
 
 def test_commit_writes_data_rejects_and_the_marker(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_unit_that_could_not_be_read_counts_all_its_rows_as_rejected(tmp_path: P
 
 def test_a_partition_has_a_folder_for_every_value(tmp_path: Path) -> None:
     planned = plan(write(tmp_path / "a.parquet", [3], ["굿", None, "별로"]), keep="mall")
-    table, rejected = units.read(planned.units[0], planned.columns)
+    table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is not None
     table = table.set_column(2, "mall", pa.array(["../가", None]))
     record = commit.commit(f"{tmp_path}/out", planned.units[0], table, rejected, {}, "mall")
@@ -260,7 +260,7 @@ def test_the_first_commit_of_a_unit_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [-1, 1])
 def test_commit_refuses_to_lose_or_invent_rows_and_writes_nothing(tmp_path: Path, change: int) -> None:
     planned = plan(write(tmp_path / "a.parquet", [3]))
-    table, rejected = units.read(planned.units[0], planned.columns)
+    table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is not None
     wrong = table.slice(1) if change < 0 else pa.concat_tables([table, table.slice(2)])
     with pytest.raises(RuntimeError, match=rf"3 in, {3 + change} analysed, 0 rejected"):

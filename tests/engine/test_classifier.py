@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from ray_app.arrays import Floats
 from ray_app.engine.batching import batches, padded
 from ray_app.engine.classifier import Classifier, sigmoid, softmax
-from ray_app.engine.device import CPU_TOKENS, Placement, place
+from ray_app.engine.device import CPU_TOKENS, Device, choose_device
 from ray_app.engine.encoder import POOLINGS, EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
-from tests.support import bundles as fakes
+from tests.support import bundles
 
 
 def classifier(model: EncoderClassifier, budget: int, pad_id: int = 0) -> Classifier:
-    return Classifier(model, Placement(torch.device("cpu"), "fp32", budget), pad_id)
+    return Classifier(model, Device(torch.device("cpu"), "fp32", budget), pad_id)
 
 
 @torch.inference_mode()
@@ -32,12 +32,12 @@ def one_by_one(model: EncoderClassifier, rows: list[list[int]], pooling: str) ->
     return np.stack(logits)
 
 
-@pytest.fixture(scope="module", params=[(kind, pooling) for kind in fakes.KINDS for pooling in POOLINGS], ids=str)
+@pytest.fixture(scope="module", params=[(kind, pooling) for kind in bundles.KINDS for pooling in POOLINGS], ids=str)
 def case(request: pytest.FixtureRequest) -> tuple[EncoderClassifier, int, list[list[int]], Floats]:
     kind, pooling = request.param
-    tokenizer = Tokenizer(fakes.hf_tokenizer(kind))
-    model = fakes.classifier_model(kind, 5, pooling)
-    plain = tokenizer.plain(tokenizer([*fakes.sample_texts(40), *fakes.ODD_TEXTS]).sequences, 128)
+    tokenizer = Tokenizer(bundles.hf_tokenizer(kind))
+    model = bundles.classifier_model(kind, 5, pooling)
+    plain = tokenizer.with_special_tokens(tokenizer([*bundles.sample_texts(40), *bundles.ODD_TEXTS]).sequences, 128)
     rows = [plain.row(i).tolist() for i in range(len(plain))]
     return model, tokenizer.pad_id, rows, one_by_one(model, rows, pooling)
 
@@ -58,7 +58,7 @@ def test_logits_do_not_depend_on_order_and_neighbours(case: Any, seed: int) -> N
 
 
 def test_identical_sequences_run_once_and_only_real_tokens_count() -> None:
-    run = classifier(fakes.classifier_model(), 64)
+    run = classifier(bundles.classifier_model(), 64)
     logits = run(Sequences.of([[2, 7, 8, 3], [2, 9, 3], [2, 7, 8, 3]]))
     assert (run.work["tokens"], run.work["sequences"], run.work["sequences_run"]) == (7, 3, 2)
     assert (logits[0] == logits[2]).all()
@@ -66,14 +66,14 @@ def test_identical_sequences_run_once_and_only_real_tokens_count() -> None:
 
 
 def test_dropout_is_off_whatever_state_the_model_came_in() -> None:
-    model = fakes.classifier_model(dropout=0.5).train()
+    model = bundles.classifier_model(dropout=0.5).train()
     run = classifier(model, 64)
     rows = Sequences.of([[2, 7, 8, 3]])
     assert (run(rows) == run(rows)).all()
 
 
 def test_no_sequences_give_no_logits() -> None:
-    logits = classifier(fakes.classifier_model(outputs=5), 64)(Sequences.of([]))
+    logits = classifier(bundles.classifier_model(outputs=5), 64)(Sequences.of([]))
     assert logits.shape == (0, 5)
     assert sigmoid(logits).shape == softmax(logits).shape == (0, 5)
 
@@ -108,20 +108,20 @@ def test_probabilities_equal_torch_and_never_overflow(rows: list[list[float]]) -
 def test_the_cpu_is_placed_in_fp32_with_the_threads_asked_for() -> None:
     before = torch.get_num_threads()
     try:
-        placement = place("cpu", threads=1)
+        placement = choose_device("cpu", threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    assert placement == Placement(torch.device("cpu"), "fp32", CPU_TOKENS)
+    assert placement == Device(torch.device("cpu"), "fp32", CPU_TOKENS)
 
 
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(UserError, match="--device tpu: write auto, cpu or cuda"):
-        place("tpu")
+        choose_device("tpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="--device cpu"):
-        place("cuda")
-    assert place("auto").device.type == "cpu"
+        choose_device("cuda")
+    assert choose_device("auto").device.type == "cpu"

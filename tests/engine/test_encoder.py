@@ -9,32 +9,32 @@ from transformers import AutoModel
 from ray_app.engine.encoder import (
     POOLINGS,
     EncoderClassifier,
-    base,
     base_name,
+    load_base_model,
     load_encoder,
     load_model,
     save_model,
     small_encoder,
 )
 from ray_app.errors import UserError
-from tests.support import bundles as fakes
+from tests.support import bundles
 
 IDS = torch.tensor([[2, 9, 8, 3], [2, 7, 3, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
 
 
-@pytest.fixture(params=fakes.KINDS)
+@pytest.fixture(params=bundles.KINDS)
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A base model's folder as transformers writes it."""
-    fakes.encoder(request.param).save_pretrained(tmp_path)
-    fakes.hf_tokenizer(request.param).save_pretrained(tmp_path)
+    bundles.encoder(request.param).save_pretrained(tmp_path)
+    bundles.hf_tokenizer(request.param).save_pretrained(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("kind", fakes.KINDS)
+@pytest.mark.parametrize("kind", bundles.KINDS)
 def test_a_saved_model_gives_the_same_logits(kind: str, pooling: str, tmp_path: Path) -> None:
-    model = fakes.classifier_model(kind, 5, pooling)
+    model = bundles.classifier_model(kind, 5, pooling)
     save_model(model, tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     loaded = load_model(tmp_path, pooling).eval()
@@ -45,7 +45,7 @@ def test_a_saved_model_gives_the_same_logits(kind: str, pooling: str, tmp_path: 
 
 @torch.inference_mode()
 def test_poolings_read_the_first_or_the_mean_vector_of_real_tokens() -> None:
-    encoder = fakes.encoder("bert")
+    encoder = bundles.encoder("bert")
     hidden = encoder(input_ids=IDS, attention_mask=MASK).last_hidden_state
     expected = {"first": hidden[:, 0], "mean": torch.stack([hidden[0].mean(0), hidden[1, :3].mean(0)])}
     for pooling, pooled in expected.items():
@@ -55,15 +55,15 @@ def test_poolings_read_the_first_or_the_mean_vector_of_real_tokens() -> None:
 
 def test_an_unknown_pooling_is_refused() -> None:
     with pytest.raises(UserError, match="pooling 'max': write first or mean"):
-        EncoderClassifier(fakes.encoder("bert"), 3, pooling="max")
+        EncoderClassifier(bundles.encoder("bert"), 3, pooling="max")
 
 
 def test_a_folder_is_a_base_model(saved: Path) -> None:
-    encoder, tokenizer = base(str(saved), layers=1, dropout=0.35)
+    encoder, tokenizer = load_base_model(str(saved), layers=1, dropout=0.35)
     config: Any = encoder.config
     assert config.num_hidden_layers == 1
     assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.35
-    assert tokenizer("옷")["input_ids"] == fakes.hf_tokenizer(config.model_type)("옷")["input_ids"]
+    assert tokenizer("옷")["input_ids"] == bundles.hf_tokenizer(config.model_type)("옷")["input_ids"]
     assert not any("pooler" in name for name, _ in encoder.named_parameters())
     whole = AutoModel.from_pretrained(saved).state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in encoder.state_dict().items())
@@ -76,8 +76,8 @@ def test_more_layers_than_there_are_keeps_all(saved: Path) -> None:
 
 
 def test_scratch_is_made_from_the_texts() -> None:
-    texts = fakes.sample_texts(200)
-    encoder, tokenizer = base("scratch", layers=1, texts=texts, dropout=0.0)
+    texts = bundles.sample_texts(200)
+    encoder, tokenizer = load_base_model("scratch", layers=1, texts=texts, dropout=0.0)
     config: Any = encoder.config
     assert (config.num_hidden_layers, config.hidden_dropout_prob) == (1, 0)
     assert config.vocab_size == len(tokenizer)
@@ -87,7 +87,7 @@ def test_scratch_is_made_from_the_texts() -> None:
 
 
 def test_a_small_encoder_has_the_size_asked_for() -> None:
-    encoder = small_encoder(fakes.hf_tokenizer("roberta"), layers=2, hidden=64, intermediate=96)
+    encoder = small_encoder(bundles.hf_tokenizer("roberta"), layers=2, hidden=64, intermediate=96)
     config: Any = encoder.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (2, 64, 96)
     assert config.hidden_dropout_prob == 0.1

@@ -9,15 +9,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, ElectraConfig
 
 from ray_app.engine.classifier import Classifier
-from ray_app.engine.device import BACKENDS, CPU_TOKENS, Placement, place
+from ray_app.engine.device import BACKENDS, CPU_TOKENS, Device, choose_device
 from ray_app.engine.encoder import EncoderClassifier
-from ray_app.engine.flops import Work, encoder_flops, gemm_flops, summary
+from ray_app.engine.flops import WorkCounters, encoder_flops, measure_gemm_flops, summary
 from ray_app.engine.linear import Backend, has_int8
 from ray_app.engine.ragged import Sequences
-from ray_app.engine.unpadded import FlatClassifier
+from ray_app.engine.unpadded import UnpaddedClassifier
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
-from ray_app.inference.runtime import Parts
+from ray_app.inference.runtime import BundleRuntime
 from tests.support import bundles as fakes
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_flops_are_those_that_torch_counts_in_the_flat_forward(kind: str, poolin
     Eight sequences of 40 tokens fill whole shapes.
     """
     made, lengths = model(kind, pooling), np.array([1, 2, 3, 3, 4, 6, 8, 13], np.int64)
-    flat = FlatClassifier(made, CPU, "bf16")
+    flat = UnpaddedClassifier(made, CPU, "bf16")
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
         flat(Sequences.of([list(range(5, 5 + n)) for n in lengths]))
     sums = 2 * 2 * 32 * 40 if pooling == "first" else 0
@@ -84,20 +84,22 @@ def test_flops_of_a_tiny_encoder_by_hand() -> None:
 
 
 def test_work_adds_up_by_name() -> None:
-    work = Work()
+    work = WorkCounters()
     work.add(tokens=3, seconds=0.5)
     work.add(tokens=4, padding=1)
     assert work == {"tokens": 7, "seconds": 0.5, "padding": 1}
 
 
 def test_no_work_has_no_summary() -> None:
-    assert summary(Work()) == {}
-    assert summary(Work(tokens=5)) == {}
-    assert summary(Work(seconds=1.0, reviews=3)) == {}
+    assert summary(WorkCounters()) == {}
+    assert summary(WorkCounters(tokens=5)) == {}
+    assert summary(WorkCounters(seconds=1.0, reviews=3)) == {}
 
 
 def test_the_figures_of_a_run_by_hand() -> None:
-    work = Work(sequences=900, sequences_run=720, tokens=9_000, padding=1_000, flops=6e9, seconds=4.0, gemm_seconds=3.0)
+    work = WorkCounters(
+        sequences=900, sequences_run=720, tokens=9_000, padding=1_000, flops=6e9, seconds=4.0, gemm_seconds=3.0
+    )
     work.add(reviews=40, masked=10, words=120)
     assert summary(work) == {
         "tokens": 9_000,
@@ -116,7 +118,7 @@ def test_the_figures_of_a_run_by_hand() -> None:
 
 
 def test_a_run_without_highlights_masks_nothing_and_skips_nothing() -> None:
-    found = summary(Work(tokens=10, seconds=1.0))
+    found = summary(WorkCounters(tokens=10, seconds=1.0))
     assert (found["reviews_masked"], found["words_a_review"], found["left_by_skipping"]) == (0, 0, 1)
     assert found["padding_share"] == found["gemm_ratio"] == 0
 
@@ -124,15 +126,15 @@ def test_a_run_without_highlights_masks_nothing_and_skips_nothing() -> None:
 @pytest.mark.parametrize("backend", ["fp32", pytest.param("int8", marks=needs_int8)])
 def test_the_probe_finds_a_plausible_speed(backend: Backend) -> None:
     """Above 100 MFLOP/s, which one slow core passes, and below 1 PFLOP/s, which no CPU does."""
-    assert 1e8 < gemm_flops(CPU, backend, rounds=1) < 1e15
+    assert 1e8 < measure_gemm_flops(CPU, backend, rounds=1) < 1e15
 
 
 @pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_a_classifier_counts_each_distinct_sequence_and_its_products(pooling: str, flat: bool) -> None:
     made = model("electra", pooling)
-    work = Work(tokens=100)
-    run = Classifier(made, Placement(CPU, "fp32", 24), 0, flat, work, probe=2e6)
+    work = WorkCounters(tokens=100)
+    run = Classifier(made, Device(CPU, "fp32", 24), 0, flat, work, probe=2e6)
     run(Sequences.of([*ROWS, ROWS[2], ROWS[4]]))
     flops = encoder_flops(made.encoder.config, 5, LENGTHS[[0, 1, 3, 4]], first_row_only=flat and pooling == "first")
     assert run.work is work
@@ -144,34 +146,38 @@ def test_a_classifier_counts_each_distinct_sequence_and_its_products(pooling: st
 
 
 def test_without_a_probe_nothing_is_compared() -> None:
-    run = Classifier(model("bert", "first"), Placement(CPU, "fp32", 64), 0)
+    run = Classifier(model("bert", "first"), Device(CPU, "fp32", 64), 0)
     run(Sequences.of(ROWS))
     assert "gemm_seconds" not in run.work
     assert summary(run.work)["gemm_ratio"] == 0
 
 
 def test_parts_count_what_both_classifiers_do_and_probe_where_asked(bundle_folder: str) -> None:
-    parts = Parts(bundle_folder, "cpu", probe=True)
-    assert parts.gemm > 1e8
-    parts.keywords(Sequences.of(ROWS[:2]))
-    parts.scores(Sequences.of(ROWS[2:]))
-    assert parts.work["tokens"] == sum(LENGTHS)
-    assert parts.work["gemm_seconds"] == pytest.approx(parts.work["flops"] / parts.gemm)
-    assert Parts(bundle_folder, "cpu").gemm == 0
+    runtime = BundleRuntime(bundle_folder, "cpu", probe=True)
+    assert runtime.gemm > 1e8
+    runtime.keywords(Sequences.of(ROWS[:2]))
+    runtime.scores(Sequences.of(ROWS[2:]))
+    assert runtime.work["tokens"] == sum(LENGTHS)
+    assert runtime.work["gemm_seconds"] == pytest.approx(runtime.work["flops"] / runtime.gemm)
+    assert BundleRuntime(bundle_folder, "cpu").gemm == 0
 
 
 def test_a_backend_is_placed_or_refused() -> None:
-    assert place("cpu", backend="bf16") == Placement(CPU, "bf16", CPU_TOKENS)
-    assert place("cpu", backend="auto") == place("cpu", backend="fp32") == Placement(CPU, "fp32", CPU_TOKENS)
+    assert choose_device("cpu", backend="bf16") == Device(CPU, "bf16", CPU_TOKENS)
+    assert (
+        choose_device("cpu", backend="auto") == choose_device("cpu", backend="fp32") == Device(CPU, "fp32", CPU_TOKENS)
+    )
     with pytest.raises(UserError, match=f"backend 'fp16': write {', '.join(BACKENDS)}"):
-        place("cpu", backend="fp16")
+        choose_device("cpu", backend="fp16")
 
 
 @needs_int8
 def test_a_bundle_of_int8_runs_both_classifiers_in_int8(bundle_folder: str) -> None:
-    assert place("cpu", backend="int8") == Placement(CPU, "int8", CPU_TOKENS)
+    assert choose_device("cpu", backend="int8") == Device(CPU, "int8", CPU_TOKENS)
     bundle = bundles.load(bundle_folder)
-    exact, rough = (Parts(replace(bundle, meta=replace(bundle.meta, backend=name)), "cpu") for name in ("fp32", "int8"))
+    exact, rough = (
+        BundleRuntime(replace(bundle, meta=replace(bundle.meta, backend=name)), "cpu") for name in ("fp32", "int8")
+    )
     rows = exact.tokenizer(fakes.sample_texts(40)).sequences
     for name in ("keywords", "scores"):
         one, other = getattr(exact, name)(rows), getattr(rough, name)(rows)
@@ -184,4 +190,4 @@ def test_int8_is_refused_for_an_encoder_that_cannot_run_flat() -> None:
     made = model("bert", "first")
     made.encoder.config.hidden_act = "relu"  # type: ignore[union-attr]
     with pytest.raises(UserError, match="backend int8: not for bert encoders; write fp32"):
-        Classifier(made, place("cpu", backend="int8"), 0)
+        Classifier(made, choose_device("cpu", backend="int8"), 0)

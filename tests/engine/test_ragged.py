@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.engine.ragged import Sequences, concatenate, offsets_of, runs, spread
+from ray_app.engine.ragged import Sequences, concatenate, expand_ranges, offsets_of, split_by_budget
 
 Rows = list[list[int]]
 ROWS = st.lists(st.lists(st.integers(0, 3) | st.integers(0, 2**40), max_size=6), max_size=12)
@@ -50,13 +50,13 @@ def test_concatenate_is_all_rows_in_order(parts: list[Rows]) -> None:
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=10))
 def test_spread_is_the_ranges_end_to_end(ranges: list[tuple[int, int]]) -> None:
     starts, lengths = np.array(ranges, np.int64).reshape(-1, 2).T
-    assert spread(starts, lengths).tolist() == [i for start, n in ranges for i in range(start, start + n)]
+    assert expand_ranges(starts, lengths).tolist() == [i for start, n in ranges for i in range(start, start + n)]
     assert offsets_of(lengths).tolist() == [sum(n for _, n in ranges[:i]) for i in range(len(ranges) + 1)]
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 20))
 def test_runs_hold_every_row_in_order_within_the_budget(cost: list[int], budget: int) -> None:
-    found = list(runs(np.array(cost, np.int64), budget))
+    found = list(split_by_budget(np.array(cost, np.int64), budget))
     assert [row for start, stop in found for row in range(start, stop)] == list(range(len(cost)))
     for start, stop in found:
         assert stop == start + 1 or sum(cost[start:stop]) <= budget

@@ -13,7 +13,7 @@ from ray_app.data.text import words
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer, word_of_token
 from ray_app.inference.bundle import SCORE_PROMPT
 from ray_app.sample import written
-from tests.support import bundles as fakes
+from tests.support import bundles
 
 KINDS = ("bert", "roberta", "byte-level")
 TEXTS = [row["text"] for row in written()]
@@ -23,7 +23,7 @@ NAMES = load().names
 def hf_of(kind: str) -> Any:
     """The fakes' tokenizers, and a byte-level BPE that puts the space before a word into the word."""
     if kind != "byte-level":
-        return fakes.hf_tokenizer(kind)
+        return bundles.hf_tokenizer(kind)
     raw = RawTokenizer(BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     raw.decoder = decoders.ByteLevel()
@@ -46,7 +46,7 @@ def hf(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("max_length", [8, 512])
 def test_plain_equals_tokenising_the_whole_text(hf: Any, max_length: int) -> None:
     tokenizer = Tokenizer(hf)
-    rows = tokenizer.plain(tokenizer(TEXTS).sequences, max_length)
+    rows = tokenizer.with_special_tokens(tokenizer(TEXTS).sequences, max_length)
     for i, text in enumerate(TEXTS):
         assert rows.row(i).tolist() == hf(text, truncation=True, max_length=max_length)["input_ids"]
 
@@ -75,7 +75,7 @@ def test_a_long_review_is_cut_but_the_keyword_stays(hf: Any) -> None:
 
 
 def test_cut_keeps_the_first_tokens_and_their_spans() -> None:
-    tokens = Tokenizer(fakes.hf_tokenizer("bert"))(["옷은 예쁘지만 배송은 늦어요", "굿"])
+    tokens = Tokenizer(bundles.hf_tokenizer("bert"))(["옷은 예쁘지만 배송은 늦어요", "굿"])
     cut = tokens.cut(2)
     assert cut.sequences.lengths.tolist() == [2, 1]
     assert cut.sequences.row(0).tolist() == tokens.sequences.row(0)[:2].tolist()
@@ -86,7 +86,7 @@ def test_cut_keeps_the_first_tokens_and_their_spans() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_token_belongs_to_the_word_whose_text_it_is(kind: str) -> None:
-    texts = [*fakes.ODD_TEXTS, *TEXTS[:50], ""]
+    texts = [*bundles.ODD_TEXTS, *TEXTS[:50], ""]
     tokens = Tokenizer(hf_of(kind))(texts)
     spans = words(texts)
     word = word_of_token(tokens, spans)
@@ -102,8 +102,8 @@ def test_every_token_belongs_to_the_word_whose_text_it_is(kind: str) -> None:
 
 
 def test_a_lone_space_token_belongs_to_the_word_after_it() -> None:
-    tokens = Tokenizer(fakes.hf_tokenizer("roberta"))(["가 힣힣 😀"])
-    pieces = fakes.hf_tokenizer("roberta").convert_ids_to_tokens(tokens.sequences.ids.tolist())
+    tokens = Tokenizer(bundles.hf_tokenizer("roberta"))(["가 힣힣 😀"])
+    pieces = bundles.hf_tokenizer("roberta").convert_ids_to_tokens(tokens.sequences.ids.tolist())
     word = word_of_token(tokens, words(["가 힣힣 😀"])).tolist()
     lone = [i for i, piece in enumerate(pieces) if piece == "▁" and i]
     assert lone
@@ -111,7 +111,7 @@ def test_a_lone_space_token_belongs_to_the_word_after_it() -> None:
 
 
 def test_a_text_without_words_has_tokens_of_no_word() -> None:
-    tokens = Tokenizer(fakes.hf_tokenizer("roberta"))(["   ", "옷"])
+    tokens = Tokenizer(bundles.hf_tokenizer("roberta"))(["   ", "옷"])
     word = word_of_token(tokens, words(["   ", "옷"]))
     first = tokens.sequences.offsets[1]
     assert set(word[:first]) <= {-1}
@@ -124,4 +124,4 @@ def test_a_tokenizer_comes_back_from_its_folder(hf: Any, tmp_path: Any) -> None:
     assert loaded(TEXTS[:20]).sequences.ids.tolist() == kept(TEXTS[:20]).sequences.ids.tolist()
     assert (loaded.prefix, loaded.suffix, loaded.mask_id) == (kept.prefix, kept.suffix, kept.mask_id)
     assert loaded.pad_id == kept.pad_id == hf.pad_token_id
-    assert loaded.room(64) == 62
+    assert loaded.max_review_tokens(64) == 62

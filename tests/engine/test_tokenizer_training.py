@@ -4,22 +4,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_app.engine.tokenizer_training import PROMPT_PIECES, SPECIALS, cut_tokenizer, train_tokenizer
+from ray_app.engine.tokenizer_training import PROMPT_PIECES, SPECIALS, shrink_tokenizer, train_tokenizer
 from ray_app.errors import UserError
 from ray_app.inference.bundle import SCORE_PROMPT
-from tests.support import bundles as fakes
+from tests.support import bundles
 
-TEXTS = fakes.sample_texts(300)
+TEXTS = bundles.sample_texts(300)
 
 
 @pytest.fixture(scope="module")
 def teacher() -> Any:
-    return train_tokenizer(fakes.sample_texts(600), 3_000)
+    return train_tokenizer(bundles.sample_texts(600), 3_000)
 
 
 @pytest.fixture(scope="module")
 def cut(teacher: Any) -> tuple[Any, Any]:
-    return cut_tokenizer(teacher, TEXTS, 2_000)
+    return shrink_tokenizer(teacher, TEXTS, 2_000)
 
 
 def test_a_trained_tokenizer_keeps_its_size_and_its_special_tokens() -> None:
@@ -69,7 +69,7 @@ def test_a_cut_tokenizer_reads_every_text_with_no_new_unknown(teacher: Any, cut:
 
 
 def test_a_cut_tokenizer_has_no_more_pieces_than_asked_where_characters_allow(teacher: Any) -> None:
-    student, _ = cut_tokenizer(teacher, TEXTS, 1_900)
+    student, _ = shrink_tokenizer(teacher, TEXTS, 1_900)
     assert len(student) == 1_900
 
 
@@ -82,4 +82,4 @@ def test_the_prompt_frame_costs_one_token_a_piece(cut: tuple[Any, Any]) -> None:
 
 def test_a_teacher_of_another_family_is_refused() -> None:
     with pytest.raises(UserError, match="Unigram"):
-        cut_tokenizer(fakes.hf_tokenizer("bert"), TEXTS, 500)
+        shrink_tokenizer(bundles.hf_tokenizer("bert"), TEXTS, 500)

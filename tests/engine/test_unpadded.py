@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from ray_app.engine.batching import batches, padded
 from ray_app.engine.classifier import Classifier
-from ray_app.engine.device import Placement
+from ray_app.engine.device import Device
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
-from ray_app.engine.unpadded import FlatClassifier, supports
+from ray_app.engine.unpadded import UnpaddedClassifier, supports
 from tests.support.bundles import KINDS, ODD_TEXTS, classifier_model, hf_tokenizer, sample_texts
 
-CPU = Placement(torch.device("cpu"), "fp32", 256)
+CPU = Device(torch.device("cpu"), "fp32", 256)
 
 
 def sequences(kind: str) -> tuple[Sequences, int]:
     tokenizer = Tokenizer(hf_tokenizer(kind))
     reviews = tokenizer([*sample_texts(60), *ODD_TEXTS]).sequences
-    return tokenizer.plain(reviews, 64), tokenizer.pad_id
+    return tokenizer.with_special_tokens(reviews, 64), tokenizer.pad_id
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
@@ -31,7 +31,7 @@ def test_flat_gives_the_logits_of_the_stock_forward(kind: str, pooling: str) -> 
     ordered = found.take(np.argsort(found.lengths, kind="stable"))
     with torch.inference_mode():
         stock = model(*padded(ordered, pad_id))
-    flat = FlatClassifier(model, CPU.device, CPU.backend)(ordered)
+    flat = UnpaddedClassifier(model, CPU.device, CPU.backend)(ordered)
     assert torch.sigmoid(flat) == pytest.approx(torch.sigmoid(stock), abs=2e-6)
 
 
@@ -88,7 +88,7 @@ def test_full_batches_hold_every_row_once_in_ascending_order_within_the_budget(s
 
 
 def test_shapes_are_few_on_a_cpu() -> None:
-    flat = FlatClassifier(classifier_model(), CPU.device, CPU.backend)
+    flat = UnpaddedClassifier(classifier_model(), CPU.device, CPU.backend)
     rows = {flat.rows(count) for count in range(1, 1_025)}
     assert len(rows) == 56
     assert all(0 <= flat.rows(count) - count < (8 if count < 256 else 32) for count in range(1, 1_025))

@@ -8,7 +8,7 @@ from bert_score.utils import get_bert_embedding, greedy_cos_idf
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.evaluation.bertscore import BertScore, match
 from tests.support.bundles import encoder, hf_tokenizer
 
@@ -20,7 +20,7 @@ SHORT, LONG = (
 
 @pytest.fixture(scope="module")
 def scorer() -> BertScore:
-    return BertScore("starter", place("cpu"))
+    return BertScore("starter", choose_device("cpu"))
 
 
 def test_a_text_with_itself_is_maximal_and_another_is_lower(scorer: BertScore) -> None:
@@ -64,7 +64,7 @@ def test_it_equals_the_library_on_latin_text(kind: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     meant, said = ["a b c d", "x y z", "hello there old friend"], ["a c b", "z y x w v", "hello there new friend"]
-    ours = BertScore(str(tmp_path), place("cpu"))
+    ours = BertScore(str(tmp_path), choose_device("cpu"))
     tokenizer.model_max_length = 64  # without it, the library breaks
     sides = []
     for texts in (meant, said):

@@ -11,9 +11,9 @@ from ray_app.evaluation.metrics import (
     f1_interval,
     hit,
     keyword_report,
+    mean_or_none,
     micro_f1,
     score_report,
-    share,
     tune_thresholds,
     tuple_report,
 )
@@ -156,8 +156,8 @@ def test_a_highlight_hits_where_it_overlaps_an_acceptable_word(
 
 
 def test_a_share_is_the_mean_or_nothing() -> None:
-    assert share([True, False, False]) == 0.3333
-    assert share([]) is None
+    assert mean_or_none([True, False, False]) == 0.3333
+    assert mean_or_none([]) is None
 
 
 def test_an_f1s_interval_is_wide_for_few_rows_and_holds_the_f1() -> None:

@@ -10,11 +10,11 @@ from ray_app.data.schema import LABELLED
 from ray_app.data.taxonomy import Taxonomy, from_labels
 from ray_app.errors import UserError
 from ray_app.evaluation import evaluate
-from ray_app.evaluation.baseline import Baseline
-from ray_app.evaluation.report import compare, highlights, judge, predictions
-from ray_app.inference.runtime import Parts
+from ray_app.evaluation.baseline import TfidfBaseline
+from ray_app.evaluation.report import evaluate_bundle, evaluate_predictions, highlights, predictions
+from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.matrices import score_pairs
-from ray_app.labels.reader import read
+from ray_app.labels.reader import read_labels
 
 ROWS = [
     {"review_id": "1", "text": "배송 빨라요 색 예뻐요", "labels": [("배송", 1, ["빨라요"]), ("색상", 1, ["예뻐요"])]},
@@ -34,7 +34,7 @@ def table(rows: list[dict[str, Any]] = ROWS) -> pa.Table:
 def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
     predicted = [{"배송": 1}, {"배송": 1, "색상": 1}, {"색상": -1}]
     scores = np.array([[1, 1], [1, 1], [0, 0]])  # positions on the scale -1, 1
-    report = compare(table(), predicted, scores, COLOURS, {"배송": 10})
+    report = evaluate_predictions(table(), predicted, scores, COLOURS, {"배송": 10})
     assert report["keywords"]["micro"] == {"precision": 0.75, "recall": 0.75, "f1": 0.75, "support": 4}
     assert report["keywords"]["per_keyword"]["배송"]["share"] == 0.2
     assert report["scores"]["accuracy"] == 0.75
@@ -44,27 +44,27 @@ def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
 
 
 def test_the_report_of_a_bundle_has_every_key(bundle_folder: str) -> None:
-    found = read("sample").split("test").slice(0, 12)
-    parts = Parts(bundle_folder, "cpu")
-    report = judge(parts, found, predictions(parts, found))
+    found = read_labels("sample").split("test").slice(0, 12)
+    runtime = BundleRuntime(bundle_folder, "cpu")
+    report = evaluate_bundle(runtime, found, predictions(runtime, found))
     assert report["keywords"].keys() == {
         "per_keyword", "micro", "macro", "weighted", "samples", "micro_varying"
     }  # fmt: skip
-    assert report["scores"]["support"] == len(score_pairs(found, parts.meta.taxonomy)[0])
-    faithful = highlights(parts, found, "space", seed=0)
+    assert report["scores"]["support"] == len(score_pairs(found, runtime.meta.taxonomy)[0])
+    faithful = highlights(runtime, found, "space", seed=0)
     assert faithful["comprehensiveness"] >= faithful["random"]["comprehensiveness"]
 
 
 def test_a_highlight_is_judged_only_where_there_is_a_choice(bundle_folder: str) -> None:
     one_word = [{"review_id": "1", "text": "배송빨라요", "labels": [("배송", 1, ["배송빨라요"])]}]
-    report = highlights(Parts(bundle_folder, "cpu"), table(one_word), "space", seed=0)
+    report = highlights(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
     assert (report["hit_rate"], report["support"]) == (None, 0)
 
 
 def test_the_baseline_learns_words_and_survives_keywords_without_contrast() -> None:
     rows = [{**row, "review_id": f"{i}-{row['review_id']}"} for i in range(4) for row in ROWS]
     wide = Taxonomy("t", (*COLOURS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), (-1, 1))
-    baseline = Baseline(table(rows), table(), wide)
+    baseline = TfidfBaseline(table(rows), table(), wide)
     assert baseline.predict(["배송 늦어요", "색 칙칙해요"]) == [{"배송": -1}, {"색상": -1}]
     assert (baseline.probabilities(["아무 말"])[:, 2] == 0).all()
 
@@ -72,7 +72,7 @@ def test_the_baseline_learns_words_and_survives_keywords_without_contrast() -> N
 def test_evaluate_writes_the_report_beside_the_baseline(
     bundle_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [row for row in read("sample").table.to_pylist() if row["review_id"].startswith("s")][::12]
+    lines = [row for row in read_labels("sample").table.to_pylist() if row["review_id"].startswith("s")][::12]
     source = tmp_path / "labels.parquet"
     storage.write_parquet(str(source), pa.Table.from_pylist(lines, LABELLED))
     report = evaluate.run(evaluate.Config(bundle_folder, str(source), str(tmp_path / "out"), device="cpu"))

@@ -29,8 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app import storage
-from ray_app.catalog import analyze, verify
-from ray_app.catalog import executors as placement
+from ray_app.catalog import analyze, executors, verify
 from tests.support.bundles import make_bundle, sample_texts
 from tests.support.deadly_worker import KILLS, RAISES, Deadly
 from tests.support.paths import ROOT
@@ -198,7 +197,7 @@ def broken_input(folder: Path, rows: int) -> None:
         _replace(file, i, bad[i % 4])
     _replace(files[40], 5, RAISES)
     _replace(files[50], 7, KILLS)
-    placement.Actor = Deadly  # type: ignore[misc]
+    executors.Actor = Deadly  # type: ignore[misc]
     began = time.monotonic()
     code = analyze.run(config(folder))
     run = storage.read_json(str(folder / "out" / "_run.json"))

@@ -7,11 +7,11 @@ from ray_app.arrays import Ints
 from ray_app.data.text import words
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer, word_of_token
-from ray_app.inference.masking import Variants, candidates, drops, mask, shortlist, strongest
-from tests.support import bundles as fakes
+from ray_app.inference.masking import Variants, candidates, drops, mask, shortlist, strongest_variant
+from tests.support import bundles
 
 MASK = 999
-TEXTS = [*fakes.sample_texts(300), *fakes.ODD_TEXTS]
+TEXTS = [*bundles.sample_texts(300), *bundles.ODD_TEXTS]
 Word = tuple[int, int]  # its candidate (-1: white space of no word), how many tokens it has
 REVIEWS = st.lists(st.lists(st.tuples(st.integers(-1, 3), st.integers(1, 3)), max_size=6), max_size=6)
 
@@ -75,7 +75,7 @@ def test_masking_ids_equals_tokenising_the_text_with_the_mask_token_in_the_words
     cuts the text before the space is moved into the next word; masking ids takes the word's `▁` with it. Spaces at the
     end belong to the last word, and line breaks are tokens of the word after them: such texts are left out.
     """
-    hf = fakes.hf_tokenizer(kind)
+    hf = bundles.hf_tokenizer(kind)
     tokenizer = Tokenizer(hf)
     space = hf.convert_tokens_to_ids("▁") if kind == "roberta" else -1
     texts = TEXTS if kind == "bert" else [t.rstrip() for t in TEXTS if "\n" not in t]
@@ -98,7 +98,7 @@ def without_space_before_mask(ids: list[int], space: int, mask_id: int) -> list[
 
 
 def test_a_repeated_word_is_one_candidate_masked_in_all_its_places() -> None:
-    tokenizer = Tokenizer(fakes.hf_tokenizer("bert"))
+    tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
     variants, firsts = variants_of(tokenizer, ["좋아요 옷이 좋아요 좋아요"], 100)
     assert firsts == [[(0, 3), (4, 6)]]
     assert variants.candidate.tolist() == [0, 1]
@@ -107,7 +107,7 @@ def test_a_repeated_word_is_one_candidate_masked_in_all_its_places() -> None:
 
 
 def test_words_beyond_the_cut_are_no_candidates() -> None:
-    tokenizer = Tokenizer(fakes.hf_tokenizer("bert"))
+    tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
     text = "옷은 예쁘지만 배송은 늦어요 그래도 만족해요"
     tokens = tokenizer([text])
     shown = word_of_token(tokens, words([text]))[:4]
@@ -133,8 +133,8 @@ def test_a_drop_is_the_fall_of_each_keyword_to_four_decimals() -> None:
 def test_the_strongest_word_wins_and_the_first_of_a_tie() -> None:
     drop = np.array([[0.1, 0.3], [0.5, 0.3], [0.5, 0.2], [-0.2, -0.1]], np.float32)
     owner = ints([0, 0, 0, 2])
-    assert strongest(drop, owner, ints([0, 0, 1, 2, 3]), ints([0, 1, 0, 1, 0])).tolist() == [1, 0, -1, 3, -1]
-    assert strongest(drop[:0], ints([]), ints([0]), ints([0])).tolist() == [-1]
+    assert strongest_variant(drop, owner, ints([0, 0, 1, 2, 3]), ints([0, 1, 0, 1, 0])).tolist() == [1, 0, -1, 3, -1]
+    assert strongest_variant(drop[:0], ints([]), ints([0]), ints([0])).tolist() == [-1]
 
 
 SCORES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20)
@@ -147,6 +147,6 @@ def test_the_strongest_and_the_shortlist_equal_a_slow_reference(rows: list[tuple
     pairs = [(i, k) for i in range(6) for k in range(2)]
     ranked = [sorted(np.flatnonzero(owner == i).tolist(), key=lambda v: (-drop[v, k], v)) for i, k in pairs]
     review, keyword = ints([i for i, _ in pairs]), ints([k for _, k in pairs])
-    assert strongest(drop, owner, review, keyword).tolist() == [row[0] if row else -1 for row in ranked]
+    assert strongest_variant(drop, owner, review, keyword).tolist() == [row[0] if row else -1 for row in ranked]
     expected = sorted({v for row in ranked for v in row[:size]})
     assert shortlist(drop, owner, review, keyword, size).tolist() == expected

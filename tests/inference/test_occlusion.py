@@ -15,15 +15,15 @@ from ray_app.data.text import Span, words
 from ray_app.engine.encoder import STARTER, load_model
 from ray_app.engine.linear import has_int8, has_onednn
 from ray_app.errors import UserError
-from ray_app.inference.bundle import Bundle, Meta
-from ray_app.inference.occlusion import Occlusion, agreement
-from ray_app.inference.runtime import Parts
+from ray_app.inference.bundle import Bundle, BundleMeta
+from ray_app.inference.occlusion import Occlusion, recheck_agreement
+from ray_app.inference.runtime import BundleRuntime
 from ray_app.sample import written
-from tests.support import bundles as fakes
+from tests.support import bundles
 from tests.support.paths import ROOT
 
 KIND = "electra"  # of the fakes, the one whose int8 differs most from its fp32
-TEXTS = [*fakes.sample_texts(25), *fakes.ODD_TEXTS]
+TEXTS = [*bundles.sample_texts(25), *bundles.ODD_TEXTS]
 SHARED = ROOT.parent / "shared"
 E5, NSMC = SHARED / "models" / "e5-small-ko", SHARED / "data" / "nsmc"
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="this torch has no int8 product")
@@ -33,18 +33,18 @@ MODES = ["exact", pytest.param("recheck", marks=needs_int8)]
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("occlusion") / "bundle"
-    fakes.make_bundle(folder, KIND, max_length=128)
+    bundles.make_bundle(folder, KIND, max_length=128)
     return str(folder)
 
 
 @pytest.fixture
-def parts(bundle: str) -> Parts:
-    return Parts(bundle, "cpu")
+def runtime(bundle: str) -> BundleRuntime:
+    return BundleRuntime(bundle, "cpu")
 
 
-def pairs(parts: Parts, texts: list[str], share: float = 0.4) -> tuple[Floats, Ints, Ints]:
+def pairs(runtime: BundleRuntime, texts: list[str], share: float = 0.4) -> tuple[Floats, Ints, Ints]:
     """Probabilities of the whole texts; some pairs of reviews and keywords, every fifth review without one."""
-    before = parts.probabilities(parts.reviews(texts)[0].sequences)
+    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
     chosen = np.random.default_rng(0).random(before.shape) < share
     chosen[::5] = False
     review, keyword = np.nonzero(chosen)
@@ -69,7 +69,7 @@ def masked(text: str, word: str, mask: str) -> str:
 @torch.inference_mode()
 def by_hand(bundle: str, texts: list[str]) -> list[Floats]:
     """[words, keywords] drops of each text by transformers' forward, a masked text at a time."""
-    model, hf = load_model(Path(bundle) / "keywords", "first").eval(), fakes.hf_tokenizer(KIND)
+    model, hf = load_model(Path(bundle) / "keywords", "first").eval(), bundles.hf_tokenizer(KIND)
 
     def run(text: str) -> Any:
         ids = torch.tensor([hf(text)["input_ids"]])
@@ -78,11 +78,11 @@ def by_hand(bundle: str, texts: list[str]) -> list[Floats]:
     return [np.stack([run(text) - run(masked(text, text[s:e], "[MASK]")) for s, e in distinct(text)]) for text in texts]
 
 
-def test_exact_highlights_equal_masking_words_one_by_one_by_hand(bundle: str, parts: Parts) -> None:
+def test_exact_highlights_equal_masking_words_one_by_one_by_hand(bundle: str, runtime: BundleRuntime) -> None:
     """Where two words drop a keyword alike within two roundings, either may be named."""
-    before, review, keyword = pairs(parts, TEXTS)
+    before, review, keyword = pairs(runtime, TEXTS)
     drops = by_hand(bundle, TEXTS)
-    highlights = Occlusion(parts)(TEXTS, before, review, keyword).to_pylist()
+    highlights = Occlusion(runtime)(TEXTS, before, review, keyword).to_pylist()
     assert len(highlights) == len(review) > 100
     for highlight, i, k in zip(highlights, review, keyword, strict=True):
         span = (highlight["start"], highlight["end"])
@@ -93,11 +93,11 @@ def test_exact_highlights_equal_masking_words_one_by_one_by_hand(bundle: str, pa
 
 
 @needs_int8
-def test_recheck_with_room_for_every_word_equals_exact(parts: Parts) -> None:
-    before, review, keyword = pairs(parts, TEXTS)
+def test_recheck_with_room_for_every_word_equals_exact(runtime: BundleRuntime) -> None:
+    before, review, keyword = pairs(runtime, TEXTS)
     most = max(len(distinct(text)) for text in TEXTS)
-    exact = Occlusion(parts)(TEXTS, before, review, keyword)
-    assert Occlusion(parts, mode="recheck", shortlisted=most)(TEXTS, before, review, keyword).equals(exact)
+    exact = Occlusion(runtime)(TEXTS, before, review, keyword)
+    assert Occlusion(runtime, mode="recheck", shortlisted=most)(TEXTS, before, review, keyword).equals(exact)
     assert exact.type == HIGHLIGHT
     assert exact.null_count == 0
 
@@ -105,13 +105,13 @@ def test_recheck_with_room_for_every_word_equals_exact(parts: Parts) -> None:
 @needs_int8
 @pytest.mark.parametrize("shortlisted", [1, 2])
 def test_a_rechecked_word_is_the_best_that_int8_named_for_its_review_with_its_exact_drop(
-    parts: Parts, shortlisted: int
+    runtime: BundleRuntime, shortlisted: int
 ) -> None:
-    texts = fakes.sample_texts(120)
-    before, review, keyword = pairs(parts, texts, share=0.2)
-    occlusion = Occlusion(parts, mode="recheck", shortlisted=shortlisted)
+    texts = bundles.sample_texts(120)
+    before, review, keyword = pairs(runtime, texts, share=0.2)
+    occlusion = Occlusion(runtime, mode="recheck", shortlisted=shortlisted)
     _, variants = occlusion.mask(texts)
-    drops, rough = occlusion.drops(variants, before), parts.probabilities(variants.sequences, parts.keywords_int8)
+    drops, rough = occlusion.drops(variants, before), runtime.probabilities(variants.sequences, runtime.keywords_int8)
     missed = 0
     for highlight, i, k in zip(occlusion(texts, before, review, keyword).to_pylist(), review, keyword, strict=True):
         drop, low = drops[variants.review == i], rough[variants.review == i]
@@ -127,17 +127,17 @@ def test_a_rechecked_word_is_the_best_that_int8_named_for_its_review_with_its_ex
 
 @pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize("mode", MODES)
-def test_highlights_do_not_depend_on_token_budgets(parts: Parts, mode: str) -> None:
+def test_highlights_do_not_depend_on_token_budgets(runtime: BundleRuntime, mode: str) -> None:
     """To the last bit. One keyword a review and one word named: what int8 says first comes out. Budget 1: each sequence
     alone.
     """
-    texts = fakes.sample_texts(80)
-    before = parts.probabilities(parts.reviews(texts)[0].sequences)
+    texts = bundles.sample_texts(80)
+    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
     review = np.arange(len(texts))
-    occlusion = Occlusion(parts, mode=mode, shortlisted=1)
+    occlusion = Occlusion(runtime, mode=mode, shortlisted=1)
     found = []
     for budget in (1, 256, 1_024, 8_192):
-        for classifier in (parts.keywords, *([parts.keywords_int8] if mode == "recheck" else [])):
+        for classifier in (runtime.keywords, *([runtime.keywords_int8] if mode == "recheck" else [])):
             classifier.placement = replace(classifier.placement, token_budget=budget)
         found.append(occlusion(texts, before, review, review % before.shape[1]))
     assert all(highlights.equals(found[0]) for highlights in found[1:])
@@ -145,78 +145,78 @@ def test_highlights_do_not_depend_on_token_budgets(parts: Parts, mode: str) -> N
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("texts", [[" ", "굿", "", "\u200b", "굿 \u200b"], [" ", ""], []])
-def test_a_review_that_shows_no_word_has_no_highlight(parts: Parts, mode: str, texts: list[str]) -> None:
+def test_a_review_that_shows_no_word_has_no_highlight(runtime: BundleRuntime, mode: str, texts: list[str]) -> None:
     """No word at all, or only one that the tokenizer drops (WordPiece and a zero-width space)."""
-    before = parts.probabilities(parts.reviews(texts)[0].sequences)
+    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
     review, keyword = np.nonzero(before >= 0)
-    highlights = Occlusion(parts, mode=mode)(texts, before, review, keyword)
+    highlights = Occlusion(runtime, mode=mode)(texts, before, review, keyword)
     assert highlights.type == HIGHLIGHT
     shown = [None if highlight is None else highlight["word"] for highlight in highlights.to_pylist()]
     assert shown == ["굿" if "굿" in texts[i] else None for i in review]
 
 
 @needs_int8
-def test_agreement_is_the_share_of_found_keywords_that_get_the_same_word(parts: Parts) -> None:
-    texts = fakes.sample_texts(100)
-    before = parts.probabilities(parts.reviews(texts)[0].sequences)
+def test_agreement_is_the_share_of_found_keywords_that_get_the_same_word(runtime: BundleRuntime) -> None:
+    texts = bundles.sample_texts(100)
+    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
     review, keyword = np.nonzero(before >= 0.5)
-    assert agreement(parts, texts, "space", 100) == (1.0, len(review))
+    assert recheck_agreement(runtime, texts, "space", 100) == (1.0, len(review))
     exact, recheck = (
-        Occlusion(parts, mode=mode, shortlisted=1)(texts, before, review, keyword).to_pylist()
+        Occlusion(runtime, mode=mode, shortlisted=1)(texts, before, review, keyword).to_pylist()
         for mode in ("exact", "recheck")
     )
     same = sum(one["word"] == other["word"] for one, other in zip(exact, recheck, strict=True))
-    assert agreement(parts, texts, "space", 1) == (same / len(review), len(review))
+    assert recheck_agreement(runtime, texts, "space", 1) == (same / len(review), len(review))
     assert 0.9 * len(review) < same < len(review)
 
 
 @needs_int8
-def test_agreement_over_nothing_is_complete(parts: Parts) -> None:
-    assert agreement(parts, [], "space") == (1.0, 0)
-    none = Parts(replace(parts.bundle, meta=replace(parts.meta, thresholds=(1.1,) * 15)), "cpu")
-    assert agreement(none, TEXTS, "space") == (1.0, 0)
+def test_agreement_over_nothing_is_complete(runtime: BundleRuntime) -> None:
+    assert recheck_agreement(runtime, [], "space") == (1.0, 0)
+    none = BundleRuntime(replace(runtime.bundle, meta=replace(runtime.meta, thresholds=(1.1,) * 15)), "cpu")
+    assert recheck_agreement(none, TEXTS, "space") == (1.0, 0)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_bundle_without_a_mask_token_is_refused_in_one_line(tmp_path: Path, mode: str) -> None:
-    fakes.make_bundle(tmp_path, mask_token=False)
+    bundles.make_bundle(tmp_path, mask_token=False)
     with pytest.raises(UserError, match="no mask token; write --highlights off") as raised:
-        Occlusion(Parts(str(tmp_path), "cpu"), mode=mode)
+        Occlusion(BundleRuntime(str(tmp_path), "cpu"), mode=mode)
     assert "\n" not in str(raised.value)
 
 
-def test_identical_texts_and_identical_variants_run_once(parts: Parts) -> None:
+def test_identical_texts_and_identical_variants_run_once(runtime: BundleRuntime) -> None:
     """`좋아요` masked leaves two variants, `핏이` or `색상이` masked leave the same one."""
     texts = ["핏이 좋아요", "색상이 좋아요", "핏이 좋아요"]
-    before = parts.probabilities(parts.reviews(texts)[0].sequences)
-    assert (parts.work["sequences"], parts.work["sequences_run"]) == (3, 2)
-    parts.work.clear()
-    one, _, other = Occlusion(parts)(texts, before, np.arange(3), np.zeros(3, np.int64)).to_pylist()
-    assert (parts.work["sequences"], parts.work["sequences_run"]) == (6, 3)
+    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
+    assert (runtime.work["sequences"], runtime.work["sequences_run"]) == (3, 2)
+    runtime.work.clear()
+    one, _, other = Occlusion(runtime)(texts, before, np.arange(3), np.zeros(3, np.int64)).to_pylist()
+    assert (runtime.work["sequences"], runtime.work["sequences_run"]) == (6, 3)
     assert one == other
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_reviews_without_a_found_keyword_are_never_masked(parts: Parts, mode: str) -> None:
+def test_reviews_without_a_found_keyword_are_never_masked(runtime: BundleRuntime, mode: str) -> None:
     """Recheck runs each variant once in int8 and here, for one keyword a review, one of each review exactly."""
-    before = parts.probabilities(parts.reviews(TEXTS)[0].sequences)
+    before = runtime.probabilities(runtime.tokenize(TEXTS)[0].sequences)
     review = np.array([3, 3, 11])
     variants = len(distinct(TEXTS[3])) + len(distinct(TEXTS[11]))
-    parts.work.clear()
-    highlights = Occlusion(parts, mode=mode, shortlisted=1)(TEXTS, before, review, np.array([4, 4, 0])).to_pylist()
+    runtime.work.clear()
+    highlights = Occlusion(runtime, mode=mode, shortlisted=1)(TEXTS, before, review, np.array([4, 4, 0])).to_pylist()
     assert all(h["word"] == TEXTS[i][h["start"] : h["end"]] for h, i in zip(highlights, review, strict=True))
-    assert (parts.work["masked"], parts.work["words"]) == (2, variants)
-    assert parts.work["sequences"] == variants + (2 if mode == "recheck" else 0)
+    assert (runtime.work["masked"], runtime.work["words"]) == (2, variants)
+    assert runtime.work["sequences"] == variants + (2 if mode == "recheck" else 0)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_found_keyword_at_all_runs_nothing(parts: Parts, mode: str) -> None:
-    before = parts.probabilities(parts.reviews(TEXTS)[0].sequences)
-    parts.work.clear()
+def test_no_found_keyword_at_all_runs_nothing(runtime: BundleRuntime, mode: str) -> None:
+    before = runtime.probabilities(runtime.tokenize(TEXTS)[0].sequences)
+    runtime.work.clear()
     nothing = np.zeros(0, np.int64)
-    highlights = Occlusion(parts, mode=mode)(TEXTS, before, nothing, nothing)
+    highlights = Occlusion(runtime, mode=mode)(TEXTS, before, nothing, nothing)
     assert (highlights.type, len(highlights)) == (HIGHLIGHT, 0)
-    assert parts.work == {}
+    assert runtime.work == {}
 
 
 def sample_reviews() -> list[str]:
@@ -250,10 +250,13 @@ def test_masking_ids_of_real_reviews_equals_tokenising_the_text_with_the_mask_to
     reviews ends in a space, whose `▁` masking ids would take with the last word.
     """
     (tmp_path / "tokenizer").symlink_to(tokenizer)
-    parts, texts = Parts(Bundle(tmp_path, "", Meta(load(), (0.5,) * 15, max_length=10_000)), "cpu"), reviews()
-    hf = parts.tokenizer.hf
+    runtime, texts = (
+        BundleRuntime(Bundle(tmp_path, "", BundleMeta(load(), (0.5,) * 15, max_length=10_000)), "cpu"),
+        reviews(),
+    )
+    hf = runtime.tokenizer.hf
     space, mask_id = hf.convert_tokens_to_ids("▁"), hf.mask_token_id
-    firsts, variants = Occlusion(parts).mask(texts)
+    firsts, variants = Occlusion(runtime).mask(texts)
     assert firsts == [distinct(text) for text in texts]
     assert len(variants.sequences) == sum(map(len, firsts)) > 3_500
     spans = [(texts[i], *firsts[i][c]) for i, c in zip(variants.review, variants.candidate, strict=True)]

@@ -18,11 +18,11 @@ from ray_app.errors import UserError
 from ray_app.inference import occlusion
 from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.bundle import SCORE_PROMPT
-from ray_app.inference.runtime import Parts
-from ray_app.inference.stages import assemble, found, stages
-from tests.support import bundles as fakes
+from ray_app.inference.runtime import BundleRuntime
+from ray_app.inference.stages import assemble_findings, build_stages, found_keywords
+from tests.support import bundles
 
-TEXTS = [*fakes.sample_texts(25), *fakes.ODD_TEXTS]
+TEXTS = [*bundles.sample_texts(25), *bundles.ODD_TEXTS]
 Analyses = list[dict[str, Any]]
 Made = Callable[..., str]
 
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         key = str(sorted(options.items()))
         if key not in known:
             folder = tmp_path_factory.mktemp("bundle")
-            fakes.make_bundle(folder, **options)
+            bundles.make_bundle(folder, **options)
             known[key] = str(folder)
         return known[key]
 
@@ -83,12 +83,12 @@ def test_reviews_without_a_finding_between_others_change_nothing(made: Made) -> 
 def test_analyses_do_not_depend_on_token_budget_and_order(made: Made, budget: int) -> None:
     bundle = made(kind="bert")
     order = np.random.default_rng(budget).permutation(len(TEXTS))
-    parts = Parts(bundle)
-    parts.placement = replace(parts.placement, token_budget=budget)
+    runtime = BundleRuntime(bundle)
+    runtime.placement = replace(runtime.placement, token_budget=budget)
     table = pa.table({"text": [TEXTS[i] for i in order]})
-    for _, make in stages("exact", "space"):
-        table = make(parts)(table)
-    found = assemble(table, parts.bundle).to_pylist()
+    for _, make in build_stages("exact", "space"):
+        table = make(runtime)(table)
+    found = assemble_findings(table, runtime.bundle).to_pylist()
     expected = Analyzer(bundle)(TEXTS)
     assert_same(found, [expected[i] for i in order])
 
@@ -97,7 +97,7 @@ def test_analyses_do_not_depend_on_token_budget_and_order(made: Made, budget: in
 def by_hand(bundle: str, model: str, prompt: str) -> torch.Tensor:
     """Logits by transformers, from text."""
     classifier = load_model(Path(bundle) / model, "first").eval()
-    ids = torch.tensor([fakes.hf_tokenizer("bert")(prompt)["input_ids"]])
+    ids = torch.tensor([bundles.hf_tokenizer("bert")(prompt)["input_ids"]])
     logits: torch.Tensor = classifier(ids, torch.ones_like(ids))[0]
     return logits
 
@@ -137,14 +137,14 @@ def test_columns_and_types_are_those_of_the_schema(made: Made) -> None:
 
 
 def test_embeddings_are_kept_where_they_are_asked_for_and_change_nothing_else(made: Made) -> None:
-    parts = Parts(made(kind="bert"))
+    runtime = BundleRuntime(made(kind="bert"))
     table = pa.table({"review_id": list("abcde"), "text": TEXTS[:5]})
     whole = []
     for embeddings in (False, True):
         rows = table
-        for _, make in stages("off", "space", embeddings=embeddings):
-            rows = make(parts)(rows)
-        whole.append(assemble(rows, parts.bundle))
+        for _, make in build_stages("off", "space", embeddings=embeddings):
+            rows = make(runtime)(rows)
+        whole.append(assemble_findings(rows, runtime.bundle))
     assert whole[1].schema.field("embedding").type == pa.list_(pa.float16(), 32)
     assert len({tuple(vector) for vector in whole[1]["embedding"].to_pylist()}) == 5
     assert_same(whole[1].drop_columns(["embedding"]).to_pylist(), whole[0].to_pylist())
@@ -184,7 +184,7 @@ def test_a_long_text_is_marked_truncated_and_highlights_what_was_read(made: Made
     short, long = analyze(["옷은 예뻐요", text])
     assert not short["truncated"]
     assert long["truncated"]
-    read = len(fakes.hf_tokenizer("bert").decode(fakes.hf_tokenizer("bert")(text)["input_ids"][1:29]))
+    read = len(bundles.hf_tokenizer("bert").decode(bundles.hf_tokenizer("bert")(text)["input_ids"][1:29]))
     assert all(finding["highlight"]["start"] < read for finding in long["findings"])
     assert len(long["findings"]) == 15
 
@@ -193,11 +193,11 @@ def test_a_text_without_spaces_is_its_own_highlight_and_kiwi_finds_words_in_it(m
     text = "배송빠르고옷도이쁘네요"
     whole = Analyzer(made(kind="bert", threshold=0.0))([text])[0]["findings"]
     assert {(f["highlight"]["word"], f["highlight"]["start"], f["highlight"]["end"]) for f in whole} == {(text, 0, 11)}
-    parts = Analyzer(made(kind="bert", threshold=0.0), words="kiwi")([text])[0]["findings"]
-    spans = {(f["highlight"]["start"], f["highlight"]["end"]) for f in parts}
+    findings = Analyzer(made(kind="bert", threshold=0.0), words="kiwi")([text])[0]["findings"]
+    spans = {(f["highlight"]["start"], f["highlight"]["end"]) for f in findings}
     assert spans <= set(kiwi_words([text])[0])
     assert all(end - start < len(text) for start, end in spans)
-    assert all(f["highlight"]["word"] == text[f["highlight"]["start"] : f["highlight"]["end"]] for f in parts)
+    assert all(f["highlight"]["word"] == text[f["highlight"]["start"] : f["highlight"]["end"]] for f in findings)
 
 
 @pytest.mark.parametrize("text", ["옷은 예쁘지만 배송은 늦어요", "  배송은 늦어요"])
@@ -209,7 +209,7 @@ def test_ties_go_to_the_first_word(made: Made, text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_offsets_point_at_the_word_in_the_original_text(made: Made, kind: str) -> None:
-    texts = [*fakes.ODD_TEXTS, "😀 굿 😀", "\t핏이\n예뻐요", "가\u00a0나", "ﬁt 이 ①등 좋아요", "  앞뒤   빈칸 👍🏽  "]
+    texts = [*bundles.ODD_TEXTS, "😀 굿 😀", "\t핏이\n예뻐요", "가\u00a0나", "ﬁt 이 ①등 좋아요", "  앞뒤   빈칸 👍🏽  "]
     starts = set()
     for text, row in zip(texts, Analyzer(made(kind=kind, threshold=0.0))(texts), strict=True):
         for finding in row["findings"]:
@@ -235,7 +235,7 @@ def test_highlights_can_be_off(made: Made) -> None:
             finding["highlight"] = None
     assert on == off
     with pytest.raises(UserError, match="write exact, recheck, off"):
-        stages("some", "space")
+        build_stages("some", "space")
 
 
 @pytest.mark.parametrize("between", [" ", "\n"])
@@ -246,7 +246,7 @@ def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(
     analyze = Analyzer(made(kind="bert", max_length=64, threshold=0.0))
     whole = analyze([*texts, "굿"])
     monkeypatch.setattr(occlusion, "VARIANT_TOKENS", 400)
-    chunks = list(occlusion.Occlusion(analyze.parts)._chunks(texts))
+    chunks = list(occlusion.Occlusion(analyze.runtime)._chunks(texts))
     assert len(chunks) > 1
     assert all(len(variants.sequences.ids) <= 400 for _, _, variants in chunks)
     assert_same(analyze([*texts, "굿"]), whole)
@@ -293,7 +293,7 @@ WISHES: list[tuple[float | None, int | None, bool | None]] = [
 
 def wishing(texts: Sequence[str], wishes: Sequence[tuple[Any, ...]]) -> pa.Table:
     table = pa.table({"text": pa.array(texts, pa.string())})
-    for at, (name, kind) in enumerate(schema.WISHES):
+    for at, (name, kind) in enumerate(schema.ROW_OPTIONS):
         table = table.append_column(name, pa.array([wish[at] for wish in wishes], kind))
     return table
 
@@ -335,7 +335,7 @@ def test_wishes_in_several_chunks_equal_wishes_in_one(made: Made) -> None:
 
 def probable(*probabilities: float, **wishes: Any) -> pa.Table:
     column = pa.array([probabilities], pa.list_(pa.float32()))
-    kinds = dict(schema.WISHES)
+    kinds = dict(schema.ROW_OPTIONS)
     return pa.table(
         {"keyword_probabilities": column, **{name: pa.array([wish], kinds[name]) for name, wish in wishes.items()}}
     )
@@ -344,7 +344,9 @@ def probable(*probabilities: float, **wishes: Any) -> pa.Table:
 def test_a_threshold_is_met_by_the_probability_as_it_is_written() -> None:
     for step in range(0, 10_001, 7):
         value = step / 10_000
-        assert len(found(probable(float(np.round(np.float32(value), 4)), _threshold=value), [0.5])[1]) == 1, value
+        assert len(found_keywords(probable(float(np.round(np.float32(value), 4)), _threshold=value), [0.5])[1]) == 1, (
+            value
+        )
 
 
 @pytest.mark.parametrize(
@@ -358,13 +360,13 @@ def test_a_threshold_is_met_by_the_probability_as_it_is_written() -> None:
     ],
 )
 def test_the_most_probable_keywords_come_in_the_order_of_the_taxonomy(wishes: Any, expected: list[int]) -> None:
-    assert found(probable(0.4, 0.9, 0.8, 0.8, 0.1, **wishes), [0.5] * 5)[1].tolist() == expected
-    assert found(probable(*[0.5, 0.6] * 20, _top_k=3), [0.5] * 40)[1].tolist() == [1, 3, 5]
+    assert found_keywords(probable(0.4, 0.9, 0.8, 0.8, 0.1, **wishes), [0.5] * 5)[1].tolist() == expected
+    assert found_keywords(probable(*[0.5, 0.6] * 20, _top_k=3), [0.5] * 40)[1].tolist() == [1, 3, 5]
 
 
 def test_top_k_counts_found_keywords_only() -> None:
-    assert found(probable(0.6, 0.5, 0.3, _top_k=1), [0.7, 0.4, 0.2])[1].tolist() == [1]
-    assert found(probable(0.6, 0.5, 0.3, _top_k=2), [0.7, 0.4, 0.2])[1].tolist() == [1, 2]
+    assert found_keywords(probable(0.6, 0.5, 0.3, _top_k=1), [0.7, 0.4, 0.2])[1].tolist() == [1]
+    assert found_keywords(probable(0.6, 0.5, 0.3, _top_k=2), [0.7, 0.4, 0.2])[1].tolist() == [1, 2]
 
 
 def test_an_explanation_holds_the_drop_of_every_word_and_agrees_with_the_highlights(made: Made) -> None:

@@ -13,7 +13,7 @@ from ray_app import storage
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
 from ray_app.labels import decisions, spreadsheet, versions
-from ray_app.labels.versions import CURRENT, HISTORY, Version
+from ray_app.labels.versions import CURRENT, HISTORY, LabelVersion
 
 TAXONOMY = load()
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -24,7 +24,7 @@ def labelled(*pairs: tuple[str, int]) -> list[dict[str, Any]]:
     return [{"keyword": keyword, "score": score, "highlights": ["굿"]} for keyword, score in pairs]
 
 
-def version() -> Version:
+def version() -> LabelVersion:
     rows = [
         {
             "review_id": "1",
@@ -36,7 +36,7 @@ def version() -> Version:
         {"review_id": "2", "text": "핏 굿", "labels": labelled(("핏", 2)), "split": None},
         {"review_id": "3", "text": "굿", "labels": labelled(("만족도", 2)), "split": "test"},
     ]
-    return Version(pa.Table.from_pylist(rows, schema=CURRENT), HISTORY.empty_table())
+    return LabelVersion(pa.Table.from_pylist(rows, schema=CURRENT), HISTORY.empty_table())
 
 
 def sheet(path: Path, *rows: tuple[str, str, str, str]) -> str:

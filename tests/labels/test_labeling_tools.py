@@ -18,10 +18,9 @@ from ray_app.data.schema import ANALYSIS, ANSWERS
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError
-from ray_app.labels import labeling_tools as labelling
-from ray_app.labels import reader as labels
+from ray_app.labels import labeling_tools, reader
 from ray_app.labels.label_studio import config
-from tests.support import labeling_exports as fakes
+from tests.support import labeling_exports
 
 TAXONOMY = load()
 CUSTOM = Taxonomy("넷", (Keyword('맛, "양"'), Keyword("4K 화질"), Keyword("-가격"), Keyword("a<b & c")), (-10, 0, 7))
@@ -35,7 +34,7 @@ IDS = st.sampled_from(("1", "00123", "=A1", "-5", "+7", "@x", "'1", "''=1", "리
 
 
 @st.composite
-def labelled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[str, fakes.Labels]]:
+def labelled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[str, labeling_exports.Labels]]:
     """Texts by id, and the answer to some of them."""
     texts = {review_id: draw(TEXTS) for review_id in draw(st.lists(IDS, max_size=4, unique=True))}
     answers = {}
@@ -55,7 +54,7 @@ def batch_of(texts: Mapping[str, str], **more: Any) -> pa.Table:
     return pa.table({**given, **more})
 
 
-def expected(texts: Mapping[str, str], answers: Mapping[str, fakes.Labels], spans: bool) -> dict[str, Any]:
+def expected(texts: Mapping[str, str], answers: Mapping[str, labeling_exports.Labels], spans: bool) -> dict[str, Any]:
     """Review id -> (text, keyword -> (score, its highlighted words))."""
     return {
         review_id: (
@@ -73,7 +72,7 @@ def expected(texts: Mapping[str, str], answers: Mapping[str, fakes.Labels], span
     }
 
 
-def content(read: labelling.ReadBack) -> dict[str, Any]:
+def content(read: labeling_tools.Annotations) -> dict[str, Any]:
     assert read.table.schema == ANSWERS
     return {
         row["review_id"]: (
@@ -86,18 +85,23 @@ def content(read: labelling.ReadBack) -> dict[str, Any]:
 
 def there_and_back(
     tool: str, taxonomy: Taxonomy, texts: Mapping[str, str], label: Callable[[str, Path], str], known: bool = False
-) -> labelling.ReadBack:
+) -> labeling_tools.Annotations:
     with tempfile.TemporaryDirectory() as folder:
         batch = batch_of(texts)
-        labelling.export(batch, folder, taxonomy, [tool])
+        labeling_tools.export(batch, folder, taxonomy, [tool])
         out = Path(folder, "back")
         out.mkdir()
-        return labelling.read_back(label(f"{folder}/{tool}", out), taxonomy, batch=batch if known else None)
+        return labeling_tools.read_annotations(label(f"{folder}/{tool}", out), taxonomy, batch=batch if known else None)
 
 
 @pytest.mark.parametrize("taxonomy", [TAXONOMY, CUSTOM], ids=["shipped", "odd names"])
 @pytest.mark.parametrize(
-    ("tool", "label"), [("label-studio", fakes.label_studio), ("prodigy", fakes.prodigy), ("doccano", fakes.doccano)]
+    ("tool", "label"),
+    [
+        ("label-studio", labeling_exports.label_studio),
+        ("prodigy", labeling_exports.prodigy),
+        ("doccano", labeling_exports.doccano),
+    ],
 )
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
@@ -118,7 +122,7 @@ def test_labels_come_back_from_a_spreadsheet_as_they_were_given(encoding: str, d
         "csv",
         TAXONOMY,
         texts,
-        lambda folder, out: fakes.spreadsheet(folder, out, answers, encoding),
+        lambda folder, out: labeling_exports.spreadsheet(folder, out, answers, encoding),
         encoding == "cp949",
     )
     assert content(read) == expected(texts, answers, spans=False)
@@ -137,12 +141,12 @@ def test_no_cell_is_a_formula_and_every_cell_comes_back(cell: str) -> None:
 def test_a_spreadsheet_opens_in_excel_and_is_a_label_file_once_filled_in(tmp_path: Path) -> None:
     findings = [finding("배송", -1, "늦어요", 3)]
     batch = batch_of({"=1": "배송 늦어요"}, findings=pa.array([findings], dict(ANALYSIS)["findings"]))
-    (uri,) = labelling.export(batch, str(tmp_path), TAXONOMY, ["csv"])
+    (uri,) = labeling_tools.export(batch, str(tmp_path), TAXONOMY, ["csv"])
     data = Path(uri).read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     assert data.decode("utf-8-sig").split("\r\n")[:2] == ["review_id,text,Completion,Model", "'=1,배송 늦어요,,배송 -1"]
     Path(uri).write_bytes(data.replace(b",,", ",만족도 -1,".encode()))
-    assert labels.read(uri).table["review_id"].to_pylist() == ["=1"]
+    assert reader.read_labels(uri).table["review_id"].to_pylist() == ["=1"]
 
 
 def finding(keyword: str, score: int, word: str | None, start: int, probability: float = 0.75) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def exported(tmp_path: Path, *tools: str) -> dict[str, Any]:
         mall=pa.array([None], pa.string()),
     )
     found = {}
-    for uri in labelling.export(batch, str(tmp_path), TAXONOMY, tools):
+    for uri in labeling_tools.export(batch, str(tmp_path), TAXONOMY, tools):
         lines = storage.read_bytes(uri).decode().split("\n")
         found[uri[len(str(tmp_path)) + 1 :]] = lines[0] if uri.endswith("jsonl") else "\n".join(lines)
     return found
@@ -219,7 +223,7 @@ def test_prodigy_gets_findings_as_marked_spans_and_accepted_choices(tmp_path: Pa
 def test_a_span_inside_a_word_has_tokens_of_its_own_in_prodigy(tmp_path: Path) -> None:
     given = [[{"keyword": "배송", "score": 1, "highlights": ["빠르고", "없는말"]}]]
     batch = batch_of({"r1": "배송빠르고옷도"}, labels=pa.array(given, ANSWERS.field("labels").type))
-    uri = labelling.export(batch, str(tmp_path), TAXONOMY, ["prodigy"])[-1]
+    uri = labeling_tools.export(batch, str(tmp_path), TAXONOMY, ["prodigy"])[-1]
     task = json.loads(Path(uri).read_text(encoding="utf-8"))
     assert [(token["text"], token["ws"]) for token in task["tokens"]] == [
         ("배송", False),
@@ -235,69 +239,75 @@ def test_doccano_gets_no_labels_that_could_pass_for_a_persons(tmp_path: Path) ->
     assert (document["cats"], document["entities"], document["model"]) == ([], [], "배송 -1, 만족도 2")
     assert len(json.loads(files["doccano/categories.json"])) == 75
     assert [each["text"] for each in json.loads(files["doccano/spans.json"])] == list(TAXONOMY.names)
-    assert labelling.read_back(f"{tmp_path}/doccano/documents.jsonl", TAXONOMY).skipped == {"unfinished": 1}
+    assert labeling_tools.read_annotations(f"{tmp_path}/doccano/documents.jsonl", TAXONOMY).skipped == {"unfinished": 1}
 
 
 def test_tasks_are_cut_into_files_that_label_studio_takes(tmp_path: Path) -> None:
     texts = {str(i): f"리뷰 {i}" for i in range(4_001)}
-    _, *files = labelling.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
+    _, *files = labeling_tools.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
     assert [len(storage.read_json(file)) for file in files] == [2_000, 2_000, 1]
-    assert labelling.read_back(f"{tmp_path}/label-studio/tasks*.json", TAXONOMY).skipped == {"unfinished": 4_001}
+    assert labeling_tools.read_annotations(f"{tmp_path}/label-studio/tasks*.json", TAXONOMY).skipped == {
+        "unfinished": 4_001
+    }
 
 
 def test_an_empty_batch_is_written_and_read(tmp_path: Path) -> None:
-    files = labelling.export(batch_of({}), str(tmp_path), TAXONOMY, labelling.FORMATS)
+    files = labeling_tools.export(batch_of({}), str(tmp_path), TAXONOMY, labeling_tools.FORMATS)
     assert len(files) == 1 + 2 + 3 + 1
-    read = labelling.read_back(f"{tmp_path}/csv", TAXONOMY, batch=batch_of({}))
+    read = labeling_tools.read_annotations(f"{tmp_path}/csv", TAXONOMY, batch=batch_of({}))
     assert (len(read.table), read.skipped, read.dropped) == (0, {}, ())
 
 
 def test_labellers_and_times_are_those_of_the_tool(tmp_path: Path) -> None:
-    labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, labelling.FORMATS)
+    labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, labeling_tools.FORMATS)
     out = tmp_path / "back"
     out.mkdir()
-    answers: dict[str, fakes.Labels] = {"1": [{"keyword": "만족도", "score": 2, "spans": []}]}
-    fakes.label_studio(f"{tmp_path}/label-studio", out, answers, 7)
-    fakes.label_studio(f"{tmp_path}/label-studio", out, answers, {"id": 8, "email": "lee@shop.kr"})
-    fakes.prodigy(f"{tmp_path}/prodigy", out, answers, "round-1-park")
-    fakes.doccano(f"{tmp_path}/doccano", out, answers, "choi")
-    fakes.spreadsheet(f"{tmp_path}/csv", out, answers)
-    read = labelling.read_back(str(out), TAXONOMY)
+    answers: dict[str, labeling_exports.Labels] = {"1": [{"keyword": "만족도", "score": 2, "spans": []}]}
+    labeling_exports.label_studio(f"{tmp_path}/label-studio", out, answers, 7)
+    labeling_exports.label_studio(f"{tmp_path}/label-studio", out, answers, {"id": 8, "email": "lee@shop.kr"})
+    labeling_exports.prodigy(f"{tmp_path}/prodigy", out, answers, "round-1-park")
+    labeling_exports.doccano(f"{tmp_path}/doccano", out, answers, "choi")
+    labeling_exports.spreadsheet(f"{tmp_path}/csv", out, answers)
+    read = labeling_tools.read_annotations(str(out), TAXONOMY)
     who = {row["labeller"]: row["labelled_at"] for row in read.table.to_pylist()}
     told = WHEN.replace(microsecond=123456)
     assert who == {"7": told, "lee@shop.kr": told, "round-1-park": WHEN, "choi": None, "kim": None}
 
 
 def test_what_was_not_finished_is_counted_and_no_error(tmp_path: Path) -> None:
-    labelling.export(batch_of({str(i): "굿" for i in range(3)}), str(tmp_path), TAXONOMY, ["prodigy", "label-studio"])
+    labeling_tools.export(
+        batch_of({str(i): "굿" for i in range(3)}), str(tmp_path), TAXONOMY, ["prodigy", "label-studio"]
+    )
     out = tmp_path / "back"
     out.mkdir()
-    answers: dict[str, fakes.Labels] = {"0": [{"keyword": "만족도", "score": 2, "spans": []}], "1": []}
-    read = labelling.read_back(fakes.label_studio(f"{tmp_path}/label-studio", out, answers), TAXONOMY)
+    answers: dict[str, labeling_exports.Labels] = {"0": [{"keyword": "만족도", "score": 2, "spans": []}], "1": []}
+    read = labeling_tools.read_annotations(
+        labeling_exports.label_studio(f"{tmp_path}/label-studio", out, answers), TAXONOMY
+    )
     assert (len(read.table), read.skipped) == (1, {"skipped by the labeller": 1, "unfinished": 1})
-    uri = fakes.prodigy(f"{tmp_path}/prodigy", out, answers)
+    uri = labeling_exports.prodigy(f"{tmp_path}/prodigy", out, answers)
     with Path(uri).open("a", encoding="utf-8") as file:
         file.write('{"review_id": "2", "text": "굿", "answer": "reject", "accept": []}\n')
-    assert labelling.read_back(uri, TAXONOMY).skipped == {"ignored": 1, "rejected": 1}
+    assert labeling_tools.read_annotations(uri, TAXONOMY).skipped == {"ignored": 1, "rejected": 1}
 
 
 def test_offsets_that_count_an_emoji_as_two_are_told_apart_by_the_saved_text(tmp_path: Path) -> None:
     texts = {"1": "😀👍 배송 늦어요"}
-    labelling.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
+    labeling_tools.export(batch_of(texts), str(tmp_path), TAXONOMY, ["label-studio"])
     spans = {"1": [{"keyword": "배송", "score": -1, "spans": [(3, 5)]}]}
-    uri = fakes.label_studio(f"{tmp_path}/label-studio", tmp_path, spans)
+    uri = labeling_exports.label_studio(f"{tmp_path}/label-studio", tmp_path, spans)
     wide = Path(uri).read_text(encoding="utf-8").replace('"start": 3, "end": 5', '"start": 5, "end": 7')
     Path(uri).write_text(wide, encoding="utf-8")
-    (row,) = labelling.read_back(uri, TAXONOMY).table.to_pylist()
+    (row,) = labeling_tools.read_annotations(uri, TAXONOMY).table.to_pylist()
     assert row["labels"][0]["highlights"] == ["배송"]
     Path(uri).write_text(wide.replace('"start": 5', '"start": 6'), encoding="utf-8")
     with pytest.raises(UserError, match=r"row 1: the span 6-7 is outside the text or not '배송'"):
-        labelling.read_back(uri, TAXONOMY)
+        labeling_tools.read_annotations(uri, TAXONOMY)
 
 
 def task_of(**result: Any) -> dict[str, Any]:
     region = {"from_name": "score 배송", "to_name": "text", "type": "choices", "value": {"choices": ["1"]}} | result
-    done = {"id": 1, "completed_by": 1, "was_cancelled": False, "updated_at": fakes.WHEN, "result": [region]}
+    done = {"id": 1, "completed_by": 1, "was_cancelled": False, "updated_at": labeling_exports.WHEN, "result": [region]}
     return {"id": 1, "data": {"review_id": "1", "text": "배송 굿"}, "annotations": [done]}
 
 
@@ -357,10 +367,10 @@ def test_a_malformed_entry_is_named_with_file_and_row(tmp_path: Path, name: str,
     text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        labelling.read_back(str(path), TAXONOMY)
+        labeling_tools.read_annotations(str(path), TAXONOMY)
     assert str(caught.value).startswith(f"{path} row 2: {words}")
     assert "\n" not in str(caught.value)
-    read = labelling.read_back(str(path), TAXONOMY, "drop")
+    read = labeling_tools.read_annotations(str(path), TAXONOMY, "drop")
     assert read.table["review_id"].to_pylist() == ["0"]
     assert [line.startswith(f"{path} row 2: {words}") for line in read.dropped] == [True]
 
@@ -380,7 +390,7 @@ def test_a_malformed_entry_is_named_with_file_and_row(tmp_path: Path, name: str,
 def test_a_file_that_is_no_export_is_named(tmp_path: Path, name: str, data: str, words: str) -> None:
     (tmp_path / name).write_text(data, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        labelling.read_back(str(tmp_path / name), TAXONOMY)
+        labeling_tools.read_annotations(str(tmp_path / name), TAXONOMY)
     assert str(caught.value).startswith(str(tmp_path / name))
     assert words in str(caught.value)
 
@@ -389,7 +399,9 @@ def test_answers_must_be_to_the_batch_that_went_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "id,text,Completion\n1,굿 ??,배송 1\n2,다른 말,배송 1\n9,굿,배송 1", encoding="utf-8"
     )
-    read = labelling.read_back(str(tmp_path / "a.csv"), TAXONOMY, "drop", batch_of({"1": "굿 😀", "2": "같은 말"}))
+    read = labeling_tools.read_annotations(
+        str(tmp_path / "a.csv"), TAXONOMY, "drop", batch_of({"1": "굿 😀", "2": "같은 말"})
+    )
     assert read.table["text"].to_pylist() == ["굿 😀"]
     assert [line.split(": ", 1)[1] for line in read.dropped] == [
         "the text is not that of review '2' in the batch that went out",
@@ -398,10 +410,10 @@ def test_answers_must_be_to_the_batch_that_went_out(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_never_written_over_another_and_needs_its_columns(tmp_path: Path) -> None:
-    labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
+    labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
     with pytest.raises(UserError, match=r"csv holds a batch already; choose another folder"):
-        labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
+        labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv"])
     with pytest.raises(UserError, match="--formats prodgy: no such format; did you mean 'prodigy'"):
-        labelling.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["prodgy"])
+        labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["prodgy"])
     with pytest.raises(UserError, match="the batch has no column 'text'"):
-        labelling.export(batch_of({"1": "굿"}).drop_columns(["text"]), str(tmp_path / "b"), TAXONOMY, ["csv"])
+        labeling_tools.export(batch_of({"1": "굿"}).drop_columns(["text"]), str(tmp_path / "b"), TAXONOMY, ["csv"])

@@ -14,10 +14,8 @@ from ray_app import storage
 from ray_app.data.schema import ANSWERS
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
-from ray_app.labels import merge as merging
-from ray_app.labels import reader as labels
-from ray_app.labels import spreadsheet, versions
-from ray_app.labels.versions import CURRENT, HISTORY, Version
+from ray_app.labels import merge, reader, spreadsheet, versions
+from ray_app.labels.versions import CURRENT, HISTORY, LabelVersion
 
 TAXONOMY = load()
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -38,20 +36,20 @@ def answers_of(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=ANSWERS)
 
 
-def version_of(*rows: dict[str, Any]) -> Version:
+def version_of(*rows: dict[str, Any]) -> LabelVersion:
     table = pa.Table.from_pylist([{"text": "배송 굿", "split": None, **row} for row in rows], schema=CURRENT)
-    return Version(table, HISTORY.empty_table())
+    return LabelVersion(table, HISTORY.empty_table())
 
 
 def scores(row: dict[str, Any]) -> Scores:
     return {each["keyword"]: each["score"] for each in row["labels"]}
 
 
-def merged(version: Version, rows: Sequence[dict[str, Any]], resolve: str = "") -> merging.Merged:
-    return merging.merge(version, answers_of(*rows), "2", NOW, resolve)
+def merged(version: LabelVersion, rows: Sequence[dict[str, Any]], resolve: str = "") -> merge.Merged:
+    return merge.merge(version, answers_of(*rows), "2", NOW, resolve)
 
 
-def counted(found: merging.Merged) -> dict[str, int]:
+def counted(found: merge.Merged) -> dict[str, int]:
     return {kind: count for kind, count in found.counts.items() if count}
 
 
@@ -154,7 +152,7 @@ SAID = st.lists(
 )
 
 
-@given(said=SAID, resolve=st.sampled_from(merging.RULES))
+@given(said=SAID, resolve=st.sampled_from(merge.RULES))
 def test_every_review_goes_one_way_and_no_row_is_lost(said: Any, resolve: str) -> None:
     before = version_of(
         {"review_id": "1", "labels": [label("배송", 1)], "split": "test", "labelled_at": NOW},
@@ -203,7 +201,7 @@ def test_rounds_are_versions_in_new_folders_and_disputes_are_a_queue(tmp_path: P
             ("3", "새것", f"만족도 {score}"),
             ("2", "핏 굿", ""),
         )
-    told = merging.run(f"{tmp_path}/start.parquet", f"{tmp_path}/answers", f"{tmp_path}/v1", TAXONOMY, "1")
+    told = merge.run(f"{tmp_path}/start.parquet", f"{tmp_path}/answers", f"{tmp_path}/v1", TAXONOMY, "1")
     assert (told["answers"], told["changed"], told["disputed"], told["new"]) == (4, 1, 1, 0)
     assert (told["skipped"], told["agreement"]["shared"]) == ({"unfinished": 2}, 2)
     queue = Path(tmp_path, "v1/disputed.csv").read_text(encoding="utf-8-sig").splitlines()
@@ -211,7 +209,7 @@ def test_rounds_are_versions_in_new_folders_and_disputes_are_a_queue(tmp_path: P
     assert "kim, lee" in Path(tmp_path, "v1/agreement.md").read_text(encoding="utf-8")
 
     sheet(tmp_path / "judge.csv", ("3", "새것", "만족도 2"), ("1", "배송 굿", "배송 0"))
-    told = merging.run(told["labels"], f"{tmp_path}/judge.csv", f"{tmp_path}/v2", TAXONOMY, "2")
+    told = merge.run(told["labels"], f"{tmp_path}/judge.csv", f"{tmp_path}/v2", TAXONOMY, "2")
     version = versions.load(told["labels"], TAXONOMY)
     assert {i: (scores(row), row["split"], row["mall"], row["round"]) for i, row in version.rows().items()} == {
         "1": ({"배송": 0}, "test", "가", "2"),
@@ -220,18 +218,18 @@ def test_rounds_are_versions_in_new_folders_and_disputes_are_a_queue(tmp_path: P
     }
     past = [(row["review_id"], scores(row), row["replaced_by"]) for row in version.history.to_pylist()]
     assert past == [("1", {"배송": -1}, "round 1"), ("1", {"배송": 1}, "round 2")]
-    assert len(labels.read(told["labels"]).table) == 3
+    assert len(reader.read_labels(told["labels"]).table) == 3
     assert storage.read_parquet(f"{tmp_path}/start.parquet").equals(start)
 
 
 def test_a_version_is_never_overwritten_and_a_table_can_start_empty(tmp_path: Path) -> None:
     uri = sheet(tmp_path / "kim.csv", ("1", "배송 굿", "배송 1"))
-    told = merging.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
+    told = merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
     assert told["new"] == 1
     with pytest.raises(UserError, match="v1 holds something already; a version is never overwritten"):
-        merging.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
+        merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
     with pytest.raises(UserError, match="no such file"):
-        merging.run(f"{tmp_path}/none.parquet", uri, f"{tmp_path}/v2", TAXONOMY, "1")
+        merge.run(f"{tmp_path}/none.parquet", uri, f"{tmp_path}/v2", TAXONOMY, "1")
 
 
 def test_a_column_of_provenance_that_is_something_else_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ray_app import storage
 from ray_app.data.schema import LABELLED
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.errors import UserError
-from ray_app.labels import reader as labels
+from ray_app.labels import reader
 
 COMPLETIONS = {"1": "스타일 1, 만족도 2, 신축성 -1", "2": "배송-2,만족도 0"}
 TEXTS = {"1": '예쁘고 편해요, "쫀쫀"은 아님', "2": "배송이\n늦어요"}
@@ -59,7 +59,7 @@ def as_dicts() -> list[dict[str, Any]]:
     ]
 
 
-def content(read: labels.Labels) -> list[tuple[str, str, list[tuple[str, int]]]]:
+def content(read: reader.Labels) -> list[tuple[str, str, list[tuple[str, int]]]]:
     assert read.table.schema == LABELLED
     return [
         (r["review_id"], r["text"], [(label["keyword"], label["score"]) for label in r["labels"]])
@@ -83,14 +83,17 @@ def content(read: labels.Labels) -> list[tuple[str, str, list[tuple[str, int]]]]
     ],
 )
 def test_every_format_gives_the_same_reviews(tmp_path: Path, name: str, write: Callable[[Path], str]) -> None:
-    read = labels.read(write(tmp_path / name))
+    read = reader.read_labels(write(tmp_path / name))
     assert content(read) == EXPECTED
     assert (read.dropped, read.taxonomy) == ((), load())
 
 
 def test_csv_without_an_id_column_takes_file_and_row(tmp_path: Path) -> None:
     uri = write_csv(tmp_path / "a.csv", ["text,Completion", "굿,만족도2", "", "별로,만족도 -1"])
-    assert content(labels.read(uri)) == [("a.csv-2", "굿", [("만족도", 2)]), ("a.csv-4", "별로", [("만족도", -1)])]
+    assert content(reader.read_labels(uri)) == [
+        ("a.csv-2", "굿", [("만족도", 2)]),
+        ("a.csv-4", "별로", [("만족도", -1)]),
+    ]
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x1c"])
@@ -98,21 +101,21 @@ def test_odd_line_separators_inside_a_jsonl_text_are_text(tmp_path: Path, separa
     line = json.dumps(row("1"), ensure_ascii=False).replace("좋아요", f"좋아요{separator}굿")
     if separator < " ":
         line = json.dumps(row("1", f"좋아요{separator}굿"))
-    assert content(labels.read(write_jsonl(tmp_path / "a.jsonl", [line])))[0][1] == f"좋아요{separator}굿"
+    assert content(reader.read_labels(write_jsonl(tmp_path / "a.jsonl", [line])))[0][1] == f"좋아요{separator}굿"
 
 
 def test_folder_of_several_formats_is_read_by_name_and_hidden_files_are_not(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "b.jsonl", [row("2")])
     write_parquet(tmp_path / "a.parquet", [row("1")])
     write_jsonl(tmp_path / "_c.jsonl", ["broken"])
-    assert labels.read(str(tmp_path)).table["review_id"].to_pylist() == ["1", "2"]
-    assert labels.read(f"{tmp_path}/*.jsonl").table["review_id"].to_pylist() == ["2"]
+    assert reader.read_labels(str(tmp_path)).table["review_id"].to_pylist() == ["1", "2"]
+    assert reader.read_labels(f"{tmp_path}/*.jsonl").table["review_id"].to_pylist() == ["2"]
 
 
 def test_highlights_splits_and_whole_floats_are_kept(tmp_path: Path) -> None:
     first = row(7, score=2.0, split="test")
     first["labels"][0]["highlights"] = ["좋아요"]
-    read = labels.read(write_jsonl(tmp_path / "a.jsonl", [first, row(8), row(9, split="")]))
+    read = reader.read_labels(write_jsonl(tmp_path / "a.jsonl", [first, row(8), row(9, split="")]))
     assert read.table.to_pylist()[0] == {
         "review_id": "7",
         "text": "좋아요",
@@ -124,7 +127,7 @@ def test_highlights_splits_and_whole_floats_are_kept(tmp_path: Path) -> None:
 
 
 def test_sample_holds_every_split_and_every_keyword_of_the_taxonomy() -> None:
-    read = labels.read("sample")
+    read = reader.read_labels("sample")
     assert set(read.table["split"].to_pylist()) == {"train", "validation", "test"}
     used = {label["keyword"] for each in read.table["labels"].to_pylist() for label in each}
     assert used == set(read.taxonomy.names)
@@ -176,12 +179,12 @@ def test_bad_label_stops_with_file_row_and_remedy_or_is_dropped_by_name(
 ) -> None:
     uri = write_jsonl(tmp_path / "a.jsonl", [*GOOD, bad, row("4")])
     with pytest.raises(UserError) as caught:
-        labels.read(uri)
+        reader.read_labels(uri)
     assert str(caught.value).startswith(f"{uri} row 3: {words[0]}")
     assert all(word in str(caught.value) for word in [*words, "--on-bad-label drop"])
     assert "\n" not in str(caught.value)
     assert ("--taxonomy labels" in str(caught.value)) == words[0].startswith("unknown keyword")
-    read = labels.read(uri, on_bad_label="drop")
+    read = reader.read_labels(uri, on_bad_label="drop")
     assert read.table["review_id"].to_pylist() == ["1", "2", "4"]
     assert len(read.dropped) == 1
     assert read.dropped[0].startswith(f"{uri} row 3: {words[0]}")
@@ -193,7 +196,7 @@ def test_bad_label_stops_with_file_row_and_remedy_or_is_dropped_by_name(
 def test_bad_label_in_parquet_is_named_with_file_and_row(tmp_path: Path, bad: Any, words: str) -> None:
     uri = write_parquet(tmp_path / "a.parquet", [*GOOD, bad])
     with pytest.raises(UserError, match=words) as caught:
-        labels.read(uri)
+        reader.read_labels(uri)
     assert str(caught.value).startswith(f"{uri} row 3: ")
 
 
@@ -218,9 +221,9 @@ def test_bad_label_in_parquet_is_named_with_file_and_row(tmp_path: Path, bad: An
 def test_bad_line_of_a_spreadsheet_is_named_with_the_row_it_shows(tmp_path: Path, line: str, words: str) -> None:
     uri = write_csv(tmp_path / "a.csv", ["id,text,Completion", '1,"두\n줄",배송 1', "", line, "5,굿,배송 2"])
     with pytest.raises(UserError) as caught:
-        labels.read(uri)
+        reader.read_labels(uri)
     assert str(caught.value).startswith(f"{uri} row 4: {words}")
-    read = labels.read(uri, on_bad_label="drop")
+    read = reader.read_labels(uri, on_bad_label="drop")
     assert read.table["review_id"].to_pylist() == ["1", "5"]
     assert [dropped.split(": ")[0] for dropped in read.dropped] == [f"{uri} row 4"]
 
@@ -237,7 +240,7 @@ def test_bad_line_of_a_spreadsheet_is_named_with_the_row_it_shows(tmp_path: Path
     ],
 )
 def test_completion_needs_no_spaces(completion: str, expected: list[tuple[str, int]]) -> None:
-    assert [(each["keyword"], each["score"]) for each in labels.parse_completion(completion)] == expected
+    assert [(each["keyword"], each["score"]) for each in reader.parse_completion(completion)] == expected
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_completion_needs_no_spaces(completion: str, expected: list[tuple[str, i
 def test_file_that_holds_no_labels_is_named(tmp_path: Path, name: str, data: str | bytes, words: str) -> None:
     (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(UserError) as caught:
-        labels.read(str(tmp_path / name))
+        reader.read_labels(str(tmp_path / name))
     assert str(caught.value).startswith(str(tmp_path / name))
     assert words in str(caught.value)
 
@@ -269,18 +272,18 @@ def test_file_that_holds_no_labels_is_named(tmp_path: Path, name: str, data: str
 def test_missing_column_of_parquet_is_named(tmp_path: Path, missing: str, words: str) -> None:
     uri = write_parquet(tmp_path / "a.parquet", [{k: v for k, v in each.items() if k != missing} for each in GOOD])
     with pytest.raises(UserError, match=words):
-        labels.read(uri, on_bad_label="drop")
+        reader.read_labels(uri, on_bad_label="drop")
 
 
 def test_taxonomy_of_a_file_replaces_the_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("keywords: [맛, 양]\nscores: [1, 2, 3]", encoding="utf-8")
     uri = write_jsonl(tmp_path / "a.jsonl", [row("1") | {"labels": [label("맛", 3)]}])
-    assert labels.read(uri, str(tmp_path / "t.yaml")).taxonomy.names == ("맛", "양")
+    assert reader.read_labels(uri, str(tmp_path / "t.yaml")).taxonomy.names == ("맛", "양")
 
 
 def test_taxonomy_labels_takes_keywords_and_scores_from_the_labels(tmp_path: Path) -> None:
     rows = [row("1") | {"labels": [label("맛", 5), label("양", 1)]}, row("2") | {"labels": [label("맛", "x")]}]
-    read = labels.read(write_jsonl(tmp_path / "a.jsonl", rows), "labels", "drop")
+    read = reader.read_labels(write_jsonl(tmp_path / "a.jsonl", rows), "labels", "drop")
     assert (read.taxonomy.names, read.taxonomy.scores) == (("맛", "양"), (1, 5))
     assert content(read) == [("1", "좋아요", [("맛", 5), ("양", 1)])]
     assert "score 'x'" in read.dropped[0]
@@ -289,18 +292,18 @@ def test_taxonomy_labels_takes_keywords_and_scores_from_the_labels(tmp_path: Pat
 def test_rows_that_are_all_bad_stop_even_when_dropping(tmp_path: Path) -> None:
     uri = write_jsonl(tmp_path / "a.jsonl", [row("1", ""), row("2", "")])
     with pytest.raises(UserError, match=r"every one of 2 rows is bad; the first: .* row 1: null or empty text"):
-        labels.read(uri, on_bad_label="drop")
+        reader.read_labels(uri, on_bad_label="drop")
 
 
 def test_unknown_choice_for_bad_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--on-bad-label keep: write fail or drop"):
-        labels.read(write_jsonl(tmp_path / "a.jsonl", GOOD), on_bad_label="keep")
+        reader.read_labels(write_jsonl(tmp_path / "a.jsonl", GOOD), on_bad_label="keep")
 
 
 def test_labels_are_read_by_the_taxonomy_at_hand(tmp_path: Path) -> None:
     uri = write_jsonl(tmp_path / "a.jsonl", [*GOOD, row("3") | {"labels": [label("맛", 3)]}])
-    read = labels.read_as(uri, Taxonomy("food", (Keyword("맛"),), (1, 2, 3)), "drop")
+    read = reader.read_labels_with(uri, Taxonomy("food", (Keyword("맛"),), (1, 2, 3)), "drop")
     assert (content(read), len(read.dropped)) == ([("3", "좋아요", [("맛", 3)])], 2)
     with pytest.raises(UserError, match="row 3: unknown keyword '맛'; known: ") as caught:
-        labels.read_as(uri, load())
+        reader.read_labels_with(uri, load())
     assert "--taxonomy" not in str(caught.value)

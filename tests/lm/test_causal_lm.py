@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ray_app import storage
 from ray_app.data import taxonomy
 from ray_app.errors import UserError
-from ray_app.lm import causal_lm as causal
-from ray_app.lm import templates
+from ray_app.lm import causal_lm, templates
 from tests.support.language_models import lm_texts
 
 ODD = ["옷이 예뻐요ㅠㅠ 😀👍🏽", "  빈칸\t두 개 \n###출력: 배송-1 ", "Ⅳ ﬁ 한글"]
@@ -20,18 +19,18 @@ ODD = ["옷이 예뻐요ㅠㅠ 😀👍🏽", "  빈칸\t두 개 \n###출력: �
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Any, Any]:
-    return causal.scratch(lm_texts(50), layers=2, hidden=64, vocabulary=500, seed=3)
+    return causal_lm.make_small_llama(lm_texts(50), layers=2, hidden=64, vocabulary=500, seed=3)
 
 
-def meta() -> causal.Meta:
-    return causal.Meta(
+def meta() -> causal_lm.TaskMeta:
+    return causal_lm.TaskMeta(
         templates.load("review"), taxonomy.load(), 128, "all", {"배송": 3}, {"loss": 1.5}, {"data": "sample"}
     )
 
 
 @pytest.fixture
 def folder(made: tuple[Any, Any], tmp_path: Path) -> Path:
-    causal.save(*made, tmp_path / "lm", meta())
+    causal_lm.save(*made, tmp_path / "lm", meta())
     return tmp_path / "lm"
 
 
@@ -43,7 +42,7 @@ def test_a_scratch_tokenizer_gives_every_text_back(made: tuple[Any, Any]) -> Non
 
 
 def test_a_scratch_model_is_the_same_by_its_seed(made: tuple[Any, Any]) -> None:
-    again, other = (causal.scratch(lm_texts(50), 2, 64, 500, seed) for seed in (3, 4))
+    again, other = (causal_lm.make_small_llama(lm_texts(50), 2, 64, 500, seed) for seed in (3, 4))
     assert again[1].get_vocab() == made[1].get_vocab()
     weights = made[0].state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in again[0].state_dict().items())
@@ -51,7 +50,7 @@ def test_a_scratch_model_is_the_same_by_its_seed(made: tuple[Any, Any]) -> None:
 
 
 def test_a_folder_comes_back_and_is_one_that_transformers_reads(made: tuple[Any, Any], folder: Path) -> None:
-    model, tokenizer, found = causal.load(str(folder), "cpu")
+    model, tokenizer, found = causal_lm.load(str(folder), "cpu")
     assert found == meta()
     assert not model.training
     plain = AutoModelForCausalLM.from_pretrained(folder)
@@ -66,17 +65,17 @@ def test_a_folder_comes_back_and_is_one_that_transformers_reads(made: tuple[Any,
 
 def test_a_remote_folder_is_fetched(folder: Path, s3: str) -> None:
     storage.upload(str(folder), f"{s3}/lm")
-    _, tokenizer, found = causal.load(f"{s3}/lm", "cpu")
+    _, tokenizer, found = causal_lm.load(f"{s3}/lm", "cpu")
     assert found == meta()
     assert tokenizer.eos_token == "</s>"
 
 
 def test_a_folder_of_others_has_no_meta_and_gets_a_pad_token(made: tuple[Any, Any], tmp_path: Path) -> None:
-    causal.save(*made, tmp_path)
+    causal_lm.save(*made, tmp_path)
     path = tmp_path / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({k: v for k, v in content.items() if k != "pad_token"}), encoding="utf-8")
-    _, tokenizer, found = causal.load(str(tmp_path), "cpu")
+    _, tokenizer, found = causal_lm.load(str(tmp_path), "cpu")
     assert found is None
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
 
@@ -85,7 +84,7 @@ def test_a_pickle_in_place_of_our_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="--model"):
-        causal.load(str(folder), "cpu")
+        causal_lm.load(str(folder), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -97,14 +96,14 @@ def test_a_pickle_in_place_of_our_weights_is_refused(folder: Path) -> None:
     ],
 )
 def test_a_damaged_meta_is_named(folder: Path, change: dict[str, Any], message: str) -> None:
-    content = {**storage.read_json(str(folder / causal.META)), **change}
-    storage.write_json(str(folder / causal.META), content)
+    content = {**storage.read_json(str(folder / causal_lm.META)), **change}
+    storage.write_json(str(folder / causal_lm.META), content)
     with pytest.raises(UserError, match=message):
-        causal.read_meta(str(folder))
+        causal_lm.read_meta(str(folder))
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder, and the model hub does not have it"):
-        causal.load("nobody/nothing-here", "cpu")
+        causal_lm.load("nobody/nothing-here", "cpu")
     with pytest.raises(UserError, match="--base-model"):
-        causal.open_model(str(tmp_path), "--base-model")
+        causal_lm.open_model(str(tmp_path), "--base-model")

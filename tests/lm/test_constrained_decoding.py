@@ -8,10 +8,9 @@ from transformers import PreTrainedTokenizerFast
 from ray_app.data import taxonomy
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.errors import UserError
-from ray_app.lm import constrained_decoding as grammar
-from ray_app.lm import templates
+from ray_app.lm import constrained_decoding, templates
 from ray_app.lm.constrained_decoding import Grammar, State
-from ray_app.lm.token_bytes import Pieces
+from ray_app.lm.token_bytes import TokenBytes
 from tests.support.bundles import hf_tokenizer
 from tests.support.language_models import KINDS, lm_tokenizer
 
@@ -21,7 +20,7 @@ ENDS = {kind: [int(lm_tokenizer(kind).eos_token_id)] for kind in KINDS}
 
 
 def made(kind: str, known: Taxonomy = SHIPPED) -> Grammar:
-    return grammar.of(REVIEW, known, Pieces(lm_tokenizer(kind)), ENDS[kind])
+    return constrained_decoding.grammar_for(REVIEW, known, TokenBytes(lm_tokenizer(kind)), ENDS[kind])
 
 
 GRAMMARS = {kind: made(kind) for kind in KINDS}
@@ -35,7 +34,7 @@ def walk(automaton: Grammar, kind: str, room: int, seed: int) -> str:
         after = automaton.after(state, token)
         if after is None:
             assert len(written) < room
-            return Pieces(lm_tokenizer(kind)).spelled(written).decode()
+            return TokenBytes(lm_tokenizer(kind)).spelled(written).decode()
         written, state = [*written, token], after
 
 
@@ -59,13 +58,13 @@ def test_every_label_can_be_written_as_the_tokenizer_writes_it(kind: str) -> Non
     state: State | None = State()
     for i, token in enumerate([*ids, ENDS[kind][0]]):
         assert state is not None
-        assert token in automaton.allowed(state, 10_000), (i, Pieces(tokenizer)[token])
+        assert token in automaton.allowed(state, 10_000), (i, TokenBytes(tokenizer)[token])
         state = automaton.after(state, token)
     assert state is None
 
 
 def test_a_token_may_end_one_label_and_begin_the_next() -> None:
-    pieces, automaton = Pieces(lm_tokenizer("straddling")), GRAMMARS["straddling"]
+    pieces, automaton = TokenBytes(lm_tokenizer("straddling")), GRAMMARS["straddling"]
     state = State()
     for byte in " 배송".encode():
         state = automaton.after(state, pieces.bytes.index(bytes([byte]))) or state
@@ -115,7 +114,7 @@ def test_two_keywords_with_one_label_are_refused() -> None:
 
 def test_no_token_that_ends_a_text_is_refused() -> None:
     with pytest.raises(UserError, match="a token that ends a text"):
-        Grammar({"배송1": 0}, Pieces(lm_tokenizer("unigram")), [])
+        Grammar({"배송1": 0}, TokenBytes(lm_tokenizer("unigram")), [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,13 +122,13 @@ def test_pieces_spell_what_the_tokenizer_read(kind: str) -> None:
     tokenizer = lm_tokenizer(kind)
     text = "배송이 빨라요, 핏1\t좋아요" if kind != "unigram" else "배송이 빨라요, 핏1"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert Pieces(tokenizer).spelled([*ids, tokenizer.eos_token_id]).decode().removeprefix(" ") == text
-    assert Pieces(tokenizer)[len(tokenizer) + 5] == b""
+    assert TokenBytes(tokenizer).spelled([*ids, tokenizer.eos_token_id]).decode().removeprefix(" ") == text
+    assert TokenBytes(tokenizer)[len(tokenizer) + 5] == b""
 
 
 def test_added_tokens_spell_themselves_and_word_pieces_are_refused() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=lm_tokenizer("byte-level")._tokenizer, eos_token="</s>")
     tokenizer.add_tokens(["배송"])
-    assert Pieces(tokenizer).spelled(tokenizer("배송1")["input_ids"]).decode() == "배송1"
+    assert TokenBytes(tokenizer).spelled(tokenizer("배송1")["input_ids"]).decode() == "배송1"
     with pytest.raises(UserError, match="WordPiece"):
-        Pieces(hf_tokenizer("bert"))
+        TokenBytes(hf_tokenizer("bert"))

@@ -10,9 +10,9 @@ import torch
 from ray_app.data import taxonomy
 from ray_app.errors import UserError
 from ray_app.lm import templates
-from ray_app.lm.evaluator import BERT, COMPARISONS, OVERLAPS, PAPERS, Exam, Examinee
+from ray_app.lm.evaluator import BERT, COMPARISONS, INPUT_COLUMNS, OVERLAPS, EvaluationPlan, LMEvaluator
 from ray_app.lm.generation import Decoding
-from ray_app.lm.report import Marks
+from ray_app.lm.report import ResultSums
 from tests.support.language_models import figures, make_lm
 
 ROWS = [
@@ -33,7 +33,7 @@ def papers(template: templates.Template, rows: list[tuple[str, str]] = ROWS) -> 
         "completion": completions,
         "other": [*completions[1:], completions[0]],
     }
-    return pa.table(found, schema=PAPERS)
+    return pa.table(found, schema=INPUT_COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def exam(folder: str) -> Exam:
-    return Exam(folder, templates.load("review"), taxonomy.load(), Decoding(64), constrained=True, limit=192)
+def exam(folder: str) -> EvaluationPlan:
+    return EvaluationPlan(folder, templates.load("review"), taxonomy.load(), Decoding(64), constrained=True, limit=192)
 
 
-def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: Exam) -> None:
+def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: EvaluationPlan) -> None:
     """Against transformers' own loss of each row alone; the mean of the rows' means is another figure."""
-    examinee = Examinee(exam)
+    examinee = LMEvaluator(exam)
     table = papers(exam.template)
     prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
     means, counts = [], []
@@ -59,7 +59,7 @@ def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: Exam) -> 
         with torch.no_grad():
             means.append(float(examinee.model(torch.tensor([front + back]), labels=labels).loss))
         counts.append(len(back))
-    marks = Marks()
+    marks = ResultSums()
     marks.add(examinee(table))
     report = marks.report()
     assert report["loss_tokens"] == sum(counts)
@@ -68,9 +68,9 @@ def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: Exam) -> 
     assert abs(report["loss"] - np.mean(means)) > 0.01
 
 
-def test_units_of_rows_make_no_difference(exam: Exam) -> None:
-    examinee, table = Examinee(exam), papers(exam.template)
-    whole, parts = Marks(), Marks()
+def test_units_of_rows_make_no_difference(exam: EvaluationPlan) -> None:
+    examinee, table = LMEvaluator(exam), papers(exam.template)
+    whole, parts = ResultSums(), ResultSums()
     kept = [whole.add(examinee(table))]
     kept += [parts.add(examinee(table.slice(i, 1))) for i in (2, 0, 1)]
     assert figures(whole.report()) == pytest.approx(figures(parts.report()), abs=2e-4)
@@ -80,8 +80,8 @@ def test_units_of_rows_make_no_difference(exam: Exam) -> None:
         assert together[name].to_pylist() == kept[0][name].to_pylist()
 
 
-def test_the_four_comparisons_are_what_they_say(exam: Exam) -> None:
-    examinee = Examinee(exam)
+def test_the_four_comparisons_are_what_they_say(exam: EvaluationPlan) -> None:
+    examinee = LMEvaluator(exam)
     meant, other, said = (
         ["배송이 빨라요", "핏이 좋아요"],
         ["핏이 좋아요", "배송이 빨라요"],
@@ -98,9 +98,9 @@ def test_the_four_comparisons_are_what_they_say(exam: Exam) -> None:
     assert (at["unrelated"][:, f1] < 0.95).all()
 
 
-def test_without_an_encoder_there_is_no_bertscore(exam: Exam) -> None:
-    marks = Marks()
-    kept = marks.add(Examinee(replace(exam, bertscore=""))(papers(exam.template)))
+def test_without_an_encoder_there_is_no_bertscore(exam: EvaluationPlan) -> None:
+    marks = ResultSums()
+    kept = marks.add(LMEvaluator(replace(exam, bertscore=""))(papers(exam.template)))
     assert marks.report()["bertscore"] is None
     assert marks.report()["rouge1"] is not None
     assert kept["bertscore_f1"].null_count == len(kept)
@@ -109,10 +109,10 @@ def test_without_an_encoder_there_is_no_bertscore(exam: Exam) -> None:
 def test_evidence_comes_first_and_the_answer_parses_all_the_same(tmp_path: Path) -> None:
     """A random model never gets to the answer by itself."""
     template, known = templates.load("review_evidence"), taxonomy.load()
-    exam = Exam(
+    exam = EvaluationPlan(
         make_lm(tmp_path / "m", "review_evidence"), template, known, Decoding(40, stop=template.stop), True, 192
     )
-    examinee, table = Examinee(exam), papers(template)
+    examinee, table = LMEvaluator(exam), papers(template)
     written, _ = examinee.write(table["prompt"].to_pylist(), [0, 1, 2])
     for row in written:
         parsed = template.parse(row.text, known)
@@ -124,15 +124,15 @@ def test_evidence_comes_first_and_the_answer_parses_all_the_same(tmp_path: Path)
     assert alone == written
 
 
-def test_a_prompt_too_long_is_cut_in_the_middle_and_counted(exam: Exam) -> None:
-    examinee = Examinee(exam)
+def test_a_prompt_too_long_is_cut_in_the_middle_and_counted(exam: EvaluationPlan) -> None:
+    examinee = LMEvaluator(exam)
     table = papers(exam.template, [("배송 빨라요 " * 200, "배송1"), *ROWS[:1]])
     found = examinee(table)
     assert found["prompt_cut"].to_pylist() == [True, False]
     assert exam.template.parse(found["generated"][0].as_py(), taxonomy.load()).scores
 
 
-def test_no_room_for_a_prompt_is_refused(exam: Exam) -> None:
+def test_no_room_for_a_prompt_is_refused(exam: EvaluationPlan) -> None:
     crowded: Any = replace(exam, decoding=Decoding(190))
     with pytest.raises(UserError, match="--max-new-tokens 190: of the 192 tokens"):
-        Examinee(crowded)(papers(exam.template))
+        LMEvaluator(crowded)(papers(exam.template))

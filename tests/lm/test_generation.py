@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from ray_app.data import taxonomy
 from ray_app.errors import UserError
-from ray_app.lm import constrained_decoding as grammar
-from ray_app.lm import templates
-from ray_app.lm.generation import Decoding, Generator, Written
-from ray_app.lm.token_bytes import Pieces
+from ray_app.lm import constrained_decoding, templates
+from ray_app.lm.generation import Decoding, Generation, Generator
+from ray_app.lm.token_bytes import TokenBytes
 from tests.support.language_models import KINDS, lm_texts, lm_tokenizer, tiny_lm
 
 REVIEW, SHIPPED = templates.load("review"), taxonomy.load()
@@ -29,8 +28,8 @@ def generator(kind: str = "unigram", family: str = "gpt2", batch_tokens: int = 8
     return Generator(tiny_lm(kind, family), lm_tokenizer(kind), batch_tokens)
 
 
-def automaton(kind: str, made: Generator) -> grammar.Grammar:
-    return grammar.of(REVIEW, SHIPPED, Pieces(lm_tokenizer(kind)), made.ends)
+def automaton(kind: str, made: Generator) -> constrained_decoding.Grammar:
+    return constrained_decoding.grammar_for(REVIEW, SHIPPED, TokenBytes(lm_tokenizer(kind)), made.ends)
 
 
 def oracle(model: Any, prompt: list[int], ends: set[int], count: int) -> list[int]:
@@ -119,7 +118,7 @@ def test_nothing_in_nothing_out_and_an_empty_text_is_an_answer() -> None:
     assert made([], SHORT) == []
     first = oracle(tiny_lm(), prompt, made.ends, 1)[0]
     made.ends |= {first}
-    assert made([prompt], SHORT) == [Written("", 0)]
+    assert made([prompt], SHORT) == [Generation("", 0)]
 
 
 def test_a_models_own_liking_for_samples_is_put_aside() -> None:

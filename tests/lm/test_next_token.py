@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.engine.ragged import Sequences
-from ray_app.lm import causal_lm as causal
+from ray_app.lm import causal_lm
 from ray_app.lm.encoding import IGNORED, Encoded, cut_prompt, encode, packed, padded
-from ray_app.lm.next_token import NextToken, keeps_rows_apart, row_losses, teacher_forced, token_losses, unigram
-from ray_app.training.loop import Settings, learn
+from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, teacher_forced, token_losses, unigram
+from ray_app.training.loop import Settings, train_model
 from tests.support.language_models import KINDS, lm_tokenizer, tiny_lm
 
 FAMILIES = ("gpt2", "llama")
@@ -52,7 +52,7 @@ def test_the_loss_is_transformers_own(family: str, loss_on: str) -> None:
     with torch.no_grad():
         theirs = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels).loss.item()
         assert mean(token_losses(model, batch)) == pytest.approx(theirs, abs=1e-5)
-    assert row_losses(model, rows, place("cpu"), 0).sum() / rows.terms.sum() == pytest.approx(theirs, abs=1e-5)
+    assert row_losses(model, rows, choose_device("cpu"), 0).sum() / rows.terms.sum() == pytest.approx(theirs, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +86,7 @@ def test_a_prompt_is_the_same_tokens_without_its_completion() -> None:
 @settings(max_examples=25, deadline=None)
 def test_packed_rows_lose_what_they_lose_alone(lengths: list[int], width: int, family: str) -> None:
     model, rows = tiny_lm(family=family), random_rows(lengths)
-    alone = row_losses(model, rows, place("cpu"), 0)
+    alone = row_losses(model, rows, choose_device("cpu"), 0)
     batch = packed(rows, 0, width)
     assert batch.ids.shape[1] <= max(width, *lengths)
     with torch.no_grad():
@@ -142,11 +142,11 @@ def test_a_memorised_text_shows_the_off_by_one() -> None:
         " 질문: 왜 지원하셨나요? 경력: 신입 직업: ICT 답변:",
         " 어, 지하철에서 앱을 쓰다가 궁금해져서요. ",
     )
-    model, tokenizer = causal.scratch([prompt + completion], layers=1, hidden=64, vocabulary=300, seed=0)
+    model, tokenizer = causal_lm.make_small_llama([prompt + completion], layers=1, hidden=64, vocabulary=300, seed=0)
     row = encode(tokenizer, [prompt], [completion], 256, loss_on="all")
     ids = row.sequences.row(0).tolist()
-    lesson = NextToken("one", row, row, tokenizer.pad_token_id)
-    history = learn(
+    lesson = NextTokenTask("one", row, row, tokenizer.pad_token_id)
+    history = train_model(
         model, lesson, Settings(200, 1, 5e-3, patience=0, warmup=0), lambda metrics, write: None, device="cpu"
     )
     assert history[-1]["validation_loss"] < 0.01 < 1 < history[0]["validation_loss"]
@@ -185,8 +185,8 @@ def train(case: str) -> tuple[list[tuple[float, float]], dict[str, Any]]:
     torch.manual_seed(0)
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=200, n_positions=64, **shape))
-    lesson = NextToken("t", random_rows(LENGTHS), random_rows(LENGTHS[:5], 1), 0, pack)
-    history = learn(model, lesson, how, lambda metrics, write: None, device="cpu")
+    lesson = NextTokenTask("t", random_rows(LENGTHS), random_rows(LENGTHS[:5], 1), 0, pack)
+    history = train_model(model, lesson, how, lambda metrics, write: None, device="cpu")
     return [(r["loss"], r["validation_loss"]) for r in history], {k: v.clone() for k, v in model.state_dict().items()}
 
 
@@ -235,8 +235,8 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
 
 def test_the_first_loss_is_the_mean_over_tokens_of_all_batches() -> None:
     rows, model = random_rows(LENGTHS), deepcopy(tiny_lm(family="llama"))  # which has no dropout
-    expected = row_losses(model, rows, place("cpu"), 0).sum() / rows.terms.sum()
-    lesson = NextToken("t", rows, rows, 0)
+    expected = row_losses(model, rows, choose_device("cpu"), 0).sum() / rows.terms.sum()
+    lesson = NextTokenTask("t", rows, rows, 0)
     still = replace(SETTINGS, epochs=1, learning_rate=0.0)
-    [first] = learn(model, lesson, still, lambda metrics, write: None, device="cpu")
+    [first] = train_model(model, lesson, still, lambda metrics, write: None, device="cpu")
     assert [first["loss"], first["validation_loss"]] == [pytest.approx(float(expected), abs=1e-5)] * 2

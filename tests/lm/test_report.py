@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from ray_app.data import taxonomy
 from ray_app.lm import templates
-from ray_app.lm.evaluator import BERT, COMPARISONS, MARKS, OVERLAPS
-from ray_app.lm.report import SHOWN, Marks, cost, gain, markdown, review_report
+from ray_app.lm.evaluator import BERT, COMPARISONS, OVERLAPS, RESULT_COLUMNS
+from ray_app.lm.report import SHOWN, ResultSums, cost, gain, markdown, review_report
 from ray_app.lm.templates import Parsed
 from tests.evaluation.test_report import COLOURS, table
 
@@ -36,12 +36,12 @@ def marked(rouge: list[float], first: int = 0) -> pa.Table:
         "id": pa.array([f"r{first + i}" for i in range(len(rouge))]),
     }
     return pa.table(
-        {**columns, "prompt": ["###입력: 굿"] * len(rouge), **{n: pa.array(values[n], t) for n, t in MARKS}}
+        {**columns, "prompt": ["###입력: 굿"] * len(rouge), **{n: pa.array(values[n], t) for n, t in RESULT_COLUMNS}}
     )
 
 
 def test_marks_add_up_and_keep_the_best_and_worst_twenty() -> None:
-    marks = Marks()
+    marks = ResultSums()
     kept = marks.add(marked([i / 100 for i in range(60)]))
     marks.add(marked([0.995, 0.0], first=60))
     report = marks.report()
@@ -70,7 +70,7 @@ def test_marks_add_up_and_keep_the_best_and_worst_twenty() -> None:
 
 
 def test_nothing_marked_is_a_report_without_figures() -> None:
-    report = Marks().report()
+    report = ResultSums().report()
     assert (report["rows"], report["loss"], report["bleu"], report["bertscore"]) == (0, None, None, None)
     assert cost(0.0, 0.0, 0) == {"seconds_per_1000": None, "cpu_seconds_per_1000": None}
 

@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from ray_app import storage
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.errors import UserError
-from ray_app.lm import causal_lm as causal
-from ray_app.lm import dataset as examples
-from ray_app.lm import templates, train_lm
+from ray_app.lm import causal_lm, dataset, templates, train_lm
 from ray_app.lm.encoding import encode
 from ray_app.lm.next_token import row_losses
 from tests.support.language_models import lm_tokenizer, tiny_lm
@@ -25,14 +23,14 @@ from tests.support.language_models import lm_tokenizer, tiny_lm
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
-    causal.save(tiny_lm(), lm_tokenizer("unigram"), folder)
+    causal_lm.save(tiny_lm(), lm_tokenizer("unigram"), folder)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> str:
     """40 labelled reviews without splits."""
-    rows = examples.read("sample", templates.load("review")).split("train")[:40]
+    rows = dataset.read("sample", templates.load("review")).split("train")[:40]
     keep = ("review_id", "text", "labels")
     lines = [json.dumps({k: row[k] for k in keep}, ensure_ascii=False) for row in rows]
     path = tmp_path_factory.mktemp("data") / "labels.jsonl"
@@ -52,24 +50,24 @@ def losses(output: Path) -> list[tuple[float, float]]:
 
 def test_rows_become_a_model_folder_that_says_how_it_was_taught(base: str, reviews: str, tmp_path: Path) -> None:
     metrics = train_lm.run(config(base, reviews, tmp_path / "lm"))
-    model, tokenizer, meta = causal.load(str(tmp_path / "lm"), "cpu")
+    model, tokenizer, meta = causal_lm.load(str(tmp_path / "lm"), "cpu")
     assert meta is not None
     assert meta.template == templates.load("review")
     assert meta.support["만족도"] == meta.provenance["rows"] == 36
     assert (meta.max_length, meta.loss_on, meta.metrics) == (256, "answer", metrics)
     assert metrics["unigram_entropy"] <= metrics["unigram_loss"]
-    found = examples.read(reviews, meta.template)
+    found = dataset.read(reviews, meta.template)
     held = [row for row in found.rows if row["id"] in _held(config(base, reviews, tmp_path), found)]
     prompts, completions = map(meta.template.prompt, held), map(meta.template.completion, held)
     rows = encode(tokenizer, list(prompts), list(completions), 256)
-    loss = row_losses(model, rows, place("cpu"), tokenizer.pad_token_id).sum() / rows.terms.sum()
+    loss = row_losses(model, rows, choose_device("cpu"), tokenizer.pad_token_id).sum() / rows.terms.sum()
     assert metrics["validation_loss"] == pytest.approx(float(loss), abs=1e-4)
     assert losses(tmp_path / "lm")[-1][0] < losses(tmp_path / "lm")[0][0]
     left = {path.name for path in Path(f"{tmp_path}/lm.training").iterdir()}
     assert left == {"metrics.jsonl", "tensorboard"}
 
 
-def _held(config: train_lm.Config, found: examples.Examples) -> set[str]:
+def _held(config: train_lm.Config, found: dataset.PromptRows) -> set[str]:
     return {row["id"] for row in train_lm._split(found, config)[1]}
 
 
@@ -102,7 +100,7 @@ DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 def test_lora_leaves_a_plain_folder_and_the_rest_of_the_weights(base: str, reviews: str, tmp_path: Path) -> None:
     metrics = train_lm.run(config(base, reviews, tmp_path / "lm", lora=2, learning_rate=1e-2))
-    tuned, _, meta = causal.load(str(tmp_path / "lm"), "cpu")
+    tuned, _, meta = causal_lm.load(str(tmp_path / "lm"), "cpu")
     before, after = tiny_lm().state_dict(), tuned.state_dict()
     assert before.keys() == after.keys()
     changed = {name for name, value in before.items() if not torch.allclose(value, after[name])}
@@ -116,7 +114,7 @@ def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path)
     options = {"limit": 24, "epochs": 1, "layers": 1, "hidden": 64, "vocabulary": 400, "loss_on": "all"}
     options |= {"task": "interview", "max_length": 64, "device": "cpu", "workers": 0, "seed": 1}
     train_lm.run(train_lm.Config("scratch", output=str(tmp_path / "lm"), **options))  # type: ignore[arg-type]
-    model, tokenizer, meta = causal.load(str(tmp_path / "lm"), "cpu")
+    model, tokenizer, meta = causal_lm.load(str(tmp_path / "lm"), "cpu")
     assert meta is not None
     assert (meta.template.name, meta.loss_on, meta.taxonomy) == ("interview", "all", None)
     assert len(tokenizer) <= 400
@@ -168,7 +166,7 @@ def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tm
     train_lm.run(config(base, reviews, tmp_path / "blocked" / "lm", resume=True, **options))
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "kept" / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2]  # nothing was trained twice
-    assert causal.read_meta(str(tmp_path / "blocked" / "lm")) is not None
+    assert causal_lm.read_meta(str(tmp_path / "blocked" / "lm")) is not None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +200,7 @@ def test_an_output_that_is_there_is_left_alone(base: str, reviews: str, tmp_path
 
 
 def test_test_rows_take_no_part(tmp_path: Path) -> None:
-    found = examples.read("sample", templates.load("interview"))
+    found = dataset.read("sample", templates.load("interview"))
     train, held = train_lm._split(found, train_lm.Config("scratch", limit=100))
     assert {row["split"] for row in train} == {"train"}
     assert {row["split"] for row in held} == {"validation"}

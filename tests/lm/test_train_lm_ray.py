@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from ray_app.lm import causal_lm as causal
-from ray_app.lm import train_lm
+from ray_app.lm import causal_lm, train_lm
 from tests.training.test_train_ray import _kill_a_worker, _rows
 
 pytestmark = pytest.mark.ray
@@ -38,6 +37,6 @@ def test_two_workers_of_which_one_is_killed_see_the_losses_of_one(tmp_path: Path
     assert sorted(hit) == sorted(calm) == [1, 2, 3, 4]
     for epoch, pair in calm.items():
         assert hit[epoch] == pytest.approx(pair, abs=1e-4)
-    meta = causal.read_meta(str(tmp_path / "hit"))
+    meta = causal_lm.read_meta(str(tmp_path / "hit"))
     assert meta is not None
     assert meta.metrics["validation_loss"] == pytest.approx(min(pair[1] for pair in calm.values()), abs=1e-4)

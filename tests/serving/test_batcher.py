@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_app.arrays import Ints
-from ray_app.serving.batcher import Answer, Bounds, Gatherer
+from ray_app.serving.batcher import BatchLimits, BatchResult, DynamicBatcher
 
 T = TypeVar("T")
 POISON, PANIC = -1, -2
@@ -47,7 +47,7 @@ class Engine:
             raise MemoryError
         return table.append_column("double", pa.array([2 * value for value in values], pa.int64()))
 
-    async def hold(self, gather: Gatherer) -> "asyncio.Task[Answer]":
+    async def hold(self, gather: DynamicBatcher) -> "asyncio.Task[BatchResult]":
         """Keeps the engine at work on a first request, so that what comes next has to wait."""
         self.free.clear()
         first = asyncio.create_task(gather(rows(0), LATER))
@@ -78,11 +78,11 @@ def cost(table: pa.Table) -> Ints:
     return tokens
 
 
-def gatherer(engine: Engine, thread: Executor, **bounds: Any) -> Gatherer:
-    return Gatherer(engine, cost, Bounds(**{"batch_tokens": 100, "queue_seconds": 1e9, **bounds}), thread)
+def gatherer(engine: Engine, thread: Executor, **bounds: Any) -> DynamicBatcher:
+    return DynamicBatcher(engine, cost, BatchLimits(**{"batch_tokens": 100, "queue_seconds": 1e9, **bounds}), thread)
 
 
-async def ask(gather: Gatherer, *tables: pa.Table, deadline: float = LATER) -> "list[asyncio.Task[Answer]]":
+async def ask(gather: DynamicBatcher, *tables: pa.Table, deadline: float = LATER) -> "list[asyncio.Task[BatchResult]]":
     """Tasks that have all arrived at the gatherer, in this order."""
     tasks = []
     for table in tables:
@@ -91,7 +91,7 @@ async def ask(gather: Gatherer, *tables: pa.Table, deadline: float = LATER) -> "
     return tasks
 
 
-def doubles(answer: Answer) -> list[int]:
+def doubles(answer: BatchResult) -> list[int]:
     return [] if answer.table is None else answer.table["double"].to_pylist()
 
 
@@ -113,7 +113,7 @@ def test_an_empty_table_is_answered_without_a_run(thread: Executor) -> None:
 
 
 def test_what_waits_goes_into_one_batch(thread: Executor) -> None:
-    async def scenario() -> list[Answer]:
+    async def scenario() -> list[BatchResult]:
         first = await engine.hold(gather)
         tasks = await ask(gather, rows(1), rows(2, 3), rows(4))
         engine.free.set()
@@ -150,11 +150,11 @@ def test_a_small_request_is_not_held_up_by_a_large_one_before_it(thread: Executo
 
 
 def test_a_large_request_does_not_starve_beside_a_stream_of_small_ones(thread: Executor) -> None:
-    async def stream(gather: Gatherer, large: "asyncio.Task[Answer]") -> None:
+    async def stream(gather: DynamicBatcher, large: "asyncio.Task[BatchResult]") -> None:
         while not large.done():
             await gather(rows(7), LATER)
 
-    async def scenario(gather: Gatherer) -> Answer:
+    async def scenario(gather: DynamicBatcher) -> BatchResult:
         (large,) = await ask(gather, rows(*range(100)))
         streams = [asyncio.create_task(stream(gather, large)) for _ in range(8)]
         answer = await asyncio.wait_for(large, 30)
@@ -230,7 +230,7 @@ def test_rows_of_a_request_that_nobody_waits_for_are_not_run(thread: Executor) -
 
 @pytest.mark.parametrize("poison", [POISON, PANIC])
 def test_a_poisonous_row_fails_alone(thread: Executor, poison: int) -> None:
-    async def scenario() -> list[Answer]:
+    async def scenario() -> list[BatchResult]:
         first = await engine.hold(gather)
         tasks = await ask(gather, rows(*range(1, 20)), rows(31, poison, 33), rows(poison))
         engine.free.set()
@@ -268,7 +268,7 @@ def test_the_gatherer_survives_what_cannot_be_costed_or_joined(thread: Executor)
         odd = await ask(gather, rows(1), rows(2).append_column("more", pa.array([1])))
         engine.free.set()
         found = await asyncio.gather(first, *odd, return_exceptions=True)
-        assert isinstance(found[0], Answer)
+        assert isinstance(found[0], BatchResult)
         assert all(isinstance(one, pa.ArrowInvalid) for one in found[1:])
         assert doubles(await gather(rows(5), LATER)) == [10]
 
@@ -278,7 +278,7 @@ def test_the_gatherer_survives_what_cannot_be_costed_or_joined(thread: Executor)
 
 
 def test_nothing_is_left_behind_after_thousands_of_requests(thread: Executor) -> None:
-    async def scenario() -> "weakref.ref[Gatherer]":
+    async def scenario() -> "weakref.ref[DynamicBatcher]":
         gather = gatherer(Engine(), thread, batch_tokens=64)
         for _ in range(20):
             await asyncio.gather(*(gather(rows(i, i), LATER if i % 3 else 0.0) for i in range(100)))
@@ -302,7 +302,7 @@ REQUEST = st.tuples(
 def test_every_request_gets_exactly_its_own_rows_in_order(
     thread: Executor, requests: list[tuple[list[tuple[int, int]], str, int]], budget: int
 ) -> None:
-    async def one(gather: Gatherer, number: int, values: list[tuple[int, int]], kind: str) -> None:
+    async def one(gather: DynamicBatcher, number: int, values: list[tuple[int, int]], kind: str) -> None:
         codes = [value if value < 0 else 100 * number + value for value, _ in values]
         table = rows(*codes).set_column(1, "cost", pa.array([tokens for _, tokens in values], pa.int64()))
         answer = await gather(table, 0.0 if kind == "late" else LATER)
@@ -311,7 +311,7 @@ def test_every_request_gets_exactly_its_own_rows_in_order(
             assert doubles(answer) == [2 * code for code in codes if code != POISON]
             assert answer.failed == tuple(i for i, code in enumerate(codes) if code == POISON)
 
-    async def scenario(gather: Gatherer) -> None:
+    async def scenario(gather: DynamicBatcher) -> None:
         tasks = []
         for number, (values, kind, turns) in enumerate(requests):
             tasks.append(asyncio.create_task(one(gather, number, values, kind)))

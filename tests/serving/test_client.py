@@ -15,8 +15,8 @@ import uvicorn
 
 from ray_app.errors import UserError
 from ray_app.serving import client as module
-from ray_app.serving import http_app as gateway
-from ray_app.serving.batcher import Answer
+from ray_app.serving import http_app
+from ray_app.serving.batcher import BatchResult
 from ray_app.serving.client import LOST, ROW, Client
 from ray_app.serving.http_app import Limits
 from tests.serving.test_http_app import Told
@@ -50,7 +50,7 @@ def told() -> Told:
 @pytest.fixture(scope="module")
 def url(told: Told) -> Iterator[str]:
     limits = Limits(reviews=64, body_bytes=200_000)
-    with served(gateway.build(told, limits, gateway.hashed(TOKEN))) as address:
+    with served(http_app.build_app(told, limits, http_app.hashed(TOKEN))) as address:
         yield address
 
 
@@ -250,6 +250,6 @@ def test_an_address_that_is_none_is_one_line(address: str) -> None:
 
 
 def test_an_endpoint_refusing_under_load_is_asked_again(url: str, told: Told) -> None:
-    told.answer = Answer(refused="overloaded", retry_after=1)
+    told.answer = BatchResult(refused="overloaded", retry_after=1)
     threading.Timer(0.3, setattr, (told, "answer", None)).start()
     assert len(Client(url, TOKEN)(["a"]).analyses) == 1

@@ -11,11 +11,11 @@ import pytest
 
 from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
-from ray_app.serving import protocol as wire
-from ray_app.serving.batcher import Answer
-from ray_app.serving.deployments import Behind, Replica, Within
+from ray_app.serving import protocol
+from ray_app.serving.batcher import BatchResult
+from ray_app.serving.deployments import HandleService, InProcessService, Replica
 from ray_app.serving.protocol import AnalyzeRequest
-from ray_app.serving.replica_engine import Ways, groups
+from ray_app.serving.replica_engine import ReplicaOptions, groups
 from tests.support.bundles import make_bundle, sample_texts
 
 TEXTS = sample_texts(12)
@@ -30,15 +30,15 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def replica(names: tuple[str, ...] = FUSED, keep_seconds: float = 60.0) -> Replica:
-    ways = Ways(names, "highlights" in names, device="cpu", threads=1)
+    ways = ReplicaOptions(names, "highlights" in names, device="cpu", threads=1)
     return Replica(asdict(ways), keep_seconds)
 
 
 def rows(texts: list[str]) -> pa.Table:
-    return wire.accept(AnalyzeRequest(reviews=list(texts))).table
+    return protocol.parse_request(AnalyzeRequest(reviews=list(texts))).table
 
 
-def findings(answer: Answer) -> list[Any]:
+def findings(answer: BatchResult) -> list[Any]:
     assert answer.table is not None
     return [row["findings"] for row in answer.table.to_pylist()]
 
@@ -87,7 +87,7 @@ def test_going_back_to_a_bundle_keeps_it(bundle_folder: str, other_bundle: str) 
         for bundle in (bundle_folder, other_bundle, bundle_folder):
             await served.reconfigure({"bundle": bundle})
         await asyncio.sleep(0.2)
-        assert list(served.engines) == [Analyzer(bundle_folder, threads=1).parts.bundle.id]
+        assert list(served.engines) == [Analyzer(bundle_folder, threads=1).runtime.bundle.id]
         assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == by_hand(bundle_folder)
 
     asyncio.run(work())
@@ -137,19 +137,19 @@ async def _load(served: list[Replica], bundle: str) -> None:
 
 
 def test_stages_apart_answer_as_by_hand(pools: list[Replica], bundle_folder: str) -> None:
-    answer = asyncio.run(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+    answer = asyncio.run(HandleService([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
     assert findings(answer) == by_hand(bundle_folder)
     assert answer.failed == ()
 
 
 def test_stages_wait_for_one_another_until_all_have_the_new_bundle(pools: list[Replica], other_bundle: str) -> None:
-    async def work() -> Answer:
+    async def work() -> BatchResult:
         await pools[0].reconfigure({"bundle": other_bundle})
-        asking = asyncio.create_task(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+        asking = asyncio.create_task(HandleService([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
         await asyncio.sleep(0.2)
         assert not asking.done()
         await _load(pools[1:], other_bundle)
-        answer: Answer = await asking
+        answer: BatchResult = await asking
         return answer
 
     assert findings(asyncio.run(work())) == by_hand(other_bundle)
@@ -161,22 +161,22 @@ class Losing:
     def __init__(self, *texts: str) -> None:
         self.texts = texts
 
-    async def analyze(self, table: pa.Table, deadline: float, bundle: str) -> tuple[Answer, str]:
+    async def analyze(self, table: pa.Table, deadline: float, bundle: str) -> tuple[BatchResult, str]:
         lost = [i for i, text in enumerate(table["text"].to_pylist()) if text in self.texts]
         kept = [i for i in range(len(table)) if i not in lost]
-        return Answer(table.take(pa.array(kept, pa.int64())) if kept else None, tuple(lost)), "b"
+        return BatchResult(table.take(pa.array(kept, pa.int64())) if kept else None, tuple(lost)), "b"
 
 
 def test_rows_that_stages_lose_are_named_by_their_place_in_the_request() -> None:
     stages = [Handle(Losing("나", "바")), Handle(Losing("가")), Handle(Losing("마"))]
-    answer = asyncio.run(Behind(stages).analyze(rows(["가", "나", "다", "라", "마", "바"]), soon()))
+    answer = asyncio.run(HandleService(stages).analyze(rows(["가", "나", "다", "라", "마", "바"]), soon()))
     assert answer.failed == (0, 1, 4, 5)
     assert answer.table is not None
     assert answer.table["text"].to_pylist() == ["다", "라"]
 
 
 def test_where_every_row_is_lost_no_later_stage_is_asked() -> None:
-    answer = asyncio.run(Behind([Handle(Losing("가")), Handle(None)]).analyze(rows(["가"]), soon()))
+    answer = asyncio.run(HandleService([Handle(Losing("가")), Handle(None)]).analyze(rows(["가"]), soon()))
     assert (answer.table, answer.failed) == (None, (0,))
 
 
@@ -186,7 +186,7 @@ class Slow:
 
 
 def test_a_stage_that_does_not_answer_in_time_is_late() -> None:
-    assert asyncio.run(Behind([Handle(Slow())]).analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
+    assert asyncio.run(HandleService([Handle(Slow())]).analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
 
 
 def test_explanations_are_bounded(bundle_folder: str) -> None:
@@ -196,7 +196,7 @@ def test_explanations_are_bounded(bundle_folder: str) -> None:
         return await asyncio.gather(*(served.explain(TEXTS[0]) for _ in range(20)))
 
     found = asyncio.run(work())
-    refused = [one for one in found if isinstance(one, Answer)]
+    refused = [one for one in found if isinstance(one, BatchResult)]
     assert len(refused) == 12
     assert {one.refused for one in refused} == {"overloaded"}
     assert found[0] == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
@@ -205,7 +205,7 @@ def test_explanations_are_bounded(bundle_folder: str) -> None:
 def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
     async def work() -> Any:
         make_bundle(tmp_path, mask_token=False)
-        served = Replica(asdict(Ways(("keywords", "scores"), True, "off", device="cpu", threads=1)), 1.0)
+        served = Replica(asdict(ReplicaOptions(("keywords", "scores"), True, "off", device="cpu", threads=1)), 1.0)
         await served.reconfigure({"bundle": str(tmp_path)})
         return await served.explain(TEXTS[0])
 
@@ -259,8 +259,8 @@ def test_a_bundle_that_is_in_use_again_is_not_forgotten_too_early(bundle_folder:
 
 
 def test_tokens_and_waits_of_stages_apart_add_up(pools: list[Replica]) -> None:
-    answer = asyncio.run(Behind([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
-    alone = asyncio.run(Behind([Handle(pools[0])]).analyze(rows(TEXTS), soon()))
+    answer = asyncio.run(HandleService([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
+    alone = asyncio.run(HandleService([Handle(pools[0])]).analyze(rows(TEXTS), soon()))
     assert answer.stats["tokens"] > 2 * alone.stats["tokens"]
 
 
@@ -268,21 +268,21 @@ class Full:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def analyze(self, *_: Any) -> tuple[Answer, str]:
+    async def analyze(self, *_: Any) -> tuple[BatchResult, str]:
         self.asked += 1
-        return Answer(refused="overloaded", retry_after=3), "b"
+        return BatchResult(refused="overloaded", retry_after=3), "b"
 
 
 def test_a_replica_that_refuses_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(behind: Behind) -> list[Answer]:
+    async def work(behind: HandleService) -> list[BatchResult]:
         return [await behind.analyze(rows(["가"]), soon()) for _ in range(5)]
 
     full = Full()
-    answers = asyncio.run(work(Behind([Handle(full)])))
+    answers = asyncio.run(work(HandleService([Handle(full)])))
     assert {(answer.refused, answer.retry_after) for answer in answers} == {("overloaded", 3)}
     assert full.asked == 1
     monkeypatch.setattr("ray_app.serving.deployments.REFUSE_SECONDS", 0.0)
-    asyncio.run(work(Behind([Handle(full)])))
+    asyncio.run(work(HandleService([Handle(full)])))
     assert full.asked == 6
 
 
@@ -296,9 +296,9 @@ class Gone:
 def test_a_replica_that_is_gone_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray_app.serving.deployments.INFO_SECONDS", 0.2)
     with pytest.raises(TimeoutError):
-        asyncio.run(Behind([Handle(Gone())]).info())
+        asyncio.run(HandleService([Handle(Gone())]).info())
 
 
 def test_a_replica_that_answers_http_itself_gives_up_at_the_deadline_too() -> None:
-    within = Within(Slow())  # type: ignore[arg-type]
+    within = InProcessService(Slow())  # type: ignore[arg-type]
     assert asyncio.run(within.analyze(rows(["가"]), time.time() + 0.05)).refused == "late"

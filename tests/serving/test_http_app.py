@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS
-from ray_app.serving import http_app as gateway
-from ray_app.serving.batcher import Answer
+from ray_app.serving import http_app
+from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
 
 SECRET = "비밀 후기"
@@ -24,20 +24,20 @@ class Told:
     """A service whose next answers are set; without them every review has the same analysis."""
 
     def __init__(self) -> None:
-        self.answer: Answer | Exception | None = None
-        self.explained: dict[str, Any] | Answer = {"words": [], "drops": {"배송": [0.1]}}
+        self.answer: BatchResult | Exception | None = None
+        self.explained: dict[str, Any] | BatchResult = {"words": [], "drops": {"배송": [0.1]}}
         self.loaded = True
         self.tables: list[pa.Table] = []
         self.deadlines: list[float] = []
 
-    async def analyze(self, table: pa.Table, deadline: float) -> Answer:
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
         self.tables.append(table)
         self.deadlines.append(deadline - time.time())
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer or Answer(same(table), stats=STATS)
+        return self.answer or BatchResult(same(table), stats=STATS)
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | Answer:
+    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
         return self.explained
 
     async def info(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def service() -> Told:
 
 @pytest.fixture
 def client(service: Told) -> Iterator[TestClient]:
-    app = gateway.build(service, Limits(reviews=5, body_bytes=100_000))
+    app = http_app.build_app(service, Limits(reviews=5, body_bytes=100_000))
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
 
@@ -137,7 +137,7 @@ def test_a_mistake_is_a_422_that_names_the_field_and_the_limit(
 )
 def test_what_is_no_json_object_is_a_422_in_one_line(client: TestClient, body: bytes) -> None:
     found = post(client, body)
-    assert (found.status_code, found.json()) == (422, {"error": gateway.NO_OBJECT, "field": None})
+    assert (found.status_code, found.json()) == (422, {"error": http_app.NO_OBJECT, "field": None})
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
@@ -168,12 +168,12 @@ def test_a_client_may_ask_for_less_time_than_the_limit_and_not_for_more(client: 
 @pytest.mark.parametrize(
     ("answer", "status", "retry_after"),
     [
-        (Answer(refused="overloaded", retry_after=3, stats={"queue_rows": 9}), 503, "3"),
-        (Answer(refused="late"), 408, None),
+        (BatchResult(refused="overloaded", retry_after=3, stats={"queue_rows": 9}), 503, "3"),
+        (BatchResult(refused="late"), 408, None),
     ],
 )
 def test_a_request_that_was_not_run_says_so(
-    client: TestClient, service: Told, answer: Answer, status: int, retry_after: str | None
+    client: TestClient, service: Told, answer: BatchResult, status: int, retry_after: str | None
 ) -> None:
     service.answer = service.explained = answer
     for found in (post(client, {"reviews": ["a"]}), post(client, {"text": "a"}, "/explain")):
@@ -189,7 +189,7 @@ def test_an_error_inside_shows_nothing_of_it(client: TestClient, service: Told) 
 
 
 def test_reviews_that_fail_are_rejected_and_their_neighbours_answered(client: TestClient, service: Told) -> None:
-    service.answer = Answer(same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
+    service.answer = BatchResult(same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
     found = post(client, {"reviews": [{"text": "a", "review_id": i} for i in (1, 2, 3)]}).json()
     assert [row["review_id"] for row in found["analyses"]] == ["1", "3"]
     assert found["rejected"] == [{"index": 1, "review_id": "2", "reason": "analysis failed"}]
@@ -198,7 +198,7 @@ def test_reviews_that_fail_are_rejected_and_their_neighbours_answered(client: Te
 def test_it_is_ready_only_when_the_models_are_loaded(
     client: TestClient, service: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "READY_SECONDS", 0.05)
+    monkeypatch.setattr(http_app, "READY_SECONDS", 0.05)
     service.loaded = False
     found = client.get("/ready")
     assert (found.status_code, found.headers["Retry-After"]) == (503, "1")

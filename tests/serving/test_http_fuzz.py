@@ -14,9 +14,9 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from ray_app.data.text import is_blank
-from ray_app.serving import http_app as gateway
+from ray_app.serving import http_app
 from ray_app.serving.http_app import Limits
-from ray_app.serving.replica_engine import Engine, Ways
+from ray_app.serving.replica_engine import ReplicaEngine, ReplicaOptions
 from tests.serving.test_replica_engine import ALL, Local
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -27,8 +27,8 @@ MODES = schemathesis.GenerationMode
 def app(bundle_folder: str) -> Iterator[Any]:
     """An endpoint with a real engine behind it."""
     with ThreadPoolExecutor(1) as thread:
-        service = Local(Engine(bundle_folder, Ways(ALL, last=True)), thread)
-        yield gateway.build(service, Limits(reviews=8, deadline_seconds=60))
+        service = Local(ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True)), thread)
+        yield http_app.build_app(service, Limits(reviews=8, deadline_seconds=60))
 
 
 def answers(app: Any, path: str, method: str, mode: Any, examples: int) -> "Counter[int]":

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from ray_app.serving import http_app as gateway
-from ray_app.serving.batcher import Answer
+from ray_app.serving import http_app
+from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
 from tests.serving.test_http_app import ROUTES, Told, client, post, service
 
@@ -51,7 +51,7 @@ def test_a_body_without_end_is_not_read_to_its_end(service: Told, length: bytes)
         return {"type": "http.request", "body": b"x" * 1_000, "more_body": True}
 
     read: list[int] = []
-    app = gateway.build(service, Limits(body_bytes=10_000))
+    app = http_app.build_app(service, Limits(body_bytes=10_000))
     headers = [(b"content-length", length)] if length else []
     assert by_hand(app, "/analyze", headers, endless) == 413
     assert len(read) == (0 if len(length) > 1_000 else 11)
@@ -75,7 +75,7 @@ OTHERS = ["/analyze", "/explain", "/", "/docs/oauth2-redirect", "/static-offline
 
 @pytest.mark.parametrize("path", [*ROUTES, *OTHERS])
 def test_every_route_but_health_needs_the_token(service: Told, path: str) -> None:
-    app = gateway.build(service, Limits(), gateway.hashed(TOKEN))
+    app = http_app.build_app(service, Limits(), http_app.hashed(TOKEN))
     expected = 405 if path == "/health" else 401
     for wrong in WRONG:
         assert by_hand(app, path, [(b"authorization", wrong)], nothing) == expected
@@ -88,7 +88,7 @@ def test_without_a_token_the_answer_says_how_to_send_one_and_reads_no_body(servi
     async def unread() -> dict[str, Any]:
         raise AssertionError("the body was read")
 
-    app = gateway.build(service, Limits(), gateway.hashed("x"))
+    app = http_app.build_app(service, Limits(), http_app.hashed("x"))
     assert by_hand(app, "/analyze", [], unread) == 401
     found = TestClient(app).get("/version")
     assert (found.headers["WWW-Authenticate"], "Authorization: Bearer" in found.json()["error"]) == ("Bearer", True)
@@ -118,7 +118,7 @@ def test_the_schema_declares_what_requests_and_answers_hold(client: TestClient) 
 def test_metrics_count_requests_batches_queue_rejections_and_tokens(client: TestClient, service: Told) -> None:
     post(client, {"reviews": ["a", " "]})
     post(client, {"reviews": [None]})
-    service.answer = Answer(refused="overloaded", retry_after=1)  # refused on the way: says nothing of the queue
+    service.answer = BatchResult(refused="overloaded", retry_after=1)  # refused on the way: says nothing of the queue
     post(client, {"reviews": ["a"]})
     for path in ("/nowhere", "/nowhere/else", "/" + "x" * 5_000):
         client.get(path)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 COUNT = """
-from ray_app.serving.prometheus import Meters
-meters = Meters()
+from ray_app.serving.prometheus import EndpointMetrics
+meters = EndpointMetrics()
 meters.batch({"tokens": 5, "queue_rows": 7})
 print(meters.text().decode())
 """

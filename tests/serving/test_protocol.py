@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT
-from ray_app.serving import protocol as wire
+from ray_app.serving import protocol
 
 FOUND = {
     "keyword": "배송",
@@ -19,11 +19,11 @@ FOUND = {
 }
 
 
-def accepted(*reviews: Any, **options: Any) -> wire.Accepted:
-    return wire.accept(wire.AnalyzeRequest.model_validate({"reviews": reviews, "options": options}))
+def accepted(*reviews: Any, **options: Any) -> protocol.Accepted:
+    return protocol.parse_request(protocol.AnalyzeRequest.model_validate({"reviews": reviews, "options": options}))
 
 
-def analyses(request: wire.Accepted, rows: list[int]) -> pa.Table:
+def analyses(request: protocol.Accepted, rows: list[int]) -> pa.Table:
     """What a gatherer gives back for some of a request's rows."""
     table = request.table.select(["review_id"]).take(pa.array(rows, pa.int64()))
     values: dict[str, Any] = {"keyword_probabilities": [0.1, 0.9999], "findings": [FOUND], "truncated": False}
@@ -34,7 +34,7 @@ def analyses(request: wire.Accepted, rows: list[int]) -> pa.Table:
 
 def test_texts_and_objects_become_rows_in_their_order() -> None:
     request = accepted("a", {"text": "b"}, {"text": "c", "review_id": 7}, {"text": "d", "review_id": " x "})
-    assert request.table.schema == wire.ROW
+    assert request.table.schema == protocol.ROW
     assert request.table["text"].to_pylist() == ["a", "b", "c", "d"]
     assert request.table["review_id"].to_pylist() == [None, None, "7", "x"]
     assert (request.index, request.rejected) == ([0, 1, 2, 3], [])
@@ -72,43 +72,43 @@ def test_options_become_wishes_of_every_row() -> None:
 
 def test_no_reviews_are_an_empty_table() -> None:
     request = accepted()
-    assert request.table.schema == wire.ROW
-    assert wire.answer(request, request.table, ()) == {"analyses": [], "rejected": []}
+    assert request.table.schema == protocol.ROW
+    assert protocol.build_response(request, request.table, ()) == {"analyses": [], "rejected": []}
 
 
 def test_an_answer_names_what_failed_by_its_place_in_the_request() -> None:
     request = accepted("a", " ", {"text": "c", "review_id": 5}, "", "e")
-    content = wire.answer(request, analyses(request, [0, 2]), (1,))
+    content = protocol.build_response(request, analyses(request, [0, 2]), (1,))
     assert [row["review_id"] for row in content["analyses"]] == [None, None]
     assert content["rejected"] == [
         {"index": 1, "review_id": None, "reason": "empty text"},
-        {"index": 2, "review_id": "5", "reason": wire.FAILED},
+        {"index": 2, "review_id": "5", "reason": protocol.FAILED},
         {"index": 3, "review_id": None, "reason": "empty text"},
     ]
-    lost = wire.answer(request, None, (0, 1, 2))
+    lost = protocol.build_response(request, None, (0, 1, 2))
     assert (lost["analyses"], [row["index"] for row in lost["rejected"]]) == ([], [0, 1, 2, 3, 4])
 
 
 def test_an_answer_has_the_fields_of_the_analyses_table_and_short_numbers() -> None:
     request = accepted({"text": "옷은 예쁘지만 배송은 늦어요", "review_id": "r"})
-    content = wire.answer(request, analyses(request, [0]), ())
+    content = protocol.build_response(request, analyses(request, [0]), ())
     (row,) = content["analyses"]
     assert list(row) == ["review_id", *(name for name, _ in ANALYSIS)]
     assert row["findings"] == [FOUND]  # float32 0.1 is 0.10000000149011612
     assert row["keyword_probabilities"] == [0.1, 0.9999]
-    assert wire.AnalyzeResponse.model_validate_json(json.dumps(content)).model_dump() == content
+    assert protocol.AnalyzeResponse.model_validate_json(json.dumps(content)).model_dump() == content
 
 
 def test_the_models_declare_the_columns_of_the_schema() -> None:
-    assert list(wire.Analysis.model_fields) == ["review_id", *(name for name, _ in ANALYSIS)]
-    assert list(wire.Finding.model_fields) == [field.name for field in FINDING]
-    assert list(wire.Highlight.model_fields) == [field.name for field in HIGHLIGHT]
+    assert list(protocol.Analysis.model_fields) == ["review_id", *(name for name, _ in ANALYSIS)]
+    assert list(protocol.Finding.model_fields) == [field.name for field in FINDING]
+    assert list(protocol.Highlight.model_fields) == [field.name for field in HIGHLIGHT]
 
 
 def test_plain_rounds_numbers_and_nothing_else() -> None:
     given = {"a": 0.123456, "b": [1, True, None, "1.23456", 1e-9], "c": {"d": -0.00004}}
-    assert wire.plain(given) == {"a": 0.1235, "b": [1, True, None, "1.23456", 0.0], "c": {"d": 0.0}}
-    assert wire.plain(True) is True
+    assert protocol.round_floats(given) == {"a": 0.1235, "b": [1, True, None, "1.23456", 0.0], "c": {"d": 0.0}}
+    assert protocol.round_floats(True) is True
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_plain_rounds_numbers_and_nothing_else() -> None:
 )
 def test_a_body_full_of_mistakes_is_not_examined_to_its_end(body: Any) -> None:
     with pytest.raises(ValidationError) as raised:
-        wire.AnalyzeRequest.model_validate(body)
+        protocol.AnalyzeRequest.model_validate(body)
     assert raised.value.error_count() < 5

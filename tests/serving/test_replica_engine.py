@@ -14,16 +14,15 @@ import pytest
 from starlette.testclient import TestClient
 
 from ray_app.inference.analyzer import Analyzer
-from ray_app.serving import http_app as gateway
-from ray_app.serving import protocol as wire
-from ray_app.serving.batcher import Answer
+from ray_app.serving import http_app, protocol
+from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
 from ray_app.serving.protocol import AnalyzeRequest
-from ray_app.serving.replica_engine import SECONDS, Engine, Ways, groups
+from ray_app.serving.replica_engine import SECONDS, ReplicaEngine, ReplicaOptions, groups
 from tests.inference.test_stages import assert_same
-from tests.support import bundles as fakes
+from tests.support import bundles
 
-TEXTS = [*fakes.sample_texts(100), *fakes.ODD_TEXTS]
+TEXTS = [*bundles.sample_texts(100), *bundles.ODD_TEXTS]
 POISON = "독이 든 후기"
 ALL = groups("exact", fused=True)[0]
 
@@ -31,13 +30,13 @@ ALL = groups("exact", fused=True)[0]
 class Local:
     """gateway.Service over one engine in this process."""
 
-    def __init__(self, engine: Engine, thread: Executor) -> None:
+    def __init__(self, engine: ReplicaEngine, thread: Executor) -> None:
         self.engine, self.gather = engine, engine.gatherer(thread)
 
-    async def analyze(self, table: pa.Table, deadline: float) -> Answer:
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
         return await self.gather(table, deadline)
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | Answer:
+    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
         return self.engine.explain(text)
 
     async def info(self) -> dict[str, Any]:
@@ -45,8 +44,8 @@ class Local:
 
 
 @contextmanager
-def endpoint(engine: Engine) -> Iterator[TestClient]:
-    with ThreadPoolExecutor(1) as thread, TestClient(gateway.build(Local(engine, thread), Limits())) as client:
+def endpoint(engine: ReplicaEngine) -> Iterator[TestClient]:
+    with ThreadPoolExecutor(1) as thread, TestClient(http_app.build_app(Local(engine, thread), Limits())) as client:
         yield client
 
 
@@ -58,12 +57,12 @@ def breaks(table: pa.Table) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def engine(bundle_folder: str) -> Engine:
-    return Engine(bundle_folder, Ways(ALL, last=True, batch_tokens=5_000))
+def engine(bundle_folder: str) -> ReplicaEngine:
+    return ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True, batch_tokens=5_000))
 
 
 @pytest.fixture(scope="module")
-def client(engine: Engine) -> Iterator[TestClient]:
+def client(engine: ReplicaEngine) -> Iterator[TestClient]:
     with endpoint(engine) as made:
         yield made
 
@@ -77,7 +76,7 @@ def analyses(client: TestClient, texts: Sequence[str], **options: Any) -> list[d
 
 
 def table_of(texts: Sequence[str], **options: Any) -> pa.Table:
-    return wire.accept(AnalyzeRequest.model_validate({"reviews": list(texts), "options": options})).table
+    return protocol.parse_request(AnalyzeRequest.model_validate({"reviews": list(texts), "options": options})).table
 
 
 def test_the_endpoint_finds_what_the_graph_finds_by_hand_whoever_asks_beside(
@@ -93,7 +92,7 @@ def test_the_endpoint_finds_what_the_graph_finds_by_hand_whoever_asks_beside(
 
 
 def test_requests_with_wishes_of_their_own_share_batches(client: TestClient) -> None:
-    texts = fakes.sample_texts(12)
+    texts = bundles.sample_texts(12)
     wishes: list[dict[str, Any]] = [{}, {"top_k": 1}, {"threshold": 0.0}, {"highlights": False}, {"threshold": 1.0}]
     alone = [analyses(client, texts, **wish) for wish in wishes]
     with ThreadPoolExecutor(5) as callers:
@@ -108,10 +107,10 @@ def test_requests_with_wishes_of_their_own_share_batches(client: TestClient) -> 
     assert [[finding["keyword"] for finding in row] for row in bare] == [[f["keyword"] for f in row] for row in plain]
 
 
-def test_a_review_that_makes_a_stage_fail_is_rejected_alone(bundle_folder: str, engine: Engine) -> None:
-    broken = Engine(bundle_folder, Ways(ALL, last=True))
+def test_a_review_that_makes_a_stage_fail_is_rejected_alone(bundle_folder: str, engine: ReplicaEngine) -> None:
+    broken = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True))
     broken.stages.insert(2, breaks)
-    texts = fakes.sample_texts(9)
+    texts = bundles.sample_texts(9)
     with endpoint(broken) as poisoned, endpoint(engine) as healthy, ThreadPoolExecutor(3) as callers:
         beside = [callers.submit(analyses, poisoned, texts) for _ in range(2)]
         answer = poisoned.post("/analyze", json={"reviews": [*texts[:4], {"text": POISON, "review_id": 7}, *texts[4:]]})
@@ -126,36 +125,36 @@ def test_stages_in_pools_of_their_own_equal_stages_in_one(bundle_folder: str, hi
     (fused,), pools = groups(highlights, fused=True), groups(highlights, fused=False)
     assert tuple(name for pool in pools for name in pool) == fused
     texts = table_of(TEXTS[:20], threshold=0.4)
-    whole = Engine(bundle_folder, Ways(fused, last=True, highlights=highlights))(texts)
+    whole = ReplicaEngine(bundle_folder, ReplicaOptions(fused, last=True, highlights=highlights))(texts)
     table = texts
     for pool in pools:
-        table = Engine(bundle_folder, Ways(pool, pool == pools[-1], highlights))(table)
+        table = ReplicaEngine(bundle_folder, ReplicaOptions(pool, pool == pools[-1], highlights))(table)
     assert table.equals(whole)
     assert [len(pool) for pool in pools] == [1] * len(fused)
 
 
-def test_rows_cost_the_tokens_that_are_read(engine: Engine) -> None:
+def test_rows_cost_the_tokens_that_are_read(engine: ReplicaEngine) -> None:
     texts = ["옷은 예뻐요", "굿", "가 나 다 라"]
     alone, masked = engine.cost(table_of(texts, highlights=False)), engine.cost(table_of(texts))
-    lengths = [len(fakes.hf_tokenizer("bert")(text)["input_ids"]) for text in texts]
+    lengths = [len(bundles.hf_tokenizer("bert")(text)["input_ids"]) for text in texts]
     assert alone.tolist() == lengths
     assert masked.tolist() == [length * (1 + len(text.split())) for length, text in zip(lengths, texts, strict=True)]
-    only = Engine(str(engine.parts.bundle.path), Ways(("keywords",), last=False))
+    only = ReplicaEngine(str(engine.runtime.bundle.path), ReplicaOptions(("keywords",), last=False))
     assert only.cost(table_of(texts)).tolist() == lengths
 
 
-def test_a_long_text_costs_what_is_read_of_it_and_not_its_length(engine: Engine) -> None:
+def test_a_long_text_costs_what_is_read_of_it_and_not_its_length(engine: ReplicaEngine) -> None:
     long, longer = engine.cost(table_of(["가 " * 200, "가 " * 9_000])).tolist()
     assert long == longer <= 64 * 65
 
 
 def test_a_gatherer_takes_what_the_engine_runs_in_a_while_unless_told_how_much(
-    bundle_folder: str, engine: Engine
+    bundle_folder: str, engine: ReplicaEngine
 ) -> None:
     with ThreadPoolExecutor(1) as thread:
-        automatic = Engine(bundle_folder, Ways(ALL, last=True)).gatherer(thread).bounds
-        assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.parts.placement.token_budget, SECONDS)
-        given = Engine(bundle_folder, Ways(ALL, True, batch_tokens=9, queue_seconds=1.0, queue_rows=2))
+        automatic = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True)).gatherer(thread).bounds
+        assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.runtime.placement.token_budget, SECONDS)
+        given = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, True, batch_tokens=9, queue_seconds=1.0, queue_rows=2))
         bounds = given.gatherer(thread).bounds
     assert (bounds.batch_tokens, bounds.batch_seconds, bounds.queue_seconds, bounds.queue_rows) == (9, 0.0, 1.0, 2)
 
@@ -177,20 +176,20 @@ def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle_folder, folder)
-    engine = Engine(str(folder), Ways(ALL, last=True))
+    engine = ReplicaEngine(str(folder), ReplicaOptions(ALL, last=True))
     before = engine.info()
     assert before["version"]["bundle"] == engine.id
     assert {"metrics", "files", "thresholds", "nunchi"} <= set(before["version"])
-    assert [keyword["name"] for keyword in before["taxonomy"]["keywords"]] == list(engine.parts.meta.taxonomy.names)
+    assert [keyword["name"] for keyword in before["taxonomy"]["keywords"]] == list(engine.runtime.meta.taxonomy.names)
     assert str(tmp_path) not in str(before)
     shutil.rmtree(folder)
     assert engine.info() == before
 
 
 def test_a_bundle_that_is_let_go_leaves_the_memory(bundle_folder: str) -> None:
-    async def scenario() -> "weakref.ref[Engine]":
+    async def scenario() -> "weakref.ref[ReplicaEngine]":
         with ThreadPoolExecutor(1) as thread:
-            engine = Engine(bundle_folder, Ways(ALL, last=True))
+            engine = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True))
             gather = engine.gatherer(thread)
             await gather(table_of(["굿"]), 1e12)
             await asyncio.sleep(0)

@@ -93,7 +93,7 @@ def test_the_shipped_serve_yaml_is_valid_and_names_deployments_that_are_built(mo
 def test_a_signal_interrupts_while_starting_and_is_noted_afterwards() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        signals = process._Signals()
+        signals = process.StopSignals()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         signals.started = True

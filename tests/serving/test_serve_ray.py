@@ -16,8 +16,7 @@ import requests
 
 from ray_app import sample
 from ray_app.inference.analyzer import Analyzer
-from ray_app.serving import protocol as wire
-from ray_app.serving import serve
+from ray_app.serving import protocol, serve
 from ray_app.serving.client import Client
 from tests.support.bundles import make_bundle, sample_texts
 
@@ -58,7 +57,7 @@ def endpoint(bundle_folder: str, port: int) -> Iterator[str]:
 
 
 def by_hand(bundle: str, texts: list[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = wire.plain(Analyzer(bundle, threads=1)(texts))
+    rows: list[dict[str, Any]] = protocol.round_floats(Analyzer(bundle, threads=1)(texts))
     return [{"review_id": None, **row} for row in rows]
 
 

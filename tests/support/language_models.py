@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from ray_app.data.taxonomy import load
 from ray_app.engine.tokenizer_training import train_tokenizer
-from ray_app.labels.reader import read
-from ray_app.lm import causal_lm as causal
+from ray_app.labels.reader import read_labels
+from ray_app.lm import causal_lm
 from ray_app.lm.templates import load as load_template
 
 KINDS = ("unigram", "byte-level", "fallback", "straddling")
@@ -25,7 +25,7 @@ KINDS = ("unigram", "byte-level", "fallback", "straddling")
 def lm_texts(count: int = 300) -> list[str]:
     """Prompts with completions of the review task."""
     template = load_template("review")
-    rows = read("sample").table.slice(0, count).to_pylist()
+    rows = read_labels("sample").table.slice(0, count).to_pylist()
     return [template.prompt(row) + template.completion(row) for row in rows]
 
 
@@ -89,8 +89,8 @@ def make_lm(folder: Path, task: str = "review", loss_on: str = "answer", max_len
     """A model folder as `jobs.train_lm` writes it, with random weights."""
     template = load_template(task)
     known = load() if template.reads == "labels" else None
-    meta = causal.Meta(template, known, max_length, loss_on, {"배송": 7} if known else {})
-    causal.save(tiny_lm("byte-level", "llama", seed), lm_tokenizer("byte-level"), folder, meta)
+    meta = causal_lm.TaskMeta(template, known, max_length, loss_on, {"배송": 7} if known else {})
+    causal_lm.save(tiny_lm("byte-level", "llama", seed), lm_tokenizer("byte-level"), folder, meta)
     return str(folder)
 
 

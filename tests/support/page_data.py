@@ -10,8 +10,8 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.inference.analyzer import Analyzer
-from ray_app.serving import http_app as gateway
-from ray_app.serving.batcher import Answer
+from ray_app.serving import http_app
+from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
 from tests.serving.test_client import served
 from tests.serving.test_http_app import STATS
@@ -117,18 +117,18 @@ class _Here:
     def __init__(self, bundle: str) -> None:
         self.analyzer = Analyzer(bundle, "cpu")
 
-    async def analyze(self, table: pa.Table, deadline: float) -> Answer:
-        return Answer(self.analyzer.table(table), stats=STATS)
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
+        return BatchResult(self.analyzer.table(table), stats=STATS)
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | Answer:
+    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
         return self.analyzer.explain(text)
 
     async def info(self) -> dict[str, Any]:
-        return {"version": {"bundle": "abc123"}, "taxonomy": self.analyzer.parts.meta.taxonomy.to_dict()}
+        return {"version": {"bundle": "abc123"}, "taxonomy": self.analyzer.runtime.meta.taxonomy.to_dict()}
 
 
 @contextmanager
 def endpoint(bundle: str, token: str) -> Iterator[str]:
     """The URL of the endpoint's own HTTP side."""
-    with served(gateway.build(_Here(bundle), Limits(), gateway.hashed(token))) as url:
+    with served(http_app.build_app(_Here(bundle), Limits(), http_app.hashed(token))) as url:
         yield url

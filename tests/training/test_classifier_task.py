@@ -10,9 +10,9 @@ from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
 from ray_app.inference.bundle import SCORE_PROMPT
 from ray_app.labels import matrices
-from ray_app.training import classifier_task as targets
+from ray_app.training import classifier_task
 from ray_app.training.classifier_task import Data
-from tests.support import bundles as fakes
+from tests.support import bundles
 
 TAXONOMY = load()
 ROWS: list[dict[str, Any]] = [
@@ -59,9 +59,9 @@ def test_pairs_are_positions_of_every_label_by_review() -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
-    hf = fakes.hf_tokenizer(kind)
+    hf = bundles.hf_tokenizer(kind)
     tokenizer = Tokenizer(hf)
-    plain = targets.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
+    plain = classifier_task.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
     assert len(plain) == 3
     assert plain.targets.dtype == np.float32
     assert (plain.targets == matrices.keyword_matrix(TABLE, TAXONOMY)).all()
@@ -69,7 +69,7 @@ def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
         expected = hf(row["text"].rstrip(), truncation=True, max_length=64)["input_ids"]
         assert plain.sequences.row(i).tolist() == expected
     prompt = ScorePrompt(tokenizer, TAXONOMY.names, SCORE_PROMPT)
-    scored = targets.score_data(TABLE, TAXONOMY, tokenizer, prompt, 200)
+    scored = classifier_task.score_data(TABLE, TAXONOMY, tokenizer, prompt, 200)
     assert [TAXONOMY.scores[s] for s in scored.targets] == [s for _, _, s in PAIRS]
     for i, (review, keyword, _) in enumerate(PAIRS[:4]):
         whole = SCORE_PROMPT.format(review=ROWS[review]["text"], keyword=keyword)
@@ -77,21 +77,21 @@ def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
 
 
 def test_keywords_are_judged_and_thresholds_tuned_on_probabilities() -> None:
-    tokenizer = Tokenizer(fakes.hf_tokenizer("bert"))
-    data = targets.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
+    tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
+    data = classifier_task.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
     probabilities = np.random.default_rng(0).uniform(0.1, 0.9, (3, 15)).astype(np.float32)
     true = data.targets.astype(bool)
-    judged = targets.keyword_judge(data)(logits_of(probabilities))
+    judged = classifier_task.keyword_judge(data)(logits_of(probabilities))
     assert judged == {"select": pytest.approx(best_micro_f1(true, probabilities), abs=1e-4)}
-    assert targets.keyword_judge(data)(np.where(true, 9, -9).astype(np.float32))["select"] == 1
-    thresholds = targets.keyword_thresholds(data)(logits_of(probabilities))
+    assert classifier_task.keyword_judge(data)(np.where(true, 9, -9).astype(np.float32))["select"] == 1
+    thresholds = classifier_task.keyword_thresholds(data)(logits_of(probabilities))
     np.testing.assert_allclose(thresholds, tune_thresholds(true, probabilities), atol=1e-3)
 
 
 def test_scores_are_selected_by_accuracy_and_macro_f1_together() -> None:
     data = Data(sequences_of(4), np.array([0, 1, 4, 4]))
     logits = np.eye(5, dtype=np.float32)[[0, 2, 4, 4]]
-    judged = targets.score_judge(data, TAXONOMY)(logits)
+    judged = classifier_task.score_judge(data, TAXONOMY)(logits)
     assert judged["accuracy"] == 0.75
     assert judged["macro_f1"] == 0.4
     assert judged["mae"] == 0.25
@@ -99,13 +99,13 @@ def test_scores_are_selected_by_accuracy_and_macro_f1_together() -> None:
 
 
 def sequences_of(count: int) -> Any:
-    return Tokenizer(fakes.hf_tokenizer("bert"))(["굿"] * count).sequences
+    return Tokenizer(bundles.hf_tokenizer("bert"))(["굿"] * count).sequences
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
 def test_class_weights_follow_the_inverse_frequency_with_a_mean_of_one(power: float) -> None:
     classes = np.array([0] * 80 + [1] * 20)
-    weights = targets.class_weights(classes, 3, power)
+    weights = classifier_task.class_weights(classes, 3, power)
     assert weights is not None
     assert weights[1] / weights[0] == pytest.approx(4**power, rel=1e-5)
     assert weights[2] > weights[1]
@@ -113,8 +113,8 @@ def test_class_weights_follow_the_inverse_frequency_with_a_mean_of_one(power: fl
 
 
 def test_no_power_gives_no_class_weights() -> None:
-    assert targets.class_weights(np.array([0, 1]), 2, 0) is None
+    assert classifier_task.class_weights(np.array([0, 1]), 2, 0) is None
 
 
 def test_support_counts_reviews_by_keyword() -> None:
-    assert matrices.support(TABLE) == {"만족도": 3, "디자인": 1, "배송": 2}
+    assert matrices.keyword_support(TABLE) == {"만족도": 3, "디자인": 1, "배송": 2}

@@ -3,30 +3,30 @@ import pytest
 import torch
 
 from ray_app.engine.classifier import sigmoid
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import POOLINGS
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.training.classifier_task import Data, evaluate
-from ray_app.training.linear_probe import CERTAIN, pooled, start_head
-from tests.support import bundles as fakes
+from ray_app.training.linear_probe import CERTAIN, initialize_head, pooled
+from tests.support import bundles
 
-CPU = place("cpu")
+CPU = choose_device("cpu")
 
 
 def data(outputs: int = 3) -> tuple[Data, int]:
     """Output 0: whether a review names 배송; output 1 on every row; output 2 on none."""
-    tokenizer = Tokenizer(fakes.hf_tokenizer("bert"))
-    texts = [text for text in fakes.sample_texts(400) if text.strip()]
+    tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
+    texts = [text for text in bundles.sample_texts(400) if text.strip()]
     targets = np.zeros((len(texts), outputs), np.float32)
     targets[:, 0] = ["배송" in text for text in texts]
     targets[:, 1] = 1
-    return Data(tokenizer.plain(tokenizer(texts).sequences, 64), targets), tokenizer.pad_id
+    return Data(tokenizer.with_special_tokens(tokenizer(texts).sequences, 64), targets), tokenizer.pad_id
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooled_vectors_are_what_the_head_reads(pooling: str) -> None:
-    model, (rows, pad_id) = fakes.classifier_model("bert", 3, pooling), data()
+    model, (rows, pad_id) = bundles.classifier_model("bert", 3, pooling), data()
     vectors = pooled(model, rows, np.array([5, 2]), CPU, pad_id)
     expected = evaluate(model, Data(rows.sequences.take(np.array([5, 2])), None), CPU, pad_id)
     by_head = vectors @ model.head.weight.detach().numpy().T + model.head.bias.detach().numpy()
@@ -34,10 +34,10 @@ def test_pooled_vectors_are_what_the_head_reads(pooling: str) -> None:
 
 
 def test_a_probed_head_tells_reviews_apart_before_any_training() -> None:
-    model, (rows, pad_id) = fakes.classifier_model("bert", 3, "mean"), data()
+    model, (rows, pad_id) = bundles.classifier_model("bert", 3, "mean"), data()
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     model.train()
-    start_head(model, rows, CPU, pad_id)
+    initialize_head(model, rows, CPU, pad_id)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
     found = sigmoid(evaluate(model, rows, CPU, pad_id))
@@ -54,13 +54,13 @@ def test_the_same_seed_starts_the_same_head() -> None:
     rows, pad_id = data()
     heads = []
     for _ in range(2):
-        model = fakes.classifier_model("bert", 3, "mean")
-        start_head(model, rows, CPU, pad_id, seed=1)
+        model = bundles.classifier_model("bert", 3, "mean")
+        initialize_head(model, rows, CPU, pad_id, seed=1)
         heads.append(model.head.weight.detach().clone())
     assert torch.equal(*heads)
 
 
 def test_one_row_is_enough() -> None:
-    model = fakes.classifier_model("bert", 3)
-    start_head(model, Data(Sequences.of([[2, 7, 3]]), np.ones((1, 3), np.float32)), CPU, 0)
+    model = bundles.classifier_model("bert", 3)
+    initialize_head(model, Data(Sequences.of([[2, 7, 3]]), np.ones((1, 3), np.float32)), CPU, 0)
     assert torch.isfinite(model.head.weight).all()

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ray_app.arrays import Floats
-from ray_app.engine.device import place
+from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.training.classifier_task import Data, Objective, evaluate, fit
 from ray_app.training.loop import Settings, global_batches
-from tests.support import bundles as fakes
+from tests.support import bundles
 
 History = list[dict[str, Any]]
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=1e-3, patience=0, warmup=0.2, clip=5.0)
@@ -36,7 +36,7 @@ def data(rows: int, kind: str = "classes", seed: int = 0) -> Data:
 
 
 def model_of(seed: int = 0) -> EncoderClassifier:
-    return fakes.classifier_model("bert", 3, seed=seed)
+    return bundles.classifier_model("bert", 3, seed=seed)
 
 
 def accuracy(targets: Any) -> Callable[[Floats], dict[str, float]]:
@@ -107,13 +107,13 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(kind: str, objective: Objec
     assert max(row["select"] for row in history) > 0.75
     assert [row["epoch"] for row in history] == list(range(1, 11))
     assert {(row["model"], row["epochs"], row["other"]) for row in history} == {(objective.name, 10, 1.0)}
-    assert judge(evaluate(model, held, place("cpu"), 0))["select"] == max(row["select"] for row in history)
+    assert judge(evaluate(model, held, choose_device("cpu"), 0))["select"] == max(row["select"] for row in history)
 
 
 def test_the_first_loss_is_the_mean_over_rows_before_any_step() -> None:
     settings = replace(SETTINGS, epochs=1, learning_rate=0.0, batch_size=5)
     learnt = data(12)
-    logits = torch.tensor(evaluate(model_of(), learnt, place("cpu"), 0))
+    logits = torch.tensor(evaluate(model_of(), learnt, choose_device("cpu"), 0))
     expected = F.cross_entropy(logits, torch.tensor(learnt.targets)).item()
     assert losses(train(settings=settings)[0]) == [pytest.approx(expected, abs=1e-5)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ray_app.ui.translations import Say
+from ray_app.ui.translations import Translate
 
 Finding = Mapping[str, Any]
 TONES = {"negative": "n2", "neutral": "0", "positive": "p2"}
@@ -48,13 +48,13 @@ def note(text: str) -> str:
     return f'<p class="nu-note">{escape(text)}</p>'
 
 
-def review(text: str | None, findings: Sequence[Finding], say: Say) -> str:
+def review(text: str | None, findings: Sequence[Finding], say: Translate) -> str:
     """Chips over the review with its highlighted words; pointing at either leaves only what belongs together."""
     body = "" if text is None else f'<p class="nu-text">{marked(text, findings)}</p>'
     return f'<div class="nu-review">{chips(findings, say)}{body}</div>'
 
 
-def card(row: Mapping[str, Any], meta: Sequence[str], say: Say) -> str:
+def card(row: Mapping[str, Any], meta: Sequence[str], say: Translate) -> str:
     """One review of a catalog: where it comes from, the text where it was kept, its findings."""
     facts = "".join(f"<span>{escape(fact)}</span>" for fact in meta)
     cut = f'<span class="nu-warn">{escape(say("cut"))}</span>' if row["truncated"] else ""
@@ -64,12 +64,12 @@ def card(row: Mapping[str, Any], meta: Sequence[str], say: Say) -> str:
     return f'<div class="nu-card nu-review"><div class="nu-meta">{facts}{cut}</div>{body}{shown}</div>'
 
 
-def chips(findings: Sequence[Finding], say: Say, words: bool = False) -> str:
+def chips(findings: Sequence[Finding], say: Translate, words: bool = False) -> str:
     """Findings as chips: keyword, signed score, probability; with `words` also the highlighted word."""
     return f'<div class="nu-chips">{"".join(_chip(i, f, say, words) for i, f in enumerate(findings))}</div>'
 
 
-def _chip(i: int, finding: Finding, say: Say, words: bool) -> str:
+def _chip(i: int, finding: Finding, say: Translate, words: bool) -> str:
     score, probability = int(finding["score"]), f"{finding['probability']:.0%}"
     word = (finding["highlight"] or {}).get("word") if words else None
     name = finding["keyword"] + (f" 「{word}」" if word else "")
@@ -80,7 +80,7 @@ def _chip(i: int, finding: Finding, say: Say, words: bool) -> str:
     )
 
 
-def score_name(score: int, say: Say) -> str:
+def score_name(score: int, say: Translate) -> str:
     return say(f"score_{max(-2, min(2, score))}")
 
 
@@ -139,7 +139,7 @@ def _bar(size: float, zero: float) -> str:
     return f'<i class="nu-{kind}" style="left:{left:.1f}%;width:{abs(size):.1f}%"></i>'
 
 
-def score_bars(findings: Sequence[Finding], scale: Sequence[int], say: Say) -> str:
+def score_bars(findings: Sequence[Finding], scale: Sequence[int], say: Translate) -> str:
     """Per finding the probability of every score, as one stacked bar."""
     rows = []
     for finding in findings:
@@ -172,7 +172,7 @@ def cards(found: Iterable[str]) -> str:
     return f'<div class="nu-cards">{"".join(found)}</div>'
 
 
-def legend(say: Say) -> str:
+def legend(say: Translate) -> str:
     keys = "".join(f'<span><i class="nu-s-{kind}"></i>{escape(say(name))}</span>' for name, kind in TONES.items())
     return f'<div class="nu-legend">{keys}</div>'
 

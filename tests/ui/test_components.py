@@ -1,4 +1,4 @@
-"""HTML pieces: whatever is in a review stays text."""
+"""HTML components: whatever is in a review stays text."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ray_app.ui
-from ray_app.ui import html as pieces
+from ray_app.ui import components
 from ray_app.ui.translations import LANGUAGES, TEXTS, speaker
 from tests.support.page_data import EVIL, finding
 
@@ -54,20 +54,20 @@ def test_any_text_and_any_span_stay_text(text: str, name: str, start: int, lengt
         {"keyword": name, "probability": 0.5, "score": 1, "score_probabilities": [0.2] * 5, "highlight": place},
         {"keyword": name, "probability": 0.5, "score": -2, "score_probabilities": None, "highlight": None},
     ]
-    read = Read(pieces.marked(text, found))
+    read = Read(components.marked(text, found))
     assert read.text == text.replace("\r\n", "\n").replace("\r", "\n") or read.text == text
     row = {"text": text, "findings": found, "truncated": True}
     for html in (
-        pieces.card(row, [name], SAY),
-        pieces.card({**row, "text": None}, [name], SAY),
-        pieces.review(text, found, SAY),
-        pieces.bars([(name, 0.1), (text, -0.2)]),
-        pieces.score_bars(found, [-2, -1, 0, 1, 2], SAY),
-        pieces.shares([(name, text, [("p1", 0.5, name, text)], pieces.top_words([(name, 3)]))]),
-        pieces.figures([(name, text, name)]),
-        pieces.table([name], [[text, 0.5, None]]),
-        pieces.note(text),
-        pieces.heading(text, name),
+        components.card(row, [name], SAY),
+        components.card({**row, "text": None}, [name], SAY),
+        components.review(text, found, SAY),
+        components.bars([(name, 0.1), (text, -0.2)]),
+        components.score_bars(found, [-2, -1, 0, 1, 2], SAY),
+        components.shares([(name, text, [("p1", 0.5, name, text)], components.top_words([(name, 3)]))]),
+        components.figures([(name, text, name)]),
+        components.table([name], [[text, 0.5, None]]),
+        components.note(text),
+        components.heading(text, name),
     ):
         read = Read(html)
         assert read.tags <= OURS
@@ -77,7 +77,7 @@ def test_any_text_and_any_span_stay_text(text: str, name: str, start: int, lengt
 def test_a_script_in_a_review_is_shown() -> None:
     text = f"{EVIL} 좋아요 {EVIL}"
     for found in ([finding(text, EVIL, 1, "좋아요")], [finding(text, "핏", 1, EVIL)]):
-        html = pieces.card({"text": text, "findings": found, "truncated": False}, [EVIL], SAY)
+        html = components.card({"text": text, "findings": found, "truncated": False}, [EVIL], SAY)
         assert "<script" not in html
         assert "<img" not in html
         assert Read(html).text.count(EVIL) >= 3
@@ -86,12 +86,14 @@ def test_a_script_in_a_review_is_shown() -> None:
 def test_a_shared_word_takes_the_colour_of_the_keyword_that_leans_on_it_most() -> None:
     text = "배송 빨라요"
     found = [finding(text, "만족도", 1, "빨라요", 0.1), finding(text, "배송", 2, "빨라요", 0.9)]
-    assert '<mark class="nu-s-p2 nu-k0 nu-k1" title="만족도 +0.10 · 배송 +0.90">빨라요' in pieces.marked(text, found)
+    assert '<mark class="nu-s-p2 nu-k0 nu-k1" title="만족도 +0.10 · 배송 +0.90">빨라요' in components.marked(
+        text, found
+    )
 
 
 def test_a_word_that_carries_next_to_nothing_is_underlined_only() -> None:
     found = [finding("그냥 그래요", "만족도", 0, "그냥", 0.0001)]
-    assert '<mark class="nu-weak nu-k0"' in pieces.marked("그냥 그래요", found)
+    assert '<mark class="nu-weak nu-k0"' in components.marked("그냥 그래요", found)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,11 @@ def test_a_word_that_carries_next_to_nothing_is_underlined_only() -> None:
     [(-5, "n2", "−5"), (-2, "n2", "−2"), (-1, "n1", "−1"), (0, "0", "0"), (1, "p1", "+1"), (3, "p2", "+3")],
 )
 def test_scores_have_a_colour_and_a_sign(score: int, colour: str, text: str) -> None:
-    assert (pieces.tone(score), pieces.signed(score)) == (colour, text)
+    assert (components.tone(score), components.signed(score)) == (colour, text)
 
 
 def test_labels_escape_every_mark_of_markdown() -> None:
-    assert pieces.plain("![x](http://e.com) :red[a] *b* `c`\n1. d") == (
+    assert components.plain("![x](http://e.com) :red[a] *b* `c`\n1. d") == (
         r"\!\[x\]\(http\:\/\/e\.com\) \:red\[a\] \*b\* \`c\` 1\. d"
     )
 
