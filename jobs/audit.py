@@ -6,39 +6,33 @@ example: python -m jobs.audit --labels labels.parquet --output runs/audit --fast
 cluster: ray job submit --working-dir . -- python -m jobs.audit --labels s3://shop/labels --output s3://shop/audit
 """
 
-from functools import partial
+from ray_app.audit.apply import ApplyConfig, apply
+from ray_app.audit.audit import Config, run
+from ray_app.audit.compare import CompareConfig, compare
+from ray_app.audit.measure import MeasureConfig, measure
+from ray_app.cli import main
 
-from ray_app.audit import apply, audit, compare, measure
-from ray_app.cli import main, parse
-from ray_app.training import train
+MEASURE = """Plants errors in labels -> how many of them an audit finds, per keyword.
 
+example: python -m jobs.audit measure --labels labels.parquet --fast
+"""
 
-def learn(arguments: list[str]) -> None:
-    """Trains a bundle as jobs.train would with these arguments."""
-    train.run(parse(train.Config, arguments, "python -m jobs.train", ""))
+APPLY = """Decisions (keep, fix, drop) -> a new version of the labels, with history.
 
+example: python -m jobs.audit apply --labels labels.parquet --output runs/labels
+"""
+
+COMPARE = """Two versions of labels -> the same model trained on both, on the same test reviews.
+
+example: python -m jobs.audit compare --before labels.parquet --after runs/labels/labels.parquet
+"""
 
 if __name__ == "__main__":
     main(
-        audit.Config,
-        partial(audit.run, learn=learn),
+        Config,
+        run,
         __doc__,
-        measure=(
-            measure.MeasureConfig,
-            partial(measure.measure, learn=learn),
-            "Plants errors in labels -> how many of them an audit finds, per keyword.\n\n"
-            "example: python -m jobs.audit measure --labels labels.parquet --fast",
-        ),
-        apply=(
-            apply.ApplyConfig,
-            apply.apply,
-            "Decisions (keep, fix, drop) -> a new version of the labels, with history.\n\n"
-            "example: python -m jobs.audit apply --labels labels.parquet --output runs/labels",
-        ),
-        compare=(
-            compare.CompareConfig,
-            partial(compare.compare, learn=learn),
-            "Two versions of labels -> the same model trained on both, on the same test reviews.\n\n"
-            "example: python -m jobs.audit compare --before labels.parquet --after runs/labels/labels.parquet",
-        ),
+        measure=(MeasureConfig, measure, MEASURE),
+        apply=(ApplyConfig, apply, APPLY),
+        compare=(CompareConfig, compare, COMPARE),
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from ray_app import storage
 from ray_app.catalog import analyze
-from ray_app.cli import main, option
+from ray_app.cli import main
 from ray_app.evaluation import evaluate
+from ray_app.options import option
 from ray_app.training import train
 
 

@@ -1,10 +1,12 @@
-"""A frozen dataclass becomes a command line: flags in groups, a YAML file under them, one clear line for a mistake.
+"""A Config becomes a command line: common options first, a YAML file under them, one clear line for a mistake.
 
-In: the step's `Config` class (fields made with `option`). Out: a validated instance, or exit code 2 and one line.
+In: the step's `Config` class (see `options.py`). Out: a validated instance, or exit code 2 and one line.
+Results go to stdout; notes and progress go through `logging` to stderr, so that a library call prints nothing.
 """
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 import typing
@@ -12,22 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ray_app.errors import UserError, check, closest
+from ray_app.errors import UserError, check, closest, no_package
+from ray_app.options import REQUIRED, flag, former_names
 
 T = TypeVar("T")
 Verb = tuple[type[Any], Callable[[Any], object], str]  # a sub-command: its Config, what runs it, its description
-REQUIRED: Any = dataclasses.MISSING
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-
-
-def option(default: Any, help: str, group: str = "Options", choices: Sequence[str] | None = None) -> Any:  # noqa: A002
-    """A field of a Config: its default (REQUIRED for none), help line, the group it is listed in, allowed values."""
-    return dataclasses.field(default=default, metadata={"help": help, "group": group, "choices": choices})
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """The config as plain values, as it is saved beside every output."""
-    return dataclasses.asdict(config)
+FEW = 12  # a Config with no more options than this shows all of them at once
 
 
 def parse(config_type: type[T], arguments: Sequence[str], program: str, description: str) -> T:
@@ -37,17 +30,40 @@ def parse(config_type: type[T], arguments: Sequence[str], program: str, descript
     flags, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         name = unknown[0].split("=")[0].replace("_", "-")
-        raise UserError(f"unknown argument {unknown[0]!r}{closest(name, ['--config', *map(_flag, known)])}")
+        raise UserError(f"unknown argument {unknown[0]!r}{closest(name, ['--config', *map(flag, known)])}")
     values = {k: v for k, v in vars(flags).items() if k in known}
     if flags.config:
-        values = _from_file(config_type, parser, flags.config) | values
+        values = _read_file(config_type, flags.config) | values
     missing = [
         f.name
         for f in dataclasses.fields(config_type)  # type: ignore[arg-type]
         if f.name not in values and f.default is REQUIRED
     ]
-    check(not missing, f"missing {', '.join(_flag(name) for name in missing)}; see {program} --help")
+    check(not missing, f"missing {', '.join(flag(name) for name in missing)}; see {program} --help")
     return config_type(**values)
+
+
+def read_options(config_type: type, text: str, place: str) -> dict[str, Any]:
+    """YAML -> the options it sets, checked and converted as flags are. Errors name `place`."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{place}: {' '.join(str(error).split())}") from None
+    check(isinstance(content, dict), f"{place}: expected `name: value` lines")
+    known = [field.name for field in dataclasses.fields(config_type)]
+    former = former_names(config_type)
+    arguments: list[str] = []
+    for key, value in content.items():
+        name = former.get(str(key).replace("-", "_"), str(key).replace("-", "_"))
+        check(name in known, f"{place}: unknown option {key!r}{closest(name, known)}")
+        arguments += _as_flags(name, value)
+    try:
+        values = vars(_parser(config_type, "", "").parse_args(arguments))
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return {name: value for name, value in values.items() if name in known}
 
 
 def main(config_type: type[T], run: Callable[[T], object], description: str, **verbs: Verb) -> None:
@@ -57,10 +73,15 @@ def main(config_type: type[T], run: Callable[[T], object], description: str, **v
     becomes the exit code; anything else exits 0.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that spin for long stall on a shared machine
+    log_to_stderr()
     try:
         code = _command(verbs, sys.argv[1:], (config_type, run, description))
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_USAGE)
+    except ModuleNotFoundError as error:
+        print(f"error: {no_package(error)}", file=sys.stderr)
         sys.exit(BAD_USAGE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -71,10 +92,42 @@ def main(config_type: type[T], run: Callable[[T], object], description: str, **v
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def log_to_stderr() -> None:
+    """Notes and progress of this package as plain lines on stderr; once, however often it is called."""
+    logger = logging.getLogger("ray_app")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def next_command(job: str, **options: object) -> str:
+    """A command that works as printed: with the interpreter that runs, from the folder this was started in."""
+    flags = [f"{flag(name)} {value}" if value is not True else flag(name) for name, value in options.items()]
+    return " ".join([interpreter(), "-m", f"jobs.{job}", *flags])
+
+
+def interpreter() -> str:
+    """The interpreter that runs, as a user would type it: `.venv/bin/python`, or `python` where that is the same."""
+    import shutil
+
+    found = shutil.which("python")
+    if found and Path(found).absolute() == Path(sys.executable).absolute():
+        return "python"
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def _command(verbs: dict[str, Verb], arguments: list[str], default: Verb) -> object:
     """Runs the sub-command that the first argument names, else the job itself."""
     program = f"python -m jobs.{Path(sys.argv[0]).stem}"
     first = arguments[0] if arguments else ""
+    if first == "--version":
+        from ray_app import __version__
+
+        return print(f"nunchi {__version__}")
     if first in verbs:
         config_type, run, description = verbs[first]
         return run(parse(config_type, arguments[1:], f"{program} {first}", description))
@@ -90,64 +143,76 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _Former(argparse.Action):
+    """An option's old name: it still sets the option, and says the new name."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        logging.getLogger(__name__).warning("note: %s is now called %s", option_string, flag(self.dest))
+        setattr(namespace, self.dest, values)
+
+
 def _parser(config_type: type, program: str, description: str) -> argparse.ArgumentParser:
     summary, _, example = description.strip().partition("\n\n")
+    fields = dataclasses.fields(config_type)
     parser = _Parser(
         prog=program,
+        usage=f"{program} [options]" if program else None,
         description=summary,
         epilog=example,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file that sets any option; flags win over it")
-    groups: dict[str, Any] = {}
+    few = len(fields) <= FEW or not any(field.metadata["common"] for field in fields)
     hints = typing.get_type_hints(config_type)
-    for field in dataclasses.fields(config_type):
-        name = field.metadata["group"]
+    groups: dict[str, Any] = {}
+    for field in sorted(fields, key=lambda field: not (few or field.metadata["common"])):
+        common = few or field.metadata["common"]
+        name = field.metadata["group"] if few else "Common" if common else f"More: {field.metadata['group']}"
         group = groups.setdefault(name, parser.add_argument_group(name) if name not in groups else None)
         _add(group, field, hints[field.name])
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file that sets any option; flags win over it")
     return parser
 
 
 def _add(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
-    shown = {REQUIRED: "required", None: "automatic", "": "none"}.get(field.default, field.default)
+    shown = {REQUIRED: "required", None: "automatic", "": "none", (): "none"}.get(field.default, field.default)
+    shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
     settings: dict[str, Any] = {
         "dest": field.name,
         "default": argparse.SUPPRESS,
         "help": f"{field.metadata['help']} ({shown})".replace("%", "%%"),
     }
     if hint is bool:
-        group.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **settings)
+        group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **settings)
         return
-    kind = next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)
+    several = typing.get_origin(hint) is tuple
+    kind = str if several else next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)
     choices = field.metadata["choices"]
-    metavar = None if choices else {int: "N", float: "X", str: "TEXT"}[kind]
-    group.add_argument(_flag(field.name), type=kind, choices=choices, metavar=metavar, **settings)
+    metavar = None if choices else "A,B,…" if several else {int: "N", float: "X", str: "TEXT"}[kind]
+    group.add_argument(flag(field.name), type=kind, choices=choices, metavar=metavar, **settings)
+    hidden = settings | {"help": argparse.SUPPRESS}
+    for old in field.metadata["formerly"]:
+        group.add_argument(flag(old), type=kind, choices=choices, action=_Former, **hidden)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _as_flags(name: str, value: object) -> list[str]:
+    """A YAML value as the flag that says the same; none for null."""
+    if isinstance(value, bool):
+        return [flag(name) if value else "--no-" + flag(name)[2:]]
+    if isinstance(value, list):
+        return [f"{flag(name)}={','.join(map(str, value))}"]
+    return [] if value is None else [f"{flag(name)}={value}"]
 
 
-def _from_file(config_type: type, parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
-    """A YAML file's options, checked and converted by the same parser as the flags."""
-    import yaml
-
+def _read_file(config_type: type, path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"--config {path}: expected `name: value` lines")
-    known = {f.name: f for f in dataclasses.fields(config_type)}
-    arguments: list[str] = []
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        check(name in known, f"--config {path}: unknown option {key!r}{closest(name, known)}")
-        if isinstance(value, bool):
-            arguments.append(_flag(name) if value else "--no-" + _flag(name)[2:])
-        elif value is not None:
-            arguments.append(f"{_flag(name)}={value}")
-    try:
-        return {k: v for k, v in vars(parser.parse_args(arguments)).items() if k in known}
-    except UserError as error:
-        raise UserError(f"--config {path}: {error}") from None
+    return read_options(config_type, text, f"--config {path}")

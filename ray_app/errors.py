@@ -1,7 +1,16 @@
 """Mistakes of the user, as one line that names the place and the remedy."""
 
 import difflib
+import sys
 from collections.abc import Iterable
+
+_EXTRAS = {  # module -> the extra that brings it
+    "kiwipiepy": "kiwi",
+    "pyiceberg": "iceberg",
+    **dict.fromkeys(("streamlit", "duckdb", "altair", "fsspec"), "page"),
+    **dict.fromkeys(("peft", "sacrebleu"), "lm"),
+    **dict.fromkeys(("captum", "matplotlib", "shap"), "bench"),
+}
 
 
 class UserError(Exception):
@@ -25,3 +34,18 @@ def first_line(error: BaseException) -> str:
     """An error's first line, shortened."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def pip_install(extra: str) -> str:
+    """The command that brings an extra. From the checkout, by path: the name `nunchi` on PyPI is another project's."""
+    return f"pip install -e '.[{extra}]'"
+
+
+def no_package(error: ModuleNotFoundError) -> str:
+    """One line for a package that the running interpreter lacks. A missing module of ours is a bug: raised again."""
+    module = (error.name or "").partition(".")[0]
+    if not module or module in ("ray_app", "jobs"):
+        raise error
+    if module in _EXTRAS:
+        return f"this needs {module}: {pip_install(_EXTRAS[module])}"
+    return f"{sys.executable} has no package {module}: run `make setup` once, then use .venv/bin/python"

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 STRATEGIES = ("mix", "boundary", "rare", "outlier", "random", "diverse")
 COUNTS = ("new", "changed", "confirmed", "outdated", "disputed")  # reviews by what answers did to them
@@ -23,7 +23,7 @@ ALWAYS = ("boundary", "unsure_keyword", "unsure_score")  # told of every chosen 
 INNER = ("keyword_probabilities", "truncated", "embedding")  # columns of analyses that tell a labeller nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.acquire`."""
 
@@ -87,7 +87,7 @@ def run(config: Config) -> dict[str, Any]:
     return report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """Names of the values and of the strata, the strata's sizes in the catalog, candidates with their texts, and
     floors: a name, the candidates that count for it, and how many of them there must be."""
@@ -156,12 +156,21 @@ def _pool(config: Config, source: Any, known: Any, model: Any, shares: dict[str,
     thresholds = model.thresholds if model else None
     rarity = Rarity(known.table["text"].to_pylist()) if "rare" in shares else None
     outliers = _outliers(source, sample, config.seed) if "outlier" in shares else None
-    appraiser = CandidateScorer(names, strata, thresholds, rarity, outliers, config.seed)
+    appraiser = CandidateScorer(
+        names=names, strata=strata, thresholds=thresholds, rarity=rarity, outliers=outliers, seed=config.seed
+    )
     rows = pool.collect_candidates(source, appraiser, done, sizes, config.budget, list(shares), config.floor)
     if "diverse" in shares:
         rows = pool.order_by_diversity(source, rows, names.index("diverse"), sizes, config.budget, config.seed)
     floors = _floors(source, rows, model, config.floor) if model and config.floor else []
-    return Pool(names, strata.names, sizes, rows, _texts(config, source, rows.place), floors)
+    return Pool(
+        names=names,
+        strata=strata.names,
+        sizes=sizes,
+        rows=rows,
+        texts=_texts(config, source, rows.place),
+        floors=floors,
+    )
 
 
 def _floors(source: Any, rows: Any, model: Any, least: int) -> list[tuple[str, list[int], int]]:

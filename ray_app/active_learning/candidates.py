@@ -49,7 +49,7 @@ def count_strata(source: Analyses, columns: Sequence[str], done: Hashes, seed: i
         numbers = strata(table)
         sizes = np.pad(sizes, (0, len(strata.numbers) - len(sizes)))
         sizes += np.bincount(numbers, minlength=len(sizes))
-        rows = Candidates(numbers, tie, places, np.zeros((len(places), 0), np.float32))
+        rows = Candidates(stratum=numbers, tie=tie, place=places, values=np.zeros((len(places), 0), np.float32))
         sample.add(np.zeros(len(places), np.int64), uniform(tie), tie, rows)
     strata, sizes = strata.shuffled(sizes, seed)
     return strata, sizes, sample.kept().place
@@ -91,7 +91,7 @@ def order_by_diversity(
     for s in np.unique(rows.stratum):
         here = np.flatnonzero(rows.stratum == s)
         values[here, column] = diverse(embeddings[here], int(picks[s]), seed)
-    return Candidates(rows.stratum, rows.tie, rows.place, values)
+    return Candidates(stratum=rows.stratum, tie=rows.tie, place=rows.place, values=values)
 
 
 def _unlabelled(

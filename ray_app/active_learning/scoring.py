@@ -70,7 +70,7 @@ class ScoredReviews:
     found: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CandidateScorer:
     """Says what every row of an analysis is worth.
 
@@ -96,7 +96,9 @@ class CandidateScorer:
         values = self._values(table, probabilities, limits, tie)
         texts = "text" in table.column_names
         content = hashes(table["text"], 0) if texts else _fingerprint(probabilities)
-        rows = Candidates(self.strata(table), tie, places, np.stack([values[name] for name in self.names], 1))
+        rows = Candidates(
+            stratum=self.strata(table), tie=tie, place=places, values=np.stack([values[name] for name in self.names], 1)
+        )
         return ScoredReviews(rows, content, probabilities >= limits)
 
     def _limits(self, keywords: int) -> Floats:

@@ -19,7 +19,7 @@ PENDING = 65_536  # rows that wait before they are sorted in
 SLACK = 8  # candidates of a stratum beyond twice its quota, as some turn out to be near-duplicates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidates:
     """n rows: stratum, the hash that decides ties, where the row lies, and its values [n, criteria]."""
 
@@ -32,12 +32,16 @@ class Candidates:
         return len(self.place)
 
     def take(self, at: NDArray[np.generic]) -> "Candidates":
-        return Candidates(self.stratum[at], self.tie[at], self.place[at], self.values[at])
+        return Candidates(stratum=self.stratum[at], tie=self.tie[at], place=self.place[at], values=self.values[at])
 
 
 def joined(parts: Sequence[Candidates]) -> Candidates:
-    columns = ([getattr(part, name) for part in parts] for name in ("stratum", "tie", "place", "values"))
-    return Candidates(*(np.concatenate(column) for column in columns))
+    return Candidates(
+        stratum=np.concatenate([part.stratum for part in parts]),
+        tie=np.concatenate([part.tie for part in parts]),
+        place=np.concatenate([part.place for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+    )
 
 
 def room(quotas: Ints) -> Ints:
@@ -56,7 +60,7 @@ class TopPerGroup:
         self.room, self.bar = room, np.where(room > 0, -np.inf, np.inf).astype(np.float32)
         self.pending = max(int(room.sum()), pending)
         ints, hashes = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        none = Candidates(ints, hashes, ints, np.zeros((0, criteria), np.float32))
+        none = Candidates(stratum=ints, tie=hashes, place=ints, values=np.zeros((0, criteria), np.float32))
         self.parts = [(ints, np.zeros(0, np.float32), hashes, none)]
         self.waiting = 0
 

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.acquire simulate`."""
 
@@ -37,7 +37,7 @@ class Config:
         check(self.limit >= 0, f"--limit {self.limit}: 0 or more")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Labelled tables: the catalog, what thresholds are tuned on, what is judged by."""
 
@@ -105,4 +105,4 @@ def _data(config: Config) -> Data:
         test, table = table.slice(0, len(table) // 5), table.slice(len(table) // 5)
     if not len(validation):
         validation, table = table.slice(0, len(table) // 10), table.slice(len(table) // 10)
-    return Data(table.slice(0, config.limit or None), validation, test, found.taxonomy)
+    return Data(catalog=table.slice(0, config.limit or None), validation=validation, test=test, taxonomy=found.taxonomy)

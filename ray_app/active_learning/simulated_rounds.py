@@ -55,7 +55,7 @@ class Simulation:
         """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
         hidden = np.setdiff1d(np.arange(len(self.texts)), labelled)
         values = np.stack([self._values(name, model, labelled, hidden) for name in shares], 1)
-        rows = Candidates(np.zeros(len(hidden), np.int64), self.ties[hidden], hidden, values)
+        rows = Candidates(stratum=np.zeros(len(hidden), np.int64), tie=self.ties[hidden], place=hidden, values=values)
         seen = NearDuplicateFilter(self.alike)
         for i in labelled:
             seen.add(self.texts[i])

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import option
+from ray_app.options import option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ApplyConfig:
     """Options of `jobs.audit apply`."""
 

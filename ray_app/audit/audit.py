@@ -6,21 +6,19 @@ tools. Every review is judged by a model that did not learn from it. Test rows t
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check, closest
+from ray_app.options import as_dict, option
 
-Learn = Callable[[list[str]], object]  # arguments of jobs.train -> a bundle where --output says
 SHEET = (
     *("review_id", "keyword", "action", "score", "who", "when"),
     *("kind", "given", "suggested", "confidence", "text", "reason"),
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.audit`."""
 
@@ -52,7 +50,7 @@ class Config:
         return "TF-IDF and logistic regression" if self.fast else self.base_model
 
 
-def run(config: Config, learn: Learn) -> dict[str, int]:
+def run(config: Config) -> dict[str, int]:
     """Audits, writes, prints; returns how many suspects of each kind there are."""
     from ray_app import storage
     from ray_app.audit import report as audit_report
@@ -66,8 +64,8 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
     )
     for name in config.tools:
         check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
-    found, table, test = _read(config)
-    audited = find_suspects(table, found.taxonomy, _view(config, table, found.taxonomy, learn), test)
+    found, table, test = read_audited(config)
+    audited = find_suspects(table, found.taxonomy, out_of_fold_view(config, table, found.taxonomy), test)
     about = {
         "labels": config.labels,
         "reviews": len(table),
@@ -87,7 +85,7 @@ def run(config: Config, learn: Learn) -> dict[str, int]:
     return counts
 
 
-def _read(config: Config) -> tuple[Any, Any, Any]:
+def read_audited(config: Config) -> tuple[Any, Any, Any]:
     """The labels, their rows to audit, and their test rows."""
     from ray_app.audit import confident_learning
     from ray_app.labels import reader
@@ -135,21 +133,26 @@ def _sheet(suspects: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(str(row.get(name) or "") for name in SHEET) for row in merged.values()]
 
 
-def _view(config: Config, table: Any, taxonomy: Any, learn: Learn) -> Any:
+def out_of_fold_view(config: Config, table: Any, taxonomy: Any) -> Any:
     """What models that did not learn from a review think of it, for every review."""
     from ray_app import storage
     from ray_app.audit import cross_validation
 
     print(f"{len(table):,} reviews in {config.folds} folds: {config.model}", flush=True)
-    recipe = None if config.fast else _recipe(config, learn, config.cpus_per_fold)
+    recipe = None if config.fast else fold_training(config, config.cpus_per_fold)
     keep = storage.join(config.output, "folds")
     return cross_validation.out_of_fold_predictions(table, taxonomy, config.folds, config.seed, recipe, keep)
 
 
-def _recipe(config: Any, learn: Learn, cpus: float) -> Any:
-    """What jobs.train is told of the model. The file is read here: a task elsewhere may not see it."""
+def fold_training(config: Any, cpus: float) -> Any:
+    """What a fold's training is told. The options' file is read here: a task elsewhere may not see it."""
     from ray_app import storage
     from ray_app.audit.cross_validation import FoldTraining
+    from ray_app.cli import read_options
+    from ray_app.training import train
 
-    options = storage.read_bytes(config.train_config).decode() if config.train_config else ""
-    return FoldTraining(learn, config.base_model, options, config.device, cpus)
+    options: dict[str, Any] = {}
+    if config.train_config:
+        text = storage.read_bytes(config.train_config).decode()
+        options = read_options(train.Config, text, f"--train-config {config.train_config}")
+    return FoldTraining(base_model=config.base_model, options=options, device=config.device, cpus=cpus)

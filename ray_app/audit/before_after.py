@@ -12,6 +12,7 @@ from ray_app.errors import check
 from ray_app.evaluation import report as judge
 from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.inference.runtime import BundleRuntime
+from ray_app.labels.hold_out import training_split
 from ray_app.labels.matrices import keyword_support
 from ray_app.labels.reader import Labels
 
@@ -32,11 +33,7 @@ def same_test(before: Labels, after: Labels) -> pa.Table:
 
 def linear_report(labels: Labels, tested: pa.Table) -> dict[str, Any]:
     """The report of a TF-IDF model trained on all but the test rows."""
-    train, validation = labels.split("train", None), labels.split("validation")
-    check(len(train) > 1, "no training rows: every row is test or validation")
-    if not len(validation):
-        held = max(1, len(train) // 10)
-        train, validation = train.slice(held), train.slice(0, held)
+    train, validation = training_split(labels, "labels")
     model, texts = TfidfBaseline(train, validation, labels.taxonomy), tested["text"].to_pylist()
     return judge.evaluate_predictions(
         tested, model.predict(texts), model.score(texts), labels.taxonomy, keyword_support(train)

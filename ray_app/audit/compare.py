@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_app.audit.audit import Learn, _recipe
-from ray_app.cli import as_dict, option
+from ray_app.audit.audit import fold_training
+from ray_app.options import as_dict, option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """Options of `jobs.audit compare`."""
 
@@ -22,7 +22,7 @@ class CompareConfig:
     device: str = option("auto", "where to train", "Model", ("auto", "cpu", "cuda"))
 
 
-def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
+def compare(config: CompareConfig) -> dict[str, Any]:
     """Trains on both versions, judges both on the same test rows, prints them side by side."""
     from ray_app import storage
     from ray_app.audit import before_after
@@ -31,7 +31,7 @@ def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
     before = reader.read_labels(config.before, config.taxonomy)
     after = reader.read_labels_with(config.after, before.taxonomy)
     tested = before_after.same_test(before, after)
-    reports = [_judged(config, each, tested, learn) for each in (before, after)]
+    reports = [_judged(config, each, tested) for each in (before, after)]
     model = config.base_model or "TF-IDF and logistic regression"
     title = f"{config.before} -> {config.after}: {model}, {len(tested)} test reviews"
     text = before_after.markdown(reports[0], reports[1], before.taxonomy, title)
@@ -43,12 +43,12 @@ def compare(config: CompareConfig, learn: Learn) -> dict[str, Any]:
     return report
 
 
-def _judged(config: CompareConfig, labels: Any, tested: Any, learn: Learn) -> dict[str, Any]:
+def _judged(config: CompareConfig, labels: Any, tested: Any) -> dict[str, Any]:
     from ray_app.audit import before_after
 
     if not config.base_model:
         return before_after.linear_report(labels, tested)
     train = labels.split("train", "validation", None)
     with tempfile.TemporaryDirectory() as folder:
-        parts = _recipe(config, learn, 1.0).bundle(train, labels.taxonomy, Path(folder))
-        return before_after.bundle_report(parts, tested)
+        runtime = fold_training(config, 1.0).bundle(train, labels.taxonomy, Path(folder))
+        return before_after.bundle_report(runtime, tested)

@@ -12,7 +12,7 @@ LEVEL = 0.05  # share of false discoveries among the pairs that are told
 LEAST = 3  # reviews a pair is seen in before it is told
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """`swapped`: `first` looks superfluous and `second` missing in the same review. `together`: both are labelled.
 
@@ -45,4 +45,14 @@ def _above(kind: str, one: Flags, other: Flags, pairs: list[tuple[int, int]], na
     p = false_discovery_control(hypergeom.sf(seen - 1, len(one), left, right).clip(0, 1))
     told = [i for i in np.argsort(p, kind="stable") if p[i] <= LEVEL and seen[i] >= LEAST]
     expected = left * right / len(one)
-    return [Pair(kind, names[a[i]], names[b[i]], int(seen[i]), float(expected[i]), float(p[i])) for i in told]
+    return [
+        Pair(
+            kind=kind,
+            first=names[a[i]],
+            second=names[b[i]],
+            seen=int(seen[i]),
+            expected=float(expected[i]),
+            p=float(p[i]),
+        )
+        for i in told
+    ]

@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,33 +27,31 @@ from ray_app.errors import UserError, check
 from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.matrices import score_pairs
+from ray_app.training import train
 
-Learn = Callable[[list[str]], object]  # arguments of jobs.train -> a bundle where --output says
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldTraining:
-    """How a fold's bundle is trained: by `learn`, from which base model, with what other `options` (YAML), where."""
+    """How a fold's bundle is trained: from which base model, with what other options of `jobs.train`, where."""
 
-    learn: Learn
     base_model: str
-    options: str
-    device: str
+    options: dict[str, Any]
+    device: str = "auto"
     cpus: float = 1.0
 
-    def bundle(self, train: pa.Table, taxonomy: Taxonomy, folder: Path) -> BundleRuntime:
+    def bundle(self, train_rows: pa.Table, taxonomy: Taxonomy, folder: Path) -> BundleRuntime:
         """Trains in this process; what is read later lies in `folder`."""
         (folder / "taxonomy.yaml").write_text(dump(taxonomy), encoding="utf-8")
-        storage.write_parquet(str(folder / "labels.parquet"), train)
-        (folder / "options.yaml").write_text(self.options, encoding="utf-8")
-        given = {
-            "--config": "options.yaml",
-            "--labels": "labels.parquet",
-            "--taxonomy": "taxonomy.yaml",
-            "--output": "bundle",
+        storage.write_parquet(str(folder / "labels.parquet"), train_rows)
+        own = {
+            "labels": f"{folder}/labels.parquet",
+            "taxonomy": f"{folder}/taxonomy.yaml",
+            "output": f"{folder}/bundle",
+            "base_model": self.base_model,
+            "device": self.device,
+            "workers": 0,
         }
-        files = [part for flag, name in given.items() for part in (flag, f"{folder}/{name}")]
-        self.learn([*files, "--base-model", self.base_model, "--device", self.device, "--workers", "0"])
+        train.run(train.Config(**{**self.options, **own}))
         return BundleRuntime(f"{folder}/bundle", self.device)
 
 
@@ -70,7 +68,7 @@ def out_of_fold_predictions(
     fold = folds(table["text"].to_pylist(), count, seed)
     pairs = [(_rows(table, fold != number), _rows(table, fold == number)) for number in range(count)]
     if recipe is None:
-        found = [out_of_fold.of_baseline(TfidfBaseline(train, None, taxonomy), held) for train, held in pairs]
+        found = [out_of_fold.of_baseline(TfidfBaseline(seen, None, taxonomy), held) for seen, held in pairs]
     else:
         found = _on_ray(pairs, taxonomy, recipe, keep, say)
     return out_of_fold.join(found, fold, score_pairs(table, taxonomy)[0])
@@ -114,15 +112,15 @@ def _collect(asked: dict[Any, int], kept: Sequence[str], say: Any) -> None:
         say(f"fold {fold + 1} done, {len(asked) - len(left)} of {len(asked)}, {time.monotonic() - began:.0f} s")
 
 
-def _learn_and_look(recipe: FoldTraining, train: pa.Table, held: pa.Table, taxonomy: Taxonomy) -> bytes:
-    """A Ray task: trains a bundle on `train`; its view of `held` as npz bytes."""
+def _learn_and_look(recipe: FoldTraining, seen: pa.Table, held: pa.Table, taxonomy: Taxonomy) -> bytes:
+    """A Ray task: trains a bundle on `seen`; what it thinks of `held` as npz bytes."""
     import torch
 
     torch.set_num_threads(max(1, round(recipe.cpus)))
     with tempfile.TemporaryDirectory() as folder:
-        seen = out_of_fold.of_bundle(recipe.bundle(train, taxonomy, Path(folder)), held)
+        view = out_of_fold.of_bundle(recipe.bundle(seen, taxonomy, Path(folder)), held)
     sink = io.BytesIO()
-    np.savez_compressed(sink, **out_of_fold.to_arrays(seen))
+    np.savez_compressed(sink, **out_of_fold.to_arrays(view))
     return sink.getvalue()
 
 

@@ -13,7 +13,7 @@ from ray_app.data.text import words
 EVERY = "every review carries {}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuleCall:
     """A review (its position), the keyword a rule asks of it, the word that says so, and whether the labels have it."""
 
@@ -49,7 +49,7 @@ def check_labels(texts: Sequence[str], named: Flags, taxonomy: Taxonomy) -> list
     checked = [_overall(taxonomy.overall, named, taxonomy)] if taxonomy.overall else []
     for rule in taxonomy.rules:
         demands = [
-            RuleCall(review, keyword, word, bool(named[review, taxonomy.index[keyword]]))
+            RuleCall(review=review, keyword=keyword, word=word, obeyed=bool(named[review, taxonomy.index[keyword]]))
             for review, said in enumerate(split)
             for keyword, word in asked(said, rule).items()
         ]
@@ -85,5 +85,7 @@ def _holds(word: str, parts: Sequence[str]) -> bool:
 def _overall(overall: str, named: Flags, taxonomy: Taxonomy) -> Checked:
     has = named[:, taxonomy.index[overall]]
     return Checked(
-        EVERY.format(overall), (overall,), tuple(RuleCall(i, overall, "", bool(on)) for i, on in enumerate(has))
+        EVERY.format(overall),
+        (overall,),
+        tuple(RuleCall(review=i, keyword=overall, word="", obeyed=bool(on)) for i, on in enumerate(has)),
     )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.audit.audit import Config, Learn, _read, _view
-from ray_app.cli import as_dict, option
+from ray_app.audit.audit import Config, out_of_fold_view, read_audited
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasureConfig(Config):
     """Options of `jobs.audit measure`: those of an audit, and what is planted."""
 
@@ -25,16 +25,16 @@ class MeasureConfig(Config):
         check(0 < self.share < 0.5, f"--share {self.share}: write a share between 0 and 0.5")
 
 
-def measure(config: MeasureConfig, learn: Learn) -> dict[str, Any]:
+def measure(config: MeasureConfig) -> dict[str, Any]:
     """Plants errors in labels, audits them, and says how many it finds; writes measure.md and measure.json."""
     from ray_app import storage
     from ray_app.audit import planted_errors
     from ray_app.audit.planted_errors import plant
     from ray_app.audit.suspects import find_suspects
 
-    found, table, test = _read(config)
+    found, table, test = read_audited(config)
     planted = plant(table, found.taxonomy, config.share, config.seed, config.how)
-    view = _view(config, planted.table, found.taxonomy, learn)
+    view = out_of_fold_view(config, planted.table, found.taxonomy)
     audited = find_suspects(planted.table, found.taxonomy, view, test)
     report = planted_errors.report(planted, audited, found.taxonomy)
     text = planted_errors.markdown(report, f"{config.share:.0%} of {config.how} of {config.labels}, {config.model}")

@@ -35,7 +35,7 @@ SUSPECTS = pa.schema(
 WIDE = 0.3  # a 95% interval wider than this: the F1 says little
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AuditResult:
     """`suspects` (SUSPECTS, the likeliest errors first), and what the report tells beside them."""
 
@@ -62,7 +62,9 @@ def find_suspects(table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, test: pa
     suspects = pa.Table.from_pylist(rows, schema=SUSPECTS)
     pairs = confusable(named, keywords.flagged & named, keywords.flagged & ~named, taxonomy.names)
     figures = _figures(taxonomy, named, keyword_matrix(test, taxonomy), view, suspects)
-    return AuditResult(suspects, rules, pairs, figures, keywords, scores)
+    return AuditResult(
+        suspects=suspects, rules=rules, pairs=pairs, keywords=figures, keyword_verdict=keywords, score_verdict=scores
+    )
 
 
 def queue(table: pa.Table, suspects: pa.Table, most: int) -> pa.Table:

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.cli import as_dict, option
 from ray_app.errors import UserError, check, closest
 from ray_app.inference import bundle as bundles
+from ray_app.options import as_dict, option
 
 ENGINE = ("ours", "hf-review", "captum", "naive", "recheck", "shap")
 JOB = ("graph", "ray-fused", "ray-pools")
 ORACLE = "hf-review"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.benchmark`."""
 

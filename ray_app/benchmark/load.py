@@ -17,14 +17,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import UserError, check
+from ray_app.options import as_dict, option
 
 FULL = 0.9  # of the saturation rate counts as full speed again
 RECOVERY_SECONDS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.load`."""
 

@@ -34,5 +34,5 @@ def random_bundle(folder: Path, shape: str) -> Path:
     torch.manual_seed(0)
     for name, outputs in (("keywords", len(taxonomy.names)), ("scores", len(taxonomy.scores))):
         save_model(EncoderClassifier(BertModel(encoder, add_pooling_layer=False), outputs), folder / name)
-    seal(folder, BundleMeta(taxonomy, tuple(0.5 for _ in taxonomy.names)))
+    seal(folder, BundleMeta(taxonomy=taxonomy, thresholds=tuple(0.5 for _ in taxonomy.names)))
     return folder

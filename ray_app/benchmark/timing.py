@@ -25,7 +25,7 @@ from ray_app.inference.masking import above_threshold, drops, strongest_variant
 from ray_app.inference.runtime import rounded
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Result:
     """One variant: seconds and the GEMM probe's FLOP/s of each round; why it did not run, where it did not."""
 
@@ -36,7 +36,7 @@ class Result:
     failure: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What every variant is asked: sizes of the work, and the pairs highlights are compared on."""
 
@@ -55,7 +55,7 @@ def time_methods(
     first_only = subject.runtime.meta.pooling == "first"
     config = AutoConfig.from_pretrained(subject.runtime.bundle.path / "keywords")
     flops = encoder_flops(config, len(subject.runtime.meta.thresholds), sequences.lengths, first_only)
-    task = Task(len(texts), subject.tokens, flops, subject.variants.review)
+    task = Task(reviews=len(texts), tokens=subject.tokens, flops=flops, owner=subject.variants.review)
     del subject
     results = {name: Result() for name in names}
     with _children(names, (bundle, list(texts), device, threads), results) as connections:

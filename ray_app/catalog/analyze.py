@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.analyze`."""
 
@@ -208,7 +208,9 @@ class CatalogRun:
         for source in self.run.sources:
             name = "file-" + hashlib.sha256(f"{source.file}|{source.version}".encode()).hexdigest()[:16]
             if source.reason and name not in self.done:
-                unit = reviews.Unit(name, source.file, source.version, 0, 0, 0, 0)
+                unit = reviews.Unit(
+                    id=name, file=source.file, version=source.version, row_group=0, skip=0, first=0, rows=0
+                )
                 facts = {"findings": 0, "work": {}, "unreadable": source.reason}
                 yield commit.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
 

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_app.catalog import node_checks
-from ray_app.cli import FAILED, option
+from ray_app.cli import FAILED
 from ray_app.errors import UserError, check, first_line
+from ray_app.options import option
 
 GB = 1e9
 CVE = "whoever reaches it runs code here (CVE-2023-48022); start Ray with RAY_AUTH_MODE=token, as cluster.yaml does"
 REFUSED = (401, 403)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.analyze doctor`."""
 

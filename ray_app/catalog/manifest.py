@@ -113,7 +113,9 @@ def _load_plan(out: str, number: int, content: dict[str, Any]) -> Plan:
         return found
 
     saved = content["columns"]
-    columns = Columns(saved["review_id"], saved["text"], tuple(saved["keep"]), _decoded(saved["types"]))
+    columns = Columns(
+        review_id=saved["review_id"], text=saved["text"], keep=tuple(saved["keep"]), types=_decoded(saved["types"])
+    )
     return Plan(tuple(Source(**row) for row in rows("files")), tuple(Unit(**row) for row in rows("units")), columns)
 
 

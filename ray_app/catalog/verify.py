@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 from ray_app import storage
 from ray_app.catalog import manifest
 from ray_app.catalog.compaction import published
-from ray_app.cli import FAILED, option
+from ray_app.cli import FAILED
 from ray_app.data.reviews import THREADS
 from ray_app.errors import check
+from ray_app.options import option
 
 SHOWN = 20  # faults told one by one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.analyze verify`."""
 

@@ -21,7 +21,7 @@ BATCH = 16_384  # rows of a file that are in memory at a time
 SCORES = "findings.score_probabilities"  # a column to ask for: of `findings` only these
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Analyses:
     """Files in order, the columns they have, and what the run that wrote them says of itself."""
 
@@ -43,7 +43,9 @@ def open_analyses(uri: str) -> Analyses:
     run = storage.join(uri, "_run.json")
     with _opened(files[0]) as first:
         columns = (*first.schema_arrow.names, *_partition(files[0]))
-    found = Analyses(uri, tuple(files), columns, storage.read_json(run) if storage.exists(run) else {})
+    found = Analyses(
+        uri=uri, files=tuple(files), columns=columns, facts=storage.read_json(run) if storage.exists(run) else {}
+    )
     found.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
     return found
 

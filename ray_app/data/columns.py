@@ -29,7 +29,7 @@ TEXT_NAMES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Which columns of an input hold the id and the text, and which pass through under their own name.
 
@@ -79,7 +79,7 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         own_text = name == "text" == chosen["text"]
         check(own_text or name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
     types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in kept if name != "text"])
-    return Columns(chosen["review_id"], chosen["text"], kept, types)
+    return Columns(review_id=chosen["review_id"], text=chosen["text"], keep=kept, types=types)
 
 
 def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:

@@ -22,7 +22,7 @@ from ray_app.errors import check, first_line
 THREADS = 16  # footers read at a time: a request to an object store takes tens of milliseconds, most of it waiting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unit:
     """Rows [first, first + rows) of one file of one version; `row_group` and `skip` say where they lie in it."""
 
@@ -35,7 +35,7 @@ class Unit:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """One file of the input: its version, how many rows it has, and the reason where it cannot be read."""
 
@@ -108,7 +108,9 @@ def plan(
                 reason = columns.misfit(schema)
             if reason is None:
                 units += _units(file, groups, unit_rows, fingerprint)
-            sources.append(Source(file.uri, file.version, 0 if reason else sum(groups), reason))
+            sources.append(
+                Source(file=file.uri, version=file.version, rows=0 if reason else sum(groups), reason=reason)
+            )
     check(columns, f"{uri}: no readable Parquet file; the first: {sources[0].reason if sources else ''}")
     assert columns is not None
     return Plan(tuple(sources), _limited(units, limit), columns)
@@ -149,7 +151,17 @@ def _units(file: storage.FileInfo, groups: Sequence[int], unit_rows: int, finger
             rows = min(unit_rows, size - skip)
             key = f"{file.uri}|{file.version}|{group}|{skip}|{rows}|{fingerprint}"
             identity = hashlib.sha256(key.encode()).hexdigest()[:16]
-            found.append(Unit(identity, file.uri, file.version, group, skip, first + skip, rows))
+            found.append(
+                Unit(
+                    id=identity,
+                    file=file.uri,
+                    version=file.version,
+                    row_group=group,
+                    skip=skip,
+                    first=first + skip,
+                    rows=rows,
+                )
+            )
         first += size
     return found
 

@@ -17,7 +17,7 @@ from ray_app.errors import UserError, check, closest
 DEFAULT = Path(__file__).parents[1] / "sample" / "taxonomy.yaml"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Keyword:
     """An aspect category: its name and its tagging guideline."""
 
@@ -54,7 +54,7 @@ class Rule:
         return f"{_few(self.cues)} -> {self.keyword}{''.join(others)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Taxonomy:
     """Keywords in the order of every probability list, and the ascending scale of scores."""
 
@@ -109,7 +109,7 @@ def from_dict(content: dict[str, Any], place: str) -> Taxonomy:
     try:
         check(not isinstance(content["keywords"], str), f"{place}: keywords must be a list")
         keywords = tuple(
-            Keyword(**{**k, "cues": tuple(k.get("cues", ()))}) if isinstance(k, dict) else Keyword(str(k))
+            Keyword(**{**k, "cues": tuple(k.get("cues", ()))}) if isinstance(k, dict) else Keyword(name=str(k))
             for k in content["keywords"]
         )
         return Taxonomy(
@@ -186,4 +186,4 @@ def from_labels(labels: Iterable[tuple[str, int]]) -> Taxonomy:
     check(pairs, "no labels to take a taxonomy from")
     names = sorted({keyword for keyword, _ in pairs})
     scores = sorted({score for _, score in pairs})
-    return Taxonomy("from labels", tuple(map(Keyword, names)), tuple(scores))
+    return Taxonomy(name="from labels", keywords=tuple(Keyword(name=name) for name in names), scores=tuple(scores))

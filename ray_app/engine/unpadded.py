@@ -41,7 +41,7 @@ class _Norm:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Layer:
     query: Linear | None  # apart only where the last layer computes one row a sequence
     joined: Linear  # query, key and value, or key and value where query is apart

@@ -7,11 +7,11 @@ In: a bundle and labels (their test rows where they name any). Out: `report.json
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.evaluate`."""
 
@@ -65,18 +65,16 @@ def _baseline(config: Config, model: Any, found: Any, tested: Any) -> dict[str, 
     from ray_app.evaluation import report as judge
     from ray_app.evaluation.baseline import TfidfBaseline
     from ray_app.labels import reader
+    from ray_app.labels.hold_out import training_split
 
     taxonomy = model.meta.taxonomy
     source = (
         reader.read_labels_with(config.train_labels, taxonomy, config.on_bad_label) if config.train_labels else found
     )
-    train, validation = source.split("train", None), source.split("validation")
     if not config.train_labels and not len(found.split("test")):
         print("no baseline: --labels names no training rows; give some with --train-labels")
         return None
-    if not len(validation):
-        held = max(1, len(train) // 10)
-        train, validation = train.slice(held), train.slice(0, held)
+    train, validation = training_split(source, config.train_labels or config.labels)
     baseline = TfidfBaseline(train, validation, taxonomy)
     texts = tested["text"].to_pylist()
     return judge.evaluate_predictions(

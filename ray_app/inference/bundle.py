@@ -44,7 +44,7 @@ MODELS = ("keywords", "scores")
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleMeta:
     """bundle.json without the file hashes."""
 
@@ -119,15 +119,15 @@ def _load(folder: Path, uri: str) -> Bundle:
         _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
         meta = BundleMeta(
-            taxonomy,
-            tuple(content["thresholds"]),
-            content["max_length"],
-            content["score_prompt"],
-            content["pooling"],
-            content["backend"],
-            content["metrics"],
-            content["support"],
-            content["provenance"],
+            taxonomy=taxonomy,
+            thresholds=tuple(content["thresholds"]),
+            max_length=content["max_length"],
+            score_prompt=content["score_prompt"],
+            pooling=content["pooling"],
+            backend=content["backend"],
+            metrics=content["metrics"],
+            support=content["support"],
+            provenance=content["provenance"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"bundle {uri}: bundle.json is damaged ({first_line(error)})") from None

@@ -18,7 +18,7 @@ from ray_app.errors import UserError, check, closest
 from ray_app.labels.reader import parse_pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KeywordMark:
     """A keyword of a review: its score, the spans of the words that carry it, and how sure a model is of it."""
 
@@ -28,7 +28,7 @@ class KeywordMark:
     probability: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelingTask:
     """A review to label: what a labeller starts from, and what is known of it besides (why it was chosen, say)."""
 
@@ -42,7 +42,7 @@ class LabelingTask:
         return completion([{"keyword": mark.keyword, "score": mark.score} for mark in self.marks])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Annotation:
     """One labeller's row of a file, at `place`: labels, or why there are none (`skipped`), or what is wrong with it."""
 
@@ -67,20 +67,26 @@ def reviews(batch: pa.Table) -> Iterator[LabelingTask]:
             text = row["text"]
             marks = _labelled(row["labels"], text) if row.get("labels") else _found(row.get("findings") or ())
             about = {name: value for name, value in row.items() if name not in own and value is not None}
-            yield LabelingTask(str(row["review_id"]), text, tuple(marks), about)
+            yield LabelingTask(review_id=str(row["review_id"]), text=text, marks=tuple(marks), about=about)
 
 
 def _found(findings: Iterable[dict[str, Any]]) -> Iterator[KeywordMark]:
     for finding in findings:
         highlight = finding["highlight"]
         spans = ((highlight["start"], highlight["end"]),) if highlight else ()
-        yield KeywordMark(finding["keyword"], finding["score"], spans, finding["probability"])
+        yield KeywordMark(
+            keyword=finding["keyword"], score=finding["score"], spans=spans, probability=finding["probability"]
+        )
 
 
 def _labelled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[KeywordMark]:
     for label in labels:
         starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
-        yield KeywordMark(label["keyword"], label["score"], tuple((at, at + size) for at, size in starts if at >= 0))
+        yield KeywordMark(
+            keyword=label["keyword"],
+            score=label["score"],
+            spans=tuple((at, at + size) for at, size in starts if at >= 0),
+        )
 
 
 def completion(labels: Iterable[Mapping[str, Any]]) -> str:

@@ -46,7 +46,7 @@ def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
             check("error" not in row, row.get("error", ""))
             yield _answer(place, row, taxonomy, uri.rsplit("/", 1)[-1].rsplit(".", 1)[0])
         except UserError as error:
-            yield Annotation(place, error=str(error))
+            yield Annotation(place=place, error=str(error))
 
 
 def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy, labeller: str) -> Annotation:
@@ -54,11 +54,11 @@ def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy, labeller: str) 
     cats = _rows(row, "cats") + [label for label in labels if isinstance(label, str)]
     marked = _rows(row, "entities") + [label for label in labels if not isinstance(label, str)]
     if not cats and not marked:
-        return Annotation(place, skipped="unfinished")
+        return Annotation(place=place, skipped="unfinished")
     text = row.get("text")
     spans = [_span(each) for each in marked]
     found = labels_of(text if isinstance(text, str) else "", chosen(cats, taxonomy), spans, taxonomy)
-    return Annotation(place, row.get("review_id"), text, found, labeller)
+    return Annotation(place=place, review_id=row.get("review_id"), text=text, labels=found, labeller=labeller)
 
 
 def _rows(row: dict[str, Any], *names: str) -> list[Any]:

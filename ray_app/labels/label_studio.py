@@ -106,24 +106,24 @@ def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
         place = f"{uri} row {number}"
         if not isinstance(each, dict) or not isinstance(each.get("data"), dict):
             yield Annotation(
-                place, error="not a task with its `data`; in Label Studio choose Export > JSON, not JSON-MIN"
+                place=place, error="not a task with its `data`; in Label Studio choose Export > JSON, not JSON-MIN"
             )
             continue
         annotations = each.get("annotations") or []
         if not annotations:
-            yield Annotation(place, skipped="unfinished")
+            yield Annotation(place=place, skipped="unfinished")
         for i, annotation in enumerate(annotations, 1):
             where = f"{place} annotation {i}" if len(annotations) > 1 else place
             try:
                 yield _answer(where, each["data"], annotation, taxonomy)
             except (UserError, KeyError, TypeError, AttributeError, ValueError) as error:
                 what = str(error) if isinstance(error, UserError) else f"not an annotation of this config ({error!r})"
-                yield Annotation(where, error=what)
+                yield Annotation(place=where, error=what)
 
 
 def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxonomy: Taxonomy) -> Annotation:
     if annotation.get("was_cancelled"):
-        return Annotation(place, skipped="skipped by the labeller")
+        return Annotation(place=place, skipped="skipped by the labeller")
     text, pairs, spans = data.get("text"), [], []
     for region in annotation["result"]:
         value = region.get("value", {})
@@ -133,11 +133,13 @@ def _answer(place: str, data: dict[str, Any], annotation: dict[str, Any], taxono
             start, end = _span(text, value)
             spans += [(keyword, start, end) for keyword in value["labels"]]
     if not pairs and not spans:
-        return Annotation(place, skipped="unfinished")
+        return Annotation(place=place, skipped="unfinished")
     who, when = annotation.get("completed_by"), moment(annotation.get("updated_at") or annotation.get("created_at"))
     labeller = str((who.get("email") or who["id"]) if isinstance(who, dict) else "" if who is None else who)
     labels = labels_of(text or "", pairs, spans, taxonomy)
-    return Annotation(place, data.get("review_id"), text, labels, labeller, when)
+    return Annotation(
+        place=place, review_id=data.get("review_id"), text=text, labels=labels, labeller=labeller, labelled_at=when
+    )
 
 
 def _score(given: str) -> Any:

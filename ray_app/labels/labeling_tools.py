@@ -143,4 +143,13 @@ def _csv_answers(uri: str) -> Iterator[Annotation]:
             when, error = None, str(problem)
         who = row["labeller"] or name
         skipped = "" if found or error else "unfinished"
-        yield Annotation(place, row["review_id"], row["text"], found or [], who, when, skipped, error)
+        yield Annotation(
+            place=place,
+            review_id=row["review_id"],
+            text=row["text"],
+            labels=found or [],
+            labeller=who,
+            labelled_at=when,
+            skipped=skipped,
+            error=error,
+        )

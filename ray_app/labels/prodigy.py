@@ -81,20 +81,27 @@ def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
             check("error" not in row, row.get("error", ""))
             yield _answer(place, row, taxonomy)
         except UserError as error:
-            yield Annotation(place, error=str(error))
+            yield Annotation(place=place, error=str(error))
 
 
 def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy) -> Annotation:
     answer, text = row.get("answer"), row.get("text")
     if answer in ("reject", "ignore"):
-        return Annotation(place, skipped={"reject": "rejected", "ignore": "ignored"}[answer])
+        return Annotation(place=place, skipped={"reject": "rejected", "ignore": "ignored"}[answer])
     check(answer == "accept", f"answer {answer!r} is not accept, reject or ignore; export it with prodigy db-out")
     spans, accepted = row.get("spans") or [], row.get("accept") or []
     listed = isinstance(spans, list) and all(isinstance(span, dict) for span in spans)
     check(listed and isinstance(accepted, list), "`spans` must be a list of spans and `accept` a list of choices")
     if not accepted and not spans:
-        return Annotation(place, skipped="unfinished")
+        return Annotation(place=place, skipped="unfinished")
     marked = [(span.get("label"), span.get("start"), span.get("end")) for span in spans]
     labels = labels_of(text if isinstance(text, str) else "", chosen(accepted, taxonomy), marked, taxonomy)
     who = str(row.get("_annotator_id") or row.get("_session_id") or "")
-    return Annotation(place, row.get("review_id"), text, labels, who, moment(row.get("_timestamp")))
+    return Annotation(
+        place=place,
+        review_id=row.get("review_id"),
+        text=text,
+        labels=labels,
+        labeller=who,
+        labelled_at=moment(row.get("_timestamp")),
+    )

@@ -26,7 +26,7 @@ FORMAT = 1
 META = "nunchi_lm.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskMeta:
     """nunchi_lm.json: how the model was taught, so that it is asked the same way."""
 
@@ -87,13 +87,13 @@ def from_dict(content: dict[str, Any], place: str) -> TaskMeta:
         check(content["format"] == FORMAT, f"{place}: format {content['format']}; this nunchi reads format {FORMAT}")
         known = content["taxonomy"]
         return TaskMeta(
-            template_from(content["template"], place),
-            taxonomy_from(known, place) if known else None,
-            content["max_length"],
-            content["loss_on"],
-            content["support"],
-            content["metrics"],
-            content["provenance"],
+            template=template_from(content["template"], place),
+            taxonomy=taxonomy_from(known, place) if known else None,
+            max_length=content["max_length"],
+            loss_on=content["loss_on"],
+            support=content["support"],
+            metrics=content["metrics"],
+            provenance=content["provenance"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place}: damaged ({first_line(error)})") from None

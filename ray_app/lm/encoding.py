@@ -39,7 +39,7 @@ class Encoded:
         return Encoded(self.sequences.take(rows), self.begin[rows])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Rows as a model takes them, all [lines, width]: padded (a row a line, a mask) or packed (end to end, positions).
 
@@ -128,4 +128,4 @@ def _laid_out(rows: Encoded, lines: Sequence[Ints], pad_id: int, masked: bool) -
         labels[i, : widths[i]] = np.where(place >= rows.begin[owner], tokens, IGNORED)
     mask = torch.from_numpy((row >= 0).astype(np.int64)) if masked else None
     ids_, labels_, positions_, row_ = map(torch.from_numpy, (ids, labels, positions, row))
-    return Batch(ids_, labels_, None if masked else positions_, mask, row_)
+    return Batch(ids=ids_, labels=labels_, positions=None if masked else positions_, mask=mask, row=row_)

@@ -10,20 +10,26 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.cli import REQUIRED, as_dict, option
 from ray_app.errors import check
 from ray_app.lm.executors import run_here, run_on_ray
+from ray_app.options import REQUIRED, as_dict, option
 
 PROGRESS_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.evaluate_lm`."""
 
     model: str = option(REQUIRED, "causal LM: a folder that jobs.train_lm wrote, any other folder, or a name", "Model")
     task: str = option("", "entry of the templates; the one the model was taught", "Data")
-    data: str = option("sample", "rows as for training; their test rows where they name any", "Data")
+    labels: str = option(
+        "sample",
+        "labeled reviews, or rows of another task, as for training; their test rows where they name any",
+        "Data",
+        common=True,
+        formerly=("data",),
+    )
     output: str = option("runs/lm_evaluation", "folder for report.json, report.md and rows/", "Data")
     templates: str = option("", "YAML file of templates; the shipped ones", "Data")
     columns: str = option("", "FIELD=COLUMN,… where rows name their columns otherwise than the template", "Data")
@@ -75,7 +81,7 @@ def run(config: Config) -> dict[str, Any]:
     provenance = _provenance(config, exam)
     _check_bundle(config, exam)
     print(
-        f"{config.model}: {exam.template.name}, {len(rows):,} rows of {config.data}, {config.shots} shots, "
+        f"{config.model}: {exam.template.name}, {len(rows):,} rows of {config.labels}, {config.shots} shots, "
         f"{'constrained' if exam.constrained else 'free'} decoding",
         flush=True,
     )
@@ -119,7 +125,7 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     taught = meta and task == meta.template.name and not config.templates
     template = meta.template if taught else templates.load(task, config.templates or templates.DEFAULT)
     taxonomy = config.taxonomy or (meta and meta.taxonomy) or "default"
-    found = dataset.read(config.data, template, taxonomy, config.columns, config.on_bad_row)
+    found = dataset.read(config.labels, template, taxonomy, config.columns, config.on_bad_row)
     for line in found.dropped:
         print(f"dropped: {line}")
     tested = found.split("test")
@@ -127,7 +133,7 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     others = found.split("train", None) if tested else found.split("train")
     check(
         len(others) >= config.shots,
-        f"--shots {config.shots}: {config.data} names only {len(others)} training rows; give it a `split` column",
+        f"--shots {config.shots}: {config.labels} names only {len(others)} training rows; give it a `split` column",
     )
     picked = np.random.default_rng(config.seed).permutation(len(others))[: config.shots]
     constrained = config.decoding == "constrained" or (config.decoding == "auto" and template.reads == "labels")
@@ -137,18 +143,24 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
     )
     learnt = meta.max_length if meta else 256
     exam = EvaluationPlan(
-        storage.absolute(config.model) if _is_folder(config.model) else config.model,
-        template,
-        found.taxonomy,
-        Decoding(config.max_new_tokens or learnt // 2, config.temperature, config.top_p, config.seed, template.stop),
-        constrained,
-        0 if config.shots or not meta else meta.max_length,
-        meta.loss_on if meta else "answer",
-        config.unit,
-        "" if config.bertscore_model == "none" else config.bertscore_model,
-        config.batch_tokens,
-        config.device,
-        config.bf16,
+        model=storage.absolute(config.model) if _is_folder(config.model) else config.model,
+        template=template,
+        taxonomy=found.taxonomy,
+        decoding=Decoding(
+            max_new_tokens=config.max_new_tokens or learnt // 2,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            seed=config.seed,
+            stop=template.stop,
+        ),
+        constrained=constrained,
+        limit=0 if config.shots or not meta else meta.max_length,
+        loss_on=meta.loss_on if meta else "answer",
+        unit=config.unit,
+        bertscore="" if config.bertscore_model == "none" else config.bertscore_model,
+        batch_tokens=config.batch_tokens,
+        device=config.device,
+        bf16=config.bf16,
     )
     return exam, rows, [others[i] for i in picked]
 

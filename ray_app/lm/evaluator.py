@@ -60,7 +60,7 @@ RESULT_COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
     """How a model is examined. `limit`: tokens of prompt and answer together, 0 for all it can read; `bertscore`: an
     encoder, empty for none."""

@@ -20,7 +20,7 @@ from ray_app.lm.constrained_decoding import Grammar, State
 from ray_app.lm.token_bytes import TokenBytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How a next token is chosen and when to stop. Temperature 0 is greedy; `stop` is a text that ends an answer."""
 

@@ -78,7 +78,7 @@ def teacher_forced(model: Any, ids: Sequence[int]) -> list[int]:
     return guesses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NextTokenTask:
     """A `loop.Lesson`: every token that counts is one term of the loss. `pack`: width of packed lines, 0 to pad."""
 

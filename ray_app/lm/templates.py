@@ -29,7 +29,7 @@ class Parsed:
     bad: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Template:
     """One entry of the templates file, whose head explains the fields."""
 

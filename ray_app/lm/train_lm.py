@@ -13,72 +13,65 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import REQUIRED, as_dict, option
 from ray_app.errors import UserError, check
+from ray_app.options import REQUIRED, as_dict, option
+from ray_app.training.options import TrainingOptions
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingOptions):
     """Options of `jobs.train_lm`."""
 
     base_model: str = option(REQUIRED, "causal LM: a Hugging Face name, a folder, or scratch", "Model")
-    task: str = option("review", "entry of the templates: review, interview, review_evidence, or one of yours", "Data")
-    data: str = option(
-        "sample", "labelled reviews, or rows as Parquet, JSONL, CSV/TSV; a folder of them, or sample", "Data"
+    task: str = option(
+        "review", "entry of the templates: review, interview, review_evidence, or one of yours", "Data", common=True
     )
-    output: str = option("runs/lm", "model folder to write; must not exist", "Data")
-    templates: str = option("", "YAML file of templates; the shipped ones", "Data")
+    labels: str = option(
+        "sample",
+        "labeled reviews, or rows of another task: Parquet, JSONL, CSV/TSV, a folder of them, or sample",
+        "Data",
+        common=True,
+        formerly=("data",),
+    )
+    output: str = option("runs/lm", "model folder to write; must not exist", "Data", common=True)
+    templates: str = option("", "YAML file of templates; default: the shipped ones", "Data")
     columns: str = option("", "FIELD=COLUMN,… where rows name their columns otherwise than the template", "Data")
-    taxonomy: str = option("default", "of labelled reviews: default, labels (what they span) or a YAML file", "Data")
+    taxonomy: str = option("default", "of labeled reviews: default, labels (what they span) or a YAML file", "Data")
     on_bad_row: str = option("fail", "stop at a bad row, or drop it and say so", "Data", ("fail", "drop"))
-    validation: float = option(0.1, "share of rows held out where the data names no validation rows", "Data")
-    limit: int = option(0, "train on so many rows only, 0 for all", "Data")
-    layers: int = option(3, "layers, with scratch", "Model")
-    hidden: int = option(128, "width, with scratch", "Model")
-    vocabulary: int = option(0, "tokens at most, with scratch; 0 for one in 50 characters, 2,000 at most", "Model")
-    lora: int = option(0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model")
-    max_length: int = option(256, "tokens of a row that are read", "Model")
-    loss_on: str = option("answer", "what counts: the answer, or prompt and answer", "Training", ("answer", "all"))
-    epochs: int = option(0, "passes over the rows; 0 for 5, with scratch for 25,000 rows if that is more", "Training")
-    batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
-    learning_rate: float = option(
-        0.0, "peak learning rate, 0 for 1e-3 with scratch, 2e-4 with LoRA, else 5e-5", "Training"
+    layers: int = option(3, "layers, with scratch", "Model", least=1)
+    hidden: int = option(128, "width, with scratch", "Model", least=64)
+    vocabulary: int = option(
+        0, "tokens at most, with scratch; 0 for one in 50 characters, 2,000 at most", "Model", least=0
     )
-    weight_decay: float = option(0.0, "weight decay of matrices", "Training")
-    warmup: float = option(0.0, "share of steps with a rising learning rate", "Training")
-    accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training")
+    lora: int = option(
+        0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model", least=0
+    )
+    loss_on: str = option("answer", "what counts: the answer, or prompt and answer", "Training", ("answer", "all"))
+    epochs: int = option(
+        0,
+        "passes over the rows; 0 for 5, with scratch for 25,000 rows if that is more",
+        "Training",
+        least=0,
+        common=True,
+    )
+    learning_rate: float = option(
+        0.0, "peak learning rate, 0 for 1e-3 with scratch, 2e-4 with LoRA, else 5e-5", "Training", least=0, common=True
+    )
+    weight_decay: float = option(0.0, "weight decay of matrices", "Training", least=0)
+    warmup: float = option(0.0, "share of steps with a rising learning rate", "Training", least=0, most=1)
     checkpointing: bool = option(False, "compute activations twice, to save memory", "Training")
     pack: bool = option(False, "lay short rows end to end instead of padding them; no row sees another", "Training")
-    clip: float = option(1.0, "largest gradient norm", "Training")
-    patience: int = option(2, "stop after so many epochs without gain, 0 never", "Training")
     keep: str = option(
         "best",
         "the epoch whose weights are kept: best by validation loss, or last, which ends only after all epochs",
         "Training",
         ("best", "last"),
     )
-    seed: int = option(0, "seed of everything random", "Training")
-    workers: int = option(1, "training processes; 0 trains in this process, without Ray", "Cluster")
-    device: str = option("auto", "where to train; a GPU computes in bf16", "Cluster", ("auto", "cpu", "cuda"))
-    cpus_per_worker: float = option(0.0, "CPUs a worker reserves", "Cluster")
-    storage_path: str = option("", "folder or s3:// for checkpoints, seen by all workers; OUTPUT.training", "Cluster")
-    max_failures: int = option(2, "how often killed workers are started again", "Cluster")
-    resume: bool = option(False, "go on with an interrupted run of the same output", "Cluster")
 
     def __post_init__(self) -> None:
-        check(0 < self.validation < 1, f"--validation {self.validation}: write a share between 0 and 1")
-        for name in ("batch_size", "accumulate", "layers"):
-            check(getattr(self, name) >= 1, f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
-        for name in ("epochs", "learning_rate", "lora", "workers", "limit"):
-            check(getattr(self, name) >= 0, f"--{name.replace('_', '-')} {getattr(self, name)}: 0 or more")
-        check(self.hidden % 64 == 0 and self.hidden > 0, f"--hidden {self.hidden}: write a multiple of 64")
+        super().__post_init__()
+        check(self.hidden % 64 == 0, f"--hidden {self.hidden}: write a multiple of 64")
         check(self.vocabulary == 0 or self.vocabulary >= 300, f"--vocabulary {self.vocabulary}: 300 or more, or 0")
-        check(self.max_length >= 16, f"--max-length {self.max_length}: at least 16")
-
-    @property
-    def storage(self) -> str:
-        """Where checkpoints and metrics are kept while training."""
-        return self.storage_path or self.output.rstrip("/") + ".training"
 
     def resolved(self) -> "Config":
         """With every automatic value decided and every path as a worker elsewhere on this machine would write it."""
@@ -104,7 +97,7 @@ def run(config: Config) -> dict[str, Any]:
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
     template = templates.load(config.task, config.templates or templates.DEFAULT)
-    found = dataset.read(config.data, template, config.taxonomy, config.columns, config.on_bad_row)
+    found = dataset.read(config.labels, template, config.taxonomy, config.columns, config.on_bad_row)
     for line in found.dropped:
         print(f"dropped: {line}")
     train, validation = _split(found, config)
@@ -114,23 +107,21 @@ def run(config: Config) -> dict[str, Any]:
         flush=True,
     )
     config = replace(config, epochs=config.epochs or _epochs(config, len(train)))
-    checkpoints.claim_folder(config.storage, as_dict(config), config.resume, ("metrics.jsonl", "tensorboard", "base"))
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "base"))
     tables = {"train": _texts(template, train), "validation": _texts(template, validation)}
     _start(config, tables["train"])
     began = time.monotonic()
     meta = causal_lm.TaskMeta(
-        template, found.taxonomy, config.max_length, config.loss_on, _support(train), {}, _provenance(config, train)
+        template=template,
+        taxonomy=found.taxonomy,
+        max_length=config.max_length,
+        loss_on=config.loss_on,
+        support=_support(train),
+        metrics={},
+        provenance=_provenance(config, train),
     )
-    workers.launch(
-        "ray_app.lm.train_lm:work",
-        {"config": as_dict(config), "meta": causal_lm.to_dict(meta)},
-        tables,
-        config.storage,
-        config.workers,
-        config.device,
-        config.cpus_per_worker,
-        config.max_failures,
-    )
+    loop = {"config": as_dict(config), "meta": causal_lm.to_dict(meta)}
+    workers.launch(work, loop, tables, config)
     metrics: dict[str, Any] = storage.read_json(storage.join(config.output, causal_lm.META))["metrics"]
     checkpoints.clear_parts(config.storage, ("config.json", "ray", "checkpoints", "base", checkpoints.PROGRESS))
     print(
@@ -161,7 +152,13 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
     if Rank.current().rank == 0:
         _say_cut(checkpoints, {"training": train, "validation": validation}, config.max_length)
     model = _prepared(config, model, train, tokenizer.pad_token_id)
-    lesson = NextTokenTask(config.task, train, validation, tokenizer.pad_token_id, config.max_length * config.pack)
+    lesson = NextTokenTask(
+        name=config.task,
+        train=train,
+        validation=validation,
+        pad_id=tokenizer.pad_token_id,
+        pack=config.max_length * config.pack,
+    )
     history = train_model(
         model,
         lesson,
@@ -179,15 +176,14 @@ def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None
 
 def _split(found: Any, config: Config) -> tuple[list[Any], list[Any]]:
     """Training and validation rows; test rows take no part. Without validation rows a seeded share is held out."""
-    import numpy as np
+    from ray_app.labels.hold_out import draw, hold_out
 
     train, validation = found.split("train", None), found.split("validation")
-    check(len(train) > 1, f"{config.data}: {len(train)} training rows (the rest are validation or test); at least 2")
+    check(len(train) > 1, f"{config.labels}: {len(train)} training rows (the rest are validation or test); at least 2")
     if not validation:
-        order = np.random.default_rng(config.seed).permutation(len(train))
-        held = max(1, round(len(train) * config.validation))
-        train, validation = [train[i] for i in sorted(order[held:])], [train[i] for i in order[:held]]
-    return train[: config.limit or None], validation
+        kept, held = hold_out(len(train), config.validation, config.seed)
+        train, validation = [train[i] for i in kept], [train[i] for i in held]
+    return [train[i] for i in draw(len(train), config.limit, config.seed)], validation
 
 
 def _epochs(config: Config, rows: int) -> int:
@@ -211,7 +207,7 @@ def _provenance(config: Config, train: Sequence[Any]) -> dict[str, Any]:
 
     return {
         "base_model": base_name(config.base_model),
-        "data": config.data,
+        "data": config.labels,
         "rows": len(train),
         "config": as_dict(config),
         "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -287,14 +283,14 @@ def _settings(config: Config) -> Any:
     from ray_app.training.loop import Settings
 
     return Settings(
-        config.epochs,
-        config.batch_size,
-        config.learning_rate,
-        config.weight_decay,
-        config.warmup,
-        config.accumulate,
-        config.clip,
-        0 if config.keep == "last" else config.patience,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        accumulate=config.accumulate,
+        clip=config.clip,
+        patience=0 if config.keep == "last" else config.patience,
         seed=config.seed,
         keep_last=config.keep == "last",
     )

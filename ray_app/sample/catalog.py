@@ -28,7 +28,7 @@ TIMES = 6_000  # makes each of them longer than the 20,000 characters that schem
 MORE = r"^(?!.*(샀|줬|드렸|보냈|주문했|맞췄|처음|찾다|가져갔|\d{2})).* .*요[\W_ㅎㅋㅠㅜ]*$"  # may go on a long text
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Row:
     """A row of the table to be; its subject is what the patterns of catalog.yaml are matched with."""
 
@@ -52,7 +52,15 @@ def _row(rng: random.Random, shelf: Shelf) -> Row:
     product = rng.choices(list(selling), [product.weight for product in selling])[0]
     review = shelf.take(product, selling[product], _aim(rng, selling[product]))
     rating = 3 + review.scores[OVERALL] + rng.choices((0, -1, 1), (76, 12, 12))[0]
-    return Row(product, mall, at, selling[product], review, review.text, min(5, max(1, rating)))
+    return Row(
+        product=product,
+        mall=mall,
+        created_at=at,
+        subject=selling[product],
+        review=review,
+        text=review.text,
+        rating=min(5, max(1, rating)),
+    )
 
 
 def _sells(subject: str) -> bool:

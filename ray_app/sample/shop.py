@@ -20,7 +20,7 @@ FIRST_SEED = 2_025  # of the generated reviews, one seed each
 FACTS = {"배송", "사이즈", "길이", "두께", "색상", "가격", "핏", "신축성", "마감처리"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Product:
     """`kind` is what the generator calls it, `weight` how popular it is."""
 
@@ -59,7 +59,10 @@ def shop() -> dict[str, Any]:
 def products() -> list[Product]:
     kinds = [(category, *item) for category, kinds in shop()["products"].items() for item in kinds.items()]
     named = [(name, kind, category, weight) for category, kind, names in kinds for name, weight in names.items()]
-    return [Product(f"P{number}", *rest) for number, rest in enumerate(named, 101)]
+    return [
+        Product(product_id=f"P{number}", product=name, kind=kind, category=category, weight=weight)
+        for number, (name, kind, category, weight) in enumerate(named, 101)
+    ]
 
 
 @cache

@@ -27,7 +27,7 @@ REMEMBER = 0.8  # how much of what was measured before counts beside the latest 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchLimits:
     """What may be gathered and what may wait."""
 
@@ -37,7 +37,7 @@ class BatchLimits:
     queue_rows: int = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchResult:
     """What became of one table: its rows but for the `failed` ones, or why it was refused."""
 
@@ -48,7 +48,7 @@ class BatchResult:
     stats: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class _Request:
     table: pa.Table
     tokens: Ints
@@ -80,13 +80,13 @@ class DynamicBatcher:
 
     async def __call__(self, table: pa.Table, deadline: float) -> BatchResult:
         if not len(table):
-            return BatchResult(table)
+            return BatchResult(table=table)
         seconds = self.seconds()
         full = seconds > self.bounds.queue_seconds or len(self.heap) + len(table) > self.bounds.queue_rows
         if self.heap and full:
             return BatchResult(refused="overloaded", retry_after=max(1, math.ceil(seconds)), stats=self._stats())
         future = asyncio.get_running_loop().create_future()
-        request = _Request(table, self.cost(table), deadline, future, left=len(table))
+        request = _Request(table=table, tokens=self.cost(table), deadline=deadline, future=future, left=len(table))
         self._enqueue(request)
         if self.worker is None or self.worker.done():
             self.worker = asyncio.create_task(self._work())
@@ -179,7 +179,7 @@ class DynamicBatcher:
     def _answer(self, request: _Request, stats: dict[str, float]) -> BatchResult:
         waited = {"waited_seconds": request.started - request.arrived, "tokens": float(request.tokens.sum())}
         table = pa.concat_tables(request.pieces) if request.pieces else None
-        return BatchResult(table, tuple(request.failed), stats={**stats, **waited, **self._stats()})
+        return BatchResult(table=table, failed=tuple(request.failed), stats={**stats, **waited, **self._stats()})
 
     def _stats(self) -> dict[str, float]:
         return {"queue_rows": len(self.heap), "queue_seconds": self.waiting_tokens * self.seconds_per_token}

@@ -196,7 +196,7 @@ class HandleService:
             table = answer.table
             if table is None:
                 break
-        return BatchResult(table, tuple(sorted(failed.tolist())), stats=stats)
+        return BatchResult(table=table, failed=tuple(sorted(failed.tolist())), stats=stats)
 
     async def explain(self, text: str, deadline: float) -> Any:
         return await _call(self.pools[-1].explain, deadline, text)

@@ -24,7 +24,7 @@ PROBE = "옷은 예쁘지만 배송은 늦어요"
 SECONDS = 0.5  # a gathered batch takes: many of the engine's own where it is quick, and none waits long for it to end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplicaOptions:
     """How a replica analyses, whatever the bundle."""
 
@@ -74,7 +74,12 @@ class ReplicaEngine:
             (ways.batch_tokens, 0.0) if ways.batch_tokens else (self.runtime.placement.token_budget, SECONDS)
         )
         return DynamicBatcher(
-            self, self.cost, BatchLimits(tokens, seconds, ways.queue_seconds, ways.queue_rows), executor
+            self,
+            self.cost,
+            BatchLimits(
+                batch_tokens=tokens, batch_seconds=seconds, queue_seconds=ways.queue_seconds, queue_rows=ways.queue_rows
+            ),
+            executor,
         )
 
     def probe(self) -> None:

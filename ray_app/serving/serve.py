@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import option
 from ray_app.errors import UserError, check, closest, first_line
+from ray_app.options import option
 from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, start_page
 
 APP = "nunchi"
@@ -24,7 +24,7 @@ REPLICAS = 4  # at most, where none are asked for: each holds the models
 STOP_SECONDS = 20.0  # beside the draining: Serve ends its processes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.serve`."""
 
@@ -177,15 +177,15 @@ def _application(config: Config, token: str, within: bool = False) -> Any:
     pools = []
     for names in stages:
         ways = ReplicaOptions(
-            names,
-            names == stages[-1],
-            config.highlights,
-            config.words,
-            config.device,
-            math.ceil(resources["num_cpus"]),
-            config.batch_tokens,
-            config.queue_seconds,
-            config.queue_rows,
+            names=names,
+            last=names == stages[-1],
+            highlights=config.highlights,
+            words=config.words,
+            device=config.device,
+            threads=math.ceil(resources["num_cpus"]),
+            batch_tokens=config.batch_tokens,
+            queue_seconds=config.queue_seconds,
+            queue_rows=config.queue_rows,
         )
         deployment = serve.deployment(
             serve.ingress()(SingleProcessReplica) if whole else Replica,

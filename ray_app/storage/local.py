@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 from ray_app.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileInfo:
     """One file: its URI as the user would write it, size in bytes, modification time in nanoseconds, and what changes
     with its content: the ETag on S3, size and time on disk."""
@@ -55,7 +55,9 @@ def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
 
 def stat(uri: str) -> FileInfo:
     entry = to_path(uri).stat()
-    return FileInfo(uri, entry.st_size, entry.st_mtime_ns, _version(entry.st_size, entry.st_mtime_ns))
+    return FileInfo(
+        uri=uri, size=entry.st_size, modified=entry.st_mtime_ns, version=_version(entry.st_size, entry.st_mtime_ns)
+    )
 
 
 def exists(uri: str) -> bool:
@@ -138,7 +140,9 @@ def _same(uri: str, version: str) -> None:
 
 
 def _listed(uri: str, name: str, size: int, modified: int) -> tuple[str, FileInfo]:
-    return name, FileInfo(f"{uri.rstrip('/')}/{name}", size, modified, _version(size, modified))
+    return name, FileInfo(
+        uri=f"{uri.rstrip('/')}/{name}", size=size, modified=modified, version=_version(size, modified)
+    )
 
 
 def _version(size: int, modified: int) -> str:

@@ -184,7 +184,12 @@ def _remove(uri: str, keys: list[dict[str, str]]) -> None:
 
 
 def _file(uri: str, item: dict[str, Any]) -> FileInfo:
-    return FileInfo(uri, item["Size"], int(item["LastModified"].timestamp() * 1e9), item["ETag"].strip('"'))
+    return FileInfo(
+        uri=uri,
+        size=item["Size"],
+        modified=int(item["LastModified"].timestamp() * 1e9),
+        version=item["ETag"].strip('"'),
+    )
 
 
 def _written_by(uri: str, mark: str) -> bool:

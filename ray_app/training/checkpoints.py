@@ -4,12 +4,15 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray_app import storage
 from ray_app.errors import check
+from ray_app.options import as_dict, former_names
 from ray_app.training.loop import Reporter
+from ray_app.training.options import TrainingOptions
 
 PROGRESS = "progress.log"
 
@@ -78,17 +81,23 @@ class MetricsLog:
         storage.upload(self.local, storage.join(self.folder, "tensorboard", self.name))
 
 
-def claim_folder(folder: str, config: dict[str, Any], resume: bool, leftovers: Sequence[str]) -> None:
-    """A training folder that belongs to this run: new, without an earlier run's `leftovers`, or with `resume` one of
-    the same config. Raises UserError naming what differs."""
+def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
+    """Makes the training folder this run's: new, without an earlier run's `leftovers`, or with `--resume` one of the
+    same config. Raises UserError naming what differs.
+
+    An earlier release may have saved an option under another name, or not have had it: then it had today's default.
+    """
+    folder = config.storage
     saved = storage.join(folder, "config.json")
-    same = {k: v for k, v in config.items() if k not in ("resume", "workers", "max_failures", "device")}
-    if resume and storage.exists(saved):
-        before = storage.read_json(saved)
-        changed = [key for key, value in same.items() if before.get(key) != value]
+    same = {k: v for k, v in as_dict(config).items() if k not in ("resume", "workers", "max_failures", "device")}
+    if config.resume and storage.exists(saved):
+        former = former_names(type(config))
+        before = {former.get(name, name): value for name, value in storage.read_json(saved).items()}
+        defaults = {field.name: field.default for field in fields(config)}
+        changed = [key for key, value in same.items() if before.get(key, defaults[key]) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
         return
-    check(not storage.exists(saved), f"{folder}: an interrupted run is there; go on with --resume or remove it")
+    check(not storage.exists(saved), f"{folder}: an interrupted run is there; add --resume, or remove it")
     clear_parts(folder, leftovers)
     storage.write_json(saved, same)
 

@@ -54,7 +54,7 @@ class Objective:
         return F.cross_entropy(logits, targets.long(), weight=weights, reduction="none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassifierTask:
     """A `loop.Lesson`: every row is one term of the loss."""
 
@@ -108,7 +108,13 @@ def fit(
         score: validation logits [n, outputs] -> metrics; its `select` decides which epoch is best (higher is better).
     """
     return train_model(
-        model, ClassifierTask(train, validation, objective, score, pad_id), settings, report, resume, device, say
+        model,
+        ClassifierTask(train=train, validation=validation, objective=objective, score=score, pad_id=pad_id),
+        settings,
+        report,
+        resume,
+        device,
+        say,
     )
 
 

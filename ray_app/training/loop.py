@@ -26,7 +26,7 @@ LOG_SECONDS = 10.0
 GROUP = 32  # batches whose rows are sorted together by length: less padding, still random
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a model is trained. `batch_size` counts rows an optimizer step over all workers together."""
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of `jobs.pretrain`."""
 

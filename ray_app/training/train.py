@@ -11,68 +11,47 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_app.cli import as_dict, option
 from ray_app.errors import check
+from ray_app.options import as_dict, option
+from ray_app.training.options import TrainingOptions
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingOptions):
     """Options of `jobs.train`."""
 
-    labels: str = option("sample", "labelled reviews: Parquet, JSONL, CSV/TSV, a folder of them, or sample", "Data")
-    output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data")
-    taxonomy: str = option("default", "default, labels (what the labels span) or a YAML file", "Data")
-    on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
-    validation: float = option(0.1, "share of rows held out where the labels name no validation rows", "Data")
-    limit: int = option(0, "train on so many rows only, 0 for all", "Data")
-    base_model: str = option(
-        "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model"
+    labels: str = option(
+        "sample", "labeled reviews: Parquet, JSONL, CSV/TSV, a folder of them, or sample", "Data", common=True
     )
-    layers: int = option(0, "keep only the encoder's first layers, 0 for all", "Model")
+    output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data", common=True)
+    taxonomy: str = option("default", "default, labels (what the labels span) or a YAML file", "Data", common=True)
+    on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
+    base_model: str = option(
+        "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model", common=True
+    )
+    layers: int = option(0, "keep only the encoder's first layers, 0 for all", "Model", least=0)
     pooling: str = option(
         "auto",
         "which vector the classifiers read; auto is mean for starter and scratch, else first",
         "Model",
         ("auto", "first", "mean"),
     )
-    dropout: float = option(0.2, "dropout before the linear layer", "Model")
-    encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model")
-    max_length: int = option(256, "tokens a classifier reads; longer reviews are cut and marked truncated", "Model")
-    epochs: int = option(5, "passes of the keyword classifier", "Training")
-    score_epochs: int = option(0, "passes of the score classifier, 0 for the same", "Training")
-    batch_size: int = option(32, "rows an optimizer step, over all workers together", "Training")
-    learning_rate: float = option(0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training")
-    head_start: float = option(5.0, "learning rate of the linear layer over the encoder's", "Training")
+    dropout: float = option(0.2, "dropout before the linear layer", "Model", least=0, below=1)
+    encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model", least=0, below=1)
+    epochs: int = option(5, "passes of the keyword classifier", "Training", least=1, common=True)
+    score_epochs: int = option(0, "passes of the score classifier, 0 for the same", "Training", least=0)
+    learning_rate: float = option(
+        0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training", least=0, common=True
+    )
+    head_start: float = option(5.0, "learning rate of the linear layer relative to the encoder's", "Training", above=0)
     probe: bool = option(
         True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
     )
-    weight_decay: float = option(0.01, "weight decay of matrices", "Training")
-    warmup: float = option(0.1, "share of steps with a rising learning rate", "Training")
-    accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training")
-    clip: float = option(1.0, "largest gradient norm", "Training")
-    patience: int = option(2, "stop after so many epochs without gain, 0 never", "Training")
-    balance: float = option(0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training")
-    seed: int = option(0, "seed of everything random", "Training")
-    workers: int = option(1, "training processes; 0 trains in this process, without Ray", "Cluster")
-    device: str = option("auto", "where to train", "Cluster", ("auto", "cpu", "cuda"))
-    cpus_per_worker: float = option(0.0, "CPUs a worker reserves", "Cluster")
-    storage_path: str = option("", "folder or s3:// for checkpoints, seen by all workers; OUTPUT.training", "Cluster")
-    max_failures: int = option(2, "how often killed workers are started again", "Cluster")
-    resume: bool = option(False, "go on with an interrupted run of the same output", "Cluster")
-
-    def __post_init__(self) -> None:
-        check(0 < self.validation < 1, f"--validation {self.validation}: write a share between 0 and 1")
-        for name in ("epochs", "batch_size", "accumulate"):
-            check(getattr(self, name) >= 1, f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
-        check(0 <= self.dropout < 1, f"--dropout {self.dropout}: write a number from 0 to below 1")
-        check(self.max_length >= 16, f"--max-length {self.max_length}: at least 16")
-        check(self.learning_rate >= 0, f"--learning-rate {self.learning_rate}: must not be below 0")
-        check(self.workers >= 0, f"--workers {self.workers}: 0 or more")
-
-    @property
-    def storage(self) -> str:
-        """Where checkpoints, metrics and finished classifiers are kept while training."""
-        return self.storage_path or self.output.rstrip("/") + ".training"
+    weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
+    warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)
+    balance: float = option(
+        0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training", least=0
+    )
 
     def resolved(self) -> "Config":
         """With every `auto` decided and every path as a worker elsewhere on this machine would write it."""
@@ -92,6 +71,7 @@ def run(config: Config) -> str:
     """Trains, seals the bundle and returns its id."""
     from ray_app import storage
     from ray_app.labels import reader
+    from ray_app.labels.hold_out import training_split
     from ray_app.training import checkpoints, workers
 
     config = config.resolved()
@@ -99,48 +79,23 @@ def run(config: Config) -> str:
     found = reader.read_labels(config.labels, config.taxonomy, config.on_bad_label)
     for line in found.dropped:
         print(f"dropped: {line}")
-    train, validation = _split(found, config)
+    train, validation = training_split(found, config.labels, config.validation, config.seed, config.limit)
     print(
         f"{len(train):,} training and {len(validation):,} validation reviews, {len(found.taxonomy.names)} keywords, "
         f"{len(found.dropped)} dropped, base model {config.base_model}",
         flush=True,
     )
-    checkpoints.claim_folder(config.storage, as_dict(config), config.resume, ("metrics.jsonl", "tensorboard"))
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
     loop = {"config": as_dict(config), "taxonomy": found.taxonomy.to_dict()}
     tables = {"train": train, "validation": validation}
-    workers.launch(
-        "ray_app.training.train:work",
-        loop,
-        tables,
-        config.storage,
-        config.workers,
-        config.device,
-        config.cpus_per_worker,
-        config.max_failures,
-    )
+    workers.launch(work, loop, tables, config)
     identity = _seal(config, found, train)
     checkpoints.clear_parts(
         config.storage, ("config.json", "ray", "checkpoints", "keywords", "scores", "tokenizer", checkpoints.PROGRESS)
     )
     print(f"bundle {identity} in {config.output} after {time.monotonic() - began:.0f} s")
     return identity
-
-
-def _split(found: Any, config: Config) -> tuple[Any, Any]:
-    """Training and validation tables; test rows take no part. Without validation rows a seeded share is held out."""
-    import numpy as np
-    import pyarrow as pa
-
-    train, validation = found.split("train", None), found.split("validation")
-    check(len(train) > 1, f"{config.labels}: no training rows (only test or validation)")
-    order = np.random.default_rng(config.seed).permutation(len(train))
-    if not len(validation):
-        held = max(1, round(len(train) * config.validation))
-        validation, train = train.take(pa.array(order[:held])), train.take(pa.array(np.sort(order[held:])))
-    if config.limit:
-        train = train.slice(0, config.limit)
-    return train, validation
 
 
 def work(loop: dict[str, Any], tables: dict[str, Any], checkpoints: Any) -> None:
@@ -192,20 +147,20 @@ def _settings(config: Config, name: str) -> Any:
 
     epochs = config.score_epochs if name == "scores" and config.score_epochs else config.epochs
     return Settings(
-        epochs,
-        config.batch_size,
-        config.learning_rate,
-        config.weight_decay,
-        config.warmup,
-        config.accumulate,
-        config.clip,
-        config.patience,
-        config.head_start,
-        config.seed,
+        epochs=epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        accumulate=config.accumulate,
+        clip=config.clip,
+        patience=config.patience,
+        head_start=config.head_start,
+        seed=config.seed,
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Task:
     """One classifier's data and what it is judged by."""
 
@@ -230,13 +185,13 @@ def _task(name: str, config: Config, taxonomy: Any, hf_tokenizer: Any, train: An
             classifier_task.keyword_data(t, taxonomy, tokenizer, config.max_length) for t in (train, validation)
         )
         return _Task(
-            len(taxonomy.names),
-            learn,
-            held,
-            Objective(name, "multilabel"),
-            classifier_task.keyword_judge(held),
-            classifier_task.keyword_thresholds(held),
-            tokenizer.pad_id,
+            outputs=len(taxonomy.names),
+            train=learn,
+            validation=held,
+            objective=Objective(name, "multilabel"),
+            score=classifier_task.keyword_judge(held),
+            thresholds=classifier_task.keyword_thresholds(held),
+            pad_id=tokenizer.pad_id,
         )
     prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
     learn, held = (
@@ -244,13 +199,13 @@ def _task(name: str, config: Config, taxonomy: Any, hf_tokenizer: Any, train: An
     )
     weights = classifier_task.class_weights(learn.targets, len(taxonomy.scores), config.balance)
     return _Task(
-        len(taxonomy.scores),
-        learn,
-        held,
-        Objective(name, "classes", weights),
-        classifier_task.score_judge(held, taxonomy),
-        lambda _: [],
-        tokenizer.pad_id,
+        outputs=len(taxonomy.scores),
+        train=learn,
+        validation=held,
+        objective=Objective(name, "classes", weights),
+        score=classifier_task.score_judge(held, taxonomy),
+        thresholds=lambda _: [],
+        pad_id=tokenizer.pad_id,
     )
 
 
@@ -282,9 +237,9 @@ def _seal(config: Config, found: Any, train: Any) -> str:
 
     done = {name: storage.read_json(storage.join(config.storage, name, "done.json")) for name in bundle.MODELS}
     meta = bundle.BundleMeta(
-        found.taxonomy,
-        tuple(done["keywords"]["thresholds"]),
-        config.max_length,
+        taxonomy=found.taxonomy,
+        thresholds=tuple(done["keywords"]["thresholds"]),
+        max_length=config.max_length,
         pooling=config.pooling,
         metrics={name: done[name]["best"] for name in done},
         support=keyword_support(train),

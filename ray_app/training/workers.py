@@ -19,6 +19,9 @@ from ray_app import cluster, storage
 from ray_app.errors import UserError
 from ray_app.training.checkpoints import PROGRESS, Checkpoints, LocalCheckpoints, MetricsLog
 from ray_app.training.loop import Reporter
+from ray_app.training.options import TrainingOptions
+
+Work = Callable[[dict[str, Any], dict[str, pa.Table], Checkpoints], None]
 
 
 class RayCheckpoints:
@@ -61,34 +64,21 @@ class RayCheckpoints:
         return report
 
 
-def launch(
-    work: str,
-    loop: dict[str, Any],
-    tables: dict[str, pa.Table],
-    folder: str,
-    workers: int,
-    device: str = "auto",
-    cpus_per_worker: float = 0.0,
-    max_failures: int = 0,
-) -> None:
-    """Runs the function named by `work` (`module:name`) on so many Ray Train workers; 0 for this process."""
-    if workers:
-        run_on_ray(work, loop, tables, folder, workers, device, cpus_per_worker, max_failures)
+def launch(work: Work, loop: dict[str, Any], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
+    """Runs `work(loop, tables, checkpoints)` on `config.workers` Ray Train workers; 0 for this process.
+
+    Args:
+        work: a function of a module, so that a worker can import it.
+        loop: what it is told, as plain values.
+    """
+    if config.workers:
+        run_on_ray(work, loop, tables, config)
     else:
-        _function(work)(loop, tables, LocalCheckpoints(folder))
+        work(loop, tables, LocalCheckpoints(config.storage))
 
 
-def run_on_ray(
-    work: str,
-    loop: dict[str, Any],
-    tables: dict[str, pa.Table],
-    folder: str,
-    workers: int,
-    device: str = "auto",
-    cpus_per_worker: float = 0.0,
-    max_failures: int = 0,
-) -> None:
-    """Runs the function named by `work` in `workers` processes that form one torch process group.
+def run_on_ray(work: Work, loop: dict[str, Any], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
+    """Runs `work` in `config.workers` processes that form one torch process group.
 
     Every worker gets every row and takes its share of each batch by index: Ray's equal split would drop rows, and
     shares that depend on the number of workers would change the losses. A killed worker starts again from the last
@@ -99,20 +89,21 @@ def run_on_ray(
     from ray.train.torch import TorchTrainer
 
     cluster.start()
-    gpu = cluster.wants_gpu(device)
-    cpus = cpus_per_worker or cluster.cpus_for(workers)
+    folder, gpu = config.storage, cluster.wants_gpu(config.device)
+    cpus = config.cpus_per_worker or cluster.cpus_for(config.workers)
     resources = {"CPU": cpus, **({"GPU": 1.0} if gpu else {})}
+    name = f"{work.__module__}:{work.__qualname__}"
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"work": work, "loop": loop, "folder": folder, "threads": max(1, round(cpus))},
+        train_loop_config={"work": name, "loop": loop, "folder": folder, "threads": max(1, round(cpus))},
         datasets={name: ray.data.from_arrow(_numbered(table)) for name, table in tables.items()},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
+        scaling_config=ray.train.ScalingConfig(num_workers=config.workers, use_gpu=gpu, resources_per_worker=resources),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=storage.absolute(folder),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
         ),
     )
     try:
@@ -167,9 +158,9 @@ def _worker(settings: dict[str, Any]) -> None:
     _function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
 
 
-def _function(name: str) -> Callable[[dict[str, Any], dict[str, pa.Table], Checkpoints], None]:
+def _function(name: str) -> Work:
     module, _, function = name.partition(":")
-    found: Callable[..., None] = getattr(importlib.import_module(module), function)
+    found: Work = getattr(importlib.import_module(module), function)
     return found
 
 

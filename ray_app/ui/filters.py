@@ -11,7 +11,7 @@ from typing import Any
 PUNCTUATION = ".,!?~…'\"()[]:;·"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filters:
     """What is empty asks for nothing. Keyword, score and word are those of one finding."""
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from ray_app.cli import option, parse
+from ray_app.cli import parse
 from ray_app.errors import UserError
+from ray_app.options import option
 from ray_app.ui import catalog_tab, components, model_tab, try_tab
 from ray_app.ui.translations import LANGUAGES, Translate, speaker
 
@@ -22,7 +23,7 @@ FOLDER = Path(__file__).parent
 NAME = "Nunchi 눈치"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the page."""
 

@@ -49,7 +49,7 @@ class Page:
     next: Place | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counts:
     """`cells` are (keyword, score, period or None, findings); all counted in `read` of `total` reviews."""
 
@@ -151,7 +151,7 @@ class Catalog:
         matching, read = self.database.rows(
             f"SELECT count(*) FILTER ({where}), count(*) FROM read_parquet($files)", files, values
         )[0]
-        return Counts(matching, read, max(read, self.total), [tuple(cell) for cell in cells])
+        return Counts(reviews=matching, read=read, total=max(read, self.total), cells=[tuple(cell) for cell in cells])
 
     def words(self, filters: Filters, everything: bool = False) -> dict[str, list[tuple[str, int, float]]]:
         """Per keyword its TOP_WORDS highlight words: (word, findings, mean score), by the sum of their drops."""

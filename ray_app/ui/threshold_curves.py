@@ -12,7 +12,7 @@ from ray_app.errors import UserError
 GRID = np.round(np.arange(0.0, 1.0001, 0.01), 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One keyword at one threshold: labelled and found, labelled and missed, found without a label."""
 
@@ -49,7 +49,7 @@ class Keyword:
         """Found is what reaches the threshold, compared as the graph does."""
         found = self.probabilities >= np.float32(threshold)
         hits, misses = int((found & self.labelled).sum()), int((~found & self.labelled).sum())
-        return Point(threshold, hits, misses, int((found & ~self.labelled).sum()))
+        return Point(threshold=threshold, hits=hits, misses=misses, extra=int((found & ~self.labelled).sum()))
 
     def curve(self) -> list[dict[str, Any]]:
         """Long rows (threshold, measure, value) over GRID, for a chart; measures that do not exist are left out."""

@@ -17,10 +17,10 @@ LETTERS = np.array(list(string.ascii_lowercase))
 def rows(count: int, strata: int = 1, criteria: int = 2, seed: int = 0) -> Candidates:
     rng = np.random.default_rng(seed)
     return Candidates(
-        rng.integers(0, strata, count),
-        rng.permutation(count).astype(np.uint64),
-        np.arange(count),
-        rng.random((count, criteria)).round(1).astype(np.float32),
+        stratum=rng.integers(0, strata, count),
+        tie=rng.permutation(count).astype(np.uint64),
+        place=np.arange(count),
+        values=rng.random((count, criteria)).round(1).astype(np.float32),
     )
 
 
@@ -66,14 +66,16 @@ def test_the_same_text_does_not_fill_a_stratum() -> None:
     all_rows = rows(100, criteria=1)
     values = np.where(np.arange(100) < 90, 1.0, 0.5).astype(np.float32)[:, None]  # 90 times the same, on top
     content = np.where(np.arange(100) < 90, 0, np.arange(100)).astype(np.uint64)
-    again = Candidates(all_rows.stratum, all_rows.tie, all_rows.place, values)
+    again = Candidates(stratum=all_rows.stratum, tie=all_rows.tie, place=all_rows.place, values=values)
     kept = streamed(again, np.arange(100), 7, np.array([5]), content)
     assert (kept.place < 90).tolist() == [True, False, False, False, False]
 
 
 def test_what_has_no_value_is_no_candidate() -> None:
     all_rows = rows(4, criteria=1)
-    empty = Candidates(all_rows.stratum, all_rows.tie, all_rows.place, np.full((4, 1), np.nan, np.float32))
+    empty = Candidates(
+        stratum=all_rows.stratum, tie=all_rows.tie, place=all_rows.place, values=np.full((4, 1), np.nan, np.float32)
+    )
     assert len(streamed(empty, np.arange(4), 2, np.array([3]), all_rows.tie)) == 0
 
 

@@ -17,10 +17,6 @@ from ray_app.labels.reader import SPLITS
 ROWS = 700
 
 
-def never(arguments: list[str]) -> None:
-    raise AssertionError("a fast audit trains no bundle")
-
-
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     return str(path)
@@ -43,7 +39,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     broken = next(row for row in rows if row["split"] == "test" and "실밥" in row["text"])
     broken["labels"] = [label for label in broken["labels"] if label["keyword"] != "마감처리"]
     path = write(folder / "labels.jsonl", rows)
-    audit.run(audit.Config(labels=path, output=str(folder / "out"), fast=True, folds=2, queue=30), never)
+    audit.run(audit.Config(labels=path, output=str(folder / "out"), fast=True, folds=2, queue=30))
     return folder / "out", path
 
 
@@ -128,20 +124,20 @@ def test_the_sheet_is_one_line_a_label_and_apply_takes_it(audited: tuple[Path, s
 
 def test_an_audit_is_never_overwritten(audited: tuple[Path, str]) -> None:
     with pytest.raises(UserError, match="holds an audit already"):
-        audit.run(audit.Config(labels=audited[1], output=str(audited[0]), fast=True), never)
+        audit.run(audit.Config(labels=audited[1], output=str(audited[0]), fast=True))
 
 
 def test_an_audit_that_was_killed_while_it_wrote_is_made_whole(audited: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "out" / "queue" / "csv").mkdir(parents=True)
     (tmp_path / "out" / "queue" / "csv" / "reviews.csv").write_text("half a li")
-    audit.run(audit.Config(labels=audited[1], output=str(tmp_path / "out"), fast=True, folds=2, formats="csv"), never)
+    audit.run(audit.Config(labels=audited[1], output=str(tmp_path / "out"), fast=True, folds=2, formats="csv"))
     assert "seams" in (tmp_path / "out" / "queue" / "csv" / "reviews.csv").read_text(encoding="utf-8-sig")
 
 
 def test_an_unknown_format_is_refused_before_anything_is_trained(audited: tuple[Path, str], tmp_path: Path) -> None:
     config = audit.Config(labels=audited[1], output=str(tmp_path / "out"), formats="csv,labelstudio")
     with pytest.raises(UserError, match="--formats labelstudio: no such format; did you mean 'label-studio'"):
-        audit.run(config, never)
+        audit.run(config)
 
 
 def test_labels_without_a_fault_leave_no_queue_but_a_report(tmp_path: Path) -> None:
@@ -150,7 +146,7 @@ def test_labels_without_a_fault_leave_no_queue_but_a_report(tmp_path: Path) -> N
         for i in range(20)
     ]
     path = write(tmp_path / "labels.jsonl", rows)
-    counts = audit.run(audit.Config(labels=path, output=str(tmp_path / "out"), fast=True, folds=2), never)
+    counts = audit.run(audit.Config(labels=path, output=str(tmp_path / "out"), fast=True, folds=2))
     assert counts == dict.fromkeys(KINDS, 0)
     assert "0 suspects" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert not (tmp_path / "out" / "queue").exists()
@@ -160,7 +156,7 @@ def test_test_rows_alone_are_nothing_to_audit(tmp_path: Path) -> None:
     rows = [row for row in sample.written() if row["split"] == "test"]
     config = audit.Config(labels=write(tmp_path / "labels.jsonl", rows), output=str(tmp_path / "out"), fast=True)
     with pytest.raises(UserError, match="only test rows"):
-        audit.run(config, never)
+        audit.run(config)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +171,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], said: str) ->
 def test_planted_errors_are_found_better_than_by_chance(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.jsonl", reviews())
     config = measure.MeasureConfig(labels=path, output=str(tmp_path / "out"), fast=True, folds=3, share=0.06)
-    report = measure.measure(config, never)
+    report = measure.measure(config)
     assert report["keywords"]["recall"] > 0.4
     assert report["keywords"]["factor"] > 5
     assert report["scores"]["recall"] > 2 * report["scores"]["chance"]
@@ -190,7 +186,7 @@ def test_compare_tells_what_better_labels_are_worth_on_the_same_test_rows(tmp_pa
         if row["split"] == "train":
             row["labels"] = [label for label in row["labels"] if label["keyword"] != "배송"] or row["labels"]
     before = write(tmp_path / "before.jsonl", rows)
-    report = compare.compare(compare.CompareConfig(before=before, after=after, output=str(tmp_path / "out")), never)
+    report = compare.compare(compare.CompareConfig(before=before, after=after, output=str(tmp_path / "out")))
     one, other = (report[when]["keywords"]["per_keyword"]["배송"] for when in ("before", "after"))
     assert one["f1"] == 0 < other["f1"]
     assert one["support"] == other["support"] > 0
@@ -208,4 +204,4 @@ def test_versions_with_other_test_rows_are_not_compared(tmp_path: Path, change: 
     tested |= {"labels": [{"keyword": "만족도", "score": -2}]} if change == "labels" else {"split": SPLITS[0]}
     after = write(tmp_path / "after.jsonl", rows)
     with pytest.raises(UserError, match=said):
-        compare.compare(compare.CompareConfig(before=before, after=after), never)
+        compare.compare(compare.CompareConfig(before=before, after=after))

@@ -84,7 +84,9 @@ def test_the_first_exception_that_fits_wins_and_zero_words_means_the_whole_revie
 
 
 def test_labels_that_break_a_rule_are_told_with_word_and_share() -> None:
-    small = Taxonomy("t", (Keyword("전체"), Keyword("맛")), overall="전체", rules=(Rule(("달",), "맛"),))
+    small = Taxonomy(
+        name="t", keywords=(Keyword(name="전체"), Keyword(name="맛")), overall="전체", rules=(Rule(("달",), "맛"),)
+    )
     texts = ["달아요", "아주 달콤해요", "짜요", "달다"]
     named = np.array([[True, True], [True, False], [True, False], [False, True]])
     overall, sweet = check_labels(texts, named, small)

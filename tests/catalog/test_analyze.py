@@ -54,7 +54,7 @@ def rows(reviews: Path) -> list[dict[str, Any]]:
 
 
 def verified(reviews: Path) -> int:
-    return verify.run(verify.Config(str(reviews.parent / "out")))
+    return verify.run(verify.Config(output=str(reviews.parent / "out")))
 
 
 class Death(BaseException):
@@ -271,7 +271,7 @@ def test_verify_names_what_is_missing_changed_or_foreign(
     assert verified(reviews) == 1
     assert "part-000000.parquet: missing" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"no run of jobs\.analyze there"):
-        verify.run(verify.Config(str(reviews)))
+        verify.run(verify.Config(output=str(reviews)))
 
 
 def test_a_price_an_hour_becomes_an_estimate_and_a_figure(

@@ -58,7 +58,7 @@ def test_a_unit_that_nothing_died_on_leaves_no_note(tmp_path: Path) -> None:
 DIES = """
 import os, sys
 import pyarrow as pa
-from ray_app.catalog.poison_rows import Tries
+from ray_app.catalog.poison_rows import CrashJournal
 
 def run(rows):
     if "killer" in rows["text"].to_pylist():
@@ -67,7 +67,7 @@ def run(rows):
 
 texts = ["killer" if i == 100 else "good" for i in range(150)]
 rows = pa.table({"review_id": [str(i) for i in range(150)], "text": texts})
-tables, bad = Tries(sys.argv[1]).run(run, rows)
+tables, bad = CrashJournal(sys.argv[1]).run(run, rows)
 print(sum(map(len, tables)), bad)
 """
 

@@ -11,7 +11,7 @@ from ray_app.data.columns import Columns, find_columns, split_rows
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, REJECTED, empty_like, rejected_unit
 from ray_app.errors import UserError
 
-PLAIN = Columns("review_id", "text")
+PLAIN = Columns(review_id="review_id", text="text")
 
 
 def found(names: list[str], mapping: str = "", keep: str = "") -> Columns:
@@ -40,17 +40,17 @@ def split(rows: list[tuple[Any, Any]], text_type: Any = None) -> tuple[list[dict
     ],
 )
 def test_columns_are_found_by_korean_and_english_names(names: list[str], review_id: str, text: str) -> None:
-    assert found(names) == Columns(review_id, text)
+    assert found(names) == Columns(review_id=review_id, text=text)
 
 
 def test_mapping_wins_over_names_and_may_name_one_of_both() -> None:
-    assert found(["id", "no", "text", "후기"], "review_id=no, text=후기") == Columns("no", "후기")
-    assert found(["id", "말"], "text=말") == Columns("id", "말")
+    assert found(["id", "no", "text", "후기"], "review_id=no, text=후기") == Columns(review_id="no", text="후기")
+    assert found(["id", "말"], "text=말") == Columns(review_id="id", text="말")
 
 
 def test_kept_columns_are_listed_once_after_id_and_text() -> None:
     columns = found(["id", "본문", "mall", "date"], keep="date, mall,")
-    assert columns == Columns("id", "본문", ("date", "mall"))
+    assert columns == Columns(review_id="id", text="본문", keep=("date", "mall"))
     assert columns.all == ["id", "본문", "date", "mall"]
     assert found(["id", "본문"], keep="id,본문").all == ["id", "본문"]
     assert found(["id", "text"], keep="text").all == ["id", "text"]
@@ -149,7 +149,7 @@ def test_ids_become_strings(review_id: object, shown: str) -> None:
 
 def test_kept_columns_pass_through_as_they_are_under_the_common_names() -> None:
     raw = pa.table({"번호": [1, 2, 3], "후기": ["굿", None, " 좋아요 "], "price": pa.array([5, 6, 7], pa.int16())})
-    accepted, _ = split_rows(raw, Columns("번호", "후기", ("price", "번호")), "a.parquet", 0)
+    accepted, _ = split_rows(raw, Columns(review_id="번호", text="후기", keep=("price", "번호")), "a.parquet", 0)
     assert accepted.schema.field("price").type == pa.int16()
     assert accepted.to_pylist() == [
         {"review_id": "1", "text": "굿", "price": 5, "번호": 1},

@@ -52,7 +52,7 @@ def test_plan_cuts_every_row_group_of_every_file_into_units(tmp_path: Path) -> N
         ("a.parquet", 2, 0, 5, 4),
         ("b.parquet", 0, 0, 0, 3),
     ]
-    assert (planned.rows, planned.unreadable, planned.columns) == (12, [], Columns("review_id", "text"))
+    assert (planned.rows, planned.unreadable, planned.columns) == (12, [], Columns(review_id="review_id", text="text"))
 
 
 def test_plan_of_a_file_without_rows_has_no_units(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def accepted(unit: reviews.Unit, columns: Columns) -> pa.Table:
 
 def test_columns_are_found_mapped_and_kept(tmp_path: Path) -> None:
     planned = plan(write(tmp_path / "a.parquet", [2], text="말", review_id="번호"), mapping="text=말", keep="mall")
-    assert planned.columns == Columns("번호", "말", ("mall",))
+    assert planned.columns == Columns(review_id="번호", text="말", keep=("mall",))
     assert accepted(planned.units[0], planned.columns).to_pylist() == [
         {"review_id": "a0", "text": "리뷰 0번", "mall": 0},
         {"review_id": "a1", "text": "리뷰 1번", "mall": 1},

@@ -38,7 +38,7 @@ def test_taxonomy_survives_json() -> None:
 
 
 def test_a_taxonomy_without_rules_is_kept_as_it_was_before_there_were_any() -> None:
-    plain = Taxonomy("t", (Keyword("맛"),))
+    plain = Taxonomy(name="t", keywords=(Keyword(name="맛"),))
     assert "rules" not in plain.to_dict()
     assert "rules" in taxonomy.load().to_dict()
 
@@ -47,7 +47,7 @@ def test_a_file_may_name_keywords_only(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("keywords: [맛, {name: 양, cues: [푸짐]}]", encoding="utf-8")
     loaded = taxonomy.load(path)
-    assert loaded.keywords == (Keyword("맛"), Keyword("양", cues=("푸짐",)))
+    assert loaded.keywords == (Keyword(name="맛"), Keyword(name="양", cues=("푸짐",)))
     assert (loaded.scores, loaded.overall) == ((-2, -1, 0, 1, 2), None)
 
 
@@ -118,7 +118,9 @@ def test_unreadable_file_is_one_line_that_names_it(tmp_path: Path, content: byte
 def test_labels_span_a_taxonomy_whatever_their_order() -> None:
     pairs = [("양", 3), ("맛", 1), ("맛", 5), ("양", 3)]
     assert taxonomy.from_labels(pairs) == taxonomy.from_labels(pairs[::-1])
-    assert taxonomy.from_labels(pairs) == Taxonomy("from labels", (Keyword("맛"), Keyword("양")), (1, 3, 5))
+    assert taxonomy.from_labels(pairs) == Taxonomy(
+        name="from labels", keywords=(Keyword(name="맛"), Keyword(name="양")), scores=(1, 3, 5)
+    )
 
 
 @pytest.mark.parametrize("pairs", [[], [("맛", 1)], [("맛", 1), ("양", 500)]])

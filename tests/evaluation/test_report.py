@@ -63,7 +63,9 @@ def test_a_highlight_is_judged_only_where_there_is_a_choice(bundle_folder: str) 
 
 def test_the_baseline_learns_words_and_survives_keywords_without_contrast() -> None:
     rows = [{**row, "review_id": f"{i}-{row['review_id']}"} for i in range(4) for row in ROWS]
-    wide = Taxonomy("t", (*COLOURS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), (-1, 1))
+    wide = Taxonomy(
+        name="t", keywords=(*COLOURS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), scores=(-1, 1)
+    )
     baseline = TfidfBaseline(table(rows), table(), wide)
     assert baseline.predict(["배송 늦어요", "색 칙칙해요"]) == [{"배송": -1}, {"색상": -1}]
     assert (baseline.probabilities(["아무 말"])[:, 2] == 0).all()
@@ -75,7 +77,9 @@ def test_evaluate_writes_the_report_beside_the_baseline(
     lines = [row for row in read_labels("sample").table.to_pylist() if row["review_id"].startswith("s")][::12]
     source = tmp_path / "labels.parquet"
     storage.write_parquet(str(source), pa.Table.from_pylist(lines, LABELLED))
-    report = evaluate.run(evaluate.Config(bundle_folder, str(source), str(tmp_path / "out"), device="cpu"))
+    report = evaluate.run(
+        evaluate.Config(bundle=bundle_folder, labels=str(source), output=str(tmp_path / "out"), device="cpu")
+    )
     assert storage.read_json(str(tmp_path / "out" / "report.json")) == report
     tested = sum(row["split"] == "test" for row in lines)
     assert report["reviews"] == tested == report["keywords"]["per_keyword"]["만족도"]["support"]
@@ -101,4 +105,4 @@ def test_labels_of_another_taxonomy_are_refused_by_row(bundle_folder: str, tmp_p
     source = tmp_path / "labels.csv"
     source.write_text("text,Completion\n좋아요,맛 1\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"labels.csv row 2: .*'맛'"):
-        evaluate.run(evaluate.Config(bundle_folder, str(source), str(tmp_path / "out")))
+        evaluate.run(evaluate.Config(bundle=bundle_folder, labels=str(source), output=str(tmp_path / "out")))

@@ -96,7 +96,7 @@ def compare(folder: Path, rows: int) -> None:
 
     if ray.is_initialized():
         ray.shutdown()
-    verified = verify.run(verify.Config(str(folder / "out")))
+    verified = verify.run(verify.Config(output=str(folder / "out")))
     analyze.run(config(folder, "calm", placement="here"))
     disturbed, calm = fingerprint(folder), fingerprint(folder, "calm")
     lost, doubled = rows - disturbed[1], disturbed[0] - disturbed[1]
@@ -206,7 +206,7 @@ def broken_input(folder: Path, rows: int) -> None:
     print(f"exit code {code} after {time.monotonic() - began:.0f} s; {run['rows_in']:,} of {readable:,} readable rows")
     for reason in sorted({row["reason"][:60] for row in rejects}):
         print(f"  {sum(row['reason'][:60] == reason for row in rejects)} x {reason}")
-    verified = verify.run(verify.Config(str(folder / "out")))
+    verified = verify.run(verify.Config(output=str(folder / "out")))
     total, distinct, _ = fingerprint(folder)
     sys.exit(not (code == 3 and total == distinct == readable - 22 and len(rejects) == 25 and verified == 0))
 

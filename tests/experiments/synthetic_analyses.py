@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_app.cli import main, option
+from ray_app.cli import main
 from ray_app.data.schema import FINDING, HIGHLIGHT
 from ray_app.data.taxonomy import load
+from ray_app.options import option
 from ray_app.sample import unlabelled
 
 MALLS, CATEGORIES, SCORES = 4, 8, 5

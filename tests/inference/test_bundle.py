@@ -66,9 +66,9 @@ def add(name: str) -> Callable[[Path], None]:
 def test_what_was_sealed_is_loaded(tmp_path: Path) -> None:
     bundles.make_bundle(tmp_path, max_length=48)
     meta = bundle.BundleMeta(
-        load(),
-        tuple(k / 20 for k in range(15)),
-        48,
+        taxonomy=load(),
+        thresholds=tuple(k / 20 for k in range(15)),
+        max_length=48,
         score_prompt="{review} / {keyword}",
         pooling="mean",
         metrics={"keywords": {"select": 0.5}},
@@ -87,7 +87,10 @@ def test_the_id_follows_the_content(sealed: Path, copy: Path) -> None:
     meta = bundle.load(str(sealed)).meta
     identity = bundle.load(str(sealed)).id
     assert bundle.seal(copy, meta) == identity
-    assert bundle.seal(copy, bundle.BundleMeta(meta.taxonomy, (0.4,) * 15, meta.max_length)) != identity
+    assert (
+        bundle.seal(copy, bundle.BundleMeta(taxonomy=meta.taxonomy, thresholds=(0.4,) * 15, max_length=meta.max_length))
+        != identity
+    )
     flip("tokenizer/tokenizer.json")(copy)
     assert bundle.seal(copy, meta) != identity
 
@@ -124,19 +127,19 @@ def test_a_bundle_that_is_not_as_it_was_written_is_refused(
 )
 def test_a_pickle_or_code_is_refused_even_where_it_was_sealed_in(copy: Path, name: str) -> None:
     add(name)(copy)
-    bundle.seal(copy, bundle.BundleMeta(load(), (0.5,) * 15))
+    bundle.seal(copy, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
     assert f"{name} may hold code" in refused(copy)
 
 
 @pytest.mark.parametrize("name", ["keywords/head.safetensors", "scores/head.safetensors"])
 def test_a_bundle_sealed_without_a_classifier_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    bundle.seal(copy, bundle.BundleMeta(load(), (0.5,) * 15))
+    bundle.seal(copy, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
     assert f"{name} is missing" in refused(copy)
 
 
 def test_thresholds_must_fit_the_keywords(copy: Path) -> None:
-    bundle.seal(copy, bundle.BundleMeta(load(), (0.5,) * 14))
+    bundle.seal(copy, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 14))
     assert "14 thresholds for 15 keywords" in refused(copy)
 
 
@@ -215,7 +218,7 @@ def test_a_link_out_of_a_bundle_is_refused(copy: Path, tmp_path: Path, name: str
 def test_a_link_within_a_bundle_is_a_file_of_it(copy: Path) -> None:
     (copy / "scores/head.safetensors").rename(copy / "head.safetensors")
     (copy / "scores/head.safetensors").symlink_to(copy / "head.safetensors")
-    identity = bundle.seal(copy, bundle.BundleMeta(load(), (0.5,) * 15))
+    identity = bundle.seal(copy, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
     assert bundle.load(str(copy)).id == identity
 
 

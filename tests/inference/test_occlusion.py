@@ -251,7 +251,9 @@ def test_masking_ids_of_real_reviews_equals_tokenising_the_text_with_the_mask_to
     """
     (tmp_path / "tokenizer").symlink_to(tokenizer)
     runtime, texts = (
-        BundleRuntime(Bundle(tmp_path, "", BundleMeta(load(), (0.5,) * 15, max_length=10_000)), "cpu"),
+        BundleRuntime(
+            Bundle(tmp_path, "", BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15, max_length=10_000)), "cpu"
+        ),
         reviews(),
     )
     hf = runtime.tokenizer.hf

@@ -13,7 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.labels import agreement
 
-TAXONOMY = Taxonomy("t", (Keyword("만족도"), Keyword("배송")))
+TAXONOMY = Taxonomy(name="t", keywords=(Keyword(name="만족도"), Keyword(name="배송")))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))

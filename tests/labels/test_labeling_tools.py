@@ -23,7 +23,11 @@ from ray_app.labels.label_studio import config
 from tests.support import labeling_exports
 
 TAXONOMY = load()
-CUSTOM = Taxonomy("넷", (Keyword('맛, "양"'), Keyword("4K 화질"), Keyword("-가격"), Keyword("a<b & c")), (-10, 0, 7))
+CUSTOM = Taxonomy(
+    name="넷",
+    keywords=(Keyword(name='맛, "양"'), Keyword(name="4K 화질"), Keyword(name="-가격"), Keyword(name="a<b & c")),
+    scores=(-10, 0, 7),
+)
 WHEN = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 PIECES = (
     *("배송", "늦어요", " ", "  ", "\n", "\r\n", "\t", "😀", "👍🏽", "𝒜", "é"),

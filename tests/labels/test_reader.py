@@ -302,7 +302,7 @@ def test_unknown_choice_for_bad_labels_is_refused(tmp_path: Path) -> None:
 
 def test_labels_are_read_by_the_taxonomy_at_hand(tmp_path: Path) -> None:
     uri = write_jsonl(tmp_path / "a.jsonl", [*GOOD, row("3") | {"labels": [label("맛", 3)]}])
-    read = reader.read_labels_with(uri, Taxonomy("food", (Keyword("맛"),), (1, 2, 3)), "drop")
+    read = reader.read_labels_with(uri, Taxonomy(name="food", keywords=(Keyword(name="맛"),), scores=(1, 2, 3)), "drop")
     assert (content(read), len(read.dropped)) == ([("3", "좋아요", [("맛", 3)])], 2)
     with pytest.raises(UserError, match="row 3: unknown keyword '맛'; known: ") as caught:
         reader.read_labels_with(uri, load())

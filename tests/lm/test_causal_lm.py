@@ -24,7 +24,13 @@ def made() -> tuple[Any, Any]:
 
 def meta() -> causal_lm.TaskMeta:
     return causal_lm.TaskMeta(
-        templates.load("review"), taxonomy.load(), 128, "all", {"배송": 3}, {"loss": 1.5}, {"data": "sample"}
+        template=templates.load("review"),
+        taxonomy=taxonomy.load(),
+        max_length=128,
+        loss_on="all",
+        support={"배송": 3},
+        metrics={"loss": 1.5},
+        provenance={"data": "sample"},
     )
 
 

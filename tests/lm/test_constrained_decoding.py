@@ -78,7 +78,7 @@ def test_a_token_may_end_one_label_and_begin_the_next() -> None:
 
 
 def test_a_keyword_is_not_said_twice_and_the_end_comes_when_all_are_said() -> None:
-    known = Taxonomy("t", (Keyword("배송"), Keyword("핏")), (-1, 1))
+    known = Taxonomy(name="t", keywords=(Keyword(name="배송"), Keyword(name="핏")), scores=(-1, 1))
     automaton = made("byte-level", known)
     texts = {walk(automaton, "byte-level", 99, i) for i in range(300)}
     parsed = [REVIEW.parse(text, known) for text in texts]
@@ -88,7 +88,7 @@ def test_a_keyword_is_not_said_twice_and_the_end_comes_when_all_are_said() -> No
 
 
 def test_scores_of_two_digits_and_keywords_that_begin_alike() -> None:
-    known = Taxonomy("t", (Keyword("맛"), Keyword("맛집")), (-10, -1, 1, 10))
+    known = Taxonomy(name="t", keywords=(Keyword(name="맛"), Keyword(name="맛집")), scores=(-10, -1, 1, 10))
     automaton = made("fallback", known)
     found = set()
     for i in range(400):
@@ -99,17 +99,17 @@ def test_scores_of_two_digits_and_keywords_that_begin_alike() -> None:
 
 
 def test_a_keyword_that_the_tokenizer_cannot_spell_is_never_begun() -> None:
-    known = Taxonomy("t", (Keyword("배송"), Keyword("배뷁")), (1, 2))
+    known = Taxonomy(name="t", keywords=(Keyword(name="배송"), Keyword(name="배뷁")), scores=(1, 2))
     automaton = made("unigram", known)
     texts = [walk(automaton, "unigram", 99, i) for i in range(50)]
     assert {text.strip() for text in texts} <= {"배송1", "배송2"}
     with pytest.raises(UserError, match=r"'review'.* cannot spell any label.*--decoding free"):
-        made("unigram", Taxonomy("t", (Keyword("뷁"),), (1, 2)))
+        made("unigram", Taxonomy(name="t", keywords=(Keyword(name="뷁"),), scores=(1, 2)))
 
 
 def test_two_keywords_with_one_label_are_refused() -> None:
     with pytest.raises(UserError, match="'맛11' is the label of two keywords"):
-        made("byte-level", Taxonomy("t", (Keyword("맛"), Keyword("맛1")), (1, 11)))
+        made("byte-level", Taxonomy(name="t", keywords=(Keyword(name="맛"), Keyword(name="맛1")), scores=(1, 11)))
 
 
 def test_no_token_that_ends_a_text_is_refused() -> None:

@@ -134,4 +134,6 @@ def test_the_shipped_samples_are_read() -> None:
     assert min(len(interview.split(name)) for name in ("train", "validation", "test")) > 20
     assert len(dataset.read("sample", REVIEW).split("test")) == 200
     with pytest.raises(UserError, match="no sample of 'faq'"):
-        dataset.read("sample", templates.Template("faq", "table", "{q}", "{a}"))
+        dataset.read(
+            "sample", templates.Template(name="faq", reads="table", prompt_format="{q}", completion_format="{a}")
+        )

@@ -27,7 +27,7 @@ def interviewer(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def evaluate(model: str, output: Path, **options: Any) -> dict[str, Any]:
     settings = {"workers": 0, "limit": 6, "max_new_tokens": 48, "device": "cpu", **options}
-    return evaluate_lm.run(Config(model, output=str(output), **settings))
+    return evaluate_lm.run(Config(model=model, output=str(output), **settings))
 
 
 def test_a_random_model_writes_reviews_that_parse_beside_the_classifiers(
@@ -78,7 +78,7 @@ def test_examples_are_never_rows_that_are_judged(model: str, tmp_path: Path) -> 
     source = tmp_path / "few.csv"
     source.write_text("text,Completion,split\n굿,만족도 1,\n별로,만족도 -1,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"--shots 1: .*few.csv names only 0 training rows"):
-        evaluate(model, tmp_path / "out", data=str(source), shots=1)
+        evaluate(model, tmp_path / "out", labels=str(source), shots=1)
 
 
 def test_interviews_with_other_column_names(interviewer: str, tmp_path: Path) -> None:
@@ -94,13 +94,17 @@ def test_interviews_with_other_column_names(interviewer: str, tmp_path: Path) ->
     source = tmp_path / "rows.jsonl"
     source.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     with pytest.raises(UserError, match=r"rows.jsonl row 1: no column 'question'.*--columns question=COLUMN"):
-        evaluate(interviewer, tmp_path / "out", data=str(source))
-    report = evaluate(interviewer, tmp_path / "out", data=str(source), columns="question=질문", temperature=0.8, seed=2)
+        evaluate(interviewer, tmp_path / "out", labels=str(source))
+    report = evaluate(
+        interviewer, tmp_path / "out", labels=str(source), columns="question=질문", temperature=0.8, seed=2
+    )
     assert report["rows"] == 5
     assert report["decoding"] == "free"
     assert "keywords" not in report
     assert report == {**report, **{key: report[key] for key in TEXT_KEYS}}
-    again = evaluate(interviewer, tmp_path / "out", data=str(source), columns="question=질문", temperature=0.8, seed=2)
+    again = evaluate(
+        interviewer, tmp_path / "out", labels=str(source), columns="question=질문", temperature=0.8, seed=2
+    )
     assert again["bleu"] == report["bleu"]
     assert again["bertscore"] == report["bertscore"]
 
@@ -109,14 +113,14 @@ def test_mistakes_are_named(model: str, interviewer: str, bundle_folder: str, tm
     empty = tmp_path / "empty.jsonl"
     empty.write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"empty.jsonl: no labelled reviews"):
-        evaluate(model, tmp_path / "out", data=str(empty))
+        evaluate(model, tmp_path / "out", labels=str(empty))
     with pytest.raises(UserError, match=r"empty.jsonl: no rows"):
-        evaluate(interviewer, tmp_path / "out", data=str(empty))
+        evaluate(interviewer, tmp_path / "out", labels=str(empty))
     with pytest.raises(UserError, match="--decoding constrained: interview does not write labels"):
         evaluate(interviewer, tmp_path / "out", decoding="constrained")
     with pytest.raises(UserError, match="--bundle: classifiers cannot do interview"):
         evaluate(interviewer, tmp_path / "out", bundle=bundle_folder)
-    make_bundle(tmp_path / "shop", taxonomy=Taxonomy("shop", (Keyword("맛"),)))
+    make_bundle(tmp_path / "shop", taxonomy=Taxonomy(name="shop", keywords=(Keyword(name="맛"),)))
     with pytest.raises(UserError, match="shop: its keywords are not those"):
         evaluate(model, tmp_path / "out", bundle=str(tmp_path / "shop"))
     assert not (tmp_path / "out").exists()
@@ -124,7 +128,7 @@ def test_mistakes_are_named(model: str, interviewer: str, bundle_folder: str, tm
         evaluate(str(tmp_path / "nowhere"), tmp_path / "out", task="review")
     for options in ({"top_p": 0.0}, {"shots": -1}, {"unit_rows": 0}):
         with pytest.raises(UserError, match=f"--{next(iter(options)).replace('_', '-')}"):
-            Config(model, **options)
+            Config(model=model, **options)
 
 
 def test_a_task_of_ones_own_is_an_entry_in_a_file(model: str, tmp_path: Path) -> None:

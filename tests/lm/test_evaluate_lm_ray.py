@@ -27,8 +27,8 @@ def all_cpus_are_free(seconds: float = 30) -> bool:
 def test_a_pool_of_actors_reports_what_one_process_does(ray_cluster: Any, tmp_path: Path) -> None:
     model = make_lm(tmp_path / "model")
     common = {"limit": 30, "max_new_tokens": 48, "unit_rows": 7, "device": "cpu"}
-    here = evaluate_lm.run(Config(model, output=str(tmp_path / "here"), workers=0, **common))  # type: ignore[arg-type]
-    pool = evaluate_lm.run(Config(model, output=str(tmp_path / "pool"), workers=2, **common))  # type: ignore[arg-type]
+    here = evaluate_lm.run(Config(model=model, output=str(tmp_path / "here"), workers=0, **common))  # type: ignore[arg-type]
+    pool = evaluate_lm.run(Config(model=model, output=str(tmp_path / "pool"), workers=2, **common))  # type: ignore[arg-type]
     assert figures(pool) == pytest.approx(figures(here), abs=2e-4)
     rows = [storage.read_parquet(str(tmp_path / name / "rows")).sort_by("row") for name in ("here", "pool")]
     assert rows[0]["generated"].to_pylist() == rows[1]["generated"].to_pylist()
@@ -43,9 +43,9 @@ def test_a_mistake_in_a_worker_is_one_line(
     gc.disable()  # by chance it would free what must be freed by design
     caplog.set_level("CRITICAL", "ray.data")  # pytest keeps what is logged, and an exception keeps its pipeline
     with pytest.raises(UserError, match=r"evaluation failed: .*--max-new-tokens 1: too few"):
-        evaluate_lm.run(Config(model, output=str(tmp_path / "out"), limit=3, max_new_tokens=1, device="cpu"))
+        evaluate_lm.run(Config(model=model, output=str(tmp_path / "out"), limit=3, max_new_tokens=1, device="cpu"))
     assert all_cpus_are_free(), "the failed pipeline's actor still holds its CPUs: what comes next would wait for ever"
     with pytest.raises(UserError, match="9 workers x 1 CPUs are more than"):
         evaluate_lm.run(
-            Config(model, output=str(tmp_path / "out"), limit=3, workers=9, cpus_per_worker=1, device="cpu")
+            Config(model=model, output=str(tmp_path / "out"), limit=3, workers=9, cpus_per_worker=1, device="cpu")
         )

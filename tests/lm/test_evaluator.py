@@ -43,7 +43,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def exam(folder: str) -> EvaluationPlan:
-    return EvaluationPlan(folder, templates.load("review"), taxonomy.load(), Decoding(64), constrained=True, limit=192)
+    return EvaluationPlan(
+        model=folder,
+        template=templates.load("review"),
+        taxonomy=taxonomy.load(),
+        decoding=Decoding(max_new_tokens=64),
+        constrained=True,
+        limit=192,
+    )
 
 
 def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(exam: EvaluationPlan) -> None:
@@ -110,7 +117,12 @@ def test_evidence_comes_first_and_the_answer_parses_all_the_same(tmp_path: Path)
     """A random model never gets to the answer by itself."""
     template, known = templates.load("review_evidence"), taxonomy.load()
     exam = EvaluationPlan(
-        make_lm(tmp_path / "m", "review_evidence"), template, known, Decoding(40, stop=template.stop), True, 192
+        model=make_lm(tmp_path / "m", "review_evidence"),
+        template=template,
+        taxonomy=known,
+        decoding=Decoding(max_new_tokens=40, stop=template.stop),
+        constrained=True,
+        limit=192,
     )
     examinee, table = LMEvaluator(exam), papers(template)
     written, _ = examinee.write(table["prompt"].to_pylist(), [0, 1, 2])
@@ -133,6 +145,6 @@ def test_a_prompt_too_long_is_cut_in_the_middle_and_counted(exam: EvaluationPlan
 
 
 def test_no_room_for_a_prompt_is_refused(exam: EvaluationPlan) -> None:
-    crowded: Any = replace(exam, decoding=Decoding(190))
+    crowded: Any = replace(exam, decoding=Decoding(max_new_tokens=190))
     with pytest.raises(UserError, match="--max-new-tokens 190: of the 192 tokens"):
         LMEvaluator(crowded)(papers(exam.template))

@@ -69,7 +69,9 @@ def test_batched_equals_one_by_one(family: str, decoding: Decoding, constrained:
 def test_sampling_depends_on_the_seed_alone() -> None:
     made, given_prompts = generator(), prompts("unigram", 4)
     first, again = (made(given_prompts, SAMPLED) for _ in range(2))
-    other = made(given_prompts, Decoding(24, SAMPLED.temperature, SAMPLED.top_p, seed=4))
+    other = made(
+        given_prompts, Decoding(max_new_tokens=24, temperature=SAMPLED.temperature, top_p=SAMPLED.top_p, seed=4)
+    )
     assert first == again != other
     assert first != made(given_prompts, SHORT)
 
@@ -80,7 +82,7 @@ def test_samples_are_drawn_by_the_models_probabilities() -> None:
         logits = tiny_lm()(torch.tensor([prompt])).logits[0, -1] / 0.7
     best = int(logits.argmax())
     share = float(logits.softmax(0)[best])
-    drawn = made([prompt] * 600, Decoding(1, temperature=0.7))
+    drawn = made([prompt] * 600, Decoding(max_new_tokens=1, temperature=0.7))
     hits = sum(row.text == made.pieces[best].decode() for row in drawn) / 600
     assert 0.1 < share < 0.95
     assert hits == pytest.approx(share, abs=0.07)
@@ -94,7 +96,7 @@ def test_constrained_output_of_a_random_model_always_parses(
 ) -> None:
     made = Generator(tiny_lm(kind, seed=seed), lm_tokenizer(kind))
     allowed = automaton(kind, made)
-    decoding = Decoding(allowed.shortest + room, temperature, seed=seed)
+    decoding = Decoding(max_new_tokens=allowed.shortest + room, temperature=temperature, seed=seed)
     for row in made(prompts(kind), decoding, allowed):
         parsed = REVIEW.parse(row.text, SHIPPED)
         assert parsed.scores
@@ -106,10 +108,10 @@ def test_it_stops_at_a_text_whatever_its_tokens() -> None:
     free = made(given_prompts, SHORT)
     whole = max((row.text for row in free), key=len)
     stop = whole[len(whole) // 2 :][:3]
-    stopped = made(given_prompts, Decoding(24, stop=stop))
+    stopped = made(given_prompts, Decoding(max_new_tokens=24, stop=stop))
     assert [row.text for row in stopped] == [row.text.partition(stop)[0] for row in free]
     assert sum(row.tokens for row in stopped) < sum(row.tokens for row in free)
-    alone = [made([prompt], Decoding(24, stop=stop))[0] for prompt in given_prompts]
+    alone = [made([prompt], Decoding(max_new_tokens=24, stop=stop))[0] for prompt in given_prompts]
     assert stopped == alone
 
 
@@ -132,6 +134,6 @@ def test_a_models_own_liking_for_samples_is_put_aside() -> None:
 def test_mistakes_are_named() -> None:
     made = generator()
     with pytest.raises(UserError, match=r"--max-new-tokens 1: too few .* takes \d+ tokens"):
-        made(prompts("unigram"), Decoding(1), automaton("unigram", made))
+        made(prompts("unigram"), Decoding(max_new_tokens=1), automaton("unigram", made))
     with pytest.raises(UserError, match="without a single token"):
         made([[]], SHORT)

@@ -145,9 +145,13 @@ def test_a_memorised_text_shows_the_off_by_one() -> None:
     model, tokenizer = causal_lm.make_small_llama([prompt + completion], layers=1, hidden=64, vocabulary=300, seed=0)
     row = encode(tokenizer, [prompt], [completion], 256, loss_on="all")
     ids = row.sequences.row(0).tolist()
-    lesson = NextTokenTask("one", row, row, tokenizer.pad_token_id)
+    lesson = NextTokenTask(name="one", train=row, validation=row, pad_id=tokenizer.pad_token_id)
     history = train_model(
-        model, lesson, Settings(200, 1, 5e-3, patience=0, warmup=0), lambda metrics, write: None, device="cpu"
+        model,
+        lesson,
+        Settings(epochs=200, batch_size=1, learning_rate=5e-3, patience=0, warmup=0),
+        lambda metrics, write: None,
+        device="cpu",
     )
     assert history[-1]["validation_loss"] < 0.01 < 1 < history[0]["validation_loss"]
     assert history[-1]["perplexity"] < 1.01
@@ -185,7 +189,9 @@ def train(case: str) -> tuple[list[tuple[float, float]], dict[str, Any]]:
     torch.manual_seed(0)
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=200, n_positions=64, **shape))
-    lesson = NextTokenTask("t", random_rows(LENGTHS), random_rows(LENGTHS[:5], 1), 0, pack)
+    lesson = NextTokenTask(
+        name="t", train=random_rows(LENGTHS), validation=random_rows(LENGTHS[:5], 1), pad_id=0, pack=pack
+    )
     history = train_model(model, lesson, how, lambda metrics, write: None, device="cpu")
     return [(r["loss"], r["validation_loss"]) for r in history], {k: v.clone() for k, v in model.state_dict().items()}
 
@@ -236,7 +242,7 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
 def test_the_first_loss_is_the_mean_over_tokens_of_all_batches() -> None:
     rows, model = random_rows(LENGTHS), deepcopy(tiny_lm(family="llama"))  # which has no dropout
     expected = row_losses(model, rows, choose_device("cpu"), 0).sum() / rows.terms.sum()
-    lesson = NextTokenTask("t", rows, rows, 0)
+    lesson = NextTokenTask(name="t", train=rows, validation=rows, pad_id=0)
     still = replace(SETTINGS, epochs=1, learning_rate=0.0)
     [first] = train_model(model, lesson, still, lambda metrics, write: None, device="cpu")
     assert [first["loss"], first["validation_loss"]] == [pytest.approx(float(expected), abs=1e-5)] * 2

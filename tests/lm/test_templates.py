@@ -143,7 +143,7 @@ def test_a_missing_templates_file_is_named(tmp_path: Path) -> None:
 
 
 def of(name: str) -> taxonomy.Taxonomy:
-    return taxonomy.Taxonomy("own", (taxonomy.Keyword(name),), (-1, 1))
+    return taxonomy.Taxonomy(name="own", keywords=(taxonomy.Keyword(name=name),), scores=(-1, 1))
 
 
 @pytest.mark.parametrize("name", ["맛, 향", "###입력:", "1단계 2"])

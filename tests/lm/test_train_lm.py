@@ -40,7 +40,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def config(base: str, reviews: str, output: Path, **changes: Any) -> train_lm.Config:
     options: dict[str, Any] = {"batch_size": 8, "learning_rate": 1e-3, "epochs": 2, "workers": 0, "device": "cpu"}
-    return train_lm.Config(base, data=reviews, output=str(output), **{**options, **changes})
+    return train_lm.Config(base_model=base, labels=reviews, output=str(output), **{**options, **changes})
 
 
 def losses(output: Path) -> list[tuple[float, float]]:
@@ -113,7 +113,7 @@ def test_lora_leaves_a_plain_folder_and_the_rest_of_the_weights(base: str, revie
 def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path) -> None:
     options = {"limit": 24, "epochs": 1, "layers": 1, "hidden": 64, "vocabulary": 400, "loss_on": "all"}
     options |= {"task": "interview", "max_length": 64, "device": "cpu", "workers": 0, "seed": 1}
-    train_lm.run(train_lm.Config("scratch", output=str(tmp_path / "lm"), **options))  # type: ignore[arg-type]
+    train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "lm"), **options))  # type: ignore[arg-type]
     model, tokenizer, meta = causal_lm.load(str(tmp_path / "lm"), "cpu")
     assert meta is not None
     assert (meta.template.name, meta.loss_on, meta.taxonomy) == ("interview", "all", None)
@@ -159,7 +159,7 @@ def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tm
     with pytest.raises(UserError, match="blocked"):
         train_lm.run(config(base, reviews, tmp_path / "blocked" / "lm", **options))
     (tmp_path / "blocked").unlink()
-    with pytest.raises(UserError, match="go on with --resume"):
+    with pytest.raises(UserError, match="add --resume"):
         train_lm.run(config(base, reviews, tmp_path / "blocked" / "lm", **options))
     with pytest.raises(UserError, match="--resume: seed differ"):
         train_lm.run(config(base, reviews, tmp_path / "blocked" / "lm", seed=1, resume=True, **options))
@@ -174,7 +174,7 @@ def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tm
     [
         ({"task": "reviw"}, "--task reviw: not in .* did you mean 'review'"),
         ({"max_length": 512}, "--max-length 512: .* reads 256"),
-        ({"data": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+        ({"labels": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
         ({"task": "interview"}, "row 1: no column 'question'"),
         ({"base_model": "nobody/nothing-here"}, "--base-model 'nobody/nothing-here': no such folder"),
         ({"templates": "none.yaml"}, "none.yaml"),
@@ -186,7 +186,7 @@ def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tm
 def test_a_mistake_gets_one_line(
     base: str, reviews: str, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    given = {"base_model": base, "data": reviews, "output": str(tmp_path / "lm"), "workers": 0, "device": "cpu"}
+    given = {"base_model": base, "labels": reviews, "output": str(tmp_path / "lm"), "workers": 0, "device": "cpu"}
     with pytest.raises(UserError, match=message):
         train_lm.run(train_lm.Config(**{**given, **options}))
     assert not (tmp_path / "lm").exists()
@@ -201,7 +201,7 @@ def test_an_output_that_is_there_is_left_alone(base: str, reviews: str, tmp_path
 
 def test_test_rows_take_no_part(tmp_path: Path) -> None:
     found = dataset.read("sample", templates.load("interview"))
-    train, held = train_lm._split(found, train_lm.Config("scratch", limit=100))
+    train, held = train_lm._split(found, train_lm.Config(base_model="scratch", limit=100))
     assert {row["split"] for row in train} == {"train"}
     assert {row["split"] for row in held} == {"validation"}
     assert len(train) == 100

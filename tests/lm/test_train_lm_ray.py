@@ -28,10 +28,10 @@ def losses(output: Path) -> dict[int, list[float]]:
 def test_two_workers_of_which_one_is_killed_see_the_losses_of_one(tmp_path: Path) -> None:
     """101 rows: an odd number, so that shares are uneven; answers of all lengths, so that tokens are too."""
     common = {**OPTIONS, "epochs": 4, "patience": 0, "cpus_per_worker": 1.0}
-    train_lm.run(train_lm.Config("scratch", output=str(tmp_path / "calm"), workers=0, **common))
+    train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "calm"), workers=0, **common))
     killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "hit.training" / "metrics.jsonl",))
     killer.start()
-    train_lm.run(train_lm.Config("scratch", output=str(tmp_path / "hit"), workers=2, **common))
+    train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "hit"), workers=2, **common))
     killer.join()
     calm, hit = losses(tmp_path / "calm"), losses(tmp_path / "hit")
     assert sorted(hit) == sorted(calm) == [1, 2, 3, 4]

@@ -12,7 +12,7 @@ from ray_app.data import columns, schema
 from ray_app.sample import CATALOG, catalog, written
 
 PATHS = sorted(CATALOG.glob("*"))
-COLUMNS = columns.Columns("review_id", "text", ("product", "rating"))
+COLUMNS = columns.Columns(review_id="review_id", text="text", keep=("product", "rating"))
 
 
 def rows() -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def replica(names: tuple[str, ...] = FUSED, keep_seconds: float = 60.0) -> Replica:
-    ways = ReplicaOptions(names, "highlights" in names, device="cpu", threads=1)
+    ways = ReplicaOptions(names=names, last="highlights" in names, device="cpu", threads=1)
     return Replica(asdict(ways), keep_seconds)
 
 
@@ -164,7 +164,7 @@ class Losing:
     async def analyze(self, table: pa.Table, deadline: float, bundle: str) -> tuple[BatchResult, str]:
         lost = [i for i, text in enumerate(table["text"].to_pylist()) if text in self.texts]
         kept = [i for i in range(len(table)) if i not in lost]
-        return BatchResult(table.take(pa.array(kept, pa.int64())) if kept else None, tuple(lost)), "b"
+        return BatchResult(table=table.take(pa.array(kept, pa.int64())) if kept else None, failed=tuple(lost)), "b"
 
 
 def test_rows_that_stages_lose_are_named_by_their_place_in_the_request() -> None:
@@ -205,7 +205,10 @@ def test_explanations_are_bounded(bundle_folder: str) -> None:
 def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
     async def work() -> Any:
         make_bundle(tmp_path, mask_token=False)
-        served = Replica(asdict(ReplicaOptions(("keywords", "scores"), True, "off", device="cpu", threads=1)), 1.0)
+        served = Replica(
+            asdict(ReplicaOptions(names=("keywords", "scores"), last=True, highlights="off", device="cpu", threads=1)),
+            1.0,
+        )
         await served.reconfigure({"bundle": str(tmp_path)})
         return await served.explain(TEXTS[0])
 

@@ -35,7 +35,7 @@ class Told:
         self.deadlines.append(deadline - time.time())
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer or BatchResult(same(table), stats=STATS)
+        return self.answer or BatchResult(table=same(table), stats=STATS)
 
     async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
         return self.explained
@@ -189,7 +189,7 @@ def test_an_error_inside_shows_nothing_of_it(client: TestClient, service: Told) 
 
 
 def test_reviews_that_fail_are_rejected_and_their_neighbours_answered(client: TestClient, service: Told) -> None:
-    service.answer = BatchResult(same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
+    service.answer = BatchResult(table=same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
     found = post(client, {"reviews": [{"text": "a", "review_id": i} for i in (1, 2, 3)]}).json()
     assert [row["review_id"] for row in found["analyses"]] == ["1", "3"]
     assert found["rejected"] == [{"index": 1, "review_id": "2", "reason": "analysis failed"}]

@@ -58,7 +58,7 @@ def breaks(table: pa.Table) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def engine(bundle_folder: str) -> ReplicaEngine:
-    return ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True, batch_tokens=5_000))
+    return ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True, batch_tokens=5_000))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_requests_with_wishes_of_their_own_share_batches(client: TestClient) -> 
 
 
 def test_a_review_that_makes_a_stage_fail_is_rejected_alone(bundle_folder: str, engine: ReplicaEngine) -> None:
-    broken = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True))
+    broken = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True))
     broken.stages.insert(2, breaks)
     texts = bundles.sample_texts(9)
     with endpoint(broken) as poisoned, endpoint(engine) as healthy, ThreadPoolExecutor(3) as callers:
@@ -125,10 +125,12 @@ def test_stages_in_pools_of_their_own_equal_stages_in_one(bundle_folder: str, hi
     (fused,), pools = groups(highlights, fused=True), groups(highlights, fused=False)
     assert tuple(name for pool in pools for name in pool) == fused
     texts = table_of(TEXTS[:20], threshold=0.4)
-    whole = ReplicaEngine(bundle_folder, ReplicaOptions(fused, last=True, highlights=highlights))(texts)
+    whole = ReplicaEngine(bundle_folder, ReplicaOptions(names=fused, last=True, highlights=highlights))(texts)
     table = texts
     for pool in pools:
-        table = ReplicaEngine(bundle_folder, ReplicaOptions(pool, pool == pools[-1], highlights))(table)
+        table = ReplicaEngine(bundle_folder, ReplicaOptions(names=pool, last=pool == pools[-1], highlights=highlights))(
+            table
+        )
     assert table.equals(whole)
     assert [len(pool) for pool in pools] == [1] * len(fused)
 
@@ -139,7 +141,7 @@ def test_rows_cost_the_tokens_that_are_read(engine: ReplicaEngine) -> None:
     lengths = [len(bundles.hf_tokenizer("bert")(text)["input_ids"]) for text in texts]
     assert alone.tolist() == lengths
     assert masked.tolist() == [length * (1 + len(text.split())) for length, text in zip(lengths, texts, strict=True)]
-    only = ReplicaEngine(str(engine.runtime.bundle.path), ReplicaOptions(("keywords",), last=False))
+    only = ReplicaEngine(str(engine.runtime.bundle.path), ReplicaOptions(names=("keywords",), last=False))
     assert only.cost(table_of(texts)).tolist() == lengths
 
 
@@ -152,9 +154,11 @@ def test_a_gatherer_takes_what_the_engine_runs_in_a_while_unless_told_how_much(
     bundle_folder: str, engine: ReplicaEngine
 ) -> None:
     with ThreadPoolExecutor(1) as thread:
-        automatic = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True)).gatherer(thread).bounds
+        automatic = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True)).gatherer(thread).bounds
         assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.runtime.placement.token_budget, SECONDS)
-        given = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, True, batch_tokens=9, queue_seconds=1.0, queue_rows=2))
+        given = ReplicaEngine(
+            bundle_folder, ReplicaOptions(names=ALL, last=True, batch_tokens=9, queue_seconds=1.0, queue_rows=2)
+        )
         bounds = given.gatherer(thread).bounds
     assert (bounds.batch_tokens, bounds.batch_seconds, bounds.queue_seconds, bounds.queue_rows) == (9, 0.0, 1.0, 2)
 
@@ -176,7 +180,7 @@ def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle_folder, folder)
-    engine = ReplicaEngine(str(folder), ReplicaOptions(ALL, last=True))
+    engine = ReplicaEngine(str(folder), ReplicaOptions(names=ALL, last=True))
     before = engine.info()
     assert before["version"]["bundle"] == engine.id
     assert {"metrics", "files", "thresholds", "nunchi"} <= set(before["version"])
@@ -189,7 +193,7 @@ def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written
 def test_a_bundle_that_is_let_go_leaves_the_memory(bundle_folder: str) -> None:
     async def scenario() -> "weakref.ref[ReplicaEngine]":
         with ThreadPoolExecutor(1) as thread:
-            engine = ReplicaEngine(bundle_folder, ReplicaOptions(ALL, last=True))
+            engine = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True))
             gather = engine.gatherer(thread)
             await gather(table_of(["굿"]), 1e12)
             await asyncio.sleep(0)

@@ -122,7 +122,9 @@ def make_bundle(
     hf_tokenizer(kind).save_pretrained(folder / "tokenizer")
     if not mask_token:
         _without_mask(folder / "tokenizer")
-    meta = bundle.BundleMeta(taxonomy, (threshold,) * len(taxonomy.names), max_length, pooling=pooling)
+    meta = bundle.BundleMeta(
+        taxonomy=taxonomy, thresholds=(threshold,) * len(taxonomy.names), max_length=max_length, pooling=pooling
+    )
     return bundle.seal(folder, meta)
 
 

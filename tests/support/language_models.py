@@ -89,7 +89,9 @@ def make_lm(folder: Path, task: str = "review", loss_on: str = "answer", max_len
     """A model folder as `jobs.train_lm` writes it, with random weights."""
     template = load_template(task)
     known = load() if template.reads == "labels" else None
-    meta = causal_lm.TaskMeta(template, known, max_length, loss_on, {"배송": 7} if known else {})
+    meta = causal_lm.TaskMeta(
+        template=template, taxonomy=known, max_length=max_length, loss_on=loss_on, support={"배송": 7} if known else {}
+    )
     causal_lm.save(tiny_lm("byte-level", "llama", seed), lm_tokenizer("byte-level"), folder, meta)
     return str(folder)
 

@@ -118,7 +118,7 @@ class _Here:
         self.analyzer = Analyzer(bundle, "cpu")
 
     async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
-        return BatchResult(self.analyzer.table(table), stats=STATS)
+        return BatchResult(table=self.analyzer.table(table), stats=STATS)
 
     async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
         return self.analyzer.explain(text)

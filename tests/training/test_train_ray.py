@@ -110,7 +110,7 @@ def test_a_killed_driver_goes_on_with_resume(inputs: dict[str, str], tmp_path: P
     before = len(_rows(log))
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert "go on with --resume" in again.stderr
+    assert "add --resume" in again.stderr
     resumed = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     epochs = [row["epoch"] for row in _rows(log) if row["model"] == "keywords"]

@@ -1,0 +1,58 @@
+"""What the rows of the tables hold, as Python sees them; `schema.py` has the same as Arrow columns."""
+
+from typing import TypedDict
+
+
+class LabelRow(TypedDict):
+    """A keyword that a labeled review speaks of, its score, and acceptable highlight words (None: not said)."""
+
+    keyword: str
+    score: int
+    highlights: list[str] | None
+
+
+class LabeledRow(TypedDict):
+    """A labeled review; `split` is train, validation, test, or None where the labels do not say."""
+
+    review_id: str
+    text: str
+    labels: list[LabelRow]
+    split: str | None
+
+
+class HighlightRow(TypedDict):
+    """A word of the review: code points [start, end) of the original text, and the drop in probability without it."""
+
+    word: str
+    start: int
+    end: int
+    drop: float
+
+
+class FindingRow(TypedDict):
+    """A keyword found in a review, with its score and the word behind it."""
+
+    keyword: str
+    probability: float
+    score: int
+    score_probabilities: list[float]
+    highlight: HighlightRow | None
+
+
+class AnalysisRow(TypedDict):
+    """The result for one review; the columns that were kept lie beside these."""
+
+    review_id: str
+    keyword_probabilities: list[float]
+    findings: list[FindingRow]
+    truncated: bool
+
+
+class RejectRow(TypedDict):
+    """A row that could not be analyzed, or a whole unit (`review_id` and `value` None): why, and where it lies."""
+
+    review_id: str | None
+    value: str | None
+    reason: str
+    file: str
+    row: int
