@@ -57,7 +57,7 @@ def run(config: Config) -> None:
             bundle=bundle,
             output=analyses,
             limit=config.catalog_rows,
-            keep="text,product,mall,category,rating,created_at",
+            keep=("text", "product", "mall", "category", "rating", "created_at"),
             unit_rows=100,
             progress_seconds=10,
         )

@@ -41,7 +41,7 @@ def option(
         group: the heading it is listed under.
         choices: the allowed values.
         least, most, above, below: bounds of a number (or of each number of a list), checked by `Options`.
-        each: the allowed values of a list's items.
+        each: the allowed values of a list's items; the hint `tuple[str, ...]` makes a list of `a,b`.
         common: listed first by `--help`.
         formerly: old names, still understood for one release.
     """

@@ -64,7 +64,7 @@ def test_an_unfinished_run_is_resumed(s3: str) -> None:
             placement="here",
             device="cpu",
             unit_rows=4,
-            keep="mall",
+            keep=("mall",),
         )
     )
     assert code == 0

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import check
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 STRATEGIES = ("mix", "boundary", "rare", "outlier", "random", "diverse")
-COUNTS = ("new", "changed", "confirmed", "outdated", "disputed")  # reviews by what answers did to them
 AUTOMATIC = {"boundary": 0.6, "rare": 0.2, "outlier": 0.2}
 SHOWN = 20  # strata that are printed; all are in acquire.json
 ALWAYS = ("boundary", "unsure_keyword", "unsure_score")  # told of every chosen review, as they cost nothing
@@ -24,58 +23,67 @@ INNER = ("keyword_probabilities", "truncated", "embedding")  # columns of analys
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.acquire`."""
 
-    analyses: str = option("runs/quickstart/analyses", "folder that python -m jobs.analyze wrote", "Data")
-    output: str = option("runs/batch", "folder to write; must be empty", "Data")
-    labelled: str = option("", "labelled reviews: not chosen again, and what `rare` compares with", "Data")
-    reviews: str = option("", "the catalog, for its texts, where the analyses were made without --keep text", "Data")
+    analyses: str = option("runs/quickstart/analyses", "folder that jobs.analyze wrote", "Data", common=True)
+    output: str = option("runs/batch", "folder to write; must be empty", "Data", common=True)
+    labels: str = option(
+        "",
+        "labeled reviews: not chosen again, and what `rare` compares with",
+        "Data",
+        common=True,
+        formerly=("labelled",),
+    )
+    input: str = option(
+        "",
+        "the catalog, for its texts, where the analyses were made without --keep text",
+        "Data",
+        common=True,
+        formerly=("reviews",),
+    )
     columns: str = option("", "its column names where they are not found: review_id=NAME,text=NAME", "Data")
     bundle: str = option("", "bundle whose thresholds count; default: the one the analyses name, else 0.5", "Data")
     taxonomy: str = option("", "keywords to label with: a YAML file; default: the bundle's, else the labels'", "Data")
-    formats: str = option("label-studio,prodigy,doccano,csv", "labelling tools to write for", "Data")
-    merge: str = option("", "answers of labellers to add to --labelled; no batch is chosen", "Merging")
-    batch: str = option("", "folder of the batch they were asked about, to check the answers against", "Merging")
-    round: str = option("", "name of the labelling round; default: that of the output folder", "Merging")
-    resolve: str = option("", "where labellers disagree: newest or majority; default: to be decided", "Merging")
-    on_bad_label: str = option("fail", "stop at a malformed row, or drop it and say so", "Merging", ("fail", "drop"))
-    budget: int = option(200, "reviews to choose", "Selection")
-    strategy: str = option("mix", "one criterion, or several by --mix", "Selection", STRATEGIES)
+    formats: tuple[str, ...] = option(
+        ("label-studio", "prodigy", "doccano", "csv"), "labeling tools to write for", "Data", common=True
+    )
+    budget: int = option(200, "reviews to choose", "Selection", least=1, common=True)
+    strategy: str = option("mix", "one criterion, or several by --mix", "Selection", STRATEGIES, common=True)
     mix: str = option("", "shares; default: boundary=0.6,rare=0.2,outlier=0.2, where possible", "Selection")
-    stratify: str = option("", "columns whose values the batch has in the catalog's proportions", "Selection")
-    floor: int = option(0, "at least so many reviews of every keyword, by the model's findings", "Selection")
-    alike: float = option(0.8, "share of common trigrams from which two texts are near-duplicates", "Selection")
-    seed: int = option(0, "seed of what is drawn at random", "Selection")
+    stratify: tuple[str, ...] = option(
+        (), "columns whose values the batch has in the catalog's proportions", "Selection", common=True
+    )
+    floor: int = option(0, "least reviews of every keyword, by the model's findings", "Selection", least=0)
+    alike: float = option(
+        0.8, "share of common trigrams from which two texts are near-duplicates", "Selection", above=0, most=1
+    )
+    seed: int = option(0, "seed of what is drawn at random", "Selection", common=True)
+    merge: str = option("", "now a sub-command: jobs.acquire merge", "Former options")
+    batch: str = option("", "see jobs.acquire merge", "Former options")
+    round: str = option("", "see jobs.acquire merge", "Former options")
+    resolve: str = option("", "see jobs.acquire merge", "Former options")
+    on_bad_label: str = option("", "see jobs.acquire merge", "Former options")
 
     def __post_init__(self) -> None:
-        check(self.budget > 0, f"--budget {self.budget}: at least 1")
-        check(self.floor >= 0, f"--floor {self.floor}: 0 or more")
-        check(0 < self.alike <= 1, f"--alike {self.alike}: above 0, at most 1")
+        super().__post_init__()
+        check(not self.merge, f"--merge is now a sub-command: python -m jobs.acquire merge --answers {self.merge} …")
+        for name in ("batch", "round", "resolve", "on_bad_label"):
+            check(not getattr(self, name), f"--{name.replace('_', '-')}: an option of python -m jobs.acquire merge")
         check(self.strategy == "mix" or not self.mix, f"--mix and --strategy {self.strategy}: write one of them")
-
-    @property
-    def tools(self) -> list[str]:
-        return [name.strip() for name in self.formats.split(",") if name.strip()]
-
-    @property
-    def strata(self) -> list[str]:
-        return [name.strip() for name in self.stratify.split(",") if name.strip()]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Chooses, writes, prints; returns the report. With --merge takes answers in instead."""
+    """Chooses, writes, prints; returns the report."""
     from ray_app.active_learning import candidates
     from ray_app.data import analyses
     from ray_app.labels import reader
 
-    if config.merge:
-        return _merge(config)
     began = time.monotonic()
     source = analyses.open_analyses(config.analyses)
-    known = reader.read_labels(config.labelled, "labels", "drop") if config.labelled else None
+    known = reader.read_labels(config.labels, "labels", "drop") if config.labels else None
     for line in known.dropped if known else ():
-        print(f"not taken for labelled: {line}")
+        print(f"not taken for labeled: {line}")
     model = candidates.model(source, config.bundle)
     shares = _shares(config, source, known)
     _check(config, source, model)
@@ -83,7 +91,7 @@ def run(config: Config) -> dict[str, Any]:
     chosen = _choose(config, pool, known, shares)
     batch = _table(source, pool, chosen)
     report = _report(config, pool, chosen, batch, shares, time.monotonic() - began)
-    _write(config, batch, report, _taxonomy(config, model or known))
+    _write(config, batch, report, label_taxonomy(config.taxonomy, model or known))
     return report
 
 
@@ -106,7 +114,7 @@ def _shares(config: Config, source: Any, known: Any) -> dict[str, float]:
     from ray_app.active_learning.quotas import parse_mix
 
     embedded = "" if "embedding" in source.columns else "analyses made with --embeddings"
-    texts = "" if known and "text" in source.columns else "--labelled, and analyses made with --keep text"
+    texts = "" if known and "text" in source.columns else "--labels, and analyses made with --keep text"
     lacks = {"rare": texts, "outlier": embedded, "diverse": embedded}
     if config.strategy != "mix" or config.mix:
         shares = parse_mix(config.mix or f"{config.strategy}=1", CRITERIA)
@@ -124,17 +132,17 @@ def _check(config: Config, source: Any, model: Any) -> None:
     from ray_app.errors import closest
     from ray_app.labels import labeling_tools
 
-    for name in config.strata:
+    for name in config.stratify:
         source.require(name, f"--stratify {name}", f"analyse with --keep {name}, or leave it out")
     for name in ("keyword_probabilities", "findings"):
         source.require(name, "--analyses", "name a folder that python -m jobs.analyze wrote")
-    texts = "text" in source.columns or config.reviews
-    check(texts, f"{source.uri}: no texts there; name the catalog with --reviews, or analyse with --keep text")
+    texts = "text" in source.columns or config.input
+    check(texts, f"{source.uri}: no texts there; name the catalog with --input, or analyse with --keep text")
     if config.floor:
         check(model, "--floor: keywords have their names in a bundle; name it with --bundle")
         least = config.floor * len(model.taxonomy.names) if model else 0
         check(least <= config.budget, f"--floor {config.floor}: {least} reviews in all, over --budget {config.budget}")
-    for name in config.tools:
+    for name in config.formats:
         check(
             name in labeling_tools.FORMATS, f"--formats {name}: no such format{closest(name, labeling_tools.FORMATS)}"
         )
@@ -149,7 +157,7 @@ def _pool(config: Config, source: Any, known: Any, model: Any, shares: dict[str,
     from ray_app.active_learning.scoring import CandidateScorer, hashes
 
     done = np.sort(hashes(known.table["review_id"], config.seed)) if known else np.zeros(0, np.uint64)
-    strata, sizes, sample = pool.count_strata(source, config.strata, done, config.seed)
+    strata, sizes, sample = pool.count_strata(source, config.stratify, done, config.seed)
     said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     print(f"{sizes.sum():,} reviews without labels in {len(sizes):,} strata; {said}", flush=True)
     names = tuple(dict.fromkeys([*ALWAYS, *shares]))
@@ -200,14 +208,14 @@ def _texts(config: Config, source: Any, places: Any) -> list[str]:
     ids = [str(i) for i in analyses.take(source, places, ["review_id"])["review_id"].to_pylist()]
     wanted = set(ids)
     found: dict[str, str] = {}
-    plan = units.plan(units.resolve_input(config.reviews), config.columns, "", 100_000, "")
+    plan = units.plan(units.resolve_input(config.input), config.columns, (), 100_000, "")
     for unit in plan.units if wanted else ():
         accepted, _ = units.read(unit, plan.columns)
         if accepted is not None:
             pairs = zip(accepted["review_id"].to_pylist(), accepted["text"].to_pylist(), strict=True)
             found |= {i: text for i, text in pairs if i in wanted}
     lost = [i for i in ids if i not in found]
-    check(not lost, f"--reviews {config.reviews}: {len(lost):,} analysed reviews are not there, such as {lost[:1]}")
+    check(not lost, f"--input {config.input}: {len(lost):,} analysed reviews are not there, such as {lost[:1]}")
     return [found[i] for i in ids]
 
 
@@ -261,33 +269,11 @@ def _report(
     }
 
 
-def _merge(config: Config) -> dict[str, Any]:
-    """Answers + labelled table -> its next version in --output; prints what happened and how far labellers agree."""
-    from ray_app import storage
-    from ray_app.inference import bundle
-    from ray_app.labels import agreement
-    from ray_app.labels import merge as merging
-
-    keywords = _taxonomy(config, bundle.read_summary(config.bundle) if config.bundle else None)
-    sent = storage.read_parquet(storage.join(config.batch, "batch.parquet")) if config.batch else None
-    name = config.round or config.output.rstrip("/").rsplit("/", 1)[-1]
-    told = merging.run(
-        config.labelled, config.merge, config.output, keywords, name, config.resolve, config.on_bad_label, sent
-    )
-    for line in told["dropped"]:
-        print(f"dropped: {line}")
-    counts = ", ".join(f"{told[key]:,} {key}" for key in COUNTS)
-    skipped = "".join(f", {count:,} tasks {why}" for why, count in told["skipped"].items())
-    print(f"{told['answers']:,} answers: {counts}{skipped}; {told['labels']}\n")
-    print(agreement.markdown(told["agreement"]))
-    return told
-
-
-def _taxonomy(config: Config, known: Any) -> Any:
+def label_taxonomy(uri: str, known: Any) -> Any:
     """--taxonomy, else that of a bundle or labels, else the shipped one."""
     from ray_app.data import taxonomy
 
-    return taxonomy.load(config.taxonomy) if config.taxonomy else known.taxonomy if known else taxonomy.load()
+    return taxonomy.load(uri) if uri else known.taxonomy if known else taxonomy.load()
 
 
 def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) -> None:
@@ -295,7 +281,7 @@ def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) ->
     from ray_app.labels import labeling_tools
 
     storage.write_parquet(storage.join(config.output, "batch.parquet"), batch)
-    files = labeling_tools.export(batch, config.output, taxonomy, config.tools)
+    files = labeling_tools.export(batch, config.output, taxonomy, config.formats)
     storage.write_json(storage.join(config.output, "acquire.json"), report)
     by = ", ".join(f"{count} by {name}" for name, count in report["by_criterion"].items())
     print(
@@ -305,6 +291,6 @@ def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) ->
     )
     if report["chosen"] < config.budget:
         print(f"fewer than --budget {config.budget:,}: no others differ enough from these and from the labelled")
-    for row in report["strata"][:SHOWN] if config.strata else ():
+    for row in report["strata"][:SHOWN] if config.stratify else ():
         print(f"  {row['stratum']}: {row['chosen']:,} of {row['reviews']:,}")
     print("\n".join([storage.join(config.output, "batch.parquet"), *files]))

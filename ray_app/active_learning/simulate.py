@@ -11,30 +11,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import check
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.acquire simulate`."""
 
-    labels: str = option("sample", "labelled reviews; their training rows play the catalog", "Data")
-    test: str = option("", "labelled reviews to judge by; default: the test rows, else a fifth of all", "Data")
+    labels: str = option("sample", "labeled reviews; their training rows play the catalog", "Data")
+    test: str = option("", "labeled reviews to judge by; default: the test rows, else a fifth of all", "Data")
     output: str = option("runs/simulation", "folder for simulation.json, .md and .svg", "Data")
     plot: bool = option(True, "draw simulation.svg (needs matplotlib)", "Data")
-    limit: int = option(0, "use only so many rows as the catalog, 0 for all", "Data")
-    start: int = option(100, "labels drawn at random before the first round", "Rounds")
-    batch: int = option(100, "labels a round", "Rounds")
-    rounds: int = option(6, "rounds", "Rounds")
-    seeds: int = option(3, "repetitions, each with a start of its own", "Rounds")
-    strategies: str = option("boundary,rare,outlier,mix", "criteria to compare with random", "Rounds")
+    limit: int = option(0, "use only this many rows as the catalog, drawn at random; 0 for all", "Data", least=0)
+    start: int = option(100, "labels drawn at random before the first round", "Rounds", least=1)
+    batch: int = option(100, "labels per round", "Rounds", least=1)
+    rounds: int = option(6, "rounds", "Rounds", least=1)
+    seeds: int = option(3, "repetitions, each with a start of its own", "Rounds", least=1)
+    strategies: tuple[str, ...] = option(
+        ("boundary", "rare", "outlier", "mix"), "criteria to compare with random", "Rounds"
+    )
     mix: str = option("boundary=0.6,rare=0.2,outlier=0.2", "shares of the strategy mix", "Rounds")
-    alike: float = option(0.8, "share of common trigrams from which two texts are near-duplicates", "Rounds")
-
-    def __post_init__(self) -> None:
-        for name in ("start", "batch", "rounds", "seeds"):
-            check(getattr(self, name) > 0, f"--{name} {getattr(self, name)}: at least 1")
-        check(self.limit >= 0, f"--limit {self.limit}: 0 or more")
+    alike: float = option(
+        0.8, "share of common trigrams from which two texts are near-duplicates", "Rounds", above=0, most=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def _strategies(config: Config) -> dict[str, dict[str, float]]:
     from ray_app.active_learning.quotas import parse_mix
 
     known = ("boundary", "unsure_keyword", "unsure_score", "rare", "outlier", "random")
-    named = [name.strip() for name in config.strategies.split(",") if name.strip() not in ("", "random")]
+    named = [name for name in config.strategies if name != "random"]
     mixes = [(name, config.mix if name == "mix" else f"{name}=1") for name in [*named, "random"]]
     return {name: parse_mix(mix, known, "--mix" if name == "mix" else "--strategies") for name, mix in mixes}
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ray_app.options import option
+from ray_app.options import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApplyConfig:
+class ApplyConfig(Options):
     """Options of `jobs.audit apply`."""
 
     labels: str = option("sample", "the labels that were audited", "Data")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import check, closest
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 SHEET = (
     *("review_id", "keyword", "action", "score", "who", "when"),
@@ -19,31 +19,32 @@ SHEET = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.audit`."""
 
-    labels: str = option("sample", "labelled reviews as for training; their test rows are left alone", "Data")
-    output: str = option("runs/audit", "folder to write; must not hold an audit", "Data")
-    taxonomy: str = option("default", "default, labels or a YAML file; its rules are checked too", "Data")
+    labels: str = option(
+        "sample", "labeled reviews as for training; their test rows are left alone", "Data", common=True
+    )
+    output: str = option("runs/audit", "folder to write; must not hold an audit", "Data", common=True)
+    taxonomy: str = option("default", "default, labels or a YAML file; its rules are checked too", "Data", common=True)
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
-    queue: int = option(500, "reviews to look at again, the likeliest errors first", "Data")
-    formats: str = option("label-studio,prodigy,doccano,csv", "labelling tools the queue is written for", "Data")
-    fast: bool = option(False, "judge by TF-IDF and logistic regression: a minute, without Ray", "Model")
-    folds: int = option(5, "parts of the reviews, each judged by a model trained on the others", "Model")
-    base_model: str = option("klue/roberta-base", "encoder to train for each fold, as for jobs.train", "Model")
+    queue: int = option(500, "reviews to look at again, the likeliest errors first", "Data", least=1, common=True)
+    formats: tuple[str, ...] = option(
+        ("label-studio", "prodigy", "doccano", "csv"), "labeling tools the queue is written for", "Data", common=True
+    )
+    fast: bool = option(False, "judge by TF-IDF and logistic regression: a minute, without Ray", "Model", common=True)
+    folds: int = option(
+        5, "parts of the reviews, each judged by a model trained on the others", "Model", least=2, common=True
+    )
+    base_model: str = option(
+        "klue/roberta-base", "encoder to train for each fold, as for jobs.train", "Model", common=True
+    )
     train_config: str = option("", "YAML file of other jobs.train options for the folds' models", "Model")
     device: str = option("auto", "where to train", "Model", ("auto", "cpu", "cuda"))
-    cpus_per_fold: float = option(1.0, "CPUs a fold's training reserves; as many folds at once as fit", "Cluster")
+    cpus_per_fold: float = option(
+        1.0, "CPUs a fold's training reserves; as many folds at once as fit", "Cluster", above=0
+    )
     seed: int = option(0, "seed of the folds", "Model")
-
-    def __post_init__(self) -> None:
-        check(self.folds >= 2, f"--folds {self.folds}: at least 2")
-        check(self.queue >= 1, f"--queue {self.queue}: at least 1")
-        check(self.cpus_per_fold > 0, f"--cpus-per-fold {self.cpus_per_fold}: above 0")
-
-    @property
-    def tools(self) -> list[str]:
-        return [name.strip() for name in self.formats.split(",") if name.strip()]
 
     @property
     def model(self) -> str:
@@ -62,7 +63,7 @@ def run(config: Config) -> dict[str, int]:
         not storage.exists(storage.join(config.output, "suspects.parquet")),
         f"--output {config.output} holds an audit already; name another folder",
     )
-    for name in config.tools:
+    for name in config.formats:
         check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
     found, table, test = read_audited(config)
     audited = find_suspects(table, found.taxonomy, out_of_fold_view(config, table, found.taxonomy), test)
@@ -109,7 +110,7 @@ def _write(config: Config, table: Any, taxonomy: Any, audited: Any, report: str)
     storage.remove(queued)
     batch = queue(table, audited.suspects, config.queue)
     if len(batch):
-        labeling_tools.export(batch, queued, taxonomy, config.tools)
+        labeling_tools.export(batch, queued, taxonomy, config.formats)
     sheet = spreadsheet.to_csv(SHEET, _sheet(audited.suspects.to_pylist()))
     storage.write_bytes(storage.join(config.output, "decisions.csv"), sheet)
     storage.write_bytes(storage.join(config.output, "report.md"), report.encode())

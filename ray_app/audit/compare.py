@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.audit.audit import fold_training
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(Options):
     """Options of `jobs.audit compare`."""
 
     before: str = option("sample", "labels before", "Data")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.audit.audit import Config, out_of_fold_view, read_audited
-from ray_app.errors import check
 from ray_app.options import as_dict, option
 
 
@@ -12,17 +11,15 @@ from ray_app.options import as_dict, option
 class MeasureConfig(Config):
     """Options of `jobs.audit measure`: those of an audit, and what is planted."""
 
-    share: float = option(0.04, "of the keyword labels, and of the scores, that are made wrong", "Planting")
+    share: float = option(
+        0.04, "of the keyword labels, and of the scores, that are made wrong", "Planting", above=0, below=0.5
+    )
     how: str = option(
         "labels",
         "wrong are labels of each keyword, as many lost as added, or any cells",
         "Planting",
         ("labels", "cells"),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 < self.share < 0.5, f"--share {self.share}: write a share between 0 and 0.5")
 
 
 def measure(config: MeasureConfig) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.errors import UserError, check, closest
+from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 ENGINE = ("ours", "hf-review", "captum", "naive", "recheck", "shap")
 JOB = ("graph", "ray-fused", "ray-pools")
@@ -25,41 +25,34 @@ ORACLE = "hf-review"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.benchmark`."""
 
-    input: str = option("sample", "reviews as for jobs.analyze; sample = the shipped catalog", "Data")
+    input: str = option("sample", "reviews as for jobs.analyze; sample = the shipped catalog", "Data", common=True)
     columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data")
-    bundle: str = option("", "bundle to measure; default: random weights of --shape", "Data")
-    shape: str = option("roberta-base", "random encoder where no bundle is given", "Data", tuple(SHAPES))
-    output: str = option("", "folder for benchmark.json and benchmark.svg", "Data")
-    variants: str = option(
-        "ours,hf-review,captum,naive",
+    bundle: str = option("", "bundle to measure; default: random weights of --shape", "Data", common=True)
+    shape: str = option("roberta-base", "random encoder where no bundle is given", "Data", tuple(SHAPES), common=True)
+    output: str = option("", "folder for benchmark.json and benchmark.svg", "Data", common=True)
+    variants: tuple[str, ...] = option(
+        ("ours", "hf-review", "captum", "naive"),
         f"of the engine: {', '.join(ENGINE)}; of the whole job: {', '.join(JOB)}",
         "Measure",
+        each=(*ENGINE, *JOB),
+        common=True,
     )
-    reviews: int = option(16, "reviews a round of the engine's variants", "Measure")
-    job_reviews: int = option(2_000, "reviews a round of the whole job's variants", "Measure")
-    rounds: int = option(5, "rounds, after one to warm up", "Measure")
-    sweeps: str = option("", "also cost against any of: length, catalog, workers", "Measure")
-    catalog_rows: str = option("1000,10000,100000", "sizes of the catalog sweep", "Measure")
-    floor: float = option(0.0, "fail where ours stays below this ratio to the GEMM probe", "Measure")
+    reviews: int = option(16, "reviews per round of the engine's variants", "Measure", least=1, common=True)
+    job_reviews: int = option(2_000, "reviews per round of the whole job's variants", "Measure", least=1)
+    rounds: int = option(5, "rounds, after one to warm up", "Measure", least=1, common=True)
+    sweeps: tuple[str, ...] = option(
+        (), "also cost against any of: length, catalog, workers", "Measure", each=("length", "catalog", "workers")
+    )
+    catalog_rows: tuple[int, ...] = option((1_000, 10_000, 100_000), "sizes of the catalog sweep", "Measure", least=1)
+    floor: float = option(0.0, "fail where ours stays below this ratio to the GEMM probe", "Measure", least=0)
     unit_rows: int = option(
-        2_000, "rows a unit of the whole job's variants, an eighth of the reviews at most", "Measure"
+        2_000, "rows per unit of the whole job's variants, an eighth of the reviews at most", "Measure", least=1
     )
-    threads: int = option(0, "threads of each variant, 0 for torch's choice", "Measure")
-    device: str = option("auto", "where the classifiers run", "Measure", ("auto", "cpu", "cuda"))
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            check(name in (*ENGINE, *JOB), f"--variants {name}: no such variant{closest(name, (*ENGINE, *JOB))}")
-        for name in filter(None, self.sweeps.split(",")):
-            check(name in SWEEPS, f"--sweeps {name}: no such sweep{closest(name, SWEEPS)}")
-        check(min(self.reviews, self.job_reviews, self.rounds) >= 1, "--reviews, --job-reviews, --rounds: at least 1")
-
-    @property
-    def names(self) -> list[str]:
-        return [name.strip() for name in self.variants.split(",") if name.strip()]
+    threads: int = option(0, "threads of each variant, 0 for torch's choice", "Measure", least=0)
+    device: str = option("auto", "where the classifiers run", "Measure", ("auto", "cpu", "cuda"), common=True)
 
 
 def run(config: Config) -> int:
@@ -78,10 +71,10 @@ def run(config: Config) -> int:
             "config": as_dict(config),
         }
         print(f"{report['machine']}; GEMM probe {report['gemm_gflops']:g} GFLOP/s; {report['bundle']}", flush=True)
-        engine, job = ([name for name in config.names if name in kind] for kind in (ENGINE, JOB))
+        engine, job = ([name for name in config.variants if name in kind] for kind in (ENGINE, JOB))
         report["rows"] += bench.engine(engine) if engine else []
         report["rows"] += bench.job(job) if job else []
-        report["sweeps"] = {name: SWEEPS[name](bench) for name in filter(None, config.sweeps.split(","))}
+        report["sweeps"] = {name: SWEEPS[name](bench) for name in config.sweeps}
     print(table(report["rows"]), flush=True)
     for name, rows in report["sweeps"].items():
         print(f"\n{name}\n{table(rows)}", flush=True)
@@ -227,7 +220,7 @@ def by_length(bench: Bench) -> list[dict[str, Any]]:
 
 def by_catalog(bench: Bench) -> list[dict[str, Any]]:
     """The whole job on catalogs of growing size: speed and memory must stay flat."""
-    sizes = [int(size) for size in bench.config.catalog_rows.split(",")]
+    sizes = list(bench.config.catalog_rows)
     return [{"rows": size} | _job_row(bench.once("ray-fused", size)) for size in sizes]
 
 

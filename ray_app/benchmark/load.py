@@ -17,40 +17,32 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_app.errors import UserError, check
-from ray_app.options import as_dict, option
+from ray_app.errors import check
+from ray_app.options import Options, as_dict, option
 
 FULL = 0.9  # of the saturation rate counts as full speed again
 RECOVERY_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.load`."""
 
     url: str = option("http://127.0.0.1:8000", "endpoint; its token comes from NUNCHI_TOKEN", "Load")
     input: str = option("sample", "reviews: Parquet, local or s3://; sample = the shipped catalog", "Load")
-    bundle: str = option("", "the bundle the endpoint serves, to compare with the engine by hand here", "Load")
-    reviews: int = option(500, "reviews to draw from", "Load")
-    seconds: float = option(20.0, "length of each measurement", "Load")
-    rounds: int = option(3, "of saturation and by hand, alternating; medians are kept", "Load")
-    concurrency: int = option(32, "requests under way at saturation", "Load")
-    rates: str = option("0.5,0.9,3", "open-loop rates, as shares of the saturation rate", "Load")
+    bundle: str = option("", "the bundle the endpoint serves, to compare with the engine in this process", "Load")
+    reviews: int = option(500, "reviews to draw from", "Load", least=1)
+    seconds: float = option(20.0, "length of each measurement", "Load", above=0)
+    rounds: int = option(
+        3, "of saturation and of the engine in this process, alternating; medians are kept", "Load", least=1
+    )
+    concurrency: int = option(32, "requests under way at saturation", "Load", least=1)
+    rates: tuple[float, ...] = option(
+        (0.5, 0.9, 3.0), "open-loop rates, as shares of the saturation rate", "Load", above=0
+    )
     highlights: bool = option(True, "ask for highlights", "Load")
     output: str = option("runs/load", "folder for load.json", "Load")
     seed: int = option(0, "seed of arrivals", "Load")
-
-    def __post_init__(self) -> None:
-        for name in ("reviews", "seconds", "rounds", "concurrency"):
-            check(getattr(self, name) > 0, f"--{name} {getattr(self, name)}: above 0")
-        try:
-            _ = self.shares
-        except ValueError:
-            raise UserError(f"--rates {self.rates}: write numbers, separated by commas") from None
-
-    @property
-    def shares(self) -> list[float]:
-        return [float(part) for part in self.rates.split(",") if part.strip()]
 
 
 @dataclass
@@ -111,7 +103,7 @@ async def _measure(config: Config, texts: list[str]) -> dict[str, Any]:
         if hand:
             median = statistics.median(hand)
             result["by_hand"] = {"reviews_per_s": round(median, 2), "ratio": round(rate / median, 3)}
-        result["open_loop"] = [await _open_loop(ask, texts, rate * share, config) for share in config.shares]
+        result["open_loop"] = [await _open_loop(ask, texts, rate * share, config) for share in config.rates]
         result["recovery"] = await _recover(ask, texts, config, rate)
     return result
 

@@ -13,40 +13,50 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import check
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.analyze`."""
 
     input: str = option(
-        "sample", "reviews: a Parquet file, folder or glob, local or s3://; sample = the shipped catalog", "Data"
+        "sample",
+        "reviews: a Parquet file, folder or glob, local or s3://; sample = the shipped catalog",
+        "Data",
+        common=True,
     )
-    bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Data")
-    output: str = option("runs/analyses", "folder to write; one that holds an unfinished run is gone on with", "Data")
-    columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data")
-    keep: str = option("", "columns that pass through, separated by commas", "Data")
+    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data", common=True)
+    output: str = option("runs/analyses", "output folder; an unfinished run in it is resumed", "Data", common=True)
+    columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data", common=True)
+    keep: tuple[str, ...] = option((), "columns that pass through", "Data", common=True)
     partition_by: str = option("", "kept column whose values become folders: OUTPUT/data/mall=A/", "Data")
-    sink: str = option("", "also append the rows to a table, where pyiceberg's catalog is", "Data", ("", "iceberg"))
+    sink: str = option("", "also append the rows to a table, in pyiceberg's catalog", "Data", ("", "iceberg"))
     table: str = option("nunchi.analyses", "the table that --sink appends to", "Data")
-    limit: int = option(0, "analyse only the first so many rows, 0 for all", "Data")
-    resume: bool = option(True, "go on with the unfinished run that --output holds", "Run")
-    incremental: bool = option(False, "also analyse files that came to the input since --output was begun", "Run")
-    dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Run")
+    limit: int = option(0, "analyze only the first rows, this many; 0 for all", "Data", least=0, common=True)
+    resume: bool = option(True, "resume the unfinished run that --output holds", "Run")
+    incremental: bool = option(
+        False, "also analyze files that came to the input since --output was begun", "Run", common=True
+    )
+    dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Run", common=True)
     max_rejected: str = option("100%", "stop when more than this are rejected: 1% of the rows, or a number", "Run")
-    price_per_hour: float = option(0.0, "what the machines cost an hour, for what the run cost", "Run")
+    price_per_hour: float = option(0.0, "price of the machines per hour, to report what the run cost", "Run", least=0)
     highlights: str = option(
         "exact",
         "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
         "Analysis",
         ("exact", "recheck", "off"),
+        common=True,
     )
-    recheck_words: int = option(3, "words a keyword that recheck decides among", "Analysis")
+    recheck_words: int = option(3, "words per keyword that recheck decides among", "Analysis", least=1)
     recheck_floor: float = option(
-        0.98, "least share of highlights, on a sample of the input, that recheck must find as exact does", "Analysis"
+        0.98,
+        "smallest share of highlights, on a sample of the input, in which recheck must agree with exact",
+        "Analysis",
+        least=0,
+        most=1,
     )
     words: str = option(
         "space",
@@ -61,26 +71,27 @@ class Config:
         "Cluster",
         ("fused", "pools", "here"),
     )
-    workers: int = option(0, "actors a pool, 0 for one a GPU, or one per four CPUs", "Cluster")
-    cpus_per_worker: float = option(0.0, "CPUs an actor reserves and uses as threads", "Cluster")
+    workers: int = option(
+        0, "actors per pool, 0 for one per GPU, or one per four CPUs", "Cluster", least=0, common=True
+    )
+    cpus_per_worker: float = option(
+        0.0, "CPUs an actor reserves and uses as threads, 0 for an equal share", "Cluster", least=0
+    )
     device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
-    unit_rows: int = option(2_000, "rows a unit of work holds at most", "Cluster")
-    file_megabytes: int = option(128, "size of an output file", "Cluster")
-    progress_seconds: float = option(30.0, "seconds between progress lines where the output is no terminal", "Cluster")
+    unit_rows: int = option(2_000, "rows per unit of work at most", "Cluster", least=1)
+    file_megabytes: int = option(128, "size of an output file", "Cluster", least=1)
+    progress_seconds: float = option(
+        30.0, "seconds between progress lines where the output is no terminal", "Cluster", above=0
+    )
     log: str = option(
         "text", "json adds a line of JSON for every committed unit, with a run id", "Cluster", ("text", "json")
     )
 
     def __post_init__(self) -> None:
-        check(self.unit_rows >= 1, f"--unit-rows {self.unit_rows}: at least 1")
-        check(self.file_megabytes >= 1, f"--file-megabytes {self.file_megabytes}: at least 1")
-        check(self.recheck_words >= 1, f"--recheck-words {self.recheck_words}: at least 1")
-        check(0 <= self.recheck_floor <= 1, f"--recheck-floor {self.recheck_floor}: between 0 and 1")
-        check(self.limit >= 0 and self.workers >= 0, "--limit, --workers: 0 or more")
+        super().__post_init__()
         check("://" not in self.output or self.output.startswith("s3://"), f"--output {self.output}: a folder or s3://")
-        kept = [name.strip() for name in self.keep.split(",")]
         check(
-            not self.partition_by or (self.partition_by in kept and self.partition_by != "text"),
+            not self.partition_by or (self.partition_by in self.keep and self.partition_by != "text"),
             f"--partition-by {self.partition_by}: name it in --keep too",
         )
         check(all(self.table.split(".")) and "." in self.table, f"--table {self.table!r}: write NAMESPACE.TABLE")
@@ -248,7 +259,7 @@ def _settings(config: Config, bundle_id: str) -> dict[str, Any]:
         "--input": reviews.resolve_input(config.input),
         "--bundle": bundle_id,
         "--columns": config.columns,
-        "--keep": config.keep,
+        "--keep": ",".join(config.keep),
         "--partition-by": config.partition_by,
         "--limit": config.limit,
         "--highlights": mode,

@@ -17,7 +17,7 @@ from pathlib import Path
 from ray_app.catalog import node_checks
 from ray_app.cli import FAILED
 from ray_app.errors import UserError, check, first_line
-from ray_app.options import option
+from ray_app.options import Options, option
 
 GB = 1e9
 CVE = "whoever reaches it runs code here (CVE-2023-48022); start Ray with RAY_AUTH_MODE=token, as cluster.yaml does"
@@ -25,19 +25,18 @@ REFUSED = (401, 403)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.analyze doctor`."""
 
     input: str = option("", "reviews that a job is to read", "Data")
     columns: str = option("", "column names where they are not found: review_id=NAME,text=NAME", "Data")
-    keep: str = option("", "columns that pass through, separated by commas", "Data")
+    keep: tuple[str, ...] = option((), "columns that pass through", "Data")
     bundle: str = option("", "bundle that a job is to use", "Data")
     output: str = option("", "folder that a job is to write", "Data")
-    dashboard: str = option("", "URL of Ray's dashboard; RAY_API_SERVER_ADDRESS, or port 8265 here", "Cluster")
-    seconds: float = option(20.0, "the longest that one check may take", "Cluster")
-
-    def __post_init__(self) -> None:
-        check(self.seconds > 0, f"--seconds {self.seconds}: above 0")
+    dashboard: str = option(
+        "", "URL of Ray's dashboard; default: RAY_API_SERVER_ADDRESS, or port 8265 of this machine", "Cluster"
+    )
+    seconds: float = option(20.0, "the longest that one check may take", "Cluster", above=0)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def load(out: str) -> Run | None:
     while storage.exists(uri := _plan_uri(out, len(plans), "json")):
         content = storage.read_json(uri)
         settings = content["settings"]
+        settings["--keep"] = ",".join(name.strip() for name in settings["--keep"].split(",") if name.strip())
         plans.append(_load_plan(out, len(plans), content))
     return Run(settings, tuple(plans)) if plans else None
 

@@ -53,7 +53,7 @@ class StageWorker:
     def __init__(self, config: Any, out: str, names: list[str], last: bool, threads: int) -> None:
         self.thread = ThreadPoolExecutor(1)
         self.out, self.names = out, names
-        self.last, self.keep_text = last, "text" in config.keep.split(",")
+        self.last, self.keep_text = last, "text" in config.keep
         self.thread.submit(self._load, config, names, threads).result()
 
     def __call__(self, batch: Any) -> Batch:

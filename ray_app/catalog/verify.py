@@ -19,13 +19,13 @@ from ray_app.catalog.compaction import published
 from ray_app.cli import FAILED
 from ray_app.data.reviews import THREADS
 from ray_app.errors import check
-from ray_app.options import option
+from ray_app.options import Options, option
 
 SHOWN = 20  # faults told one by one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.analyze verify`."""
 
     output: str = option("runs/analyses", "folder that jobs.analyze wrote", "Data")

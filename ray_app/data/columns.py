@@ -1,12 +1,13 @@
 """Which columns of an input hold the id and the text, and which of its rows can be analyzed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS, rejected_rows
 from ray_app.data.text import is_blank
-from ray_app.errors import UserError, check, closest
+from ray_app.errors import check, closest
 
 ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
 TEXT_NAMES = (
@@ -56,9 +57,20 @@ class Columns:
         return None
 
 
-def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Columns:
+def parse_columns(text: str, roles: Sequence[str]) -> dict[str, str]:
+    """`--columns review_id=번호,text=본문` -> the column of each role that is named. Raises UserError."""
+    given = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        role, _, name = (piece.strip() for piece in part.partition("="))
+        check(role and name, f"--columns {part!r}: write {','.join(f'{role}=NAME' for role in roles[:2])}")
+        check(role in roles, f"--columns {part!r}: no such field{closest(role, roles)}")
+        given[role] = name
+    return given
+
+
+def find_columns(schema: pa.Schema, mapping: str, keep: Sequence[str], place: str) -> Columns:
     """Columns from `--columns review_id=…,text=…` and `--keep a,b`, else by the names above. Raises UserError."""
-    given = _mapping(mapping)
+    given = parse_columns(mapping, ("review_id", "text"))
     chosen = {}
     for role, names in (("review_id", ID_NAMES), ("text", TEXT_NAMES)):
         if role in given:
@@ -71,7 +83,7 @@ def find_columns(schema: pa.Schema, mapping: str, keep: str, place: str) -> Colu
         found = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
         check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
         chosen[role] = found[0]
-    kept = tuple(name.strip() for name in keep.split(",") if name.strip())
+    kept = tuple(keep)
     stages_own = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
     reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
     for name in kept:
@@ -124,14 +136,6 @@ def _kind(of: pa.DataType) -> str:
 def folded(name: str) -> str:
     """`Review Text`, `review_text` and `reviewtext` are one column name."""
     return name.casefold().replace(" ", "").replace("_", "")
-
-
-def _mapping(text: str) -> dict[str, str]:
-    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
-    for pair in pairs:
-        if len(pair) != 2 or pair[0].strip() not in ("review_id", "text"):
-            raise UserError(f"--columns {'='.join(pair)!r}: write review_id=NAME,text=NAME")
-    return {pair[0].strip(): pair[1].strip() for pair in pairs}
 
 
 def _values(column: pa.ChunkedArray) -> list[object]:

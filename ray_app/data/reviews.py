@@ -69,7 +69,7 @@ def resolve_input(uri: str) -> str:
 
 def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
     """The first accepted reviews of an input."""
-    found = plan(resolve_input(uri), mapping, "", 2_000, "")
+    found = plan(resolve_input(uri), mapping, (), 2_000, "")
     texts: list[str] = []
     for unit in found.units:
         accepted, _ = read(unit, found.columns)
@@ -82,7 +82,7 @@ def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
 def plan(
     uri: str,
     mapping: str,
-    keep: str,
+    keep: Sequence[str],
     unit_rows: int,
     fingerprint: str,
     limit: int = 0,

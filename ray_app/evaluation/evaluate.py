@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app.errors import check
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.evaluate`."""
 
-    bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Data")
-    labels: str = option("sample", "labelled reviews as for training; their test rows where they name any", "Data")
+    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data")
+    labels: str = option("sample", "labeled reviews as for training; their test rows where they name any", "Data")
     output: str = option("runs/evaluation", "folder for report.json, report.md and predictions.parquet", "Data")
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and say so", "Data", ("fail", "drop"))
     train_labels: str = option(

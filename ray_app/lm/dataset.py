@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_app import storage
+from ray_app.data.columns import parse_columns
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
@@ -45,7 +46,7 @@ def read(
         on_bad_row: `fail` raises UserError at the first bad row, `drop` leaves it out and says so.
     """
     if template.reads == "table":
-        return _table(uri, template, parse_columns(columns, template), on_bad_row)
+        return _table(uri, template, column_names(columns, template), on_bad_row)
     found = reader.read_labels_with(uri, taxonomy, on_bad_row) if isinstance(taxonomy, Taxonomy) else None
     found = found or reader.read_labels(uri, str(taxonomy), on_bad_row)
     check_readable(template, found.taxonomy)
@@ -57,16 +58,10 @@ def read(
     return PromptRows(tuple(rows), found.taxonomy, found.dropped)
 
 
-def parse_columns(text: str, template: Template) -> dict[str, str]:
+def column_names(text: str, template: Template) -> dict[str, str]:
     """`question=질문,answer=답변` -> field to column, every other field being its own column's name."""
     known = (*template.columns, "id", "split")
-    chosen = {name: name for name in known}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        name, equals, column = (p.strip() for p in part.partition("="))
-        check(equals and column, f"--columns {part!r}: write FIELD=COLUMN,FIELD=COLUMN")
-        check(name in known, f"--columns {part}: no such field{closest(name, known)}")
-        chosen[name] = column
-    return chosen
+    return {name: name for name in known} | parse_columns(text, known)
 
 
 def _table(uri: str, template: Template, columns: Mapping[str, str], on_bad_row: str) -> PromptRows:

@@ -12,17 +12,17 @@ from typing import Any
 
 from ray_app.errors import check
 from ray_app.lm.executors import run_here, run_on_ray
-from ray_app.options import REQUIRED, as_dict, option
+from ray_app.options import REQUIRED, Options, as_dict, option
 
 PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.evaluate_lm`."""
 
     model: str = option(REQUIRED, "causal LM: a folder that jobs.train_lm wrote, any other folder, or a name", "Model")
-    task: str = option("", "entry of the templates; the one the model was taught", "Data")
+    task: str = option("", "entry of the templates; default: the one the model was taught", "Data", common=True)
     labels: str = option(
         "sample",
         "labeled reviews, or rows of another task, as for training; their test rows where they name any",
@@ -30,13 +30,15 @@ class Config:
         common=True,
         formerly=("data",),
     )
-    output: str = option("runs/lm_evaluation", "folder for report.json, report.md and rows/", "Data")
-    templates: str = option("", "YAML file of templates; the shipped ones", "Data")
+    output: str = option("runs/lm_evaluation", "folder for report.json, report.md and rows/", "Data", common=True)
+    templates: str = option("", "YAML file of templates; default: the shipped ones", "Data")
     columns: str = option("", "FIELD=COLUMN,… where rows name their columns otherwise than the template", "Data")
-    taxonomy: str = option("", "of labelled reviews: default, labels or a YAML file; the model's own", "Data")
+    taxonomy: str = option("", "of labeled reviews: default, labels or a YAML file; else the model's own", "Data")
     on_bad_row: str = option("fail", "stop at a bad row, or drop it and say so", "Data", ("fail", "drop"))
-    limit: int = option(0, "judge only the first so many rows, 0 for all", "Data")
-    shots: int = option(0, "solved examples in each prompt, drawn from the training rows by the seed", "Writing")
+    limit: int = option(0, "judge this many rows only, drawn by the seed; 0 for all", "Data", least=0, common=True)
+    shots: int = option(
+        0, "solved examples in each prompt, drawn from the training rows by the seed", "Writing", least=0, common=True
+    )
     decoding: str = option(
         "auto",
         "constrained lets a model write nothing but keywords and scores of the taxonomy; auto does so for reviews",
@@ -44,29 +46,33 @@ class Config:
         ("auto", "free", "constrained"),
     )
     max_new_tokens: int = option(
-        0, "tokens of an answer at most, 0 for half of what the model learnt to read", "Writing"
+        0, "tokens of an answer at most, 0 for half of what the model learned to read", "Writing", least=0
     )
-    temperature: float = option(0.0, "0 takes the likeliest token, above 0 draws one", "Writing")
-    top_p: float = option(1.0, "draw among the likeliest tokens that hold this probability together", "Writing")
-    seed: int = option(0, "seed of examples, draws and shuffled references", "Writing")
+    temperature: float = option(0.0, "0 takes the likeliest token, above 0 draws one", "Writing", least=0)
+    top_p: float = option(
+        1.0, "draw among the likeliest tokens that hold this probability together", "Writing", above=0, most=1
+    )
+    seed: int = option(0, "seed of rows, examples, draws and shuffled references", "Writing")
     unit: str = option("char", "what BLEU and ROUGE count", "Judging", ("char", "word", "kiwi"))
     bertscore_model: str = option("starter", "encoder for BERTScore: starter, a name, a folder, or none", "Judging")
-    bundle: str = option("", "bundle of classifiers to judge on the same reviews and set beside", "Judging")
-    benchmark: int = option(0, "generate so many rows batched and one by one too, and compare the speed", "Judging")
-    workers: int = option(1, "processes that hold the model; 0 works in this process, without Ray", "Cluster")
-    cpus_per_worker: float = option(0.0, "CPUs a worker reserves and uses as threads", "Cluster")
-    device: str = option("auto", "where the model runs", "Cluster", ("auto", "cpu", "cuda"))
+    bundle: str = option(
+        "", "bundle of classifiers to judge on the same reviews and set beside", "Judging", common=True
+    )
+    benchmark: int = option(
+        0, "generate this many rows batched and one by one too, and compare the speed", "Judging", least=0
+    )
+    workers: int = option(
+        1, "processes that hold the model; 0 works in this process, without Ray", "Cluster", least=0, common=True
+    )
+    cpus_per_worker: float = option(
+        0.0, "CPUs a worker reserves and uses as threads, 0 for an equal share", "Cluster", least=0
+    )
+    device: str = option("auto", "where the model runs", "Cluster", ("auto", "cpu", "cuda"), common=True)
     bf16: bool = option(
         False, "half the memory; a batch may then differ from one by one where two tokens tie", "Cluster"
     )
-    batch_tokens: int = option(0, "tokens generated and read together, 0 for what the device likes", "Cluster")
-    unit_rows: int = option(512, "rows that a worker takes at a time", "Cluster")
-
-    def __post_init__(self) -> None:
-        for name in ("limit", "shots", "max_new_tokens", "temperature", "benchmark", "workers", "batch_tokens"):
-            check(getattr(self, name) >= 0, f"--{name.replace('_', '-')} {getattr(self, name)}: 0 or more")
-        check(0 < self.top_p <= 1, f"--top-p {self.top_p}: write a number above 0, up to 1")
-        check(self.unit_rows >= 1, f"--unit-rows {self.unit_rows}: at least 1")
+    batch_tokens: int = option(0, "tokens generated and read together, 0 for what suits the device", "Cluster", least=0)
+    unit_rows: int = option(512, "rows that a worker takes at a time", "Cluster", least=1)
 
 
 def run(config: Config) -> dict[str, Any]:

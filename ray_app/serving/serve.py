@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.errors import UserError, check, closest, first_line
-from ray_app.options import option
+from ray_app.options import Options, option
 from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, start_page
 
 APP = "nunchi"
@@ -25,27 +25,35 @@ STOP_SECONDS = 20.0  # beside the draining: Serve ends its processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.serve`."""
 
-    bundle: str = option("runs/quickstart/bundle", "bundle that python -m jobs.train wrote", "Endpoint")
-    host: str = option("127.0.0.1", "address to listen at; another than loopback needs a token", "Endpoint")
-    port: int = option(8000, "port to listen at", "Endpoint")
-    token_file: str = option("", "file with the token every request must carry; or NUNCHI_TOKEN", "Endpoint")
+    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Endpoint", common=True)
+    host: str = option(
+        "127.0.0.1", "address to listen at; any other than loopback needs a token", "Endpoint", common=True
+    )
+    port: int = option(8000, "port to listen at", "Endpoint", least=1, most=65_535, common=True)
+    token_file: str = option(
+        "", "file with the token every request must carry; or NUNCHI_TOKEN", "Endpoint", common=True
+    )
     insecure: bool = option(False, "listen at any address without a token", "Endpoint")
-    page: bool = option(False, "serve the page too, at 127.0.0.1", "Page")
-    page_port: int = option(8501, "port of the page", "Page")
-    analyses: str = option("runs/quickstart/analyses", "folder of analyses that the page shows", "Page")
-    report: str = option("runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page")
-    highlights: str = option("exact", "the word behind every keyword, or off", "Analysis", ("exact", "off"))
+    page: bool = option(False, "serve the page too, at 127.0.0.1", "Page", common=True)
+    page_port: int = option(8501, "port of the page", "Page", least=1, most=65_535)
+    analyses: str = option("runs/quickstart/analyses", "folder of analyses that the page shows", "Page", common=True)
+    report: str = option(
+        "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
+    )
+    highlights: str = option(
+        "exact", "the word behind every keyword, or off", "Analysis", ("exact", "off"), common=True
+    )
     words: str = option("space", "what a word is", "Analysis", ("space", "kiwi"))
-    max_reviews: int = option(256, "reviews a request may hold", "Limits")
-    max_body_bytes: int = option(8_000_000, "bytes a request may have", "Limits")
-    deadline_seconds: float = option(30.0, "a request that waits longer is dropped with 408", "Limits")
-    queue_seconds: float = option(5.0, "work that may wait; beyond it requests get 503", "Limits")
-    queue_rows: int = option(10_000, "reviews that may wait in a replica", "Limits")
+    max_reviews: int = option(256, "reviews a request may hold", "Limits", above=0)
+    max_body_bytes: int = option(8_000_000, "bytes a request may have", "Limits", above=0)
+    deadline_seconds: float = option(30.0, "a request that waits longer is dropped with 408", "Limits", above=0)
+    queue_seconds: float = option(5.0, "work that may wait; beyond it requests get 503", "Limits", above=0)
+    queue_rows: int = option(10_000, "reviews that may wait in a replica", "Limits", above=0)
     batch_tokens: int = option(
-        0, "tokens gathered into a batch, masked variants included; 0 for half a second's", "Limits"
+        0, "tokens per batch, masked variants included; 0 for half a second's", "Limits", least=0
     )
     placement: str = option(
         "whole",
@@ -53,22 +61,23 @@ class Config:
         "Cluster",
         ("whole", "fused", "pools"),
     )
-    replicas: int = option(0, "replicas of each deployment, 0 for one a GPU, or a CPU, four at most", "Cluster")
-    max_replicas: int = option(0, "replicas it may grow to under load, 0 for no autoscaling", "Cluster")
+    replicas: int = option(
+        0, "replicas of each deployment, 0 for one per GPU, or per CPU, four at most", "Cluster", least=0, common=True
+    )
+    max_replicas: int = option(
+        0, "replicas it may grow to under load, 0 for no autoscaling", "Cluster", least=0, common=True
+    )
     cpus_per_replica: float = option(
-        0.0, "CPUs a replica reserves and uses as threads, 0 for an equal share", "Cluster"
+        0.0, "CPUs a replica reserves and uses as threads, 0 for an equal share", "Cluster", least=0
     )
     gpus_per_replica: float = option(
-        0.0, "GPUs (or a share of one) a replica reserves, 0 for an equal share", "Cluster"
+        0.0, "GPUs (or a share of one) a replica reserves, 0 for an equal share", "Cluster", least=0
     )
     device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
-    drain_seconds: float = option(30.0, "time for requests under way when stopping", "Cluster")
+    drain_seconds: float = option(30.0, "time for requests under way when stopping", "Cluster", least=0)
 
     def __post_init__(self) -> None:
-        check(self.replicas >= 0, f"--replicas {self.replicas}: 0 or more")
-        for name in ("max_reviews", "max_body_bytes", "queue_rows", "deadline_seconds", "queue_seconds"):
-            check(getattr(self, name) > 0, f"--{name.replace('_', '-')} {getattr(self, name)}: above 0")
-        check(0 < self.port < 65_536 and 0 < self.page_port < 65_536, "--port, --page-port: 1 to 65535")
+        super().__post_init__()
         check(
             not self.max_replicas or self.max_replicas >= self.replicas,
             f"--max-replicas {self.max_replicas}: at least --replicas {self.replicas}",

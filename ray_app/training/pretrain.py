@@ -15,39 +15,43 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.errors import check
-from ray_app.options import as_dict, option
+from ray_app.options import Options, as_dict, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Options):
     """Options of `jobs.pretrain`."""
 
-    reviews: str = option(
-        "sample", "reviews to learn from, Parquet paths separated by commas; sample = shipped texts", "Data"
+    input: tuple[str, ...] = option(
+        ("sample",),
+        "reviews to learn from: Parquet files, folders or globs; sample = shipped texts",
+        "Data",
+        common=True,
+        formerly=("reviews",),
     )
-    output: str = option("runs/encoder", "folder to write", "Data")
-    text_column: str = option("text", "column that holds the text", "Data")
-    rating_column: str = option("rating", "column that holds a rating, used where it exists", "Data")
-    limit: int = option(0, "take so many reviews of each source at random, 0 for all", "Data")
-    teacher: str = option("", "encoder to imitate: a Hugging Face name or folder", "Model")
-    teacher_layers: int = option(0, "imitate the teacher after so many layers, 0 for all of them", "Model")
-    vocabulary: int = option(8_000, "pieces of the tokenizer at most", "Model")
-    layers: int = option(3, "encoder layers", "Model")
-    hidden: int = option(256, "width", "Model")
-    intermediate: int = option(768, "width of the feed-forward layers", "Model")
-    epochs: int = option(3, "passes over the reviews", "Training")
-    batch_tokens: int = option(16_384, "tokens a batch, padding counted", "Training")
-    learning_rate: float = option(1e-3, "peak learning rate, linear after 5% warm-up", "Training")
-    mask_share: float = option(0.2, "share of tokens that are masked", "Training")
-    max_length: int = option(128, "tokens of a review that are read", "Training")
-    device: str = option("auto", "auto, cpu or cuda", "Training", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "CPU threads, 0 for all", "Training")
-    seed: int = option(0, "random seed", "Training")
+    output: str = option("runs/encoder", "folder to write", "Data", common=True)
+    columns: str = option(
+        "", "text=NAME and rating=NAME, where the columns have other names; a rating is used if it exists", "Data"
+    )
+    limit: int = option(0, "reviews to draw at random from each source, 0 for all", "Data", least=0, common=True)
+    teacher: str = option("", "encoder to imitate: a Hugging Face name or folder", "Model", common=True)
+    teacher_layers: int = option(0, "imitate the teacher after this many layers, 0 for all of them", "Model", least=0)
+    vocabulary: int = option(8_000, "pieces of the tokenizer at most", "Model", least=1)
+    layers: int = option(3, "encoder layers", "Model", least=1, common=True)
+    hidden: int = option(256, "width", "Model", least=32, common=True)
+    intermediate: int = option(768, "width of the feed-forward layers", "Model", least=1)
+    epochs: int = option(3, "passes over the reviews", "Training", least=1, common=True)
+    batch_tokens: int = option(16_384, "tokens per batch, padding counted", "Training", least=1)
+    learning_rate: float = option(1e-3, "peak learning rate, linear after 5% warm-up", "Training", above=0)
+    mask_share: float = option(0.2, "share of tokens that are masked", "Training", above=0, below=1)
+    max_length: int = option(128, "tokens of a review that are read", "Training", least=3)
+    device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"), common=True)
+    threads: int = option(0, "CPU threads, 0 for all", "Training", least=0)
+    seed: int = option(0, "seed of everything random", "Training")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self.hidden % 32 == 0, f"--hidden {self.hidden}: write a multiple of 32")
-        check(0 < self.mask_share < 1, f"--mask-share {self.mask_share}: write a number between 0 and 1")
-        check(min(self.epochs, self.layers, self.batch_tokens) > 0, "--epochs, --layers, --batch-tokens: at least 1")
 
 
 def run(config: Config) -> None:
@@ -95,11 +99,11 @@ def _corpus(config: Config) -> tuple[list[str], Any]:
 
     found: dict[str, float] = {}
     rng = np.random.default_rng(config.seed)
-    for uri in config.reviews.split(","):
+    for uri in config.input:
         rows = _source(uri, config)
         order = rng.permutation(len(rows))[: config.limit or None]
         found.update(rows[i] for i in order)
-    check(found, f"{config.reviews}: no texts there")
+    check(found, f"{','.join(config.input)}: no texts there")
     ratings = np.fromiter(found.values(), np.float32, len(found))
     if np.isfinite(ratings).any():
         low, high = float(np.nanmin(ratings)), float(np.nanmax(ratings))
@@ -108,8 +112,9 @@ def _corpus(config: Config) -> tuple[list[str], Any]:
 
 
 def _source(uri: str, config: Config) -> list[tuple[str, float]]:
-    """(text, rating or NaN) of one `--reviews` entry."""
+    """(text, rating or NaN) of one `--input` entry."""
     from ray_app import storage
+    from ray_app.data.columns import parse_columns
     from ray_app.data.text import is_blank
 
     if uri == "sample":
@@ -117,12 +122,13 @@ def _source(uri: str, config: Config) -> list[tuple[str, float]]:
 
         return [(text, float("nan")) for text in unlabelled()]
     table = storage.read_parquet(uri)
-    check(config.text_column in table.column_names, f"{uri}: no column {config.text_column!r}; see --text-column")
-    rated = config.rating_column in table.column_names
-    ratings = table[config.rating_column].to_pylist() if rated else [None] * len(table)
+    named = {"text": "text", "rating": "rating"} | parse_columns(config.columns, ("text", "rating"))
+    check(named["text"] in table.column_names, f"{uri}: no column {named['text']!r}; name it with --columns text=NAME")
+    rated = named["rating"] in table.column_names
+    ratings = table[named["rating"]].to_pylist() if rated else [None] * len(table)
     return [
         (text, float("nan") if rating is None else float(rating))
-        for text, rating in zip(table[config.text_column].to_pylist(), ratings, strict=True)
+        for text, rating in zip(table[named["text"]].to_pylist(), ratings, strict=True)
         if text and not is_blank(text)
     ]
 

@@ -12,6 +12,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.active_learning.acquire import Config, run
+from ray_app.active_learning.merge import MergeConfig, merge
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
 from ray_app.labels.reader import read_labels
@@ -59,7 +60,7 @@ def test_a_batch_follows_the_catalog_and_says_why_each_was_chosen(
     catalog: str, whole: pa.Table, labelled: str, tmp_path: Path
 ) -> None:
     batch, report = acquired(
-        tmp_path, analyses=catalog, labelled=labelled, stratify="mall,category", mix="boundary=2,rare=1,outlier=1"
+        tmp_path, analyses=catalog, labels=labelled, stratify="mall,category", mix="boundary=2,rare=1,outlier=1"
     )
     assert len(batch) == len(set(batch["review_id"].to_pylist())) == 60
     assert report["by_criterion"] == {"boundary": 30, "rare": 15, "outlier": 15}
@@ -93,7 +94,7 @@ def test_the_same_batch_whatever_the_order_and_size_of_files(
 ) -> None:
     order = np.random.default_rng(3).permutation(ROWS)
     other = analysed(tmp_path / "other", whole.take(pa.array(order)), per_file=331)
-    options = {"strategy": strategy, "labelled": labelled, "stratify": "mall"}
+    options = {"strategy": strategy, "labels": labelled, "stratify": "mall"}
     one, _ = acquired(tmp_path, analyses=catalog, **options)
     two, _ = acquired(tmp_path, analyses=other, **options)
     same = set(one["review_id"].to_pylist()) & set(two["review_id"].to_pylist())
@@ -116,7 +117,7 @@ def test_labelled_reviews_are_left_out_by_id_and_by_text(catalog: str, whole: pa
     known = [{"review_id": row["review_id"], "text": f"{i}", "labels": labels} for i, row in enumerate(rows[:300])]
     other = [{"review_id": f"o{i}", "text": f"{row['text']}!", "labels": labels} for i, row in enumerate(rows[300:])]
     pq.write_table(pa.Table.from_pylist(known + other), tmp_path / "labels.parquet")
-    batch, report = acquired(tmp_path, analyses=catalog, labelled=str(tmp_path / "labels.parquet"), budget=ROWS)
+    batch, report = acquired(tmp_path, analyses=catalog, labels=str(tmp_path / "labels.parquet"), budget=ROWS)
     assert report["reviews_without_labels"] == 600
     assert not {row["review_id"] for row in rows} & set(batch["review_id"].to_pylist())
     assert 480 < len(batch) <= 500  # a few of the rest are near-duplicates of one another
@@ -159,12 +160,12 @@ def test_texts_come_from_the_catalog_where_the_analyses_have_none(
 ) -> None:
     bare = analysed(tmp_path / "run", whole.drop_columns(["text"]))
     pq.write_table(whole.select(["text", "review_id"]).take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "shop.parquet")
-    batch, _ = acquired(tmp_path, analyses=bare, reviews=str(tmp_path / "shop.parquet"), strategy="random")
+    batch, _ = acquired(tmp_path, analyses=bare, input=str(tmp_path / "shop.parquet"), strategy="random")
     same, _ = acquired(tmp_path, analyses=catalog, strategy="random")
     assert batch.select(["review_id", "text"]) == same.select(["review_id", "text"])
     pq.write_table(whole.select(["text", "review_id"]).slice(0, 100), tmp_path / "part.parquet")
     with pytest.raises(UserError, match="analysed reviews are not there"):
-        acquired(tmp_path, analyses=bare, reviews=str(tmp_path / "part.parquet"))
+        acquired(tmp_path, analyses=bare, input=str(tmp_path / "part.parquet"))
 
 
 def test_a_column_that_folders_stand_for_is_one_like_the_others(whole: pa.Table, catalog: str, tmp_path: Path) -> None:
@@ -195,10 +196,10 @@ def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: 
     [
         ([], {"analyses": "nowhere"}, "nowhere: no such file or folder"),
         ([], {"stratify": "mal"}, "--stratify mal: .* no column 'mal'; did you mean 'mall'.*--keep mal"),
-        (["text"], {}, "no texts there; name the catalog with --reviews"),
+        (["text"], {}, "no texts there; name the catalog with --input"),
         (["embedding"], {"strategy": "outlier"}, "outlier needs analyses made with --embeddings"),
         (["embedding"], {"mix": "diverse=1"}, "diverse needs analyses made with --embeddings"),
-        ([], {"strategy": "rare"}, "rare needs --labelled"),
+        ([], {"strategy": "rare"}, "rare needs --labels"),
         ([], {"mix": "boundry=1"}, "did you mean 'boundary'"),
         ([], {"floor": 2}, "--floor: keywords have their names in a bundle"),
         ([], {"formats": "cvs"}, "--formats cvs: no such format; did you mean 'csv'"),
@@ -257,11 +258,13 @@ def test_answers_join_the_labels_and_are_not_chosen_again(catalog: str, tmp_path
     assert at == 2
     filled = [header, *(line.replace(",,", ',"만족도 1, 배송 -1",', 1) for line in lines)]
     answered.write_text("\n".join(filled), encoding="utf-8")
-    told = run(
-        Config(merge=str(answered), batch=report["config"]["output"], output=str(tmp_path / "labels-2"), round="2")
+    told = merge(
+        MergeConfig(
+            answers=str(answered), batch=report["config"]["output"], output=str(tmp_path / "labels-2"), round="2"
+        )
     )
     assert told["new"] == 20
     labelled = read_labels(told["labels"])
     assert set(labelled.table["review_id"].to_pylist()) == set(batch["review_id"].to_pylist())
-    again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labelled=told["labels"])
+    again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labels=told["labels"])
     assert not set(again["review_id"].to_pylist()) & set(batch["review_id"].to_pylist())

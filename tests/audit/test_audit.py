@@ -130,12 +130,12 @@ def test_an_audit_is_never_overwritten(audited: tuple[Path, str]) -> None:
 def test_an_audit_that_was_killed_while_it_wrote_is_made_whole(audited: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "out" / "queue" / "csv").mkdir(parents=True)
     (tmp_path / "out" / "queue" / "csv" / "reviews.csv").write_text("half a li")
-    audit.run(audit.Config(labels=audited[1], output=str(tmp_path / "out"), fast=True, folds=2, formats="csv"))
+    audit.run(audit.Config(labels=audited[1], output=str(tmp_path / "out"), fast=True, folds=2, formats=("csv",)))
     assert "seams" in (tmp_path / "out" / "queue" / "csv" / "reviews.csv").read_text(encoding="utf-8-sig")
 
 
 def test_an_unknown_format_is_refused_before_anything_is_trained(audited: tuple[Path, str], tmp_path: Path) -> None:
-    config = audit.Config(labels=audited[1], output=str(tmp_path / "out"), formats="csv,labelstudio")
+    config = audit.Config(labels=audited[1], output=str(tmp_path / "out"), formats=("csv", "labelstudio"))
     with pytest.raises(UserError, match="--formats labelstudio: no such format; did you mean 'label-studio'"):
         audit.run(config)
 

@@ -96,10 +96,10 @@ def test_a_run_writes_its_report_and_a_floor_out_of_reach_fails(
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="--variants our: no such variant; did you mean 'ours'"):
-        Config(variants="our")
-    with pytest.raises(UserError, match="--sweeps lenght: no such sweep; did you mean 'length'"):
-        Config(sweeps="lenght")
+    with pytest.raises(UserError, match="--variants our: unknown; did you mean 'ours'"):
+        Config(variants=("our",))
+    with pytest.raises(UserError, match="--sweeps lenght: unknown; did you mean 'length'"):
+        Config(sweeps=("lenght",))
     with pytest.raises(UserError, match="at least 1"):
         Config(reviews=0)
 

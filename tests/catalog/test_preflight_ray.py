@@ -100,7 +100,7 @@ def test_the_sample_comes_from_all_over_the_input(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"id": list(range(124)), "text": [f"리뷰 {i}" for i in range(124)]}), tmp_path / "in.parquet"
     )
-    plan = units.plan(str(tmp_path / "in.parquet"), "", "", 4, "", 0)
+    plan = units.plan(str(tmp_path / "in.parquet"), "", (), 4, "", 0)
     texts = preflight.sampled(plan.units, plan.columns)
     assert {"리뷰 0", "리뷰 123"} <= set(texts)
     assert 64 <= len(texts) <= preflight.SAMPLE_REVIEWS

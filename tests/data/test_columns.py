@@ -15,7 +15,8 @@ PLAIN = Columns(review_id="review_id", text="text")
 
 
 def found(names: list[str], mapping: str = "", keep: str = "") -> Columns:
-    return find_columns(pa.schema([(name, pa.string()) for name in names]), mapping, keep, "a.parquet")
+    kept = [name.strip() for name in keep.split(",") if name.strip()]
+    return find_columns(pa.schema([(name, pa.string()) for name in names]), mapping, kept, "a.parquet")
 
 
 def split(rows: list[tuple[Any, Any]], text_type: Any = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -34,7 +34,8 @@ def write(path: Path, groups: list[int], texts: list[str | None] | None = None, 
 
 
 def plan(path: Path | str, unit_rows: int = 4, limit: int = 0, **options: str) -> reviews.Plan:
-    settings: dict[str, Any] = {"mapping": "", "keep": "", "fingerprint": "bundle", **options}
+    settings: dict[str, Any] = {"mapping": "", "fingerprint": "bundle", **options}
+    settings["keep"] = tuple(filter(None, options.get("keep", "").split(",")))
     return reviews.plan(str(path), unit_rows=unit_rows, limit=limit, **settings)
 
 

@@ -114,7 +114,7 @@ def test_only_bad_rows_are_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [("answr=답변", "did you mean 'answer'"), ("answer", "FIELD=COLUMN")])
 def test_a_mistake_in_columns_is_named(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dataset.parse_columns(text, INTERVIEW)
+        dataset.column_names(text, INTERVIEW)
 
 
 def test_labelled_reviews_come_with_their_labels_in_the_taxonomys_order(tmp_path: Path) -> None:

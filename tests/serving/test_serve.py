@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
     [
         ({"bundel": "x"}, "args: unknown option 'bundel'; did you mean 'bundle'"),
         ({"bundle": "x"}, "args: set NUNCHI_TOKEN or token_file, or write insecure: true"),
-        ({"port": 0}, "--port, --page-port: 1 to 65535"),
+        ({"port": 0}, "--port 0: at least 1 and at most 65535"),
         ({"replicas": 3, "max_replicas": 2}, "--max-replicas 2: at least --replicas 3"),
         ({"queue_seconds": 0}, "--queue-seconds 0: above 0"),
     ],

@@ -1,0 +1,52 @@
+"""Answers of labelers join the labels as a new version, checked against the batch they were asked about.
+
+In: a folder or file of answers from any labeling tool, and the labels. Out: the next version of the labels, its
+history, and how far labelers agree.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray_app.options import REQUIRED, Options, option
+
+COUNTS = ("new", "changed", "confirmed", "outdated", "disputed")  # reviews by what answers did to them
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig(Options):
+    """Options of `jobs.acquire merge`."""
+
+    answers: str = option(REQUIRED, "answers of labelers: a file or folder that a labeling tool exported", "Data")
+    labels: str = option("", "the labels they join; default: none yet", "Data", formerly=("labelled",))
+    output: str = option("runs/labels", "folder for the new version; must be empty", "Data")
+    batch: str = option("", "folder of the batch they were asked about, to check the answers against", "Data")
+    bundle: str = option("", "bundle whose keywords they labeled with", "Data")
+    taxonomy: str = option("", "those keywords as a YAML file; default: the bundle's, else the shipped ones", "Data")
+    round: str = option("", "name of the labeling round; default: that of the output folder", "Data")
+    resolve: str = option(
+        "", "where labelers disagree; default: left to be decided", "Data", ("", "newest", "majority")
+    )
+    on_bad_label: str = option("fail", "stop at a malformed row, or drop it and say so", "Data", ("fail", "drop"))
+
+
+def merge(config: MergeConfig) -> dict[str, Any]:
+    """Writes the next version; prints what happened and how far labelers agree. Returns the counts."""
+    from ray_app import storage
+    from ray_app.active_learning.acquire import label_taxonomy
+    from ray_app.inference import bundle
+    from ray_app.labels import agreement
+    from ray_app.labels import merge as labels_merge
+
+    known = label_taxonomy(config.taxonomy, bundle.read_summary(config.bundle) if config.bundle else None)
+    sent = storage.read_parquet(storage.join(config.batch, "batch.parquet")) if config.batch else None
+    name = config.round or config.output.rstrip("/").rsplit("/", 1)[-1]
+    told = labels_merge.run(
+        config.labels, config.answers, config.output, known, name, config.resolve, config.on_bad_label, sent
+    )
+    for line in told["dropped"]:
+        print(f"dropped: {line}")
+    counts = ", ".join(f"{told[key]:,} {key}" for key in COUNTS)
+    skipped = "".join(f", {count:,} tasks {why}" for why, count in told["skipped"].items())
+    print(f"{told['answers']:,} answers: {counts}{skipped}; {told['labels']}\n")
+    print(agreement.markdown(told["agreement"]))
+    return told
