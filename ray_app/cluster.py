@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ray_app.errors import UserError, check
 
 T = TypeVar("T")
+RESERVED = 0.5  # CPUs left for reading and writing
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 
 
@@ -75,9 +76,18 @@ def wants_gpu(device: str) -> bool:
     return device == "cuda" or (device == "auto" and gpus() > 0)
 
 
-def cpus_for(workers: int) -> float:
-    """CPUs each of so many workers can reserve, leaving half a CPU for reading and writing."""
-    return max(0.5, (cpus() - 0.5) / workers)
+def cpus_for(processes: int, least: float = 0.5) -> float:
+    """An equal share of the cluster's CPUs for each of `processes`, leaving RESERVED for reading and writing."""
+    return max(least, (cpus() - RESERVED) / processes)
+
+
+def check_fits(processes: int, each: float, what: str, flags: str) -> None:
+    """Raises UserError where `processes` of `each` CPUs are more than there are: what waits for a CPU waits forever."""
+    spare = cpus() - RESERVED
+    check(
+        processes * each <= spare + 1e-6,
+        f"{what} x {each:g} CPUs are more than the {spare:g} there are to share; lower {flags}",
+    )
 
 
 def stream(rows: Iterable[T], step: str, remedy: str = "") -> Iterator[T]:

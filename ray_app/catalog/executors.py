@@ -17,7 +17,6 @@ import pyarrow as pa
 from ray_app.catalog.pipeline import Commit, Read, StageWorker
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Unit
-from ray_app.errors import check
 
 EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # asked for where a cluster has no CPUs yet and no flag says otherwise
 WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
@@ -100,16 +99,14 @@ def _pool(config: Any) -> dict[str, Any]:
     gpu = cluster.wants_gpu(config.device)
     pools = 1 if config.placement == "fused" else 3
     now = cluster.cpus()
-    spare = now - 0.5
     empty = cluster.joined() and not now  # a head that does no work, and workers that come when they are asked for
     workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))
-    share = EMPTY_CPUS if empty else max(0.1, spare / workers / pools)
+    share = EMPTY_CPUS if empty else cluster.cpus_for(workers * pools, least=0.1)
     cpus = config.cpus_per_worker or (1.0 if gpu else share)
-    check(
-        cluster.joined() or workers * pools * cpus <= spare + 1e-6,
-        f"{workers} workers x {pools} pools x {cpus:g} CPUs are more than the {spare:g} there are to share; lower "
-        "--workers or --cpus-per-worker",
-    )
+    if not cluster.joined():
+        cluster.check_fits(
+            workers * pools, cpus, f"{workers} workers x {pools} pools", "--workers or --cpus-per-worker"
+        )
     on = f"{1 / pools:.2g} GPU and " if gpu else ""
     print(
         f"up to {workers} x {pools} workers with {on}{cpus:.2g} CPUs each{'' if gpu else ', no GPU'}; the cluster has "

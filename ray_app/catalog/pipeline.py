@@ -9,7 +9,6 @@ Reading and committing run in many short-lived processes: importing this must no
 import json
 import resource
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from ray_app.catalog.poison_rows import Bad, CrashJournal
 from ray_app.data import reviews
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
+from ray_app.engine.own_thread import OwnThread
 
 Batch = dict[str, list[Any]]
 
@@ -43,21 +43,16 @@ class Read:
 
 
 class StageWorker:
-    """Holds the classifiers and runs the named stages over whole units. Its config is `analyze.Config`.
-
-    One thread of its own loads and runs everything: OpenMP keeps a pool of threads for each thread that calls it, Ray
-    calls from another thread than it constructs in, and two pools on the same cores wait for each other (a third of the
-    speed of a small encoder).
-    """
+    """Holds the classifiers and runs the named stages over whole units, in one thread of its own."""
 
     def __init__(self, config: Any, out: str, names: list[str], last: bool, threads: int) -> None:
-        self.thread = ThreadPoolExecutor(1)
+        self.thread = OwnThread()
         self.out, self.names = out, names
         self.last, self.keep_text = last, "text" in config.keep
-        self.thread.submit(self._load, config, names, threads).result()
+        self.thread.run(self._load, config, names, threads)
 
     def __call__(self, batch: Any) -> Batch:
-        return self.thread.submit(self._run, batch).result()
+        return self.thread.run(self._run, batch)
 
     def _load(self, config: Any, names: list[str], threads: int) -> None:
         from ray_app.inference.runtime import BundleRuntime

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray_app.errors import check
+from ray_app.engine.own_thread import OwnThread
 
 
 def _units(config: Any, papers: Any) -> list[Any]:
@@ -29,11 +28,7 @@ def run_on_ray(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit
     gpu = cluster.wants_gpu(config.device)
     cpus = config.cpus_per_worker or (1.0 if gpu else cluster.cpus_for(config.workers))
-    check(
-        config.workers * cpus <= cluster.cpus() - 0.25,
-        f"{config.workers} workers x {cpus:g} CPUs are more than the {cluster.cpus() - 0.25:g} there are to share; "
-        "lower --workers or --cpus-per-worker",
-    )
+    cluster.check_fits(config.workers, cpus, f"{config.workers} workers", "--workers or --cpus-per-worker")
     dataset = ray.data.from_arrow([unit.combine_chunks() for unit in _units(config, papers)]).map_batches(
         Worker,
         fn_constructor_args=(exam, math.ceil(cpus)),
@@ -49,14 +44,14 @@ def run_on_ray(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
 
 
 class Worker:
-    """An actor that holds the model. One thread of its own loads and runs everything, see `pipeline.Worker`."""
+    """An actor that holds the model and runs it in one thread of its own."""
 
     def __init__(self, exam: Any, threads: int) -> None:
-        self.thread = ThreadPoolExecutor(1)
-        self.examinee = self.thread.submit(build_evaluator, exam, threads).result()
+        self.thread = OwnThread()
+        self.examinee = self.thread.run(build_evaluator, exam, threads)
 
     def __call__(self, table: Any) -> Any:
-        return self.thread.submit(self.examinee, table).result()
+        return self.thread.run(self.examinee, table)
 
 
 def build_evaluator(exam: Any, threads: int) -> Any:

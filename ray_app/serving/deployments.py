@@ -10,11 +10,11 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from ray_app.engine.own_thread import OwnThread
 from ray_app.errors import UserError, first_line
 
 ATTEMPTS = 5  # calls of a replica that dies on the way
@@ -31,7 +31,7 @@ class Replica:
         from ray_app.serving.replica_engine import ReplicaOptions
 
         self.ways, self.keep_seconds = ReplicaOptions(**ways), keep_seconds
-        self.thread = ThreadPoolExecutor(1)  # OpenMP keeps its threads for the thread that calls it
+        self.thread = OwnThread()
         self.engines: dict[str, Any] = {}  # by bundle id, the newest last
         self.gatherers: dict[str, Any] = {}
         self.explaining = self.changes = 0
@@ -56,7 +56,7 @@ class Replica:
         for old in [key for key in self.engines if key != engine.id]:
             asyncio.get_running_loop().call_later(self.keep_seconds, self._forget, old, self.changes)
         if engine.id not in self.engines:
-            self.gatherers[engine.id] = engine.gatherer(self.thread)
+            self.gatherers[engine.id] = engine.gatherer(self.thread.executor)
         self.engines[engine.id] = self.engines.pop(engine.id, engine)
         self.used[engine.id] = self.changes
 
@@ -95,7 +95,7 @@ class Replica:
 
     async def _alone(self, work: Any, *arguments: Any) -> Any:
         """In the one thread that runs models."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, work, *arguments)
+        return await self.thread.awaited(work, *arguments)
 
     async def check_health(self) -> None:
         """Serve replaces a replica that raises: one whose last batch failed and that cannot analyse a plain review."""

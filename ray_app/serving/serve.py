@@ -243,14 +243,9 @@ def _resources(config: Config, deployments: int, within: bool) -> dict[str, floa
         return {name: share for name, share in shares.items() if share}
     gpu = cluster.wants_gpu(config.device)
     count = max(config.replicas, config.max_replicas) * deployments
-    spare = cluster.cpus() - 0.5
-    cpus = config.cpus_per_replica or (1.0 if gpu else max(0.1, spare / count))
+    cpus = config.cpus_per_replica or (1.0 if gpu else cluster.cpus_for(count, least=0.1))
     if within and not config.max_replicas:
-        check(
-            count * cpus <= spare + 1e-6,
-            f"{count} replicas x {cpus:g} CPUs are more than the {spare:g} there are to share; lower --replicas or "
-            "--cpus-per-replica",
-        )
+        cluster.check_fits(count, cpus, f"{count} replicas", "--replicas or --cpus-per-replica")
     gpus = config.gpus_per_replica or min(1.0, cluster.gpus() / count)
     return {"num_cpus": cpus, **({"num_gpus": gpus} if gpu else {})}
 
