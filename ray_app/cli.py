@@ -96,11 +96,8 @@ def log_to_stderr() -> None:
     """Notes and progress of this package as plain lines on stderr; once, however often it is called."""
     logger = logging.getLogger("ray_app")
     if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_Stderr())
         logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 def next_command(job: str, **options: object) -> str:
@@ -136,6 +133,13 @@ def _command(verbs: dict[str, Verb], arguments: list[str], default: Verb) -> obj
     config_type, run, description = default
     listed = "".join(f"\n  {program} {name} --help: {summary}" for name, summary in known.items())
     return run(parse(config_type, arguments, program, description.rstrip() + (f"\nalso:{listed}" if listed else "")))
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

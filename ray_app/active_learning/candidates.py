@@ -45,7 +45,7 @@ def count_strata(source: Analyses, columns: Sequence[str], done: Hashes, seed: i
     """Strata, how many rows without labels each has, and the places of a uniform sample of all."""
     strata, sizes = Strata(columns), np.zeros(0, np.int64)
     sample = TopPerGroup(np.array([SAMPLE]), 0)
-    for table, places, tie in _unlabelled(source, ["review_id", *columns], done, seed):
+    for table, places, tie in _unlabeled(source, ["review_id", *columns], done, seed):
         numbers = strata(table)
         sizes = np.pad(sizes, (0, len(strata.numbers) - len(sizes)))
         sizes += np.bincount(numbers, minlength=len(sizes))
@@ -69,7 +69,7 @@ def collect_candidates(
     width = len(appraiser.names)
     kept = {name: TopPerGroup(room(quotas * (SPREAD if name == "diverse" else 1)), width) for name in criteria}
     finds: TopPerGroup | None = None
-    for table, places, tie in _unlabelled(source, appraiser.reads(source.columns), done, appraiser.seed):
+    for table, places, tie in _unlabeled(source, appraiser.reads(source.columns), done, appraiser.seed):
         seen = appraiser(table, places, tie)
         for name, best in kept.items():
             value = seen.rows.values[:, appraiser.names.index(name)]
@@ -94,7 +94,7 @@ def order_by_diversity(
     return Candidates(stratum=rows.stratum, tie=rows.tie, place=rows.place, values=values)
 
 
-def _unlabelled(
+def _unlabeled(
     source: Analyses, columns: Sequence[str], done: Hashes, seed: int
 ) -> Iterator[tuple[pa.Table, Ints, Hashes]]:
     """Tables without the rows whose ids are in `done` (sorted), their places, and the hashes of their ids."""

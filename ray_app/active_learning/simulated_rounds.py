@@ -38,26 +38,26 @@ class Simulation:
 
     def play(self, shares: dict[str, float], start: int, batch: int, rounds: int) -> list[float]:
         """F1 after the start and after each round."""
-        labelled = np.argsort(self.ties, kind="stable")[:start]
-        model = self.trained(labelled)
+        labeled = np.argsort(self.ties, kind="stable")[:start]
+        model = self.trained(labeled)
         scores = [self._f1(model)]
         for _ in range(rounds):
-            labelled = np.concatenate([labelled, self.choose(model, labelled, shares, batch)])
-            model = self.trained(labelled)
+            labeled = np.concatenate([labeled, self.choose(model, labeled, shares, batch)])
+            model = self.trained(labeled)
             scores.append(self._f1(model))
         return scores
 
-    def trained(self, labelled: Ints) -> TfidfBaseline:
+    def trained(self, labeled: Ints) -> TfidfBaseline:
         """The learner that has seen these rows of the catalog."""
-        return TfidfBaseline(self.catalog.take(pa.array(labelled)), self.validation, self.taxonomy)
+        return TfidfBaseline(self.catalog.take(pa.array(labeled)), self.validation, self.taxonomy)
 
-    def choose(self, model: TfidfBaseline, labelled: Ints, shares: dict[str, float], batch: int) -> Ints:
+    def choose(self, model: TfidfBaseline, labeled: Ints, shares: dict[str, float], batch: int) -> Ints:
         """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
-        hidden = np.setdiff1d(np.arange(len(self.texts)), labelled)
-        values = np.stack([self._values(name, model, labelled, hidden) for name in shares], 1)
+        hidden = np.setdiff1d(np.arange(len(self.texts)), labeled)
+        values = np.stack([self._values(name, model, labeled, hidden) for name in shares], 1)
         rows = Candidates(stratum=np.zeros(len(hidden), np.int64), tie=self.ties[hidden], place=hidden, values=values)
         seen = NearDuplicateFilter(self.alike)
-        for i in labelled:
+        for i in labeled:
             seen.add(self.texts[i])
         columns = {column: (name, share) for column, (name, share) in enumerate(shares.items())}
         texts = [self.texts[i] for i in hidden]
@@ -69,14 +69,14 @@ class Simulation:
         true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
         return float(tuple_report(true, model.predict(self.test["text"].to_pylist()))["micro"]["f1"])
 
-    def _values(self, name: str, model: TfidfBaseline, labelled: Ints, hidden: Ints) -> Floats:
+    def _values(self, name: str, model: TfidfBaseline, labeled: Ints, hidden: Ints) -> Floats:
         texts = [self.texts[i] for i in hidden]
         if name == "random":
             return uniform(self.ties[hidden])
         if name == "outlier":
             return self.outlying[hidden]
         if name == "rare":
-            return Rarity([self.texts[i] for i in labelled])(texts)
+            return Rarity([self.texts[i] for i in labeled])(texts)
         return unsure(model, texts)[name]
 
     @cached_property

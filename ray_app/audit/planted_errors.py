@@ -12,7 +12,7 @@ import pyarrow as pa
 from ray_app.arrays import Flags, Floats, Ints
 from ray_app.audit.confident_learning import top
 from ray_app.audit.suspects import AuditResult
-from ray_app.data.schema import LABELLED
+from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
@@ -55,7 +55,7 @@ def plant(table: pa.Table, taxonomy: Taxonomy, share: float, seed: int, how: str
     scores[flips & named] = -1
     moved = np.zeros(named.shape, bool)
     moved[review[wrong], keyword[wrong]] = True
-    planted = _relabelled(table, taxonomy, scores)
+    planted = _relabeled(table, taxonomy, scores)
     review, keyword, _ = score_pairs(planted, taxonomy)
     return Planted(planted, flips, moved[review, keyword])
 
@@ -80,9 +80,9 @@ def _overall(taxonomy: Taxonomy) -> list[int]:
     return [taxonomy.index[taxonomy.overall]] if taxonomy.overall else []
 
 
-def _relabelled(table: pa.Table, taxonomy: Taxonomy, scores: Ints) -> pa.Table:
+def _relabeled(table: pa.Table, taxonomy: Taxonomy, scores: Ints) -> pa.Table:
     """The table with the scores [reviews, keywords] of each review, -1 for a keyword it has not."""
-    rows: list[dict[str, Any]] = table.select(LABELLED.names).to_pylist()
+    rows: list[dict[str, Any]] = table.select(LABELED.names).to_pylist()
     for row, own in zip(rows, scores, strict=True):
         words = {label["keyword"]: label["highlights"] for label in row["labels"]}
         row["labels"] = [
@@ -90,7 +90,7 @@ def _relabelled(table: pa.Table, taxonomy: Taxonomy, scores: Ints) -> pa.Table:
             for name, score in zip(taxonomy.names, own, strict=True)
             if score >= 0
         ]
-    return pa.Table.from_pylist(rows, schema=LABELLED)
+    return pa.Table.from_pylist(rows, schema=LABELED)
 
 
 def report(planted: Planted, audited: AuditResult, taxonomy: Taxonomy) -> dict[str, Any]:

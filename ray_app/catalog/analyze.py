@@ -174,7 +174,7 @@ class CatalogRun:
                 self._sink()
                 return REJECTS_EXIT if self.ledger.unreadable else 0
         with GracefulStop(self.out) as signals, self.ledger.heartbeat():
-            for record in self._analysed(todo):
+            for record in self._analyzed(todo):
                 self._count(record)
                 lease.check()
         if signals.seen and self._left():
@@ -188,7 +188,7 @@ class CatalogRun:
         _report(summary, self.config.output)
         return REJECTS_EXIT if self.ledger.unreadable else 0
 
-    def _analysed(self, todo: list[Any]) -> Iterator[dict[str, Any]]:
+    def _analyzed(self, todo: list[Any]) -> Iterator[dict[str, Any]]:
         from ray_app.catalog import executors
 
         where = executors.run_here if self.config.placement == "here" else executors.run_on_ray

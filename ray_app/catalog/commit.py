@@ -16,7 +16,7 @@ from ray_app.data.reviews import Unit
 def commit(
     out: str,
     unit: Unit,
-    analysed: pa.Table | None,
+    analyzed: pa.Table | None,
     rejected: pa.Table,
     facts: dict[str, Any],
     partition_by: str = "",
@@ -26,13 +26,13 @@ def commit(
     Of two that commit the same unit the first decides: the other's parts have names that no marker knows. Raises
     RuntimeError where rows would be lost.
     """
-    accepted = 0 if analysed is None else len(analysed)
-    refused = unit.rows if analysed is None else len(rejected)
+    accepted = 0 if analyzed is None else len(analyzed)
+    refused = unit.rows if analyzed is None else len(rejected)
     if accepted + refused != unit.rows:
         raise RuntimeError(f"{unit.file} rows {unit.first}..: {unit.rows} in, {accepted} analysed, {refused} rejected")
     parts = {}
     name = f"{unit.id}-{uuid.uuid4().hex[:8]}.parquet"
-    for folder, table in _folders(analysed, rejected, partition_by):
+    for folder, table in _folders(analyzed, rejected, partition_by):
         size = storage.write_parquet(part(out, folder, name), table)
         parts[folder] = {"name": name, "rows": len(table), "bytes": size}
     record = {**asdict(unit), "rows_in": unit.rows, "analysed": accepted, "rejected": refused, "parts": parts, **facts}
@@ -51,17 +51,17 @@ def marker(out: str, unit: str) -> str:
     return storage.join(out, "_units", f"{unit}.json")
 
 
-def _folders(analysed: pa.Table | None, rejected: pa.Table, partition_by: str) -> Iterable[tuple[str, pa.Table]]:
+def _folders(analyzed: pa.Table | None, rejected: pa.Table, partition_by: str) -> Iterable[tuple[str, pa.Table]]:
     """The output folders that a unit has rows for; a partition's value is in its folder's name, as in Hive."""
     if len(rejected):
         yield "rejected", rejected
-    if analysed is None or not len(analysed):
+    if analyzed is None or not len(analyzed):
         return
     if not partition_by:
-        yield "data", analysed
+        yield "data", analyzed
         return
-    values = analysed[partition_by]
+    values = analyzed[partition_by]
     for value in pc.unique(values):
         same = pc.is_null(values) if not value.is_valid else pc.equal(values, value)
         name = storage.safe_name(str(value.as_py()) if value.is_valid else "")
-        yield f"data/{partition_by}={name}", analysed.filter(same).drop_columns([partition_by])
+        yield f"data/{partition_by}={name}", analyzed.filter(same).drop_columns([partition_by])

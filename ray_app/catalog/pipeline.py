@@ -103,13 +103,13 @@ class Commit:
 
     def __call__(self, batch: Any) -> Batch:
         unit = reviews.Unit(**batch["unit"][0].as_py())
-        analysed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
+        analyzed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
         if rejected is None:
             return {"record": [""]}
-        findings = 0 if analysed is None else pc.sum(pc.list_value_length(analysed["findings"])).as_py() or 0
+        findings = 0 if analyzed is None else pc.sum(pc.list_value_length(analyzed["findings"])).as_py() or 0
         facts = {"findings": findings, "work": json.loads(batch["work"][0].as_py())}
-        facts |= {"unreadable": rejected["reason"][0].as_py()} if analysed is None else {}
-        record = commit.commit(self.out, unit, analysed, rejected, facts, self.partition_by)
+        facts |= {"unreadable": rejected["reason"][0].as_py()} if analyzed is None else {}
+        record = commit.commit(self.out, unit, analyzed, rejected, facts, self.partition_by)
         return {"record": [json.dumps(record)]}
 
 

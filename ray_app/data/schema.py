@@ -38,11 +38,11 @@ REJECTED = pa.schema(
     ]
 )
 LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights", pa.list_(pa.string()))])
-LABELLED = pa.schema(
+LABELED = pa.schema(
     [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
 )
 PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
-ANSWERS = pa.schema([*(field for field in LABELLED if field.name != "split"), *PROVENANCE])
+ANSWERS = pa.schema([*(field for field in LABELED if field.name != "split"), *PROVENANCE])
 
 
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:

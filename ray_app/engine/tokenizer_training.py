@@ -76,8 +76,8 @@ def _ordered(raw: Tokenizer) -> Tokenizer:
     spec = json.loads(raw.to_str())
     pieces = spec["model"]["vocab"]
     floor = min((score for piece, score in pieces[len(SPECIALS) :] if len(piece) > 1), default=0.0)
-    learnt = [(piece, round(max(score, floor), 6)) for piece, score in pieces[len(SPECIALS) :]]
-    spec["model"]["vocab"] = pieces[: len(SPECIALS)] + sorted(learnt, key=lambda entry: (-entry[1], entry[0]))
+    learned = [(piece, round(max(score, floor), 6)) for piece, score in pieces[len(SPECIALS) :]]
+    spec["model"]["vocab"] = pieces[: len(SPECIALS)] + sorted(learned, key=lambda entry: (-entry[1], entry[0]))
     return Tokenizer.from_str(json.dumps(spec))
 
 

@@ -23,9 +23,9 @@ def predictions(runtime: BundleRuntime, table: pa.Table) -> pa.Table:
 
     Whoever has these can say what other thresholds would find, without the model.
     """
-    labelled = [[label["keyword"] for label in labels] for labels in table["labels"].to_pylist()]
-    analysed = KeywordStage(runtime)(table.select(["review_id", "text"])).drop_columns(["text", "truncated"])
-    return analysed.append_column("keywords", pa.array(labelled, pa.list_(pa.string())))
+    labeled = [[label["keyword"] for label in labels] for labels in table["labels"].to_pylist()]
+    analyzed = KeywordStage(runtime)(table.select(["review_id", "text"])).drop_columns(["text", "truncated"])
+    return analyzed.append_column("keywords", pa.array(labeled, pa.list_(pa.string())))
 
 
 def evaluate_bundle(runtime: BundleRuntime, table: pa.Table, predicted_keywords: pa.Table) -> dict[str, Any]:
@@ -119,15 +119,15 @@ def _shuffled(sentiment: SentimentStage, table: pa.Table, taxonomy: Taxonomy) ->
     review, keyword, score = score_pairs(table, taxonomy)
     if len(taxonomy.names) < 2 or not len(review):
         return None
-    labelled = [[k for r, k in zip(review, keyword, strict=True) if r == i] for i in range(len(table))]
+    labeled = [[k for r, k in zip(review, keyword, strict=True) if r == i] for i in range(len(table))]
     rng = np.random.default_rng(0)
-    other = np.array([_another(labelled[r], k, len(taxonomy.names), rng) for r, k in zip(review, keyword, strict=True)])
+    other = np.array([_another(labeled[r], k, len(taxonomy.names), rng) for r, k in zip(review, keyword, strict=True)])
     return mean_or_none((sentiment.probabilities(table["text"].to_pylist(), review, other).argmax(1) == score).tolist())
 
 
-def _another(labelled: list[int], keyword: int, count: int, rng: np.random.Generator) -> int:
+def _another(labeled: list[int], keyword: int, count: int, rng: np.random.Generator) -> int:
     """Another keyword of the same review where it has one, else any other."""
-    rest = [k for k in labelled if k != keyword] or [k for k in range(count) if k != keyword]
+    rest = [k for k in labeled if k != keyword] or [k for k in range(count) if k != keyword]
     return int(rng.choice(rest))
 
 

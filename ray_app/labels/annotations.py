@@ -65,7 +65,7 @@ def reviews(batch: pa.Table) -> Iterator[LabelingTask]:
     for part in batch.to_batches(max_chunksize=1_000):
         for row in part.to_pylist():
             text = row["text"]
-            marks = _labelled(row["labels"], text) if row.get("labels") else _found(row.get("findings") or ())
+            marks = _labeled(row["labels"], text) if row.get("labels") else _found(row.get("findings") or ())
             about = {name: value for name, value in row.items() if name not in own and value is not None}
             yield LabelingTask(review_id=str(row["review_id"]), text=text, marks=tuple(marks), about=about)
 
@@ -79,7 +79,7 @@ def _found(findings: Iterable[dict[str, Any]]) -> Iterator[KeywordMark]:
         )
 
 
-def _labelled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[KeywordMark]:
+def _labeled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[KeywordMark]:
     for label in labels:
         starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
         yield KeywordMark(

@@ -44,7 +44,7 @@ class Applied:
     counts: dict[str, int]
 
 
-def run(labelled: str, decided: str, output: str, taxonomy: Taxonomy) -> dict[str, Any]:
+def run(labeled: str, decided: str, output: str, taxonomy: Taxonomy) -> dict[str, Any]:
     """Applies a file of decisions to a labelled table and writes the new version to `output`; returns the counts.
 
     Args:
@@ -54,7 +54,7 @@ def run(labelled: str, decided: str, output: str, taxonomy: Taxonomy) -> dict[st
     """
     versions.check_new(output)
     decisions, undecided = read(decided, taxonomy)
-    applied = apply(versions.load(labelled, taxonomy), decisions, datetime.now(UTC))
+    applied = apply(versions.load(labeled, taxonomy), decisions, datetime.now(UTC))
     sink = pa.BufferOutputStream()
     pq.write_table(decisions, sink)
     uri = versions.write(output, applied.version, {"decisions.parquet": sink.getvalue().to_pybytes()})

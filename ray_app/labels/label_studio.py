@@ -46,7 +46,7 @@ def config(taxonomy: Taxonomy) -> str:
     view = ElementTree.Element("View")
     spans = ElementTree.SubElement(view, "Labels", name=HIGHLIGHTS, toName=TEXT)
     for i, keyword in enumerate(taxonomy.keywords):
-        ElementTree.SubElement(spans, "Label", value=keyword.name, background=_colour(i, len(taxonomy.keywords)))
+        ElementTree.SubElement(spans, "Label", value=keyword.name, background=_color(i, len(taxonomy.keywords)))
     ElementTree.SubElement(view, "Text", name=TEXT, value="$text", granularity="symbol")
     grid = ElementTree.SubElement(view, "View", style="display: grid; grid-template-columns: 1fr 1fr; gap: 0 2em")
     for keyword in taxonomy.keywords:
@@ -66,7 +66,7 @@ def _add_scores(view: Element, keyword: Keyword, taxonomy: Taxonomy) -> None:
         ElementTree.SubElement(choices, "Choice", {"value": str(score), **hint})
 
 
-def _colour(at: int, count: int) -> str:
+def _color(at: int, count: int) -> str:
     """Hues spread evenly, as #rrggbb."""
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(at / count, 0.6, 0.7))
 

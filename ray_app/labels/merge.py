@@ -32,7 +32,7 @@ class Merged:
 
 
 def run(
-    labelled: str,
+    labeled: str,
     answers: str,
     output: str,
     taxonomy: Taxonomy,
@@ -52,7 +52,7 @@ def run(
     """
     versions.check_new(output)
     read = labeling_tools.read_annotations(answers, taxonomy, on_bad_label, batch)
-    merged = merge(versions.load(labelled, taxonomy), read.table, round_name, datetime.now(UTC), resolve)
+    merged = merge(versions.load(labeled, taxonomy), read.table, round_name, datetime.now(UTC), resolve)
     agreed = agreement.report(read.table, taxonomy)
     beside = {"disputed.csv": _sheet(merged.disputed), "agreement.md": agreement.markdown(agreed).encode()}
     uri = versions.write(output, merged.version, beside)

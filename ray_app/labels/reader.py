@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ray_app import storage
 from ray_app.data.columns import ID_NAMES, TEXT_NAMES, folded
-from ray_app.data.schema import LABELLED
+from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
@@ -74,7 +74,7 @@ def _read(
                 raise UserError(f"{place}: {error}{hint} (or --on-bad-label drop)") from None
             dropped.append(f"{place}: {error}")
     check(kept, f"{uri}: every one of {len(rows)} rows is bad; the first: {(dropped or [''])[0]}")
-    return Labels(pa.Table.from_pylist(kept, schema=LABELLED), known, tuple(dropped))
+    return Labels(pa.Table.from_pylist(kept, schema=LABELED), known, tuple(dropped))
 
 
 def parse_completion(text: str) -> list[dict[str, Any]]:
@@ -152,9 +152,9 @@ def _rows(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _sample_rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    from ray_app.sample import labelled
+    from ray_app.sample import labeled
 
-    for i, row in enumerate(labelled(), 1):
+    for i, row in enumerate(labeled(), 1):
         yield f"sample row {i}", row
 
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app import storage
-from ray_app.data.schema import LABELLED, PROVENANCE
+from ray_app.data.schema import LABELED, PROVENANCE
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
 from ray_app.labels import reader
 
-CURRENT = pa.schema([*LABELLED, *PROVENANCE, ("round", pa.string())])
+CURRENT = pa.schema([*LABELED, *PROVENANCE, ("round", pa.string())])
 HISTORY = pa.schema([*CURRENT, ("replaced_by", pa.string()), ("replaced_at", pa.timestamp("us", "UTC"))])
 _FILES = ("labels.parquet", "history.parquet")
 
@@ -50,7 +50,7 @@ def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
     if uri != "sample" and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
         raw = storage.read_parquet(uri)
         for name in raw.column_names:
-            if name not in LABELLED.names:
+            if name not in LABELED.names:
                 table = table.append_column(name, raw[name])
     folder = uri.removesuffix(_FILES[0])
     past = storage.join(folder, _FILES[1])
@@ -59,7 +59,7 @@ def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
 
 
 def _provenance(table: pa.Table, uri: str) -> pa.Table:
-    for field in list(CURRENT)[len(LABELLED) :]:
+    for field in list(CURRENT)[len(LABELED) :]:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
         try:

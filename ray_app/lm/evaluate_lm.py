@@ -83,7 +83,7 @@ def run(config: Config) -> dict[str, Any]:
 
     exam, rows, shown = _prepare(config)
     papers = evaluator.papers(exam.template, rows, shown, config.seed)
-    labelled = exam.template.reads == "labels"
+    labeled = exam.template.reads == "labels"
     provenance = _provenance(config, exam)
     _check_bundle(config, exam)
     print(
@@ -97,14 +97,14 @@ def run(config: Config) -> dict[str, Any]:
     parsed: dict[int, Any] = {}
     for table in (run_on_ray if config.workers else run_here)(config, exam, papers):
         first = table["row"][0].as_py()
-        if labelled:
+        if labeled:
             texts = zip(table["row"].to_pylist(), table["completion_generated"].to_pylist(), strict=True)
             parsed |= {row: exam.template.parse(text, exam.taxonomy) for row, text in texts}
         storage.write_parquet(storage.join(folder, f"{first:09d}.parquet"), marks.add(table))
         progress(marks.rows)
     check(marks.rows == len(rows), f"{len(rows) - marks.rows} of {len(rows)} rows did not come back")
     report = {"model": config.model, "task": exam.template.name, **marks.report()}
-    if labelled:
+    if labeled:
         report |= _reviews(config, exam, rows, [parsed[i] for i in range(len(rows))])
     if config.benchmark:
         report["generation"]["benchmark"] = evaluator.benchmark(exam, papers.slice(0, config.benchmark))
@@ -147,13 +147,13 @@ def _prepare(config: Config) -> tuple[Any, list[Any], list[Any]]:
         not constrained or template.reads == "labels",
         f"--decoding constrained: {template.name} does not write labels; write --decoding free",
     )
-    learnt = meta.max_length if meta else 256
+    learned = meta.max_length if meta else 256
     exam = EvaluationPlan(
         model=storage.absolute(config.model) if _is_folder(config.model) else config.model,
         template=template,
         taxonomy=found.taxonomy,
         decoding=Decoding(
-            max_new_tokens=config.max_new_tokens or learnt // 2,
+            max_new_tokens=config.max_new_tokens or learned // 2,
             temperature=config.temperature,
             top_p=config.top_p,
             seed=config.seed,
@@ -190,10 +190,10 @@ def _reviews(config: Config, exam: Any, rows: list[Any], parsed: list[Any]) -> d
     """The review task's part of the report; with a bundle, the same of the classifiers."""
     import pyarrow as pa
 
-    from ray_app.data.schema import LABELLED
+    from ray_app.data.schema import LABELED
     from ray_app.lm.report import review_report
 
-    table, meta = pa.Table.from_pylist(rows, schema=LABELLED), _meta(config.model)
+    table, meta = pa.Table.from_pylist(rows, schema=LABELED), _meta(config.model)
     report = review_report(table, parsed, exam.taxonomy, meta.support if meta else {})
     return report | ({"classifiers": _classifiers(config, table)} if config.bundle else {})
 

@@ -26,7 +26,7 @@ def written() -> tuple[dict[str, Any], ...]:
         return tuple(json.loads(line) for line in lines)
 
 
-def labelled(generated: int | None = None, seed: int = 0) -> Iterator[dict[str, Any]]:
+def labeled(generated: int | None = None, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Written reviews of every split, then `generated` generated ones for training (by default 6,000 training rows)."""
     from ray_app.sample.generate import generate_reviews
 
@@ -36,7 +36,7 @@ def labelled(generated: int | None = None, seed: int = 0) -> Iterator[dict[str, 
         yield {**row, "split": "train"}
 
 
-def unlabelled(generated: int = 30_000) -> list[str]:
+def unlabeled(generated: int = 30_000) -> list[str]:
     """Texts to pre-train on: none of them is in the test or validation split."""
     from ray_app.sample.generate import generate_reviews
 

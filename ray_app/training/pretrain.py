@@ -118,9 +118,9 @@ def _source(uri: str, config: Config) -> list[tuple[str, float]]:
     from ray_app.data.text import is_blank
 
     if uri == "sample":
-        from ray_app.sample import unlabelled
+        from ray_app.sample import unlabeled
 
-        return [(text, float("nan")) for text in unlabelled()]
+        return [(text, float("nan")) for text in unlabeled()]
     table = storage.read_parquet(uri)
     named = {"text": "text", "rating": "rating"} | parse_columns(config.columns, ("text", "rating"))
     check(named["text"] in table.column_names, f"{uri}: no column {named['text']!r}; name it with --columns text=NAME")

@@ -67,7 +67,7 @@ def _provenance(catalog: Catalog, say: Translate) -> str:
     run = catalog.run
     if run is None:
         return say("run_open")
-    line = say("run_line", analysed=f"{run.get('analysed', 0):,}", rejected=f"{run.get('rejected', 0):,}")
+    line = say("run_line", analyzed=f"{run.get('analysed', 0):,}", rejected=f"{run.get('rejected', 0):,}")
     return f"{line} · {say('run_bundle', bundle=run.get('bundle', '?'))}"
 
 
@@ -170,7 +170,7 @@ def _trend_chart(steps: list[dict[str, Any]], say: Translate) -> alt.Chart:
     rows = [{**step, "side": say(step["side"])} for step in steps]
     days = sorted({step["period"] for step in steps})
     named = days[:: -(-len(days) // 8)]  # no more dates than fit a telephone
-    colours = alt.Scale(domain=[say("positive"), say("negative")], range=["#1a5ea8", "#a8201a"])
+    colors = alt.Scale(domain=[say("positive"), say("negative")], range=["#1a5ea8", "#a8201a"])
     axis = alt.Axis(
         format="%y-%m-%d" if len({day[8:] for day in days}) > 1 else "%y-%m", values=named, labelOverlap=True
     )
@@ -180,7 +180,7 @@ def _trend_chart(steps: list[dict[str, Any]], say: Translate) -> alt.Chart:
         .encode(
             x=alt.X("period:T", title=None, axis=axis, scale=alt.Scale(domain=[days[0], days[-1]])),
             y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("side:N", scale=colours, legend=alt.Legend(orient="top", title=None)),
+            color=alt.Color("side:N", scale=colors, legend=alt.Legend(orient="top", title=None)),
             tooltip=[
                 alt.Tooltip("period:T", format="%Y-%m-%d"),
                 "side:N",

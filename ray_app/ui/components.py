@@ -104,8 +104,8 @@ def _mark(word: str, owners: Sequence[int], findings: Sequence[Finding], names: 
     keywords = " · ".join(str(findings[i]["keyword"]) for i in owners)
     told = " · ".join(f"{findings[i]['keyword']} {gained(findings[i]['highlight']['drop'])}" for i in owners)
     weak = float(findings[first]["highlight"]["drop"]) < WEAK
-    colour = "nu-weak" if weak else f"nu-s-{tone(int(findings[first]['score']))}"
-    classes = " ".join([colour, *(f"nu-k{i}" for i in owners)])
+    color = "nu-weak" if weak else f"nu-s-{tone(int(findings[first]['score']))}"
+    classes = " ".join([color, *(f"nu-k{i}" for i in owners)])
     label = f"<i>{escape(keywords)}</i>" if names else ""
     return f'<mark class="{classes}" title="{escape(told)}">{escape(word)}{label}</mark>'
 

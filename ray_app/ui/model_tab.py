@@ -116,14 +116,14 @@ def _change(point: Point, before: Point | None, measure: str) -> str:
 
 def _chart(keyword: Keyword, threshold: float, say: Translate) -> alt.LayerChart:
     rows = [{**row, "measure": say(row["measure"])} for row in keyword.curve()]
-    colours = alt.Scale(domain=[say(m) for m in COLOURS], range=list(COLOURS.values()))
+    colors = alt.Scale(domain=[say(m) for m in COLOURS], range=list(COLOURS.values()))
     lines = (
         alt.Chart(alt.Data(values=rows))
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
             x=alt.X("threshold:Q", title=say("threshold"), scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=6)),
             y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
-            color=alt.Color("measure:N", scale=colours, legend=alt.Legend(orient="top", title=None)),
+            color=alt.Color("measure:N", scale=colors, legend=alt.Legend(orient="top", title=None)),
             tooltip=[alt.Tooltip("threshold:Q", format=".2f"), "measure:N", alt.Tooltip("value:Q", format=".3f")],
         )
     )

@@ -43,13 +43,13 @@ class Keyword:
     def __init__(self, predictions: pa.Table, name: str, position: int) -> None:
         rows = predictions["keyword_probabilities"].to_pylist()
         self.probabilities: NDArray[np.float32] = np.array([row[position] for row in rows], np.float32)
-        self.labelled = np.array([name in named for named in predictions["keywords"].to_pylist()], bool)
+        self.labeled = np.array([name in named for named in predictions["keywords"].to_pylist()], bool)
 
     def at(self, threshold: float) -> Point:
         """Found is what reaches the threshold, compared as the graph does."""
         found = self.probabilities >= np.float32(threshold)
-        hits, misses = int((found & self.labelled).sum()), int((~found & self.labelled).sum())
-        return Point(threshold=threshold, hits=hits, misses=misses, extra=int((found & ~self.labelled).sum()))
+        hits, misses = int((found & self.labeled).sum()), int((~found & self.labeled).sum())
+        return Point(threshold=threshold, hits=hits, misses=misses, extra=int((found & ~self.labeled).sum()))
 
     def curve(self) -> list[dict[str, Any]]:
         """Long rows (threshold, measure, value) over GRID, for a chart; measures that do not exist are left out."""

@@ -28,7 +28,7 @@ def whole() -> pa.Table:
     return synthetic_analyses.table(np.random.default_rng(0), PHRASES, 0, ROWS, 16)
 
 
-def analysed(folder: Path, table: pa.Table, per_file: int = 200) -> str:
+def analyzed(folder: Path, table: pa.Table, per_file: int = 200) -> str:
     """Writes analyses in files of some rows each."""
     (folder / "data").mkdir(parents=True)
     for first in range(0, len(table), per_file):
@@ -38,11 +38,11 @@ def analysed(folder: Path, table: pa.Table, per_file: int = 200) -> str:
 
 @pytest.fixture(scope="module")
 def catalog(whole: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return analysed(tmp_path_factory.mktemp("analyses") / "run", whole)
+    return analyzed(tmp_path_factory.mktemp("analyses") / "run", whole)
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("labels")
     rows = [{name: row[name] for name in ("review_id", "text", "labels")} for row in written()[:250]]
     pq.write_table(pa.Table.from_pylist(rows), folder / "labels.parquet")
@@ -57,10 +57,10 @@ def acquired(folder: Path, **options: Any) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def test_a_batch_follows_the_catalog_and_says_why_each_was_chosen(
-    catalog: str, whole: pa.Table, labelled: str, tmp_path: Path
+    catalog: str, whole: pa.Table, labeled: str, tmp_path: Path
 ) -> None:
     batch, report = acquired(
-        tmp_path, analyses=catalog, labels=labelled, stratify="mall,category", mix="boundary=2,rare=1,outlier=1"
+        tmp_path, analyses=catalog, labels=labeled, stratify="mall,category", mix="boundary=2,rare=1,outlier=1"
     )
     assert len(batch) == len(set(batch["review_id"].to_pylist())) == 60
     assert report["by_criterion"] == {"boundary": 30, "rare": 15, "outlier": 15}
@@ -90,11 +90,11 @@ def test_the_values_are_the_formulas_and_the_highest_are_chosen(catalog: str, wh
 
 @pytest.mark.parametrize("strategy", ["boundary", "random", "outlier", "rare", "diverse", "mix"])
 def test_the_same_batch_whatever_the_order_and_size_of_files(
-    whole: pa.Table, catalog: str, labelled: str, tmp_path: Path, strategy: str
+    whole: pa.Table, catalog: str, labeled: str, tmp_path: Path, strategy: str
 ) -> None:
     order = np.random.default_rng(3).permutation(ROWS)
-    other = analysed(tmp_path / "other", whole.take(pa.array(order)), per_file=331)
-    options = {"strategy": strategy, "labels": labelled, "stratify": "mall"}
+    other = analyzed(tmp_path / "other", whole.take(pa.array(order)), per_file=331)
+    options = {"strategy": strategy, "labels": labeled, "stratify": "mall"}
     one, _ = acquired(tmp_path, analyses=catalog, **options)
     two, _ = acquired(tmp_path, analyses=other, **options)
     same = set(one["review_id"].to_pylist()) & set(two["review_id"].to_pylist())
@@ -131,7 +131,7 @@ def bundle_json(folder: Path, threshold: float) -> str:
 
 
 def test_thresholds_come_from_the_bundle_that_the_analyses_name(whole: pa.Table, tmp_path: Path) -> None:
-    bundle, folder = bundle_json(tmp_path / "bundle", 0.9), analysed(tmp_path / "run", whole)
+    bundle, folder = bundle_json(tmp_path / "bundle", 0.9), analyzed(tmp_path / "run", whole)
     plain, _ = acquired(tmp_path, analyses=folder, strategy="boundary")
     storage.write_json(f"{folder}/_run.json", {"bundle": "b1", "config": {"bundle": bundle}})
     named, _ = acquired(tmp_path, analyses=folder, strategy="boundary")
@@ -158,7 +158,7 @@ def test_every_keyword_has_its_floor(catalog: str, whole: pa.Table, tmp_path: Pa
 def test_texts_come_from_the_catalog_where_the_analyses_have_none(
     whole: pa.Table, catalog: str, tmp_path: Path
 ) -> None:
-    bare = analysed(tmp_path / "run", whole.drop_columns(["text"]))
+    bare = analyzed(tmp_path / "run", whole.drop_columns(["text"]))
     pq.write_table(whole.select(["text", "review_id"]).take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "shop.parquet")
     batch, _ = acquired(tmp_path, analyses=bare, input=str(tmp_path / "shop.parquet"), strategy="random")
     same, _ = acquired(tmp_path, analyses=catalog, strategy="random")
@@ -185,7 +185,7 @@ def test_fewer_than_the_budget_is_said(catalog: str, tmp_path: Path, capsys: pyt
 
 
 def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: Path) -> None:
-    folder = analysed(tmp_path / "run", whole.slice(0, 1))
+    folder = analyzed(tmp_path / "run", whole.slice(0, 1))
     pq.write_table(whole.slice(0, 0), tmp_path / "run" / "data" / "00000.parquet")
     batch, report = acquired(tmp_path, analyses=folder, strategy="boundary", stratify="mall")
     assert (len(batch), report["reviews_without_labels"]) == (0, 0)
@@ -210,7 +210,7 @@ def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: 
 def test_a_mistake_is_one_line_before_anything_is_read(
     whole: pa.Table, tmp_path: Path, drop: list[str], options: dict[str, Any], said: str
 ) -> None:
-    folder = analysed(tmp_path / "run", whole.drop_columns(drop))
+    folder = analyzed(tmp_path / "run", whole.drop_columns(drop))
     with pytest.raises(UserError, match=said) as caught:
         acquired(tmp_path, **{"analyses": folder, **options})
     assert "\n" not in str(caught.value)
@@ -237,7 +237,7 @@ def test_a_floor_over_the_budget_is_refused(catalog: str, tmp_path: Path) -> Non
 
 
 def test_a_broken_file_is_named(whole: pa.Table, tmp_path: Path) -> None:
-    folder = analysed(tmp_path / "run", whole)
+    folder = analyzed(tmp_path / "run", whole)
     (tmp_path / "run" / "data" / "00200.parquet").write_bytes(b"PAR1 not a table")
     with pytest.raises(UserError, match=r"00200\.parquet: not a readable Parquet file"):
         acquired(tmp_path, analyses=folder)
@@ -264,7 +264,7 @@ def test_answers_join_the_labels_and_are_not_chosen_again(catalog: str, tmp_path
         )
     )
     assert told["new"] == 20
-    labelled = read_labels(told["labels"])
-    assert set(labelled.table["review_id"].to_pylist()) == set(batch["review_id"].to_pylist())
+    labeled = read_labels(told["labels"])
+    assert set(labeled.table["review_id"].to_pylist()) == set(batch["review_id"].to_pylist())
     again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labels=told["labels"])
     assert not set(again["review_id"].to_pylist()) & set(batch["review_id"].to_pylist())

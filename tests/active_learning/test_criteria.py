@@ -46,9 +46,9 @@ def test_reviews_without_findings_have_no_unsure_score() -> None:
 
 
 def test_rare_texts_are_those_whose_pieces_the_labelled_ones_do_not_hold() -> None:
-    labelled = [row["text"] for row in written()[:300]]
-    rarity = Rarity(labelled)
-    usual, unknown = rarity(labelled), rarity(["ἄνδρα μοι ἔννεπε μοῦσα πολύτροπον", "𠀀𠀁 𠀂𠀃 𠀄𠀅 𠀆𠀇 𠀈𠀉 𠀊𠀋"])
+    labeled = [row["text"] for row in written()[:300]]
+    rarity = Rarity(labeled)
+    usual, unknown = rarity(labeled), rarity(["ἄνδρα μοι ἔννεπε μοῦσα πολύτροπον", "𠀀𠀁 𠀂𠀃 𠀄𠀅 𠀆𠀇 𠀈𠀉 𠀊𠀋"])
     assert ((usual >= 0) & (usual < 1)).all()
     assert unknown.min() > np.quantile(usual, 0.99)
     assert rarity(["", "굿"]).tolist() == [0, pytest.approx(rarity(["굿"])[0])]

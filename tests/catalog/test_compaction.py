@@ -19,9 +19,9 @@ from ray_app.errors import UserError
 def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> dict[str, Any]:
     """A committed unit of so many analysed rows."""
     unit = reviews.Unit(id=name, file="a.parquet", version="1", row_group=0, skip=0, first=0, rows=rows)
-    analysed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
+    analyzed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
     return units_commit.commit(
-        str(out), unit, analysed, rejected_unit("", 0, "").slice(0, 0), {}, "mall" if mall else ""
+        str(out), unit, analyzed, rejected_unit("", 0, "").slice(0, 0), {}, "mall" if mall else ""
     )
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from ray_app import storage
-from ray_app.data.schema import LABELLED
+from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels
 from ray_app.errors import UserError
 from ray_app.evaluation import evaluate
@@ -28,7 +28,7 @@ def table(rows: list[dict[str, Any]] = ROWS) -> pa.Table:
     def label(keyword: str, score: int, words: list[str]) -> dict[str, Any]:
         return {"keyword": keyword, "score": score, "highlights": words}
 
-    return pa.Table.from_pylist([{**row, "labels": [label(*one) for one in row["labels"]]} for row in rows], LABELLED)
+    return pa.Table.from_pylist([{**row, "labels": [label(*one) for one in row["labels"]]} for row in rows], LABELED)
 
 
 def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
@@ -76,7 +76,7 @@ def test_evaluate_writes_the_report_beside_the_baseline(
 ) -> None:
     lines = [row for row in read_labels("sample").table.to_pylist() if row["review_id"].startswith("s")][::12]
     source = tmp_path / "labels.parquet"
-    storage.write_parquet(str(source), pa.Table.from_pylist(lines, LABELLED))
+    storage.write_parquet(str(source), pa.Table.from_pylist(lines, LABELED))
     report = evaluate.run(
         evaluate.Config(bundle=bundle_folder, labels=str(source), output=str(tmp_path / "out"), device="cpu")
     )

@@ -14,7 +14,7 @@ from ray_app.cli import main
 from ray_app.data.schema import FINDING, HIGHLIGHT
 from ray_app.data.taxonomy import load
 from ray_app.options import option
-from ray_app.sample import unlabelled
+from ray_app.sample import unlabeled
 
 MALLS, CATEGORIES, SCORES = 4, 8, 5
 
@@ -32,7 +32,7 @@ class Config:
 
 def write(config: Config) -> None:
     """Writes OUTPUT/data/*.parquet: two review texts in a row each, most keywords sure, a few near their threshold."""
-    phrases = np.array(unlabelled(5_000), object)
+    phrases = np.array(unlabeled(5_000), object)
     folder = Path(config.output) / "data"
     folder.mkdir(parents=True)
     for first in range(0, config.rows, config.file_rows):

@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 HEADER = ("review_id", "text", "keyword", "kind", "action", "score", "who", "when")
 
 
-def labelled(*pairs: tuple[str, int]) -> list[dict[str, Any]]:
+def labeled(*pairs: tuple[str, int]) -> list[dict[str, Any]]:
     return [{"keyword": keyword, "score": score, "highlights": ["굿"]} for keyword, score in pairs]
 
 
@@ -29,12 +29,12 @@ def version() -> LabelVersion:
         {
             "review_id": "1",
             "text": "배송 굿",
-            "labels": labelled(("배송", 1), ("핏", 0)),
+            "labels": labeled(("배송", 1), ("핏", 0)),
             "split": "train",
             "round": "1",
         },
-        {"review_id": "2", "text": "핏 굿", "labels": labelled(("핏", 2)), "split": None},
-        {"review_id": "3", "text": "굿", "labels": labelled(("만족도", 2)), "split": "test"},
+        {"review_id": "2", "text": "핏 굿", "labels": labeled(("핏", 2)), "split": None},
+        {"review_id": "3", "text": "굿", "labels": labeled(("만족도", 2)), "split": "test"},
     ]
     return LabelVersion(pa.Table.from_pylist(rows, schema=CURRENT), HISTORY.empty_table())
 
@@ -73,7 +73,7 @@ def test_decisions_change_the_labels_they_name_and_the_rows_before_are_kept(tmp_
     assert (row["split"], row["round"], row["labeller"]) == ("train", "audit", "park")
     assert row["labelled_at"] == datetime(2026, 11, 20, 10, tzinfo=UTC)
     past = {row["review_id"]: row for row in found.version.history.to_pylist()}
-    assert past["1"]["labels"] == labelled(("배송", 1), ("핏", 0))
+    assert past["1"]["labels"] == labeled(("배송", 1), ("핏", 0))
     assert past["1"]["replaced_by"] == "audit: fix 배송 -1 by park; drop 핏 by park; fix 가격 2 by park"
     assert (past["2"]["replaced_by"], past["2"]["replaced_at"]) == ("audit: drop by park", NOW)
 

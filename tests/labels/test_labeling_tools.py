@@ -38,7 +38,7 @@ IDS = st.sampled_from(("1", "00123", "=A1", "-5", "+7", "@x", "'1", "''=1", "리
 
 
 @st.composite
-def labelled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[str, labeling_exports.Labels]]:
+def labeled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[str, labeling_exports.Labels]]:
     """Texts by id, and the answer to some of them."""
     texts = {review_id: draw(TEXTS) for review_id in draw(st.lists(IDS, max_size=4, unique=True))}
     answers = {}
@@ -110,7 +110,7 @@ def there_and_back(
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_labels_come_back_from_a_tool_as_they_were_given(tool: str, label: Any, taxonomy: Taxonomy, data: Any) -> None:
-    texts, answers = data.draw(labelled(taxonomy))
+    texts, answers = data.draw(labeled(taxonomy))
     read = there_and_back(tool, taxonomy, texts, lambda folder, out: label(folder, out, answers))
     assert content(read) == expected(texts, answers, spans=True)
     assert sum(read.skipped.values()) == sum(not answer for answer in answers.values())
@@ -121,7 +121,7 @@ def test_labels_come_back_from_a_tool_as_they_were_given(tool: str, label: Any, 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_labels_come_back_from_a_spreadsheet_as_they_were_given(encoding: str, data: Any) -> None:
-    texts, answers = data.draw(labelled(TAXONOMY))
+    texts, answers = data.draw(labeled(TAXONOMY))
     read = there_and_back(
         "csv",
         TAXONOMY,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ray_app import storage
-from ray_app.data.schema import LABELLED
+from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.errors import UserError
 from ray_app.labels import reader
@@ -60,7 +60,7 @@ def as_dicts() -> list[dict[str, Any]]:
 
 
 def content(read: reader.Labels) -> list[tuple[str, str, list[tuple[str, int]]]]:
-    assert read.table.schema == LABELLED
+    assert read.table.schema == LABELED
     return [
         (r["review_id"], r["text"], [(label["keyword"], label["score"]) for label in r["labels"]])
         for r in read.table.to_pylist()

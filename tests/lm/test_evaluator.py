@@ -24,12 +24,12 @@ ROWS = [
 
 def papers(template: templates.Template, rows: list[tuple[str, str]] = ROWS) -> pa.Table:
     labels = [[{"keyword": part[:-1], "score": int(part[-1])} for part in text.split(", ")] for _, text in rows]
-    labelled = [{"text": text, "labels": row} for (text, _), row in zip(rows, labels, strict=True)]
-    completions = [template.completion(row) for row in labelled]
+    labeled = [{"text": text, "labels": row} for (text, _), row in zip(rows, labels, strict=True)]
+    completions = [template.completion(row) for row in labeled]
     found = {
         "row": range(len(rows)),
         "id": [f"r{i}" for i in range(len(rows))],
-        "prompt": [template.prompt(row) for row in labelled],
+        "prompt": [template.prompt(row) for row in labeled],
         "completion": completions,
         "other": [*completions[1:], completions[0]],
     }

@@ -218,19 +218,19 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
 def test_two_workers_equal_one(two_workers: list[dict[str, Any]], case: str) -> None:
     losses, weights = train(case)
     for found in two_workers:
-        told, learnt = found[case]
+        told, learned = found[case]
         np.testing.assert_allclose(told, losses, atol=1e-5)
         for name, value in weights.items():
-            assert_near(learnt[name], value, name)
+            assert_near(learned[name], value, name)
 
 
 def test_packing_and_accumulating_change_nothing_that_is_learnt() -> None:
     losses, weights = train("padded")
     for case in ("packed", "accumulated"):
-        told, learnt = train(case)
+        told, learned = train(case)
         np.testing.assert_allclose(told, losses, atol=1e-5)
         for name, value in weights.items():
-            assert_near(learnt[name], value, name)
+            assert_near(learned[name], value, name)
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:

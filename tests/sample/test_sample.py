@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ray_app.data.taxonomy import load
-from ray_app.sample import TRAINING_ROWS, labelled, unlabelled, written
+from ray_app.sample import TRAINING_ROWS, labeled, unlabeled, written
 from ray_app.sample.generate import OVERALL, generate_reviews
 
 Review = dict[str, Any]
@@ -71,15 +71,15 @@ def test_every_keyword_but_the_overall_one_has_a_highlight(reviews: list[Review]
 
 def test_no_text_that_is_judged_on_is_learnt_from() -> None:
     held = {"".join(row["text"].split()) for row in written() if row["split"] != "train"}
-    learnt = [row["text"] for row in labelled(3_000) if row["split"] == "train"] + unlabelled(3_000)
-    assert not held & {"".join(text.split()) for text in learnt}
+    learned = [row["text"] for row in labeled(3_000) if row["split"] == "train"] + unlabeled(3_000)
+    assert not held & {"".join(text.split()) for text in learned}
 
 
 def test_labelled_gives_the_training_rows_it_promises() -> None:
-    rows = list(labelled())
+    rows = list(labeled())
     assert Counter(row["split"] for row in rows)["train"] == TRAINING_ROWS
     assert len({row["review_id"] for row in rows}) == len(rows)
-    assert list(labelled(0)) == list(written())
+    assert list(labeled(0)) == list(written())
 
 
 def test_the_same_seed_gives_the_same_reviews(generated: list[Review]) -> None:

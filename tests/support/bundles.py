@@ -53,8 +53,8 @@ def hf_tokenizer(kind: str) -> Any:
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     specials = list(SPECIALS.values())
     raw.train_from_iterator(texts, WordPieceTrainer(vocab_size=1_500, special_tokens=specials, show_progress=False))
-    learnt = sorted(set(raw.get_vocab()) - set(specials))  # training numbers them in any order
-    raw.model = WordPiece({token: i for i, token in enumerate([*specials, *learnt])}, unk_token="[UNK]")
+    learned = sorted(set(raw.get_vocab()) - set(specials))  # training numbers them in any order
+    raw.model = WordPiece({token: i for i, token in enumerate([*specials, *learned])}, unk_token="[UNK]")
     raw.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(name, raw.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     )

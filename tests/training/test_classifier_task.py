@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_app.data.schema import LABELLED
+from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import load
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
@@ -32,7 +32,7 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
         }
         for i, row in enumerate(rows)
     ]
-    return pa.Table.from_pylist(full, LABELLED)
+    return pa.Table.from_pylist(full, LABELED)
 
 
 TABLE = table_of(ROWS)

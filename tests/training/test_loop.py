@@ -70,11 +70,11 @@ def train(
     **options: Any,
 ) -> tuple[History, EncoderClassifier]:
     """A small run; `selects`: what each epoch is judged, instead of its accuracy."""
-    model, learnt = model or model_of(), data(rows, objective.kind)
+    model, learned = model or model_of(), data(rows, objective.kind)
     told = iter(selects or [])
     judge = (lambda _: {"select": next(told)}) if selects else accuracy(np.zeros(rows))
     report = options.pop("report", ignore)
-    return fit(model, learnt, learnt, objective, settings, judge, 0, report, device="cpu", **options), model
+    return fit(model, learned, learned, objective, settings, judge, 0, report, device="cpu", **options), model
 
 
 def weights(model: EncoderClassifier) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def losses(history: History) -> list[float]:
 
 @pytest.mark.parametrize(("kind", "objective"), [("classes", CLASSES), ("multilabel", MULTILABEL)])
 def test_the_loss_falls_on_a_task_that_can_be_learnt(kind: str, objective: Objective) -> None:
-    learnt, held = data(96, kind), data(60, kind, seed=1)
+    learned, held = data(96, kind), data(60, kind, seed=1)
     model = model_of()
 
     def judge(logits: Floats) -> dict[str, float]:
@@ -102,7 +102,7 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(kind: str, objective: Objec
         return {"select": float(right.mean()), "other": 1.0}
 
     settings = Settings(epochs=10, batch_size=16, learning_rate=5e-3, patience=0)
-    history = fit(model, learnt, held, objective, settings, judge, 0, ignore, device="cpu")
+    history = fit(model, learned, held, objective, settings, judge, 0, ignore, device="cpu")
     assert losses(history)[-1] < losses(history)[0] / 2
     assert max(row["select"] for row in history) > 0.75
     assert [row["epoch"] for row in history] == list(range(1, 11))
@@ -112,9 +112,9 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(kind: str, objective: Objec
 
 def test_the_first_loss_is_the_mean_over_rows_before_any_step() -> None:
     settings = replace(SETTINGS, epochs=1, learning_rate=0.0, batch_size=5)
-    learnt = data(12)
-    logits = torch.tensor(evaluate(model_of(), learnt, choose_device("cpu"), 0))
-    expected = F.cross_entropy(logits, torch.tensor(learnt.targets)).item()
+    learned = data(12)
+    logits = torch.tensor(evaluate(model_of(), learned, choose_device("cpu"), 0))
+    expected = F.cross_entropy(logits, torch.tensor(learned.targets)).item()
     assert losses(train(settings=settings)[0]) == [pytest.approx(expected, abs=1e-5)]
 
 
@@ -251,6 +251,6 @@ def test_two_workers_equal_one(two_workers: list[dict[str, Any]], name: str) -> 
     rows, settings, objective = WORLD_CASES[name]
     history, model = train(rows, settings, objective=objective)
     for found in two_workers:
-        told, learnt = found[name]
+        told, learned = found[name]
         assert told == pytest.approx(losses(history), abs=1e-5)
-        assert_same_weights({n: w.numpy() for n, w in learnt.items()}, weights(model), 3e-5)
+        assert_same_weights({n: w.numpy() for n, w in learned.items()}, weights(model), 3e-5)

@@ -100,8 +100,8 @@ def test_a_word_that_carries_next_to_nothing_is_underlined_only() -> None:
     ("score", "colour", "text"),
     [(-5, "n2", "−5"), (-2, "n2", "−2"), (-1, "n1", "−1"), (0, "0", "0"), (1, "p1", "+1"), (3, "p2", "+3")],
 )
-def test_scores_have_a_colour_and_a_sign(score: int, colour: str, text: str) -> None:
-    assert (components.tone(score), components.signed(score)) == (colour, text)
+def test_scores_have_a_colour_and_a_sign(score: int, color: str, text: str) -> None:
+    assert (components.tone(score), components.signed(score)) == (color, text)
 
 
 def test_labels_escape_every_mark_of_markdown() -> None:

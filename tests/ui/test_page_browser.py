@@ -181,7 +181,7 @@ def clean(browser: Browser) -> None:
     assert browser.hosts() <= set(OURS)
 
 
-def analyse(browser: Browser, text: str) -> None:
+def analyze(browser: Browser, text: str) -> None:
     area = browser.all("textarea")[0]
     area.send_keys(Keys.CONTROL, "a")
     area.send_keys(text)
@@ -196,7 +196,7 @@ def tab(browser: Browser, place: int) -> None:
 @pytest.mark.parametrize(("width", "language"), VIEWS)
 def test_the_three_tabs(browser: Browser, page: str, width: int, language: str) -> None:
     browser.open(f"{page}/?lang={language}", width)
-    analyse(browser, REVIEW)
+    analyze(browser, REVIEW)
     assert len(browser.all(".nu-review .nu-chip")) >= 2
     assert browser.script("return document.querySelector('.nu-text').textContent").startswith(REVIEW[:2])
     browser.keep(f"try-{width}-{language}")
@@ -225,7 +225,7 @@ def test_the_three_tabs(browser: Browser, page: str, width: int, language: str) 
 
 def test_pointing_at_a_keyword_leaves_its_words(browser: Browser, page: str) -> None:
     browser.open(f"{page}/?lang=en", 1280)
-    analyse(browser, REVIEW)
+    analyze(browser, REVIEW)
     chips = browser.all(".nu-review .nu-chip")
     ActionChains(browser.driver).move_to_element(chips[0]).perform()
     browser.until(
@@ -263,7 +263,7 @@ def _buttons(browser: Browser, text: str) -> list[WebElement]:
 
 def test_reviews_that_attack_the_page_are_shown_as_text(browser: Browser, page: str) -> None:
     browser.open(f"{page}/?lang=en", 1280)
-    analyse(browser, f"좋아요 {EVIL} {MARKDOWN}")
+    analyze(browser, f"좋아요 {EVIL} {MARKDOWN}")
     assert _said(browser) == f"좋아요 {EVIL} {MARKDOWN}"
     tab(browser, 1)
     _choose(browser, "가격")
