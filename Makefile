@@ -24,6 +24,7 @@ lint: .venv/.dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/deptry --no-ansi ray_app jobs
 
 lock: .venv/.dev
 	$(RUN) deploy/lock.py

@@ -1,4 +1,4 @@
-"""Analyses of a catalog -> the reviews worth labelling next, for the tool you label with.
+"""Analyses of a catalog -> the reviews worth labeling next, in the format of your labeling tool.
 
 example: python -m jobs.acquire --analyses runs/analyses --output runs/batch --budget 300 --labels labels.parquet \\
              --stratify mall,category
@@ -16,7 +16,7 @@ MERGE = """Answers of labelers -> a new version of the labels, with history and 
 example: python -m jobs.acquire merge --answers answers/ --batch runs/batch --labels labels.parquet --output runs/labels
 """
 
-SIMULATE = """Whether choosing pays: each strategy against random on labelled reviews whose labels are hidden.
+SIMULATE = """Whether choosing pays: each strategy against random choice, on labeled reviews whose labels are hidden.
 
 example: python -m jobs.acquire simulate --labels labels.parquet --seeds 5
 """

@@ -1,4 +1,4 @@
-"""A catalog of reviews and a bundle -> analyses of every review: keywords, scores, highlighted words.
+"""A catalog of reviews and a bundle -> an analysis of every review: keywords, scores, highlighted words.
 
 example: python -m jobs.analyze --input reviews/ --bundle runs/bundle --output runs/mine --keep product_id
 cluster: ray job submit --working-dir . -- python -m jobs.analyze \\
@@ -9,12 +9,12 @@ from ray_app.catalog import doctor, verify
 from ray_app.catalog.analyze import Config, run
 from ray_app.cli import main
 
-VERIFY = """An output against what its run promised: every unit committed, every row in one file, no file changed.
+VERIFY = """Checks an output: every unit committed, every row in exactly one file, no file changed since.
 
 example: python -m jobs.analyze verify --output runs/mine
 """
 
-DOCTOR = """Examines this machine, the cluster it would join, its token, and what a job is to read and write.
+DOCTOR = """Checks this machine, the cluster it would join, its token, and what a job is to read and write.
 
 example: python -m jobs.analyze doctor --input reviews/ --bundle runs/bundle --output runs/mine
 """

@@ -1,4 +1,4 @@
-"""Labelled reviews -> labels that look wrong: suspects.parquet, report.md, decisions.csv, a queue for labelling tools.
+"""Labeled reviews -> labels that look wrong: suspects.parquet, report.md, decisions.csv, a review queue.
 
 example: python -m jobs.audit --labels labels.parquet --output runs/audit --fast
          python -m jobs.audit apply --labels labels.parquet --decisions runs/audit/decisions.csv --output runs/labels

@@ -1,4 +1,4 @@
-"""A bundle and labelled reviews -> how good it is, printed, as report.md and report.json.
+"""A bundle and labeled reviews -> how good it is, beside a TF-IDF baseline: printed, report.md, report.json.
 
 example: python -m jobs.evaluate --bundle runs/bundle --labels labels.parquet --output runs/evaluation
 cluster: ray job submit --working-dir . -- python -m jobs.evaluate --bundle s3://shop/bundle --labels s3://shop/labels

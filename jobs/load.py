@@ -1,4 +1,4 @@
-"""How much an endpoint takes: reviews a second beside the engine by hand, latency at shares of that, overload.
+"""For maintainers: what load an endpoint takes: throughput at saturation, latency below it, behavior above it.
 
 example: python -m jobs.load --url http://127.0.0.1:8000 --bundle runs/bundle
 """

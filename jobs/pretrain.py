@@ -1,8 +1,8 @@
-"""Unlabelled reviews -> a small encoder that --base-model takes.
+"""Unlabeled reviews -> a small encoder for --base-model.
 
-example: python -m jobs.pretrain --reviews 'reviews/*.parquet',sample --teacher MODEL --epochs 20 --output runs/encoder
+example: python -m jobs.pretrain --input 'reviews/*.parquet,sample' --teacher MODEL --epochs 20 --output runs/encoder
 cluster: ray job submit --working-dir . --entrypoint-num-gpus 1 -- python -m jobs.pretrain \\
-             --reviews s3://shop/reviews --output s3://shop/encoder
+             --input s3://shop/reviews --output s3://shop/encoder
 """
 
 from ray_app.cli import main

@@ -1,4 +1,4 @@
-"""A bundle -> an HTTP endpoint that analyses reviews, and a page to look at.
+"""A bundle -> an HTTP endpoint that analyzes reviews; with --page, a page to look at them.
 
 example: python -m jobs.serve --bundle runs/bundle --page
 cluster: ray job submit --working-dir . -- python -m jobs.serve --bundle s3://shop/bundle

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -101,8 +102,14 @@ def log_to_stderr() -> None:
 
 
 def next_command(job: str, **options: object) -> str:
-    """A command that works as printed: with the interpreter that runs, from the folder this was started in."""
-    flags = [f"{flag(name)} {value}" if value is not True else flag(name) for name, value in options.items()]
+    """A command that works as printed: with the interpreter that runs, from the folder this was started in.
+
+    `job` may name a sub-command too; options that are empty or False are left out.
+    """
+    given = {name: value for name, value in options.items() if value is not None and value is not False and value != ""}
+    flags = [
+        flag(name) if value is True else f"{flag(name)} {shlex.quote(str(value))}" for name, value in given.items()
+    ]
     return " ".join([interpreter(), "-m", f"jobs.{job}", *flags])
 
 
@@ -154,7 +161,7 @@ class _Former(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Any,
+        values: object,
         option_string: str | None = None,
     ) -> None:
         logging.getLogger(__name__).warning("note: %s is now called %s", option_string, flag(self.dest))
@@ -174,19 +181,23 @@ def _parser(config_type: type, program: str, description: str) -> argparse.Argum
     )
     few = len(fields) <= FEW or not any(field.metadata["common"] for field in fields)
     hints = typing.get_type_hints(config_type)
-    groups: dict[str, Any] = {}
+    groups: dict[str, argparse._ArgumentGroup] = {}
     for field in sorted(fields, key=lambda field: not (few or field.metadata["common"])):
         common = few or field.metadata["common"]
         name = field.metadata["group"] if few else "Common" if common else f"More: {field.metadata['group']}"
-        group = groups.setdefault(name, parser.add_argument_group(name) if name not in groups else None)
-        _add(group, field, hints[field.name])
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        _add(groups[name], field, hints[field.name])
     parser.add_argument("--config", metavar="FILE.yaml", help="YAML file that sets any option; flags win over it")
     return parser
 
 
-def _add(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[object], hint: object) -> None:
     shown = {REQUIRED: "required", None: "automatic", "": "none", (): "none"}.get(field.default, field.default)
-    shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+    if isinstance(shown, bool):
+        shown = "on" if shown else "off"
+    elif isinstance(shown, tuple):
+        shown = ",".join(map(str, shown))
     settings: dict[str, Any] = {
         "dest": field.name,
         "default": argparse.SUPPRESS,

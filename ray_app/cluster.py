@@ -1,22 +1,33 @@
-"""Joining a Ray cluster, or starting one on this machine, and what it has to offer. Called by steps alone."""
+"""Joins a Ray cluster or starts one on this machine, shares its CPUs, and turns its failures into one line.
+
+In: the environment (RAY_ADDRESS names a cluster). Out: a process that is connected to Ray. Only executors, deployments
+and jobs call this.
+"""
 
 import gc
 import logging
 import os
 import re
 import socket
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import TypeVar
 
 from ray_app.errors import UserError, check
 
 T = TypeVar("T")
 RESERVED = 0.5  # CPUs left for reading and writing
+CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"  # of Ray's C++ core
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 
 
-def start(**settings: Any) -> None:
-    """Joins the cluster that RAY_ADDRESS names (as `ray job submit` sets it), else starts one in this process."""
+def start(**settings: object) -> None:
+    """Joins the cluster that RAY_ADDRESS names (as `ray job submit` sets it), else starts one in this process.
+
+    `settings` go to `ray.init` where a cluster is started; a process that is connected already keeps its connection.
+    """
     import ray
     import ray.data  # it sets its loggers' levels when it is imported
 
@@ -25,43 +36,75 @@ def start(**settings: Any) -> None:
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # What workers print is Ray's own chatter for the most part: it stays in Ray's logs, and steps say how they get on.
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    # What workers print is mostly Ray's own chatter: it stays in Ray's logs, and the jobs report their own progress.
+    quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if joined():
         ray.init(**quiet)
         return
-    # On few CPUs Ray would end a worker that reads or commits between two units, and start another for the next one.
+    # With few CPUs Ray would stop a worker that reads or commits between two units and start another for the next one.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no dashboard, loopback: nothing but this process reaches it
-    ray.init("local", include_dashboard=False, **{**quiet, **settings})
+    with _quiet_core():
+        ray.init("local", include_dashboard=False, **{**quiet, **settings})
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """A driver that connects within the block logs only fatal errors of Ray's C++ core, in its own log and on stderr.
+
+    Ray Data passes every actor two object references, which the core reports as an error in each run
+    (github.com/ray-project/ray/issues/57733). The core reads its level from the C environment, once, when the driver
+    connects. `os.putenv` leaves `os.environ` alone, which Ray's other processes get: their logs stay complete. Setting
+    the level is itself logged before it holds, so that line is taken out of what stderr got meanwhile. Users who set a
+    level, or ask for Ray's logs on stderr, get what they ask for.
+    """
+    if CORE_LOG_LEVEL in os.environ or "RAY_LOG_TO_STDERR" in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    os.putenv(CORE_LOG_LEVEL, "fatal")
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.unsetenv(CORE_LOG_LEVEL)
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            os.write(2, b"".join(line for line in written if CORE_LOG_LEVEL.encode() not in line))
 
 
 def cpus() -> float:
+    """CPUs of the cluster now."""
     import ray
 
     return float(ray.cluster_resources().get("CPU", 0))
 
 
 def gpus() -> float:
+    """GPUs of the cluster now."""
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0))
 
 
 def joined() -> bool:
-    """True where the cluster is not this process's own: it may grow."""
+    """True where the environment names a cluster instead of this process starting its own; such a cluster may grow."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def address() -> str:
-    """HOST:PORT of the cluster's own store, which lives as long as the cluster."""
+    """HOST:PORT of the cluster's control service (GCS), which lives as long as the cluster."""
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
 
 
 def listens(address: str) -> bool:
-    """Whether anything answers at HOST:PORT."""
+    """True where something accepts connections at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), 5).close()
@@ -71,18 +114,26 @@ def listens(address: str) -> bool:
 
 
 def wants_gpu(device: str) -> bool:
-    """`auto` takes GPUs where the cluster has them now; `cuda` insists, and waits for a cluster that may grow."""
+    """True where models run on GPUs: `auto` takes those the cluster has now, `cuda` waits for a cluster that may grow.
+
+    Raises UserError for `cuda` where this process started the cluster and it has no GPU.
+    """
     check(device != "cuda" or gpus() or joined(), "--device cuda: there is no GPU here; write --device cpu")
     return device == "cuda" or (device == "auto" and gpus() > 0)
 
 
 def cpus_for(processes: int, least: float = 0.5) -> float:
-    """An equal share of the cluster's CPUs for each of `processes`, leaving RESERVED for reading and writing."""
+    """CPUs for each of `processes`: an equal share of the cluster's, `least` or more, leaving RESERVED for the rest."""
     return max(least, (cpus() - RESERVED) / processes)
 
 
 def check_fits(processes: int, each: float, what: str, flags: str) -> None:
-    """Raises UserError where `processes` of `each` CPUs are more than there are: what waits for a CPU waits forever."""
+    """Raises UserError where `processes` of `each` CPUs exceed the cluster: one without its CPUs would wait forever.
+
+    Args:
+        what: the processes, as the message names them.
+        flags: the flags that lower their number or size.
+    """
     spare = cpus() - RESERVED
     check(
         processes * each <= spare + 1e-6,
@@ -91,10 +142,10 @@ def check_fits(processes: int, each: float, what: str, flags: str) -> None:
 
 
 def stream(rows: Iterable[T], step: str, remedy: str = "") -> Iterator[T]:
-    """What a pipeline of Ray Data yields; where it fails, a UserError of one line.
+    """Yields a Ray Data pipeline's rows. Raises UserError of one line, ending in `remedy`, where the pipeline fails.
 
-    A pipeline that failed lives as long as its exception, and its parts refer to each other in circles: until they are
-    collected its actors keep their CPUs, and whatever runs next in this process waits for ever.
+    The failed pipeline is kept alive by its exception and by reference cycles; until they are collected its actors hold
+    their CPUs, and the next run in this process waits forever. So `rows` must be the only reference to the pipeline.
     """
     from ray.exceptions import RayError
 
@@ -110,9 +161,9 @@ def stream(rows: Iterable[T], step: str, remedy: str = "") -> Iterator[T]:
 
 
 def cause(error: BaseException) -> str:
-    """The words of whatever Ray wrapped: the last exception in its message that is not Ray's own, else the last line.
+    """One line: the last exception named in Ray's message that is not Ray's own, else the message's last line.
 
-    Ray Data ends its messages with advice, and names the exception above it.
+    Ray Data ends its messages with advice and names the exception above it.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if _EXCEPTION.match(line) and not line.startswith("ray.")]

@@ -87,7 +87,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _items(field: dataclasses.Field[Any], kind: Callable[[str], Any], value: str | Iterable[Any]) -> tuple[Any, ...]:
+def _items(field: dataclasses.Field[object], kind: Callable[[str], Any], value: str | Iterable[Any]) -> tuple[Any, ...]:
     """`a,b` or a sequence as a tuple of the declared type, empty items left out."""
     parts = value.split(",") if isinstance(value, str) else list(value)
     words = [part.strip() if isinstance(part, str) else part for part in parts]
@@ -101,7 +101,7 @@ def _items(field: dataclasses.Field[Any], kind: Callable[[str], Any], value: str
     return items
 
 
-def _check_bounds(field: dataclasses.Field[Any], value: object) -> None:
+def _check_bounds(field: dataclasses.Field[object], value: object) -> None:
     """Raises UserError naming the flag, the value and what is asked of it."""
     bounds: Mapping[str, float] = field.metadata.get("bounds", {})
     said = " and ".join(_BOUNDS[name][1].format(bound) for name, bound in bounds.items())

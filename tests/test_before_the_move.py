@@ -6,6 +6,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def expected() -> list[dict[str, Any]]:
     return [json.loads(line) for line in (OLD / "expected.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+def assert_same(found: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> None:
     """Same rows, keywords, scores and words; probabilities within 1e-4."""
     assert len(found) == len(wanted)
     for row, other in zip(found, wanted, strict=True):

@@ -1,16 +1,20 @@
 """config: a command line and a YAML file become a checked Config, and a mistake becomes one line."""
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ray_app.cli import main, parse
+from jobs.__main__ import verbs
+from ray_app import __version__
+from ray_app.cli import log_to_stderr, main, next_command, parse, read_options
 from ray_app.errors import UserError, check, closest, first_line
-from ray_app.options import REQUIRED, as_dict, option
+from ray_app.options import REQUIRED, Options, as_dict, option
 from tests.support.paths import ROOT
 
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("[a-z]*.py"))
@@ -247,3 +251,110 @@ def test_closest_suggests_or_lists(name: str, said: str) -> None:
 @pytest.mark.parametrize(("message", "line"), [("a\nb", "a"), ("", "ValueError"), ("x" * 999, "x" * 200)])
 def test_first_line_is_short_and_never_empty(message: str, line: str) -> None:
     assert first_line(ValueError(message)) == line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared(Options):
+    """A Config whose fields say what is allowed."""
+
+    rounds: int = option(2, "rounds", least=1, most=9, formerly=("turns",), common=True)
+    share: float = option(0.5, "share", above=0, below=1)
+    names: tuple[str, ...] = option(("a",), "names", each=("a", "b"))
+    sizes: tuple[int, ...] = option((), "sizes", least=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "--rounds 0: at least 1 and at most 9"),
+        ({"rounds": 10}, "--rounds 10: at least 1 and at most 9"),
+        ({"share": 1.0}, "--share 1.0: above 0 and below 1"),
+        ({"names": ("a", "c")}, "--names c: unknown; known: a, b"),
+        ({"names": "a,bb"}, "--names bb: unknown; did you mean 'b'?"),
+        ({"sizes": "1,x"}, "--sizes 1,x: write numbers, separated by commas"),
+        ({"sizes": (3, 0)}, "--sizes 0: at least 1"),
+    ],
+)
+def test_declared_bounds_hold_however_a_config_is_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        Declared(**options)
+
+
+def test_a_list_is_written_with_commas_in_yaml_as_a_list_and_in_python_as_either(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "names: [a, b]\nsizes: 3, 4\n")
+    config = parse(Declared, ["--config", path], "x", "")
+    assert (
+        config == Declared(names=("a", "b"), sizes=(3, 4)) == parse(Declared, ["--names=a, b,", "--sizes=3,4"], "x", "")
+    )
+    assert as_dict(config) == {"rounds": 2, "share": 0.5, "names": ["a", "b"], "sizes": [3, 4]}
+    assert read_options(Declared, json.dumps(as_dict(config)), "saved") == {
+        "rounds": 2,
+        "share": 0.5,
+        "names": "a,b",
+        "sizes": "3,4",
+    }
+
+
+def test_an_old_name_is_understood_and_says_the_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr()
+    assert parse(Declared, ["--turns", "5"], "x", "").rounds == 5
+    assert "note: --turns is now called --rounds" in capsys.readouterr().err
+    assert parse(Declared, ["--config", yaml_file(tmp_path, "turns: 7")], "x", "").rounds == 7
+    with pytest.raises(UserError, match="--rounds 0"):
+        parse(Declared, ["--turns", "0"], "x", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Large(Options):
+    """More options than one looks at."""
+
+    first: int = option(0, "first of all", "Data", common=True)
+    rest: int = option(0, "seldom", "Data", formerly=("remains",))
+    a: int = option(0, "a", "Model")
+    b: int = option(0, "b", "Model")
+    c: int = option(0, "c", "Model")
+    d: int = option(0, "d", "Model")
+    e: int = option(0, "e", "Model")
+    f: int = option(0, "f", "Model")
+    g: int = option(0, "g", "Model")
+    h: int = option(0, "h", "Model")
+    i: int = option(0, "i", "Model")
+    j: int = option(0, "j", "Model")
+    k: int = option(0, "k", "Model")
+
+
+def test_help_shows_the_common_options_first_and_no_old_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Large, ["--help"], "x", "")
+    shown = capsys.readouterr().out
+    assert shown.index("Common:") < shown.index("--first") < shown.index("More: Data:") < shown.index("--rest")
+    assert "--remains" not in shown
+
+
+def test_the_verbs_are_listed_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    listed = run()
+    assert [line.split()[0] for line in listed.stdout.splitlines()[2:-2]] == verbs()
+    assert set(verbs()) == set(JOBS)
+    assert run("--version").stdout == f"nunchi {__version__}\n"
+    unknown = run("analyse")
+    assert (unknown.returncode, unknown.stderr) == (2, "error: unknown verb 'analyse'; did you mean 'analyze'?\n")
+    assert run("train-lm", "--help").stdout.startswith("usage: python -m jobs.train_lm [options]")
+
+
+def test_another_python_gets_one_line(tmp_path: Path) -> None:
+    """An interpreter without our dependencies, as a system's own."""
+    command = [sys.executable, "-S", "-m", "jobs.train", "--labels", "a.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: \S+ has no package \w+: run `make setup` once, then use .*\n", done.stderr)
+
+
+def test_a_next_command_names_the_interpreter_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(Path.cwd() / ".venv" / "bin" / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    line = next_command("serve", bundle="my runs/b", page=True, page_port=9, host="", insecure=False)
+    assert line == ".venv/bin/python -m jobs.serve --bundle 'my runs/b' --page --page-port 9"

@@ -1,25 +1,36 @@
-"""Which reviews of a catalog to label next: those the model is unsure of, that are rare or unlike the others.
+"""Which reviews of a catalog to label next: those the model is unsure of, that are rare, or unlike the others.
 
-In: analyses, and what is labelled already. Out: `batch.parquet`, the same for labelling tools, `acquire.json`. No model
-runs. It streams through the analyses in this process without Ray, which would only carry rows that numpy handles faster
-than they can be carried: once over ids and strata to count them, so that every quota and with it the memory is known,
-once over the probabilities.
+In: analyses, and existing labels. Out: `batch.parquet`, the same for labeling tools, `acquire.json`. No model runs. The
+analyses stream through this process, without Ray: numpy handles rows faster than Ray could move them.
 """
 
+import logging
 import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from ray_app.errors import check
+from ray_app.cli import next_command
+from ray_app.errors import check, closest
 from ray_app.options import Options, as_dict, option
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ray_app.active_learning.candidates import Shortlist
+    from ray_app.active_learning.selection import Selection
+    from ray_app.data.analyses import Analyses
+    from ray_app.data.taxonomy import Taxonomy
+    from ray_app.inference.bundle import BundleSummary
+    from ray_app.labels.reader import Labels
+
+log = logging.getLogger(__name__)
+
 STRATEGIES = ("mix", "boundary", "rare", "outlier", "random", "diverse")
-AUTOMATIC = {"boundary": 0.6, "rare": 0.2, "outlier": 0.2}
-SHOWN = 20  # strata that are printed; all are in acquire.json
-ALWAYS = ("boundary", "unsure_keyword", "unsure_score")  # told of every chosen review, as they cost nothing
-INNER = ("keyword_probabilities", "truncated", "embedding")  # columns of analyses that tell a labeller nothing
+DEFAULT_MIX = {"boundary": 0.6, "rare": 0.2, "outlier": 0.2}
+SHOWN = 20  # strata that are printed; acquire.json has all
+ALWAYS = ("boundary", "unsure_keyword", "unsure_score")  # values that every batch has, as they cost nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +38,10 @@ class Config(Options):
     """Options of `jobs.acquire`."""
 
     analyses: str = option("runs/quickstart/analyses", "folder that jobs.analyze wrote", "Data", common=True)
-    output: str = option("runs/batch", "folder to write; must be empty", "Data", common=True)
+    output: str = option("runs/batch", "output folder; must be empty", "Data", common=True)
     labels: str = option(
         "",
-        "labeled reviews: not chosen again, and what `rare` compares with",
+        "labeled reviews: not selected again, and what `rare` compares with",
         "Data",
         common=True,
         formerly=("labelled",),
@@ -48,17 +59,17 @@ class Config(Options):
     formats: tuple[str, ...] = option(
         ("label-studio", "prodigy", "doccano", "csv"), "labeling tools to write for", "Data", common=True
     )
-    budget: int = option(200, "reviews to choose", "Selection", least=1, common=True)
+    budget: int = option(200, "reviews to select", "Selection", least=1, common=True)
     strategy: str = option("mix", "one criterion, or several by --mix", "Selection", STRATEGIES, common=True)
     mix: str = option("", "shares; default: boundary=0.6,rare=0.2,outlier=0.2, where possible", "Selection")
     stratify: tuple[str, ...] = option(
-        (), "columns whose values the batch has in the catalog's proportions", "Selection", common=True
+        (), "columns whose values have the catalog's proportions in the batch", "Selection", common=True
     )
-    floor: int = option(0, "least reviews of every keyword, by the model's findings", "Selection", least=0)
+    floor: int = option(0, "minimum of reviews per keyword, by the model's findings", "Selection", least=0)
     alike: float = option(
         0.8, "share of common trigrams from which two texts are near-duplicates", "Selection", above=0, most=1
     )
-    seed: int = option(0, "seed of what is drawn at random", "Selection", common=True)
+    seed: int = option(0, "seed of everything random", "Selection", common=True)
     merge: str = option("", "now a sub-command: jobs.acquire merge", "Former options")
     batch: str = option("", "see jobs.acquire merge", "Former options")
     round: str = option("", "see jobs.acquire merge", "Former options")
@@ -73,194 +84,161 @@ class Config(Options):
         check(self.strategy == "mix" or not self.mix, f"--mix and --strategy {self.strategy}: write one of them")
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Chooses, writes, prints; returns the report."""
+class StratumCount(TypedDict):
+    """A stratum, its reviews without labels, and how many of them were chosen."""
+
+    stratum: str
+    reviews: int
+    chosen: int
+
+
+class AcquireReport(TypedDict):
+    """The keys of acquire.json."""
+
+    budget: int
+    chosen: int
+    reviews_without_labels: int
+    near_duplicates_passed_over: int
+    shares: dict[str, float]
+    by_criterion: dict[str, int]
+    strata: list[StratumCount]
+    seconds: float
+    rows_per_second: int
+    peak_mb: int
+    config: dict[str, Any]
+
+
+def run(config: Config) -> AcquireReport:
+    """Selects, writes, prints; returns the report."""
     from ray_app.active_learning import candidates
     from ray_app.data import analyses
     from ray_app.labels import reader
 
     began = time.monotonic()
     source = analyses.open_analyses(config.analyses)
-    known = reader.read_labels(config.labels, "labels", "drop") if config.labels else None
-    for line in known.dropped if known else ():
-        print(f"not taken for labeled: {line}")
-    model = candidates.model(source, config.bundle)
-    shares = _shares(config, source, known)
-    _check(config, source, model)
-    pool = _pool(config, source, known, model, shares)
-    chosen = _choose(config, pool, known, shares)
-    batch = _table(source, pool, chosen)
-    report = _report(config, pool, chosen, batch, shares, time.monotonic() - began)
-    _write(config, batch, report, label_taxonomy(config.taxonomy, model or known))
+    labels = reader.read_labels(config.labels, "labels", "drop") if config.labels else None
+    for line in labels.dropped if labels else ():
+        log.info("not used as labeled: %s", line)
+    bundle = candidates.find_bundle(source, config.bundle)
+    shares = _shares(config, source, labels)
+    _check(config, source, bundle)
+    shortlist = _shortlist(config, source, labels, bundle, shares)
+    selection = _select(config, shortlist, labels, shares)
+    batch = candidates.batch_table(source, shortlist, selection)
+    report = _report(config, shortlist, selection, shares, time.monotonic() - began)
+    files = _write(config, batch, report, label_taxonomy(config.taxonomy, bundle or labels))
+    _print_summary(config, report, files)
+    print(f"Next: {_merge_command(config, candidates.bundle_uri(source, config.bundle) if bundle else '')}")
     return report
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Names of the values and of the strata, the strata's sizes in the catalog, candidates with their texts, and
-    floors: a name, the candidates that count for it, and how many of them there must be."""
-
-    names: tuple[str, ...]
-    strata: list[str]
-    sizes: Any
-    rows: Any
-    texts: list[str]
-    floors: list[tuple[str, list[int], int]]
-
-
-def _shares(config: Config, source: Any, known: Any) -> dict[str, float]:
+def _shares(config: Config, source: "Analyses", labels: "Labels | None") -> dict[str, float]:
     """Criterion -> its share of the batch. Raises UserError where a criterion lacks what it needs."""
     from ray_app.active_learning.criteria import CRITERIA
     from ray_app.active_learning.quotas import parse_mix
 
-    embedded = "" if "embedding" in source.columns else "analyses made with --embeddings"
-    texts = "" if known and "text" in source.columns else "--labels, and analyses made with --keep text"
-    lacks = {"rare": texts, "outlier": embedded, "diverse": embedded}
+    embeddings = "" if "embedding" in source.columns else "analyses made with --embeddings"
+    texts = "" if labels and "text" in source.columns else "--labels, and analyses made with --keep text"
+    needs = {"rare": texts, "outlier": embeddings, "diverse": embeddings}
     if config.strategy != "mix" or config.mix:
         shares = parse_mix(config.mix or f"{config.strategy}=1", CRITERIA)
         for name in shares:
-            check(not lacks.get(name), f"{name} needs {lacks.get(name)}")
+            check(not needs.get(name), f"{name} needs {needs.get(name)}")
         return shares
-    for name in filter(lacks.get, AUTOMATIC):
-        print(f"no share for {name}: it needs {lacks[name]}")
-    return parse_mix(",".join(f"{name}={part}" for name, part in AUTOMATIC.items() if not lacks.get(name)), CRITERIA)
+    for name in filter(needs.get, DEFAULT_MIX):
+        log.info("no share for %s: it needs %s", name, needs[name])
+    possible = {name: share for name, share in DEFAULT_MIX.items() if not needs.get(name)}
+    return parse_mix(",".join(f"{name}={share}" for name, share in possible.items()), CRITERIA)
 
 
-def _check(config: Config, source: Any, model: Any) -> None:
-    """What would otherwise be found out after minutes."""
+def _check(config: Config, source: "Analyses", bundle: "BundleSummary | None") -> None:
+    """Raises UserError at mistakes that would otherwise show after minutes."""
     from ray_app import storage
-    from ray_app.errors import closest
-    from ray_app.labels import labeling_tools
+    from ray_app.labels.labeling_tools import FORMATS
 
     for name in config.stratify:
-        source.require(name, f"--stratify {name}", f"analyse with --keep {name}, or leave it out")
+        source.require(name, f"--stratify {name}", f"analyze with --keep {name}, or leave it out")
     for name in ("keyword_probabilities", "findings"):
         source.require(name, "--analyses", "name a folder that python -m jobs.analyze wrote")
     texts = "text" in source.columns or config.input
-    check(texts, f"{source.uri}: no texts there; name the catalog with --input, or analyse with --keep text")
+    check(texts, f"{source.uri}: no texts there; name the catalog with --input, or analyze with --keep text")
     if config.floor:
-        check(model, "--floor: keywords have their names in a bundle; name it with --bundle")
-        least = config.floor * len(model.taxonomy.names) if model else 0
+        check(bundle, "--floor needs the names of the keywords: name a bundle with --bundle")
+        least = config.floor * len(bundle.taxonomy.names) if bundle else 0
         check(least <= config.budget, f"--floor {config.floor}: {least} reviews in all, over --budget {config.budget}")
     for name in config.formats:
-        check(
-            name in labeling_tools.FORMATS, f"--formats {name}: no such format{closest(name, labeling_tools.FORMATS)}"
-        )
+        check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
 
 
-def _pool(config: Config, source: Any, known: Any, model: Any, shares: dict[str, float]) -> Pool:
+def _shortlist(
+    config: Config,
+    source: "Analyses",
+    labels: "Labels | None",
+    bundle: "BundleSummary | None",
+    shares: dict[str, float],
+) -> "Shortlist":
+    """Streams the analyses; keeps the best candidates of every stratum by every criterion that has a share."""
     import numpy as np
 
-    from ray_app.active_learning import candidates as pool
+    from ray_app.active_learning import candidates
     from ray_app.active_learning.criteria import Rarity
     from ray_app.active_learning.scoring import CandidateScorer, hashes
 
-    done = np.sort(hashes(known.table["review_id"], config.seed)) if known else np.zeros(0, np.uint64)
-    strata, sizes, sample = pool.count_strata(source, config.stratify, done, config.seed)
-    said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    print(f"{sizes.sum():,} reviews without labels in {len(sizes):,} strata; {said}", flush=True)
-    names = tuple(dict.fromkeys([*ALWAYS, *shares]))
-    thresholds = model.thresholds if model else None
-    rarity = Rarity(known.table["text"].to_pylist()) if "rare" in shares else None
-    outliers = _outliers(source, sample, config.seed) if "outlier" in shares else None
-    appraiser = CandidateScorer(
-        names=names, strata=strata, thresholds=thresholds, rarity=rarity, outliers=outliers, seed=config.seed
+    labeled = np.sort(hashes(labels.table["review_id"], config.seed)) if labels else np.zeros(0, np.uint64)
+    strata, sizes, sample = candidates.count_strata(source, config.stratify, labeled, config.seed)
+    mix = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    log.info("%s reviews without labels in %s strata; %s", f"{sizes.sum():,}", f"{len(sizes):,}", mix)
+    criteria = tuple(dict.fromkeys([*ALWAYS, *shares]))
+    scorer = CandidateScorer(
+        names=criteria,
+        strata=strata,
+        thresholds=bundle.thresholds if bundle else None,
+        rarity=Rarity(labels.table["text"].to_pylist()) if labels and "rare" in shares else None,
+        outliers=candidates.embedding_outliers(source, sample, config.seed) if "outlier" in shares else None,
+        seed=config.seed,
     )
-    rows = pool.collect_candidates(source, appraiser, done, sizes, config.budget, list(shares), config.floor)
+    rows = candidates.collect_candidates(source, scorer, labeled, sizes, config.budget, list(shares), config.floor)
     if "diverse" in shares:
-        rows = pool.order_by_diversity(source, rows, names.index("diverse"), sizes, config.budget, config.seed)
-    floors = _floors(source, rows, model, config.floor) if model and config.floor else []
-    return Pool(
-        names=names,
+        column = criteria.index("diverse")
+        rows = candidates.order_by_diversity(source, rows, column, sizes, config.budget, config.seed)
+    return candidates.Shortlist(
+        criteria=criteria,
         strata=strata.names,
         sizes=sizes,
         rows=rows,
-        texts=_texts(config, source, rows.place),
-        floors=floors,
+        texts=candidates.read_texts(source, rows.position, config.input, config.columns),
+        floors=candidates.keyword_floors(source, rows, bundle, config.floor) if bundle and config.floor else [],
     )
 
 
-def _floors(source: Any, rows: Any, model: Any, least: int) -> list[tuple[str, list[int], int]]:
-    """Per keyword, the rarest first, the candidates it is found in."""
-    from ray_app.data import analyses
-
-    found = analyses.column(source, rows.place, "keyword_probabilities") >= model.thresholds
-    rarest = found.sum(0).argsort(kind="stable")
-    return [(f"floor:{model.taxonomy.names[k]}", found[:, k].nonzero()[0].tolist(), least) for k in rarest]
-
-
-def _outliers(source: Any, sample: Any, seed: int) -> Any:
-    from ray_app.active_learning.criteria import Outliers
-    from ray_app.data import analyses
-
-    check(len(sample), f"{source.uri}: no reviews without labels")
-    return Outliers(analyses.column(source, sample, "embedding"), seed)
-
-
-def _texts(config: Config, source: Any, places: Any) -> list[str]:
-    """The texts of the candidates, out of the analyses or else of the catalog by their ids."""
-    from ray_app.data import analyses
-    from ray_app.data import reviews as units
-
-    if "text" in source.columns:
-        return [text or "" for text in analyses.take(source, places, ["text"])["text"].to_pylist()]
-    ids = [str(i) for i in analyses.take(source, places, ["review_id"])["review_id"].to_pylist()]
-    wanted = set(ids)
-    found: dict[str, str] = {}
-    plan = units.plan(units.resolve_input(config.input), config.columns, (), 100_000, "")
-    for unit in plan.units if wanted else ():
-        accepted, _ = units.read(unit, plan.columns)
-        if accepted is not None:
-            pairs = zip(accepted["review_id"].to_pylist(), accepted["text"].to_pylist(), strict=True)
-            found |= {i: text for i, text in pairs if i in wanted}
-    lost = [i for i in ids if i not in found]
-    check(not lost, f"--input {config.input}: {len(lost):,} analysed reviews are not there, such as {lost[:1]}")
-    return [found[i] for i in ids]
-
-
-def _choose(config: Config, pool: Pool, known: Any, shares: dict[str, float]) -> Any:
-    from ray_app.active_learning.selection import choose
+def _select(config: Config, shortlist: "Shortlist", labels: "Labels | None", shares: dict[str, float]) -> "Selection":
+    """The batch, without near-duplicates of each other and of labeled texts."""
+    from ray_app.active_learning.selection import Criterion, select
     from ray_app.data.near_duplicates import NearDuplicateFilter
 
-    seen = NearDuplicateFilter(config.alike)
-    for text in known.table["text"].to_pylist() if known else ():
-        seen.add(text)
-    columns = {pool.names.index(name): (name, share) for name, share in shares.items()}
-    return choose(config.budget, pool.rows, pool.texts, columns, pool.sizes, pool.floors, seen)
-
-
-def _table(source: Any, pool: Pool, chosen: Any) -> Any:
-    """The batch: id, text, findings and kept columns, which criterion chose each row, and its values."""
-    import pyarrow as pa
-
-    from ray_app.data import analyses
-
-    rows = pool.rows.take(chosen.rows)
-    plain = [name for name in source.columns if name not in (*INNER, "text")]
-    table = analyses.take(source, rows.place, plain)
-    table = table.add_column(1, "text", pa.array([pool.texts[i] for i in chosen.rows], pa.string()))
-    table = table.append_column("chosen_by", pa.array(chosen.by, pa.string()))
-    for column, name in enumerate(pool.names):
-        table = table.append_column(name, pa.array(rows.values[:, column].round(4)))
-    return table
+    distinct = NearDuplicateFilter(config.alike)
+    for text in labels.table["text"].to_pylist() if labels else ():
+        distinct.add(text)
+    criteria = [Criterion(name, shortlist.criteria.index(name), share) for name, share in shares.items()]
+    return select(config.budget, shortlist.rows, shortlist.texts, criteria, shortlist.sizes, shortlist.floors, distinct)
 
 
 def _report(
-    config: Config, pool: Pool, chosen: Any, batch: Any, shares: dict[str, float], seconds: float
-) -> dict[str, Any]:
+    config: Config, shortlist: "Shortlist", selection: "Selection", shares: dict[str, float], seconds: float
+) -> AcquireReport:
     import numpy as np
 
-    count = int(pool.sizes.sum())
-    drawn = np.bincount(pool.rows.stratum[chosen.rows], minlength=len(pool.sizes)).tolist()
-    strata = sorted(zip(pool.strata, pool.sizes.tolist(), drawn, strict=True), key=lambda row: (-row[1], row[0]))
+    count, sizes = int(shortlist.sizes.sum()), shortlist.sizes.tolist()
+    chosen = np.bincount(shortlist.rows.stratum[selection.rows], minlength=len(sizes)).tolist()
+    strata = sorted(zip(shortlist.strata, sizes, chosen, strict=True), key=lambda row: (-row[1], row[0]))
     return {
         "budget": config.budget,
-        "chosen": len(batch),
+        "chosen": len(selection.rows),
         "reviews_without_labels": count,
-        "near_duplicates_passed_over": chosen.duplicates,
+        "near_duplicates_passed_over": selection.duplicates,
         "shares": shares,
-        "by_criterion": dict(Counter(chosen.by)),
+        "by_criterion": dict(Counter(selection.chosen_by)),
         "strata": [{"stratum": name, "reviews": size, "chosen": part} for name, size, part in strata],
         "seconds": round(seconds, 1),
         "rows_per_second": round(count / seconds),
@@ -269,20 +247,26 @@ def _report(
     }
 
 
-def label_taxonomy(uri: str, known: Any) -> Any:
-    """--taxonomy, else that of a bundle or labels, else the shipped one."""
+def label_taxonomy(uri: str, source: "BundleSummary | Labels | None") -> "Taxonomy":
+    """The taxonomy to label with: that of the file `uri`, else of the bundle or labels, else the shipped one."""
     from ray_app.data import taxonomy
 
-    return taxonomy.load(uri) if uri else known.taxonomy if known else taxonomy.load()
+    return taxonomy.load(uri) if uri else source.taxonomy if source else taxonomy.load()
 
 
-def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) -> None:
+def _write(config: Config, batch: "pa.Table", report: AcquireReport, taxonomy: "Taxonomy") -> list[str]:
+    """Writes the batch and the report; returns the URIs of the files to label."""
     from ray_app import storage
     from ray_app.labels import labeling_tools
 
-    storage.write_parquet(storage.join(config.output, "batch.parquet"), batch)
+    uri = storage.join(config.output, "batch.parquet")
+    storage.write_parquet(uri, batch)
     files = labeling_tools.export(batch, config.output, taxonomy, config.formats)
     storage.write_json(storage.join(config.output, "acquire.json"), report)
+    return [uri, *files]
+
+
+def _print_summary(config: Config, report: AcquireReport, files: list[str]) -> None:
     by = ", ".join(f"{count} by {name}" for name, count in report["by_criterion"].items())
     print(
         f"{report['chosen']:,} of {report['reviews_without_labels']:,} reviews chosen ({by or 'none'}); "
@@ -290,7 +274,14 @@ def _write(config: Config, batch: Any, report: dict[str, Any], taxonomy: Any) ->
         f"{report['rows_per_second']:,} rows/s, {report['peak_mb']:,} MB"
     )
     if report["chosen"] < config.budget:
-        print(f"fewer than --budget {config.budget:,}: no others differ enough from these and from the labelled")
+        print(f"fewer than --budget {config.budget:,}: the rest is too much like these or the labeled reviews")
     for row in report["strata"][:SHOWN] if config.stratify else ():
         print(f"  {row['stratum']}: {row['chosen']:,} of {row['reviews']:,}")
-    print("\n".join([storage.join(config.output, "batch.parquet"), *files]))
+    print("\n".join(files))
+
+
+def _merge_command(config: Config, bundle: str) -> str:
+    """The command that merges the answers, with the keywords that they were labeled with."""
+    taxonomy = {"taxonomy": config.taxonomy} if config.taxonomy else {"bundle": bundle} if bundle else {}
+    labels = {"labels": config.labels} if config.labels else {}
+    return next_command("acquire merge", answers="YOUR_ANSWERS", batch=config.output, **labels, **taxonomy)

@@ -1,86 +1,129 @@
 """Learning curves compared: bands, areas, and whether a strategy beats random selection.
 
-In: per strategy a score for each seed and number of labels. Out: the keys of `simulation.json`, Markdown, a plot.
+In: per strategy, the scores of each seed by number of labels. Out: the curves of `simulation.json`, Markdown, a plot.
 """
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from ray_app.errors import UserError
+from ray_app.errors import UserError, pip_install
+from ray_app.markdown import escape, table
 
 CONFIDENCE = 0.95
-YARDSTICK = "random"
-Runs = NDArray[np.float64]
+REFERENCE = "random"  # the strategy that the others are compared with
+Runs = NDArray[np.float64]  # [seeds, points] scores
 
 
-def summary(labels: Sequence[int], runs: dict[str, Runs]) -> dict[str, Any]:
-    """Means, bands and areas of [seeds, points] scores over the numbers of labels; each strategy beside random.
+class Interval(TypedDict):
+    """A mean and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Curve(TypedDict):
+    """One strategy: [seeds][points] runs; [points] mean, low and high; area, and how much more it is than random's."""
+
+    runs: list[list[float]]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    area: float
+    against_random: Interval | None
+
+
+class Curves(TypedDict):
+    """[points] numbers of labels, the number of seeds, and strategy -> curve."""
+
+    labels: list[int]
+    seeds: int
+    strategies: dict[str, Curve]
+
+
+class SimulationReport(Curves):
+    """The keys of simulation.json."""
+
+    seconds: float
+    test: int
+    config: dict[str, Any]
+
+
+def summary(labels: Sequence[int], runs: dict[str, Runs]) -> Curves:
+    """Means, bands and areas of [seeds, points] scores over the numbers of labels; each strategy compared with random.
 
     The area is the mean height of a curve (trapezoids over the labels used), so it has the unit of the score. Bands and
     differences are 95% Student intervals of the mean over seeds; differences are within seeds, which start alike.
     """
-    found: dict[str, Any] = {"labels": list(labels), "seeds": len(next(iter(runs.values()))), "strategies": {}}
     areas = {name: np.trapezoid(scores, labels) / (labels[-1] - labels[0]) for name, scores in runs.items()}
+    strategies: dict[str, Curve] = {}
     for name, scores in runs.items():
         mean, half = _interval(scores)
-        found["strategies"][name] = {
+        strategies[name] = {
             "runs": scores.round(4).tolist(),
             "mean": mean.round(4).tolist(),
             "low": (mean - half).round(4).tolist(),
             "high": (mean + half).round(4).tolist(),
             "area": round(float(areas[name].mean()), 4),
-            "against_random": _against(np.asarray(areas[name] - areas[YARDSTICK])) if name != YARDSTICK else None,
+            "against_random": _difference(np.asarray(areas[name] - areas[REFERENCE])) if name != REFERENCE else None,
         }
-    return found
+    return {"labels": list(labels), "seeds": len(next(iter(runs.values()))), "strategies": strategies}
 
 
-def verdict(name: str, row: dict[str, Any], seeds: int) -> str:
-    """One sentence on whether a strategy beats random."""
-    difference = row["against_random"]
+def verdict(name: str, difference: Interval, seeds: int) -> str:
+    """One sentence on whether a strategy beats random, by its difference in area."""
     if seeds < 2:
-        return f"{name}: {difference['mean']:+.4f} area beside random; a single seed does not tell them apart."
-    said = f"{difference['mean']:+.4f} area ({difference['low']:+.4f} to {difference['high']:+.4f}, {seeds} seeds)"
+        return f"{name}: {difference['mean']:+.4f} area compared with random; a single seed does not tell them apart."
+    interval = f"{difference['mean']:+.4f} area ({difference['low']:+.4f} to {difference['high']:+.4f}, {seeds} seeds)"
     if difference["low"] > 0:
-        return f"{name} beats random: {said}."
+        return f"{name} beats random: {interval}."
     if difference["high"] < 0:
-        return f"{name} does worse than random: {said}."
-    return f"{name} does not beat random: {said}; the interval holds 0."
+        return f"{name} does worse than random: {interval}."
+    return f"{name} does not beat random: {interval}; the interval includes 0."
 
 
-def markdown(report: dict[str, Any], title: str) -> str:
-    """A table of the curves' areas and ends, and a sentence a strategy."""
-    strategies, labels = report["strategies"], report["labels"]
+def markdown(curves: Curves, title: str) -> str:
+    """A table of the curves' areas and means, and one sentence per strategy."""
+    seeds = curves["seeds"]
+    best_first = sorted(curves["strategies"].items(), key=lambda item: -item[1]["area"])
     lines = [
-        f"# {title}",
+        f"# {escape(title)}",
         "",
-        f"Tuple F1 over labels used, mean of {report['seeds']} seeds. The area is the mean height of the curve.",
+        f"Tuple F1 over labels used, mean of {seeds} seeds. The area is the mean height of the curve.",
         "",
-        "| strategy | area | " + " | ".join(f"{count} labels" for count in labels) + " |",
-        "|" + " --- |" * (len(labels) + 2),
+        *table(
+            ("strategy", "area", *(f"{count} labels" for count in curves["labels"])),
+            [(name, f"{curve['area']:.4f}", *curve["mean"]) for name, curve in best_first],
+        ),
+        "",
+        *(
+            f"- {verdict(name, curve['against_random'], seeds)}"
+            for name, curve in curves["strategies"].items()
+            if curve["against_random"]
+        ),
     ]
-    for name, row in sorted(strategies.items(), key=lambda item: -item[1]["area"]):
-        lines.append(f"| {name} | {row['area']:.4f} | " + " | ".join(f"{value:.3f}" for value in row["mean"]) + " |")
-    lines += ["", *(f"- {verdict(n, row, report['seeds'])}" for n, row in strategies.items() if n != YARDSTICK)]
     return "\n".join(lines) + "\n"
 
 
-def plot(report: dict[str, Any], title: str) -> bytes:
+def plot(curves: Curves, title: str) -> bytes:
     """The curves with their bands, as SVG. Raises UserError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("plots need matplotlib: pip install 'nunchi[bench]', or --no-plot") from None
+        raise UserError(f"plots need matplotlib: {pip_install('bench')}, or --no-plot") from None
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for name, row in report["strategies"].items():
-        style: dict[str, Any] = {"color": "black", "linestyle": "--"} if name == YARDSTICK else {}
-        (line,) = axes.plot(report["labels"], row["mean"], marker="o", markersize=3, label=name, **style)
-        axes.fill_between(report["labels"], row["low"], row["high"], alpha=0.12, color=line.get_color(), linewidth=0)
+    for name, curve in curves["strategies"].items():
+        (line,) = axes.plot(curves["labels"], curve["mean"], marker="o", markersize=3, label=name)
+        if name == REFERENCE:
+            line.set(color="black", linestyle="--")
+        band = (curves["labels"], curve["low"], curve["high"])
+        axes.fill_between(*band, alpha=0.12, color=line.get_color(), linewidth=0)
     axes.set(title=title, xlabel="labels used", ylabel="tuple F1")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -98,7 +141,8 @@ def _interval(scores: Runs) -> tuple[Runs, Runs]:
     return scores.mean(0), np.asarray(half)
 
 
-def _against(differences: Runs) -> dict[str, float]:
-    mean, half = _interval(differences)
-    values = {"mean": mean, "low": mean - half, "high": mean + half}
-    return {name: round(float(value), 4) for name, value in values.items()}
+def _difference(areas: Runs) -> Interval:
+    """The interval of [seeds] differences in area."""
+    mean, half = _interval(areas)
+    low, high = mean - half, mean + half
+    return {"mean": round(float(mean), 4), "low": round(float(low), 4), "high": round(float(high), 4)}

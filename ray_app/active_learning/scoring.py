@@ -1,6 +1,6 @@
-"""Analyses of reviews -> what each is worth to label: strata, ties, values by every criterion, what counts as equal.
+"""How much each review is worth labeling: its stratum, its values by every criterion, a hash of what it says.
 
-In: tables of analyses. Out: `selection.Rows` with the columns of values in the order of the criteria's names.
+In: tables of analyses. Out: `selection.Candidates`, whose columns of values follow the names of the criteria.
 """
 
 from collections.abc import Sequence
@@ -10,20 +10,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
 from ray_app.active_learning.selection import Candidates
-from ray_app.arrays import Floats, Hashes, Ints
+from ray_app.arrays import Flags, Floats, Hashes, Ints
 from ray_app.data.analyses import SCORES, matrix, score_matrix
 from ray_app.errors import check
 
-UNDECIDED = 0.5  # the threshold of a keyword for which none was tuned
+DEFAULT_THRESHOLD = 0.5  # of a keyword for which none was tuned
 MOST_STRATA = 50_000
 
 
 class Strata:
-    """The distinct values of some columns, numbered as they are met; `names` has them in that order."""
+    """The distinct values of some columns, numbered in the order in which they first occur."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = tuple(columns)
@@ -31,24 +30,25 @@ class Strata:
 
     @property
     def names(self) -> list[str]:
+        """The strata by number."""
         return list(self.numbers)
 
     def __call__(self, table: pa.Table) -> Ints:
-        """[rows] the number of each row's stratum."""
+        """[rows] the number of each row's stratum. Raises UserError at more than MOST_STRATA."""
         if not self.columns:
             self.numbers.setdefault("all", 0)
             return np.zeros(len(table), np.int64)
-        parts = [pc.fill_null(table[name].cast(pa.string()), "") for name in self.columns]
-        encoded = pc.binary_join_element_wise(*parts, " / ").combine_chunks().dictionary_encode()
-        known = [self.numbers.setdefault(name, len(self.numbers)) for name in encoded.dictionary.to_pylist()]
+        columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in self.columns]
+        encoded = pc.binary_join_element_wise(*columns, " / ").combine_chunks().dictionary_encode()
+        numbers = [self.numbers.setdefault(name, len(self.numbers)) for name in encoded.dictionary.to_pylist()]
         check(
             len(self.numbers) <= MOST_STRATA,
             f"--stratify {','.join(self.columns)}: over {MOST_STRATA:,} different values; choose a coarser column",
         )
-        return np.array(known, np.int64)[np.asarray(encoded.indices.to_numpy(), np.int64)]
+        return np.array(numbers, np.int64)[np.asarray(encoded.indices.to_numpy(), np.int64)]
 
     def shuffled(self, sizes: Ints, seed: int) -> tuple["Strata", Ints]:
-        """The same strata and sizes numbered by a hash, so that nothing depends on the order of files or names."""
+        """The same strata and sizes, numbered by a hash: nothing depends on the order of files or names."""
         order = np.lexsort((np.array(self.names), hashes(self.names, seed)))
         other = Strata(self.columns)
         other.numbers = {self.names[i]: number for number, i in enumerate(order)}
@@ -63,18 +63,18 @@ def hashes(values: Sequence[str] | pa.ChunkedArray, seed: int) -> Hashes:
 
 @dataclass(frozen=True)
 class ScoredReviews:
-    """n reviews: rows, a hash of what each says, and [n, keywords] what the model finds in it."""
+    """n reviews as candidates, a hash of what each says, and [n, keywords] which keywords the model finds in it."""
 
     rows: Candidates
     content: Hashes
-    found: NDArray[np.bool_]
+    keywords: Flags
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateScorer:
-    """Says what every row of an analysis is worth.
+    """Scores rows of analyses by the criteria `names`.
 
-    `thresholds`: [keywords], None where none are known. `rarity`, `outliers`: where these criteria are asked for.
+    `thresholds` [keywords] are None where unknown; `rarity` and `outliers` are None where those criteria are not used.
     """
 
     names: tuple[str, ...]
@@ -85,31 +85,37 @@ class CandidateScorer:
     seed: int
 
     def reads(self, columns: Sequence[str]) -> list[str]:
-        """Which of the columns of an analysis are needed; the text where there is one."""
-        wanted = ["text"] * ("text" in columns) + ["embedding"] * (self.outliers is not None)
-        return list(dict.fromkeys(["review_id", "keyword_probabilities", SCORES, *wanted, *self.strata.columns]))
+        """Which of an analysis's columns are needed: the text where there is one, the embedding for outliers."""
+        optional = ["text"] * ("text" in columns) + ["embedding"] * (self.outliers is not None)
+        return list(dict.fromkeys(["review_id", "keyword_probabilities", SCORES, *optional, *self.strata.columns]))
 
-    def __call__(self, table: pa.Table, places: Ints, tie: Hashes) -> ScoredReviews:
-        """[n] rows of an analysis, where they lie, and the hashes of their ids."""
+    def __call__(self, table: pa.Table, positions: Ints, tie: Hashes) -> ScoredReviews:
+        """Scores n rows of an analysis at `positions` [n]; `tie` [n] are the hashes of their ids.
+
+        Raises UserError where the bundle's thresholds are not those of the analyses' keywords.
+        """
         probabilities = matrix(table["keyword_probabilities"])
-        limits = self._limits(probabilities.shape[1])
-        values = self._values(table, probabilities, limits, tie)
-        texts = "text" in table.column_names
-        content = hashes(table["text"], 0) if texts else _fingerprint(probabilities)
+        thresholds = self._thresholds(probabilities.shape[1])
+        values = self._values(table, probabilities, thresholds, tie)
+        has_text = "text" in table.column_names
+        content = hashes(table["text"], 0) if has_text else _fingerprint(probabilities)
         rows = Candidates(
-            stratum=self.strata(table), tie=tie, place=places, values=np.stack([values[name] for name in self.names], 1)
+            stratum=self.strata(table),
+            tie=tie,
+            position=positions,
+            values=np.stack([values[name] for name in self.names], 1),
         )
-        return ScoredReviews(rows, content, probabilities >= limits)
+        return ScoredReviews(rows, content, probabilities >= thresholds)
 
-    def _limits(self, keywords: int) -> Floats:
+    def _thresholds(self, keywords: int) -> Floats:
         if self.thresholds is None:
-            return np.full(keywords, UNDECIDED, np.float32)
+            return np.full(keywords, DEFAULT_THRESHOLD, np.float32)
         count = len(self.thresholds)
         check(keywords == count, f"--bundle: {count} keywords, the analyses have {keywords}; name their own bundle")
         return self.thresholds
 
-    def _values(self, table: pa.Table, probabilities: Floats, limits: Floats, tie: Hashes) -> dict[str, Floats]:
-        keyword = unsure_keyword(probabilities, limits)
+    def _values(self, table: pa.Table, probabilities: Floats, thresholds: Floats, tie: Hashes) -> dict[str, Floats]:
+        keyword = unsure_keyword(probabilities, thresholds)
         score = unsure_score(*score_matrix(table["findings"]), len(table))
         drawn = uniform(tie)
         values = {"unsure_keyword": keyword, "unsure_score": score, "random": drawn, "diverse": drawn}
@@ -122,7 +128,7 @@ class CandidateScorer:
 
 
 def _fingerprint(probabilities: Floats) -> Hashes:
-    """[n] equal where all probabilities are: texts that are not at hand, but that the model cannot tell apart."""
+    """[n] equal where all probabilities are equal: without texts, what the model cannot tell apart counts as equal."""
     weights = np.random.default_rng(0).integers(1, 2**63, probabilities.shape[1], dtype=np.uint64) | np.uint64(1)
     bits = probabilities.view(np.uint32).astype(np.uint64)
     mixed = (bits ^ (bits >> np.uint64(15))) * weights

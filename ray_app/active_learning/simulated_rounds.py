@@ -1,6 +1,6 @@
-"""Rounds of label, train, choose with hidden labels, for one seed; the learner is the TF-IDF baseline.
+"""Simulated rounds of selecting, labeling and training, for one seed; the model is the TF-IDF baseline.
 
-In: labelled tables. Out: tuple F1 on the test rows after each round.
+In: labeled tables. Out: tuple F1 on the test rows after each round.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,9 @@ import pyarrow as pa
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ray_app.active_learning import selection
 from ray_app.active_learning.criteria import Outliers, Rarity, uniform, unsure_keyword, unsure_score
 from ray_app.active_learning.scoring import hashes
-from ray_app.active_learning.selection import Candidates
+from ray_app.active_learning.selection import Candidates, Criterion, select
 from ray_app.arrays import Floats, Ints
 from ray_app.data.near_duplicates import NearDuplicateFilter
 from ray_app.data.taxonomy import Taxonomy
@@ -22,11 +21,11 @@ from ray_app.errors import check
 from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.evaluation.metrics import tuple_report
 
-DIMENSIONS = 64  # of the vectors that outliers are found by
+DIMENSIONS = 64  # of the vectors by which outliers are found
 
 
 class Simulation:
-    """One seed: every strategy starts from the same labels and plays for the same number of rounds."""
+    """One seed: every strategy starts from the same labels and runs the same number of rounds."""
 
     def __init__(
         self, catalog: pa.Table, validation: pa.Table, test: pa.Table, taxonomy: Taxonomy, alike: float, seed: int
@@ -36,8 +35,8 @@ class Simulation:
         self.texts: list[str] = catalog["text"].to_pylist()
         self.ties = hashes(catalog["review_id"], seed)
 
-    def play(self, shares: dict[str, float], start: int, batch: int, rounds: int) -> list[float]:
-        """F1 after the start and after each round."""
+    def run(self, shares: dict[str, float], start: int, batch: int, rounds: int) -> list[float]:
+        """[rounds + 1] tuple F1 on the test rows, after the start and after each round."""
         labeled = np.argsort(self.ties, kind="stable")[:start]
         model = self.trained(labeled)
         scores = [self._f1(model)]
@@ -48,22 +47,27 @@ class Simulation:
         return scores
 
     def trained(self, labeled: Ints) -> TfidfBaseline:
-        """The learner that has seen these rows of the catalog."""
+        """The model trained on these rows of the catalog."""
         return TfidfBaseline(self.catalog.take(pa.array(labeled)), self.validation, self.taxonomy)
 
     def choose(self, model: TfidfBaseline, labeled: Ints, shares: dict[str, float], batch: int) -> Ints:
-        """[batch] rows of the catalog, by the same code as `acquire` chooses with."""
+        """[batch] rows of the catalog, by the code with which `acquire` selects.
+
+        Raises UserError where too few different reviews are left.
+        """
         hidden = np.setdiff1d(np.arange(len(self.texts)), labeled)
         values = np.stack([self._values(name, model, labeled, hidden) for name in shares], 1)
-        rows = Candidates(stratum=np.zeros(len(hidden), np.int64), tie=self.ties[hidden], place=hidden, values=values)
-        seen = NearDuplicateFilter(self.alike)
+        rows = Candidates(
+            stratum=np.zeros(len(hidden), np.int64), tie=self.ties[hidden], position=hidden, values=values
+        )
+        distinct = NearDuplicateFilter(self.alike)
         for i in labeled:
-            seen.add(self.texts[i])
-        columns = {column: (name, share) for column, (name, share) in enumerate(shares.items())}
+            distinct.add(self.texts[i])
+        criteria = [Criterion(name, column, share) for column, (name, share) in enumerate(shares.items())]
         texts = [self.texts[i] for i in hidden]
-        chosen = selection.choose(batch, rows, texts, columns, np.array([len(hidden)]), [], seen)
-        check(len(chosen.rows) == batch, "--rounds: no other reviews that differ enough are left; write fewer")
-        return hidden[chosen.rows]
+        selection = select(batch, rows, texts, criteria, np.array([len(hidden)]), [], distinct)
+        check(len(selection.rows) == batch, "--rounds: no other reviews that differ enough are left; write fewer")
+        return hidden[selection.rows]
 
     def _f1(self, model: TfidfBaseline) -> float:
         true = [{label["keyword"]: label["score"] for label in row} for row in self.test["labels"].to_pylist()]
@@ -74,23 +78,23 @@ class Simulation:
         if name == "random":
             return uniform(self.ties[hidden])
         if name == "outlier":
-            return self.outlying[hidden]
+            return self.outlier_values[hidden]
         if name == "rare":
             return Rarity([self.texts[i] for i in labeled])(texts)
-        return unsure(model, texts)[name]
+        return unsure_values(model, texts)[name]
 
     @cached_property
-    def outlying(self) -> Floats:
+    def outlier_values(self) -> Floats:
         """[catalog] distance to the nearest cluster; it does not depend on labels."""
-        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
-        features = vectors.fit_transform(self.texts)
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
+        features = vectorizer.fit_transform(self.texts)
         width = min(DIMENSIONS, features.shape[1] - 1)
         embeddings = TruncatedSVD(width, random_state=self.seed).fit_transform(features).astype(np.float32)
         return Outliers(embeddings, self.seed)(embeddings)
 
 
-def unsure(model: TfidfBaseline, texts: Sequence[str]) -> dict[str, Floats]:
-    """The criteria that rest on a model's probabilities."""
+def unsure_values(model: TfidfBaseline, texts: Sequence[str]) -> dict[str, Floats]:
+    """Criterion -> [texts] values, of the criteria that rest on a model's probabilities."""
     probabilities = model.probabilities(texts)
     review, keyword = (axis.astype(np.int64) for axis in np.nonzero(probabilities >= model.thresholds))
     keywords = unsure_keyword(probabilities, model.thresholds)

@@ -1,8 +1,8 @@
-"""Decisions of an audit -> a new version of the labels."""
+"""People's decisions on suspects -> a new version of the labels. No label changes without a decision."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from ray_app.cli import next_command
 from ray_app.options import Options, option
 
 
@@ -16,11 +16,13 @@ class ApplyConfig(Options):
     taxonomy: str = option("default", "default, labels or a YAML file", "Data")
 
 
-def apply(config: ApplyConfig) -> dict[str, Any]:
-    """Writes the labels as people decided, as a new version with its history."""
+def apply(config: ApplyConfig) -> dict[str, str | int]:
+    """Writes the new version and its history; returns its URI under `labels`, and how many decisions of each kind."""
     from ray_app.labels import decisions, reader
 
-    known = reader.read_labels(config.labels, config.taxonomy).taxonomy
-    done = decisions.run(config.labels, config.decisions, config.output, known)
-    print(", ".join(f"{name} {value}" for name, value in done.items()))
-    return done
+    taxonomy = reader.read_labels(config.labels, config.taxonomy).taxonomy
+    applied = decisions.run(config.labels, config.decisions, config.output, taxonomy)
+    print(", ".join(f"{name} {value}" for name, value in applied.items()))
+    command = next_command("audit compare", before=config.labels, after=applied["labels"], taxonomy=config.taxonomy)
+    print(f"Next: {command}")
+    return applied

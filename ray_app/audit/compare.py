@@ -1,12 +1,22 @@
-"""The same model trained on two versions of the labels, judged on the same test reviews."""
+"""What a new version of the labels is worth: the same model trained on both versions, on the same test reviews.
+
+In: labels before and after. Out: both reports side by side, printed, and as `compare.md` and `compare.json`.
+"""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from ray_app.audit.audit import fold_training
+from ray_app.cli import next_command
 from ray_app.options import Options, as_dict, option
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ray_app.audit.fold_training import FoldTraining
+    from ray_app.evaluation.report import PredictionReport
+    from ray_app.labels.reader import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,38 +27,58 @@ class CompareConfig(Options):
     after: str = option("runs/labels/labels.parquet", "labels after, with the same test rows", "Data")
     output: str = option("", "folder for compare.md and compare.json", "Data")
     taxonomy: str = option("default", "default, labels or a YAML file", "Data")
-    base_model: str = option("", "train bundles of this encoder rather than TF-IDF", "Model")
+    base_model: str = option("", "train bundles of this encoder instead of TF-IDF", "Model")
     train_config: str = option("", "YAML file of other jobs.train options", "Model")
     device: str = option("auto", "where to train", "Model", ("auto", "cpu", "cuda"))
 
 
-def compare(config: CompareConfig) -> dict[str, Any]:
-    """Trains on both versions, judges both on the same test rows, prints them side by side."""
-    from ray_app import storage
-    from ray_app.audit import before_after
-    from ray_app.labels import reader
+class Comparison(TypedDict):
+    """The keys of compare.json."""
 
+    before: "PredictionReport"
+    after: "PredictionReport"
+    config: dict[str, Any]
+
+
+def compare(config: CompareConfig) -> Comparison:
+    """Trains on both versions, evaluates both on the same test rows, prints them side by side."""
+    from ray_app import storage
+    from ray_app.audit.before_after import markdown, shared_test_rows
+    from ray_app.audit.fold_training import read_fold_training
+    from ray_app.labels import reader
+    from ray_app.markdown import escape, number
+
+    training = None
+    if config.base_model:
+        training = read_fold_training(config.base_model, config.train_config, config.device)
     before = reader.read_labels(config.before, config.taxonomy)
     after = reader.read_labels_with(config.after, before.taxonomy)
-    tested = before_after.same_test(before, after)
-    reports = [_judged(config, each, tested) for each in (before, after)]
+    test = shared_test_rows(before, after)
+    report: Comparison = {
+        "before": _evaluate(training, before, test),
+        "after": _evaluate(training, after, test),
+        "config": as_dict(config),
+    }
     model = config.base_model or "TF-IDF and logistic regression"
-    title = f"{config.before} -> {config.after}: {model}, {len(tested)} test reviews"
-    text = before_after.markdown(reports[0], reports[1], before.taxonomy, title)
+    title = f"{escape(config.before)} -> {escape(config.after)}: {escape(model)}, {len(test)} test reviews"
+    text = markdown(report["before"], report["after"], before.taxonomy, title)
     print(text)
-    report = {"before": reports[0], "after": reports[1], "config": as_dict(config)}
     if config.output:
         storage.write_bytes(storage.join(config.output, "compare.md"), text.encode())
         storage.write_json(storage.join(config.output, "compare.json"), report)
+        print(f"compare.md and compare.json in {config.output}")
+    old, new = (number(each["keywords"]["macro"]["f1"]) for each in (report["before"], report["after"]))
+    print(f"keywords F1, macro: {old} before, {new} after")
+    print("Next: " + next_command("train", labels=config.after, taxonomy=config.taxonomy))
     return report
 
 
-def _judged(config: CompareConfig, labels: Any, tested: Any) -> dict[str, Any]:
-    from ray_app.audit import before_after
+def _evaluate(training: "FoldTraining | None", labels: "Labels", test: "pa.Table") -> "PredictionReport":
+    """The report of a model trained on all rows of `labels` but the test rows; without `training`, of TF-IDF."""
+    from ray_app.audit.before_after import baseline_report, bundle_report
 
-    if not config.base_model:
-        return before_after.linear_report(labels, tested)
-    train = labels.split("train", "validation", None)
+    if training is None:
+        return baseline_report(labels, test)
+    rows = labels.split("train", "validation", None)
     with tempfile.TemporaryDirectory() as folder:
-        runtime = fold_training(config, 1.0).bundle(train, labels.taxonomy, Path(folder))
-        return before_after.bundle_report(runtime, tested)
+        return bundle_report(training.bundle(rows, labels.taxonomy, Path(folder)), test)

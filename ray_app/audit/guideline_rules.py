@@ -1,6 +1,7 @@
-"""Labels held against the taxonomy's rules. In: texts and the keywords their labels name. Out: per rule what was asked.
+"""Labels compared with the rules of the taxonomy.
 
-A rule reads words alone: it can say that labels contradict the guideline, not that they are wrong.
+In: texts and the keywords that their labels name. Out: per rule, where it applies and whether the labels follow it. A
+rule reads words alone: it can tell that labels contradict the guideline, not that they are wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,82 +11,89 @@ from ray_app.arrays import Flags
 from ray_app.data.taxonomy import Rule, Taxonomy
 from ray_app.data.text import words
 
-EVERY = "every review carries {}"
+EVERY_REVIEW = "every review carries {}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuleCall:
-    """A review (its position), the keyword a rule asks of it, the word that says so, and whether the labels have it."""
+class RuleMatch:
+    """A rule applies to a review (its position): the keyword it requires, because of which word ("" for none), and
+    whether the labels have that keyword."""
 
     review: int
     keyword: str
     word: str
-    obeyed: bool
+    followed: bool
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A rule and all it asked; `obeyed` is the share that its reviews' labels follow."""
+class CheckedRule:
+    """A rule, the keywords it may require, and its matches."""
 
     title: str
     keywords: tuple[str, ...]
-    demands: tuple[RuleCall, ...]
+    matches: tuple[RuleMatch, ...]
 
     @property
-    def broken(self) -> tuple[RuleCall, ...]:
-        return tuple(demand for demand in self.demands if not demand.obeyed)
+    def broken(self) -> tuple[RuleMatch, ...]:
+        """The matches that the labels do not follow."""
+        return tuple(match for match in self.matches if not match.followed)
 
     @property
-    def obeyed(self) -> float:
-        return 1 - len(self.broken) / max(1, len(self.demands))
+    def share_followed(self) -> float:
+        """Share of the matches that the labels follow, 1 where there are none."""
+        return 1 - len(self.broken) / max(1, len(self.matches))
 
 
-def check_labels(texts: Sequence[str], named: Flags, taxonomy: Taxonomy) -> list[Checked]:
-    """Every rule of the taxonomy, and before them that each review carries the overall keyword where there is one.
+def check_labels(texts: Sequence[str], labeled: Flags, taxonomy: Taxonomy) -> list[CheckedRule]:
+    """Checks every rule of the taxonomy; the first rule is that every review carries the overall keyword, if any.
 
-    `named` [reviews, keywords] says which keywords each review's labels name.
+    `labeled` [reviews, keywords] says which keywords each review's labels name.
     """
-    split = [[text[start:end] for start, end in spans] for text, spans in zip(texts, words(texts), strict=True)]
-    checked = [_overall(taxonomy.overall, named, taxonomy)] if taxonomy.overall else []
+    split_texts = [[text[start:end] for start, end in spans] for text, spans in zip(texts, words(texts), strict=True)]
+    checked = [_overall_rule(taxonomy.overall, labeled, taxonomy)] if taxonomy.overall else []
     for rule in taxonomy.rules:
-        demands = [
-            RuleCall(review=review, keyword=keyword, word=word, obeyed=bool(named[review, taxonomy.index[keyword]]))
-            for review, said in enumerate(split)
-            for keyword, word in asked(said, rule).items()
+        matches = [
+            RuleMatch(
+                review=review, keyword=keyword, word=word, followed=bool(labeled[review, taxonomy.index[keyword]])
+            )
+            for review, text_words in enumerate(split_texts)
+            for keyword, word in required_keywords(text_words, rule).items()
         ]
-        asks = [rule.keyword, *(each.keyword for each in rule.unless if each.keyword)]
-        checked.append(Checked(rule.title, tuple(dict.fromkeys(asks)), tuple(demands)))
+        keywords = [rule.keyword, *(exception.keyword for exception in rule.unless if exception.keyword)]
+        checked.append(CheckedRule(rule.title, tuple(dict.fromkeys(keywords)), tuple(matches)))
     return checked
 
 
-def asked(said: Sequence[str], rule: Rule) -> dict[str, str]:
-    """keyword -> the first word that asks for it, in a review of these words."""
-    found: dict[str, str] = {}
-    for keyword, word in _each(said, rule):
+def required_keywords(text_words: Sequence[str], rule: Rule) -> dict[str, str]:
+    """Keyword -> the first word because of which the rule requires it, in a review of these words."""
+    required: dict[str, str] = {}
+    for keyword, word in _cue_words(text_words, rule):
         if keyword is not None:
-            found.setdefault(keyword, word)
-    return found
+            required.setdefault(keyword, word)
+    return required
 
 
-def _each(said: Sequence[str], rule: Rule) -> Iterator[tuple[str | None, str]]:
-    for at, word in enumerate(said):
-        if _holds(word, rule.cues):
-            yield next((u.keyword for u in rule.unless if _near(said, at, u.near, u.within)), rule.keyword), word
+def _cue_words(text_words: Sequence[str], rule: Rule) -> Iterator[tuple[str | None, str]]:
+    """Per word that holds a cue: the keyword of the first exception that applies, else the rule's; None for none."""
+    for i, word in enumerate(text_words):
+        if _contains(word, rule.cues):
+            yield next((u.keyword for u in rule.unless if _near(text_words, i, u.near, u.within)), rule.keyword), word
 
 
-def _near(said: Sequence[str], at: int, near: Sequence[str], within: int) -> bool:
-    beside = said[max(0, at - within) : at + within + 1] if within else said
-    return any(_holds(word, near) for word in beside)
+def _near(text_words: Sequence[str], i: int, near: Sequence[str], within: int) -> bool:
+    """Whether a word at most `within` words from word i contains one of `near`; 0 looks at the whole review."""
+    window = text_words[max(0, i - within) : i + within + 1] if within else text_words
+    return any(_contains(word, near) for word in window)
 
 
-def _holds(word: str, parts: Sequence[str]) -> bool:
-    return any(part in word for part in parts)
+def _contains(word: str, cues: Sequence[str]) -> bool:
+    return any(cue in word for cue in cues)
 
 
-def _overall(overall: str, named: Flags, taxonomy: Taxonomy) -> Checked:
-    has = named[:, taxonomy.index[overall]]
-    return Checked(
-        EVERY.format(overall),
-        (overall,),
-        tuple(RuleCall(review=i, keyword=overall, word="", obeyed=bool(on)) for i, on in enumerate(has)),
+def _overall_rule(overall: str, labeled: Flags, taxonomy: Taxonomy) -> CheckedRule:
+    """Every review must carry the overall keyword."""
+    matches = (
+        RuleMatch(review=i, keyword=overall, word="", followed=bool(has_overall))
+        for i, has_overall in enumerate(labeled[:, taxonomy.index[overall]])
     )
+    return CheckedRule(EVERY_REVIEW.format(overall), (overall,), tuple(matches))

@@ -1,18 +1,21 @@
-"""What an audit finds, as tables. In: labelled reviews and the view of models that did not see them. Out: SUSPECTS
-rows, the keywords' figures, and a queue of reviews to look at again.
+"""What an audit finds, as tables.
+
+In: labeled reviews and out-of-fold predictions for them. Out: SUSPECTS rows, figures per keyword, and a queue of
+reviews to look at again.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags
-from ray_app.audit.confident_learning import LabelIssues, keyword_verdict, score_verdict
+from ray_app.audit.confident_learning import LabelIssues, keyword_issues, score_issues
 from ray_app.audit.confusable_keywords import Pair, confusable
-from ray_app.audit.guideline_rules import Checked, check_labels
+from ray_app.audit.guideline_rules import CheckedRule, check_labels
 from ray_app.audit.out_of_fold import OutOfFold
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.evaluation.metrics import f1_interval, tune_thresholds
@@ -26,110 +29,164 @@ SUSPECTS = pa.schema(
         ("keyword", pa.string()),
         ("kind", pa.string()),
         ("given", pa.string()),  # `배송 -1`, null where the labels do not name the keyword
-        ("suggested", pa.string()),  # `배송 2`; `배송` where only the keyword is asked for, null for no such label
+        ("suggested", pa.string()),  # `배송 2`; `배송` where no score is suggested, null for no such label
         ("confidence", pa.float32()),
         ("reason", pa.string()),
-        ("evidence", pa.string()),  # the word that the model's view, or the rule, rests on; null for none
+        ("evidence", pa.string()),  # the word behind the model's prediction or the rule; null for none
     ]
 )
 WIDE = 0.3  # a 95% interval wider than this: the F1 says little
 
 
+class Suspect(TypedDict):
+    """A row of SUSPECTS."""
+
+    review_id: str
+    text: str
+    keyword: str
+    kind: str
+    given: str | None
+    suggested: str | None
+    confidence: float
+    reason: str
+    evidence: str | None
+
+
+class KeywordFigures(TypedDict):
+    """Figures of one keyword: its support, suspects by kind, and the F1 of the out-of-fold predictions.
+
+    `flagged` is `missing` + `extra`; `test_ratio` is test over training support, None without training support; `low`
+    and `high` bound 95% of the F1 over test splits; `few` says that these are too few examples to judge a model by.
+    """
+
+    keyword: str
+    support: int
+    flagged: int
+    missing: int
+    extra: int
+    score: int
+    rule: int
+    test_support: int
+    test_ratio: float | None
+    f1: float
+    low: float
+    high: float
+    few: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditResult:
-    """`suspects` (SUSPECTS, the likeliest errors first), and what the report tells beside them."""
+    """`suspects` (SUSPECTS, the likeliest errors first), and what else the report shows."""
 
     suspects: pa.Table
-    rules: list[Checked]
+    rules: list[CheckedRule]
     pairs: list[Pair]
-    keywords: list[dict[str, Any]]
-    keyword_verdict: LabelIssues
-    score_verdict: LabelIssues
+    keywords: list[KeywordFigures]
+    keyword_issues: LabelIssues
+    score_issues: LabelIssues
 
 
-def find_suspects(table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, test: pa.Table) -> AuditResult:
-    """Judges the labels of `table`. `test` rows are counted, nothing else."""
-    named = keyword_matrix(table, taxonomy)
-    rules = check_labels(table["text"].to_pylist(), named, taxonomy)
-    keywords = keyword_verdict(named, view.keywords)
-    scores = score_verdict(score_pairs(table, taxonomy)[2], view.scores)
+def find_suspects(table: pa.Table, taxonomy: Taxonomy, predictions: OutOfFold, test: pa.Table) -> AuditResult:
+    """Judges the labels of `table`; `test` rows are only counted."""
+    labeled = keyword_matrix(table, taxonomy)
+    rules = check_labels(table["text"].to_pylist(), labeled, taxonomy)
+    keywords = keyword_issues(labeled, predictions.keywords)
+    scores = score_issues(score_pairs(table, taxonomy)[2], predictions.scores)
     rows = [
-        *_keyword_rows(table, taxonomy, view, named, keywords),
-        *_score_rows(table, taxonomy, view, scores),
-        *_rule_rows(table, taxonomy, rules),
+        *_keyword_suspects(table, taxonomy, predictions, labeled, keywords),
+        *_score_suspects(table, taxonomy, predictions, scores),
+        *_rule_suspects(table, rules),
     ]
     rows.sort(key=lambda row: (-row["confidence"], row["review_id"], row["keyword"]))
-    suspects = pa.Table.from_pylist(rows, schema=SUSPECTS)
-    pairs = confusable(named, keywords.flagged & named, keywords.flagged & ~named, taxonomy.names)
-    figures = _figures(taxonomy, named, keyword_matrix(test, taxonomy), view, suspects)
     return AuditResult(
-        suspects=suspects, rules=rules, pairs=pairs, keywords=figures, keyword_verdict=keywords, score_verdict=scores
+        suspects=pa.Table.from_pylist(rows, schema=SUSPECTS),
+        rules=rules,
+        pairs=confusable(labeled, keywords.flagged & labeled, keywords.flagged & ~labeled, taxonomy.names),
+        keywords=_figures(taxonomy, labeled, keyword_matrix(test, taxonomy), predictions, rows),
+        keyword_issues=keywords,
+        score_issues=scores,
     )
 
 
 def queue(table: pa.Table, suspects: pa.Table, most: int) -> pa.Table:
-    """The reviews with the likeliest errors: review_id, text and labels as given, what is suspected and how surely."""
-    why: dict[str, list[dict[str, Any]]] = {}
+    """The `most` reviews with the likeliest errors: review_id, text, labels as given, suspicion, and its confidence."""
+    by_review: dict[str, list[Suspect]] = {}
     for row in suspects.to_pylist():
-        why.setdefault(row["review_id"], []).append(row)
-    chosen = list(why)[:most]
-    at = {review_id: i for i, review_id in enumerate(table["review_id"].to_pylist())}
-    batch = table.select(["review_id", "text", "labels"]).take(pa.array([at[i] for i in chosen], pa.int64()))
-    said = ["; ".join(f"{row['kind']} {row['keyword']}: {row['reason']}" for row in why[i]) for i in chosen]
-    sure = [why[i][0]["confidence"] for i in chosen]
-    return batch.append_column("suspicion", pa.array(said, pa.string())).append_column("confidence", pa.array(sure))
+        by_review.setdefault(row["review_id"], []).append(row)
+    chosen = list(by_review)[:most]
+    positions = {review_id: i for i, review_id in enumerate(table["review_id"].to_pylist())}
+    batch = table.select(["review_id", "text", "labels"]).take(pa.array([positions[i] for i in chosen], pa.int64()))
+    reasons = ["; ".join(f"{row['kind']} {row['keyword']}: {row['reason']}" for row in by_review[i]) for i in chosen]
+    confidence = [by_review[i][0]["confidence"] for i in chosen]
+    batch = batch.append_column("suspicion", pa.array(reasons, pa.string()))
+    return batch.append_column("confidence", pa.array(confidence))
 
 
-def _keyword_rows(
-    table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, named: Flags, verdict: LabelIssues
-) -> Iterator[dict[str, Any]]:
-    rows = _rows(table)
-    for i, k in np.argwhere(verdict.flagged):
-        name, word, p = taxonomy.names[k], view.words[i, k], view.keywords[i, k]
-        yield rows[i].suspect(
-            name,
-            "extra" if named[i, k] else "missing",
-            None if named[i, k] else name,
-            verdict.confidence[i, k],
-            f"the model finds it with {p:.2f}; evidence: {f'「{word}」' if word else 'none'}",
-            word,
+def _keyword_suspects(
+    table: pa.Table, taxonomy: Taxonomy, predictions: OutOfFold, labeled: Flags, issues: LabelIssues
+) -> Iterator[Suspect]:
+    reviews = _reviews(table)
+    for i, k in np.argwhere(issues.flagged):
+        keyword, word, p = taxonomy.names[k], predictions.words[i, k], predictions.keywords[i, k]
+        yield reviews[i].suspect(
+            keyword,
+            "extra" if labeled[i, k] else "missing",
+            suggested=None if labeled[i, k] else keyword,
+            confidence=issues.confidence[i, k],
+            reason=f"the model finds it with {p:.2f}; evidence: {f'「{word}」' if word else 'none'}",
+            evidence=word,
         )
 
 
-def _score_rows(table: pa.Table, taxonomy: Taxonomy, view: OutOfFold, verdict: LabelIssues) -> Iterator[dict[str, Any]]:
-    rows, (review, keyword, given) = _rows(table), score_pairs(table, taxonomy)
-    for at in np.flatnonzero(verdict.flagged):
-        i, k, likely = review[at], keyword[at], int(view.scores[at].argmax())
-        name, scale, word = taxonomy.names[k], taxonomy.scores, view.words[i, k]
-        seen = f"{scale[likely]} with {view.scores[at, likely]:.2f} and {scale[given[at]]} with "
-        reason = f"the model reads {seen}{view.scores[at, given[at]]:.2f}" + (f"; evidence: 「{word}」" if word else "")
-        yield rows[i].suspect(name, "score", f"{name} {scale[likely]}", verdict.confidence[at], reason, word)
+def _score_suspects(
+    table: pa.Table, taxonomy: Taxonomy, predictions: OutOfFold, issues: LabelIssues
+) -> Iterator[Suspect]:
+    reviews, scale, (review, keyword, given) = _reviews(table), taxonomy.scores, score_pairs(table, taxonomy)
+    for label in np.flatnonzero(issues.flagged):
+        p, word = predictions.scores[label], predictions.words[review[label], keyword[label]]
+        name, likely, now = taxonomy.names[keyword[label]], int(p.argmax()), given[label]
+        reason = f"the model reads {scale[likely]} with {p[likely]:.2f} and {scale[now]} with {p[now]:.2f}"
+        yield reviews[review[label]].suspect(
+            name,
+            "score",
+            suggested=f"{name} {scale[likely]}",
+            confidence=issues.confidence[label],
+            reason=reason + (f"; evidence: 「{word}」" if word else ""),
+            evidence=word,
+        )
 
 
-def _rule_rows(table: pa.Table, taxonomy: Taxonomy, rules: list[Checked]) -> Iterator[dict[str, Any]]:
-    """One row per rule that a review breaks; `given` is the keyword of the same rule that it has instead, if any."""
-    rows = _rows(table)
+def _rule_suspects(table: pa.Table, rules: list[CheckedRule]) -> Iterator[Suspect]:
+    """One row per broken match; `given` is another keyword of the same rule that the review has instead, if any."""
+    reviews = _reviews(table)
     for rule in rules:
-        for demand in rule.broken:
-            row = rows[demand.review]
-            instead = next((name for name in rule.keywords if name in row.labels), None)
-            said = f", and it says 「{demand.word}」" if demand.word else ""
-            reason = f"rule {rule.title}{said}; labels follow it in {rule.obeyed:.0%} of {len(rule.demands)} reviews"
-            found = row.suspect(demand.keyword, "rule", demand.keyword, rule.obeyed, reason, demand.word)
-            yield found | {"given": row.labels.get(instead or "")}
+        for match in rule.broken:
+            review, followed = reviews[match.review], rule.share_followed
+            instead = next((name for name in rule.keywords if name in review.labels), "")
+            cue = f", and it says 「{match.word}」" if match.word else ""
+            suspect = review.suspect(
+                match.keyword,
+                "rule",
+                suggested=match.keyword,
+                confidence=followed,
+                reason=f"rule {rule.title}{cue}; labels follow it in {followed:.0%} of {len(rule.matches)} reviews",
+                evidence=match.word,
+            )
+            yield {**suspect, "given": review.labels.get(instead)}
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A review with its labels as they are written: keyword -> `배송 -1`."""
+class _Review:
+    """A review with its labels as people write them: keyword -> `배송 -1`."""
 
     review_id: str
     text: str
     labels: dict[str, str]
 
     def suspect(
-        self, keyword: str, kind: str, suggested: str | None, confidence: float, reason: str, evidence: str
-    ) -> dict[str, Any]:
+        self, keyword: str, kind: str, *, suggested: str | None, confidence: float, reason: str, evidence: str
+    ) -> Suspect:
+        """A row of SUSPECTS about this review; `given` is its label of the keyword, if any."""
         return {
             "review_id": self.review_id,
             "text": self.text,
@@ -143,41 +200,43 @@ class _Row:
         }
 
 
-def _rows(table: pa.Table) -> list[_Row]:
+def _reviews(table: pa.Table) -> list[_Review]:
     return [
-        _Row(
-            row["review_id"], row["text"], {own["keyword"]: f"{own['keyword']} {own['score']}" for own in row["labels"]}
+        _Review(
+            row["review_id"],
+            row["text"],
+            {label["keyword"]: f"{label['keyword']} {label['score']}" for label in row["labels"]},
         )
         for row in table.select(["review_id", "text", "labels"]).to_pylist()
     ]
 
 
 def _figures(
-    taxonomy: Taxonomy, named: Flags, tested: Flags, view: OutOfFold, suspects: pa.Table
-) -> list[dict[str, Any]]:
-    """Per keyword: support, flags by direction, F1 of the unseeing models and how far it swings on a test split."""
-    counts: dict[tuple[str, str], int] = {}
-    for keyword, kind in zip(suspects["keyword"].to_pylist(), suspects["kind"].to_pylist(), strict=True):
-        counts[keyword, kind] = counts.get((keyword, kind), 0) + 1
-    predicted = view.keywords >= tune_thresholds(named, view.keywords)
-    bounds = f1_interval(named, predicted, len(tested) or len(named))
-    hits = (named & predicted).sum(0)
-    rows = []
+    taxonomy: Taxonomy, labeled: Flags, test_labeled: Flags, predictions: OutOfFold, suspects: list[Suspect]
+) -> list[KeywordFigures]:
+    counts = Counter((suspect["keyword"], suspect["kind"]) for suspect in suspects)
+    predicted = predictions.keywords >= tune_thresholds(labeled, predictions.keywords)
+    bounds = f1_interval(labeled, predicted, len(test_labeled) or len(labeled))
+    hits = (labeled & predicted).sum(0)
+    figures: list[KeywordFigures] = []
     for k, name in enumerate(taxonomy.names):
-        by_kind = {kind: counts.get((name, kind), 0) for kind in KINDS}
-        support, held = int(named[:, k].sum()), int(tested[:, k].sum())
-        rows.append(
+        support, test_support = int(labeled[:, k].sum()), int(test_labeled[:, k].sum())
+        low, high = bounds[k]
+        figures.append(
             {
                 "keyword": name,
                 "support": support,
-                "flagged": by_kind["missing"] + by_kind["extra"],
-                **by_kind,
-                "test_support": held,
-                "test_ratio": held / support if support else None,
+                "flagged": counts[name, "missing"] + counts[name, "extra"],
+                "missing": counts[name, "missing"],
+                "extra": counts[name, "extra"],
+                "score": counts[name, "score"],
+                "rule": counts[name, "rule"],
+                "test_support": test_support,
+                "test_ratio": test_support / support if support else None,
                 "f1": float(2 * hits[k] / max(1, support + predicted[:, k].sum())),
-                "low": float(bounds[k, 0]),
-                "high": float(bounds[k, 1]),
-                "few": bool(bounds[k, 1] - bounds[k, 0] > WIDE or (len(tested) and not held)),
+                "low": float(low),
+                "high": float(high),
+                "few": bool(high - low > WIDE or (len(test_labeled) and not test_support)),
             }
         )
-    return rows
+    return figures

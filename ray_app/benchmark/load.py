@@ -1,8 +1,8 @@
-"""An endpoint under load: what it can take, how long answers take, what it does when it is asked for too much.
+"""An endpoint under load: its throughput at saturation, its latency below it, its behavior above it.
 
-In: the URL of an endpoint, reviews, and the bundle it serves. Out: `load.json`: reviews a second under single-review
-requests beside the engine by hand, latencies under open-loop load (arrivals do not wait for answers, as users do not)
-at shares of that rate, and the time until full speed after the last one.
+In: the URL of an endpoint, reviews, and the bundle it serves. Out: `load.json`: reviews per second at saturation by
+single-review requests, beside in-process inference; latencies under open-loop load (arrivals do not wait for responses,
+as users do not) at fractions of that rate; and the seconds until full speed after the last of these.
 """
 
 import asyncio
@@ -15,12 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ray_app.errors import check
 from ray_app.options import Options, as_dict, option
 
-FULL = 0.9  # of the saturation rate counts as full speed again
+if TYPE_CHECKING:
+    import aiohttp
+
+FULL = 0.9  # share of the saturation rate that counts as full speed
 RECOVERY_SECONDS = 10
 
 
@@ -30,89 +33,167 @@ class Config(Options):
 
     url: str = option("http://127.0.0.1:8000", "endpoint; its token comes from NUNCHI_TOKEN", "Load")
     input: str = option("sample", "reviews: Parquet, local or s3://; sample = the shipped catalog", "Load")
-    bundle: str = option("", "the bundle the endpoint serves, to compare with the engine in this process", "Load")
+    bundle: str = option("", "bundle that the endpoint serves, to compare with in-process inference", "Load")
     reviews: int = option(500, "reviews to draw from", "Load", least=1)
     seconds: float = option(20.0, "length of each measurement", "Load", above=0)
     rounds: int = option(
-        3, "of saturation and of the engine in this process, alternating; medians are kept", "Load", least=1
+        3, "rounds of saturation, alternating with in-process inference; medians are kept", "Load", least=1
     )
     concurrency: int = option(32, "requests under way at saturation", "Load", least=1)
     rates: tuple[float, ...] = option(
-        (0.5, 0.9, 3.0), "open-loop rates, as shares of the saturation rate", "Load", above=0
+        (0.5, 0.9, 3.0), "open-loop rates, as fractions of the saturation rate", "Load", above=0
     )
     highlights: bool = option(True, "ask for highlights", "Load")
     output: str = option("runs/load", "folder for load.json", "Load")
     seed: int = option(0, "seed of arrivals", "Load")
 
 
+class Latencies(TypedDict, total=False):
+    """Percentiles of the responses with status 200; none where there were none."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class Throughput(Latencies):
+    """One measurement: responses with status 200 per second, and all responses by status."""
+
+    reviews_per_s: float
+    statuses: dict[str, int]
+
+
+class OpenLoop(Throughput):
+    """A measurement at a rate of arrivals."""
+
+    asked_per_s: float
+
+
+class Saturation(TypedDict):
+    """The median of the rounds, and the rounds."""
+
+    reviews_per_s: float
+    rounds: list[Throughput]
+
+
+class InProcess(TypedDict):
+    """In-process inference, and the endpoint's throughput as a ratio to it."""
+
+    reviews_per_s: float
+    ratio: float
+
+
+class Recovery(TypedDict):
+    """After the last open loop: the first second at full speed (None: none), and reviews per second in each."""
+
+    full_speed_after_s: int | None
+    reviews_per_s: list[float]
+
+
+class LoadReport(TypedDict):
+    """load.json."""
+
+    saturation: Saturation
+    by_hand: NotRequired[InProcess]  # only with --bundle
+    open_loop: list[OpenLoop]
+    recovery: Recovery
+    config: dict[str, object]
+    reviews: int
+
+
 @dataclass
 class Tally:
-    """Answers by status, and how long those with 200 took, in seconds."""
+    """Responses by status, and the seconds that each with status 200 took."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
 
     def add(self, status: str, seconds: float) -> None:
+        """Counts one response; `status` is the name of the error where there was none."""
         self.statuses[status] += 1
         if status == "200":
             self.seconds.append(seconds)
 
-    def summary(self, elapsed: float) -> dict[str, Any]:
+    def summary(self, elapsed: float) -> Throughput:
+        """The figures of a measurement that took `elapsed` seconds."""
         ordered = sorted(self.seconds)
-        marks = {
-            f"p{p}_ms": round(1e3 * ordered[int(p / 100 * (len(ordered) - 1))], 1) for p in (50, 95, 99) if ordered
+        rate = round(len(ordered) / elapsed, 2)
+        if not ordered:
+            return {"reviews_per_s": rate, "statuses": dict(self.statuses)}
+        p50, p95, p99 = (round(1e3 * ordered[int(p / 100 * (len(ordered) - 1))], 1) for p in (50, 95, 99))
+        return {
+            "reviews_per_s": rate,
+            "p50_ms": p50,
+            "p95_ms": p95,
+            "p99_ms": p99,
+            "statuses": dict(self.statuses),
         }
-        return {"reviews_per_s": round(len(ordered) / elapsed, 2), **marks, "statuses": dict(self.statuses)}
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Measures, prints, writes `load.json`; returns it."""
+Ask = Callable[[str, Tally], Coroutine[None, None, None]]  # sends one review and tallies the response
+
+
+def run(config: Config, recovery_seconds: int = RECOVERY_SECONDS) -> LoadReport:
+    """Measures, prints, writes `load.json`; returns it. Raises UserError where the endpoint does not answer."""
     from ray_app import storage
 
     texts = _texts(config)
-    result = asyncio.run(_measure(config, texts))
-    result |= {"config": as_dict(config), "reviews": len(texts)}
-    storage.write_json(storage.join(config.output, "load.json"), result)
-    print(json.dumps({key: value for key, value in result.items() if key != "config"}, indent=1, ensure_ascii=False))
-    return result
+    report = asyncio.run(_measure(config, texts, recovery_seconds))
+    path = storage.join(config.output, "load.json")
+    storage.write_json(path, report)
+    print(json.dumps({key: value for key, value in report.items() if key != "config"}, indent=1, ensure_ascii=False))
+    _conclude(config, path, report)
+    return report
+
+
+def _conclude(config: Config, path: str, report: LoadReport) -> None:
+    """The report's place and main figure, and the next command: the engine alone, or the comparison with it."""
+    from ray_app.cli import next_command
+
+    print(f"{path}: {report['saturation']['reviews_per_s']:g} reviews/s at saturation")
+    engine_alone = next_command("benchmark", bundle=config.bundle, variants="ours")
+    compared = next_command("load", url=config.url, bundle="BUNDLE")
+    print(f"next: {engine_alone if config.bundle else compared}")
 
 
 def _texts(config: Config) -> list[str]:
-    from ray_app.data import reviews as units
+    from ray_app.data.reviews import read_first_texts
 
-    texts = units.read_first_texts(config.input, "", config.reviews)
+    texts = read_first_texts(config.input, "", config.reviews)
     check(texts, f"--input {config.input}: no readable reviews there")
     return texts
 
 
-async def _measure(config: Config, texts: list[str]) -> dict[str, Any]:
+async def _measure(config: Config, texts: list[str], recovery_seconds: int) -> LoadReport:
     import aiohttp
 
     headers = {"Authorization": f"Bearer {token}"} if (token := os.environ.get("NUNCHI_TOKEN", "").strip()) else {}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         ask = _asker(session, config)
-        await _warm(ask, texts, config)
-        online, hand = [], []
+        await _warm_up(ask, texts, config)
+        online, in_process = [], []
         for _ in range(config.rounds):
             online.append(await _saturate(ask, texts, config.concurrency, config.seconds))
             if config.bundle:
-                hand.append(await asyncio.to_thread(_by_hand, config, texts))
-        rate = statistics.median(one["reviews_per_s"] for one in online)
-        result: dict[str, Any] = {"saturation": {"reviews_per_s": rate, "rounds": online}}
-        if hand:
-            median = statistics.median(hand)
-            result["by_hand"] = {"reviews_per_s": round(median, 2), "ratio": round(rate / median, 3)}
-        result["open_loop"] = [await _open_loop(ask, texts, rate * share, config) for share in config.rates]
-        result["recovery"] = await _recover(ask, texts, config, rate)
-    return result
+                in_process.append(await asyncio.to_thread(_in_process, config, texts))
+        rate = statistics.median(throughput["reviews_per_s"] for throughput in online)
+        report: LoadReport = {
+            "saturation": {"reviews_per_s": rate, "rounds": online},
+            "open_loop": [
+                await open_loop(ask, texts, rate * share, config.seconds, config.seed) for share in config.rates
+            ],
+            "recovery": await _recover(ask, texts, config.concurrency, rate, recovery_seconds),
+            "config": as_dict(config),
+            "reviews": len(texts),
+        }
+    if in_process:
+        median = statistics.median(in_process)
+        report["by_hand"] = {"reviews_per_s": round(median, 2), "ratio": round(rate / median, 3)}
+    return report
 
 
-Ask = Callable[[str, Tally], Coroutine[Any, Any, None]]
-
-
-def _asker(session: Any, config: Config) -> Ask:
-    """One single-review request."""
+def _asker(session: "aiohttp.ClientSession", config: Config) -> Ask:
     import aiohttp
 
     url, options = f"{config.url.rstrip('/')}/analyze", {"highlights": config.highlights}
@@ -120,23 +201,24 @@ def _asker(session: Any, config: Config) -> Ask:
     async def ask(text: str, tally: Tally) -> None:
         began = time.monotonic()
         try:
-            async with session.post(url, json={"reviews": [text], "options": options}) as answer:
-                await answer.read()
-                tally.add(str(answer.status), time.monotonic() - began)
+            async with session.post(url, json={"reviews": [text], "options": options}) as response:
+                await response.read()
+                tally.add(str(response.status), time.monotonic() - began)
         except (aiohttp.ClientError, TimeoutError) as error:
             tally.add(type(error).__name__, time.monotonic() - began)
 
     return ask
 
 
-async def _warm(ask: Ask, texts: list[str], config: Config) -> None:
+async def _warm_up(ask: Ask, texts: list[str], config: Config) -> None:
+    """Raises UserError where no review is analyzed."""
     tally = Tally()
     await asyncio.gather(*(ask(text, tally) for text in texts[: config.concurrency]))
     check(tally.statuses["200"], f"--url {config.url}: {dict(tally.statuses)}; start it with python -m jobs.serve")
 
 
-async def _saturate(ask: Ask, texts: list[str], concurrency: int, seconds: float) -> dict[str, Any]:
-    """Closed loop: `concurrency` users who ask again as soon as they are answered."""
+async def _saturate(ask: Ask, texts: list[str], concurrency: int, seconds: float) -> Throughput:
+    """Closed loop: `concurrency` users who each send the next request as soon as the last is answered."""
     tally, began, count = Tally(), time.monotonic(), 0
 
     async def user() -> None:
@@ -149,30 +231,30 @@ async def _saturate(ask: Ask, texts: list[str], concurrency: int, seconds: float
     return tally.summary(time.monotonic() - began)
 
 
-async def _open_loop(ask: Ask, texts: list[str], rate: float, config: Config) -> dict[str, Any]:
-    """Poisson arrivals at `rate` a second."""
-    tally, rng, began = Tally(), random.Random(config.seed), time.monotonic()
+async def open_loop(ask: Ask, texts: list[str], rate: float, seconds: float, seed: int) -> OpenLoop:
+    """Poisson arrivals, `rate` per second for `seconds`, whether earlier requests are answered or not."""
+    tally, rng, began = Tally(), random.Random(seed), time.monotonic()
     requests: set[asyncio.Task[None]] = set()
-    due, asked = began, 0
-    while due - began < config.seconds:
+    due, sent = began, 0
+    while due - began < seconds:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        task = asyncio.create_task(ask(texts[asked % len(texts)], tally))
+        task = asyncio.create_task(ask(texts[sent % len(texts)], tally))
         requests.add(task)
         task.add_done_callback(requests.discard)
-        asked, due = asked + 1, due + rng.expovariate(rate)
+        sent, due = sent + 1, due + rng.expovariate(rate)
     await asyncio.gather(*requests)
-    return {"asked_per_s": round(asked / config.seconds, 2), **tally.summary(time.monotonic() - began)}
+    return {"asked_per_s": round(sent / seconds, 2), **tally.summary(time.monotonic() - began)}
 
 
-async def _recover(ask: Ask, texts: list[str], config: Config, rate: float) -> dict[str, Any]:
-    """Reviews a second in each of the seconds that follow, and the first one at full speed."""
-    speeds = [(await _saturate(ask, texts, config.concurrency, 1.0))["reviews_per_s"] for _ in range(RECOVERY_SECONDS)]
+async def _recover(ask: Ask, texts: list[str], concurrency: int, rate: float, seconds: int) -> Recovery:
+    """Saturates for `seconds`, each measured on its own; `rate` is full speed."""
+    speeds = [(await _saturate(ask, texts, concurrency, 1.0))["reviews_per_s"] for _ in range(seconds)]
     full = next((i + 1 for i, speed in enumerate(speeds) if speed >= FULL * rate), None)
     return {"full_speed_after_s": full, "reviews_per_s": speeds}
 
 
-def _by_hand(config: Config, texts: list[str]) -> float:
-    """Reviews a second of the engine alone, in a process of its own that ends with it."""
+def _in_process(config: Config, texts: list[str]) -> float:
+    """Reviews per second of in-process inference, in a child that leaves this process as it is."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_engine_speed, (config.bundle, texts, config.highlights, config.seconds))
 

@@ -1,23 +1,24 @@
-"""Highlights the ways others find them, to measure ours against: each takes the same texts and gives the same numbers.
+"""Ways to find highlights, ours and others', to compare: each takes the same texts and returns the same numbers.
 
-ours          texts -> masked ids -> flat batches over all reviews
-hf-review     transformers, one padded batch a review, SDPA: the oracle
+In: a Workload. Out: a MethodResult.
+
+ours          texts -> masked ids -> unpadded batches over all reviews
+hf-review     transformers, one padded batch per review, SDPA: the oracle
 naive         transformers, one variant at a time, padded to 256 tokens
-captum        captum's FeatureAblation, 32 variants an evaluation, one review at a time
+captum        captum's FeatureAblation, 32 variants per evaluation, one review at a time
 shap          shap's partition explainer over the review's tokens (Shapley values, so its highlights differ)
-recheck       ours, an int8 pass first
+recheck       ours, with an int8 pass first
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ray_app.arrays import Floats
+from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import sigmoid
 from ray_app.engine.encoder import EncoderClassifier, load_model
@@ -27,19 +28,19 @@ from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 
 NAIVE_LENGTH, CAPTUM_VARIANTS, SHAP_EVALUATIONS = 256, 32, 200
-EXTRAS = {"captum": "captum", "shap": "shap"}  # variants that need a package of the extra `bench`
+PACKAGES = {"captum": "captum", "shap": "shap"}  # what a variant needs of the extra `bench`
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Probabilities a variant found: [reviews, keywords], and [variants, keywords] where it masks words."""
+    """Probabilities: `before` [reviews, keywords], `after` [masked variants, keywords] where a method masks words."""
 
     before: Floats
     after: Floats | None
 
 
 class Workload:
-    """One bundle and one set of texts, ready for any variant."""
+    """One bundle and one set of texts, ready for any method."""
 
     def __init__(self, bundle: str, texts: Sequence[str], device: str, threads: int) -> None:
         self.texts = list(texts)
@@ -52,26 +53,28 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Useful tokens: of every review and of every masked variant, special tokens too."""
+        """Tokens of every review and every masked variant, special tokens included, padding not."""
         return len(self.whole.ids) + len(self.masked.ids)
 
     @cached_property
     def stock(self) -> EncoderClassifier:
-        place = self.runtime.placement
+        """The keyword classifier as transformers runs it."""
+        device = self.runtime.device
         model = load_model(self.runtime.bundle.path / "keywords", self.runtime.meta.pooling)
-        return model.to(place.device, place.dtype).eval()
+        return model.to(device.torch_device, device.dtype).eval()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """[n, length] -> probabilities [n, keywords] by the stock forward."""
-        device = self.runtime.placement.device
+        """ids and mask [n, length] -> probabilities [n, keywords], on the CPU, by the stock forward."""
+        device = self.runtime.device.torch_device
         logits: Tensor = self.stock(ids.to(device), mask.to(device))
         return logits.float().sigmoid().cpu()
 
 
-def ours(subject: Workload) -> MethodResult:
-    runtime = subject.runtime
-    reviews, _ = runtime.tokenize(subject.texts)
-    _, variants = subject.occlusion.mask(subject.texts)
+def ours(workload: Workload) -> MethodResult:
+    """The engine as the stages use it: all variants masked exactly."""
+    runtime = workload.runtime
+    reviews, _ = runtime.tokenize(workload.texts)
+    _, variants = workload.occlusion.mask(workload.texts)
     before, after = (
         sigmoid(runtime.keywords(runtime.tokenizer.with_special_tokens(rows, runtime.meta.max_length)))
         for rows in (reviews.sequences, variants.sequences)
@@ -79,39 +82,45 @@ def ours(subject: Workload) -> MethodResult:
     return MethodResult(before, after)
 
 
-def recheck(subject: Workload) -> MethodResult:
-    runtime = subject.runtime
-    reviews, _ = runtime.tokenize(subject.texts)
+def recheck(workload: Workload) -> MethodResult:
+    """The engine's `recheck` mode: `after` is infinite for variants that the int8 pass ruled out."""
+    runtime = workload.runtime
+    reviews, _ = runtime.tokenize(workload.texts)
     before = runtime.probabilities(reviews.sequences)
-    _, variants = subject.occlusion.mask(subject.texts)
+    _, variants = workload.occlusion.mask(workload.texts)
     pairs = above_threshold(before, runtime.meta.thresholds)
     drop = Occlusion(runtime, mode="recheck").decisive(variants, before, *pairs)
     return MethodResult(before, before[variants.review] - drop)
 
 
 @torch.inference_mode()
-def hf_review(subject: Workload) -> MethodResult:
-    return _forwards(subject, [np.flatnonzero(subject.variants.review == i) for i in range(len(subject.texts))])
+def hf_review(workload: Workload) -> MethodResult:
+    """The stock forward, one batch per review with all its variants."""
+    return _forwards(workload, [np.flatnonzero(workload.variants.review == i) for i in range(len(workload.texts))])
 
 
 @torch.inference_mode()
-def naive(subject: Workload) -> MethodResult:
-    return _forwards(subject, [np.array([v]) for v in range(len(subject.variants.review))], NAIVE_LENGTH)
+def naive(workload: Workload) -> MethodResult:
+    """The stock forward, one padded text at a time."""
+    return _forwards(workload, [np.array([v]) for v in range(len(workload.variants.review))], NAIVE_LENGTH)
 
 
-def _forwards(subject: Workload, groups: Sequence[Any], width: int = 0) -> MethodResult:
-    """Each review with its variants where groups are by review; else reviews alone, then each group of variants."""
-    pad = subject.runtime.tokenizer.pad_id
-    before = np.empty((len(subject.whole), len(subject.runtime.meta.thresholds)), np.float32)
-    after = np.empty((len(subject.masked), before.shape[1]), np.float32)
-    whole_reviews = len(groups) == len(subject.whole) and not width
-    for i in range(len(subject.whole)):
+def _forwards(workload: Workload, groups: Sequence[Ints], width: int = 0) -> MethodResult:
+    """Each review with its variants where groups are by review; else reviews alone, then each group of variants.
+
+    `groups`: numbers of masked variants. `width`: tokens that every row is padded to, at least.
+    """
+    pad = workload.runtime.tokenizer.pad_id
+    before = np.empty((len(workload.whole), len(workload.runtime.meta.thresholds)), np.float32)
+    after = np.empty((len(workload.masked), before.shape[1]), np.float32)
+    whole_reviews = len(groups) == len(workload.whole) and not width
+    for i in range(len(workload.whole)):
         own = groups[i] if whole_reviews else np.zeros(0, np.int64)
-        rows = Sequences.of([subject.whole.row(i).tolist(), *(subject.masked.row(int(v)).tolist() for v in own)])
-        found = subject.forward(*_pad(rows, pad, width)).numpy()
-        before[i], after[own] = found[0], found[1:]
+        rows = Sequences.of([workload.whole.row(i).tolist(), *(workload.masked.row(int(v)).tolist() for v in own)])
+        probabilities = workload.forward(*_pad(rows, pad, width)).numpy()
+        before[i], after[own] = probabilities[0], probabilities[1:]
     for group in () if whole_reviews else groups:
-        after[group] = subject.forward(*_pad(subject.masked.take(group), pad, width)).numpy()
+        after[group] = workload.forward(*_pad(workload.masked.take(group), pad, width)).numpy()
     return MethodResult(before, after)
 
 
@@ -122,52 +131,49 @@ def _pad(rows: Sequences, pad: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def captum(subject: Workload) -> MethodResult:
+def captum(workload: Workload) -> MethodResult:
+    """FeatureAblation of each review's words, the other tokens being one feature."""
     from captum.attr import FeatureAblation
 
-    tokenizer = subject.runtime.tokenizer
-    before = np.empty((len(subject.texts), len(subject.runtime.meta.thresholds)), np.float32)
-    found = np.zeros((len(subject.masked), before.shape[1]), np.float32)
+    tokenizer = workload.runtime.tokenizer
+    before = np.empty((len(workload.texts), len(workload.runtime.meta.thresholds)), np.float32)
+    drops = np.zeros((len(workload.masked), before.shape[1]), np.float32)
 
-    def wrapped(ids: Tensor) -> Tensor:
-        ends = (torch.tensor(end).expand(len(ids), -1) for end in (tokenizer.prefix, tokenizer.suffix))
-        front, back = ends
-        whole = torch.cat([front, ids, back], 1)
-        return subject.forward(whole, torch.ones_like(whole))
+    def forward(ids: Tensor) -> Tensor:
+        prefix, suffix = (torch.tensor(end).expand(len(ids), -1) for end in (tokenizer.prefix, tokenizer.suffix))
+        whole = torch.cat([prefix, ids, suffix], 1)
+        return workload.forward(whole, torch.ones_like(whole))
 
-    ablation = FeatureAblation(wrapped)
-    for i in range(len(subject.texts)):
-        low, high = subject.reviews.offsets[i : i + 2]
-        ids = torch.from_numpy(subject.reviews.ids[low:high])[None]
-        words = subject.candidate[low:high]
+    ablation = FeatureAblation(forward)
+    for i in range(len(workload.texts)):
+        low, high = workload.reviews.offsets[i : i + 2]
+        ids = torch.from_numpy(workload.reviews.ids[low:high])[None]
+        words = workload.candidate[low:high]
         features = torch.from_numpy(np.where(words < 0, words.max() + 1, words))[None]
         drop = ablation.attribute(
             ids, baselines=tokenizer.mask_id, feature_mask=features, perturbations_per_eval=CAPTUM_VARIANTS
         ).numpy()
-        before[i] = wrapped(ids)[0]
-        for v in np.flatnonzero(subject.variants.review == i):
-            found[v] = drop[:, int(np.argmax(words == subject.variants.candidate[v]))]
-    return MethodResult(before, before[subject.variants.review] - found)
+        before[i] = forward(ids)[0]
+        for v in np.flatnonzero(workload.variants.review == i):
+            drops[v] = drop[:, int(np.argmax(words == workload.variants.candidate[v]))]
+    return MethodResult(before, before[workload.variants.review] - drops)
 
 
 @torch.inference_mode()
-def shap(subject: Workload) -> MethodResult:
+def shap(workload: Workload) -> MethodResult:
+    """Shapley values of each review's tokens; their time is measured, `after` stays None."""
     import shap as package
 
-    runtime = subject.runtime
+    runtime = workload.runtime
 
-    def probabilities(texts: Any) -> Any:
-        sequences, _ = runtime.tokenize([str(text) for text in texts])
-        return subject.forward(
-            *padded(
-                runtime.tokenizer.with_special_tokens(sequences.sequences, runtime.meta.max_length),
-                runtime.tokenizer.pad_id,
-            )
-        ).numpy()
+    def probabilities(texts: Iterable[str]) -> Floats:
+        reviews, _ = runtime.tokenize([str(text) for text in texts])
+        rows = runtime.tokenizer.with_special_tokens(reviews.sequences, runtime.meta.max_length)
+        return np.asarray(workload.forward(*padded(rows, runtime.tokenizer.pad_id)).numpy(), np.float32)
 
     explain = package.Explainer(probabilities, package.maskers.Text(runtime.tokenizer.hf), algorithm="partition")
-    explain(subject.texts, max_evals=SHAP_EVALUATIONS, batch_size=CAPTUM_VARIANTS, silent=True)
-    return MethodResult(np.asarray(probabilities(subject.texts), np.float32), None)
+    explain(workload.texts, max_evals=SHAP_EVALUATIONS, batch_size=CAPTUM_VARIANTS, silent=True)
+    return MethodResult(probabilities(workload.texts), None)
 
 
 METHODS: dict[str, Callable[[Workload], MethodResult]] = {

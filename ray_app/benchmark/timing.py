@@ -1,44 +1,47 @@
-"""Variants timed in turns, each in a process of its own, so that a busy machine hurts them alike.
+"""Variants timed in turns, each in a process of its own, so that a busy machine slows them alike.
 
-In: a bundle, texts, names of `rivals.RIVALS`. Out: one Result a variant: its rounds, and what it found in the first.
+In: a bundle, texts, names of `methods.METHODS`. Out: one VariantTiming per variant, and the size of the work.
 """
 
 import importlib.util
 import multiprocessing
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 from transformers import AutoConfig
 
 from ray_app.arrays import Ints
-from ray_app.benchmark.methods import EXTRAS, METHODS, MethodResult, Workload
+from ray_app.benchmark.methods import METHODS, PACKAGES, MethodResult, Workload
+from ray_app.benchmark.report import Figures
 from ray_app.engine.flops import encoder_flops, measure_gemm_flops
 from ray_app.engine.ragged import concatenate
-from ray_app.errors import first_line
+from ray_app.errors import first_line, pip_install
 from ray_app.inference.masking import above_threshold, drops, strongest_variant
 from ray_app.inference.runtime import rounded
 
+WorkloadArguments = tuple[str, list[str], str, int]  # bundle, texts, device, threads
+Round = tuple[float, float, MethodResult, float]  # seconds, FLOP/s of the GEMM probe, result, peak memory in MB
+
 
 @dataclass(kw_only=True)
-class Result:
-    """One variant: seconds and the GEMM probe's FLOP/s of each round; why it did not run, where it did not."""
+class VariantTiming:
+    """One variant: seconds and the GEMM probe's FLOP/s per round, its latest result; or why it did not run."""
 
     seconds: list[float] = field(default_factory=list)
     gemm: list[float] = field(default_factory=list)
-    seen: MethodResult | None = None
+    result: MethodResult | None = None
     peak_mb: float = 0.0
     failure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What every variant is asked: sizes of the work, and the pairs highlights are compared on."""
+    """The work of every variant: its size, and `owner` [masked variants], the review of each."""
 
     reviews: int
     tokens: int
@@ -47,52 +50,58 @@ class Task:
 
 
 def time_methods(
-    bundle: str, texts: Sequence[str], names: Sequence[str], rounds: int, device: str, threads: int
-) -> tuple[dict[str, Result], Task]:
-    """Runs each variant `rounds` times after one warm-up, in turns."""
-    subject = Workload(bundle, texts, device, threads)
-    sequences, _ = concatenate([subject.whole, subject.masked]).unique()
-    first_only = subject.runtime.meta.pooling == "first"
-    config = AutoConfig.from_pretrained(subject.runtime.bundle.path / "keywords")
-    flops = encoder_flops(config, len(subject.runtime.meta.thresholds), sequences.lengths, first_only)
-    task = Task(reviews=len(texts), tokens=subject.tokens, flops=flops, owner=subject.variants.review)
-    del subject
-    results = {name: Result() for name in names}
-    with _children(names, (bundle, list(texts), device, threads), results) as connections:
+    bundle: str,
+    texts: Sequence[str],
+    names: Sequence[str],
+    rounds: int,
+    device: str,
+    threads: int,
+    packages: Mapping[str, str] = PACKAGES,
+) -> tuple[dict[str, VariantTiming], Task]:
+    """Runs each variant `rounds` times after one warm-up, in turns. `packages`: what a variant needs installed."""
+    workload = Workload(bundle, texts, device, threads)
+    sequences, _ = concatenate([workload.whole, workload.masked]).unique()
+    first_only = workload.runtime.meta.pooling == "first"
+    config = AutoConfig.from_pretrained(workload.runtime.bundle.path / "keywords")
+    flops = encoder_flops(config, len(workload.runtime.meta.thresholds), sequences.lengths, first_only)
+    task = Task(reviews=len(texts), tokens=workload.tokens, flops=flops, owner=workload.variants.review)
+    del workload
+    timings = {name: VariantTiming() for name in names}
+    for name, package in packages.items():
+        if name in timings and importlib.util.find_spec(package) is None:
+            timings[name].failure = f"{package} is not installed: {pip_install('bench')}"
+    present = [name for name in names if not timings[name].failure]
+    with _children(present, (bundle, list(texts), device, threads)) as connections:
         for turn in range(rounds + 1):
             for name, connection in connections.items():
-                if not results[name].failure:
-                    _turn(connection, results[name], warm_up=turn == 0)
-    return results, task
+                if not timings[name].failure:
+                    _run_once(connection, timings[name], warm_up=turn == 0)
+    return timings, task
 
 
-def _turn(connection: Connection, result: Result, warm_up: bool) -> None:
+def _run_once(connection: Connection, timing: VariantTiming, warm_up: bool) -> None:
+    """One round of the child at the other end, added to its timing."""
     connection.send(True)
     try:
-        answer: Any = connection.recv()
+        outcome: Round | str = connection.recv()
     except EOFError:
-        answer = "its process died"
-    if isinstance(answer, str):
-        result.failure = answer
+        outcome = "its process died"
+    if isinstance(outcome, str):
+        timing.failure = outcome
         return
-    seconds, gemm, result.seen, result.peak_mb = answer
+    seconds, gemm, timing.result, timing.peak_mb = outcome
     if not warm_up:
-        result.seconds.append(seconds)
-        result.gemm.append(gemm)
+        timing.seconds.append(seconds)
+        timing.gemm.append(gemm)
 
 
 @contextmanager
-def _children(
-    names: Sequence[str], arguments: tuple[Any, ...], results: dict[str, Result]
-) -> Iterator[dict[str, Connection]]:
+def _children(names: Sequence[str], arguments: WorkloadArguments) -> Iterator[dict[str, Connection]]:
+    """A process per variant; sending anything runs a round, which comes back as a Round, or as why it failed."""
     context = multiprocessing.get_context("spawn")
     connections: dict[str, Connection] = {}
     processes = []
     for name in names:
-        package = EXTRAS.get(name)
-        if package and importlib.util.find_spec(package) is None:
-            results[name].failure = f"{package} is not installed: pip install 'nunchi[bench]'"
-            continue
         here, there = context.Pipe()
         process = context.Process(target=_child, args=(there, name, *arguments), daemon=True)
         process.start()
@@ -103,42 +112,65 @@ def _children(
         yield connections
     finally:
         for connection in connections.values():
-            connection.close()  # a child that waits for its turn sees the end and leaves
+            connection.close()  # ends a child that waits for its turn
         for process in processes:
             process.join(10)
 
 
 def _child(connection: Connection, name: str, bundle: str, texts: list[str], device: str, threads: int) -> None:
-    subject: Workload | None = None
+    workload: Workload | None = None
     try:
         while connection.recv():
-            subject = subject or Workload(bundle, texts, device, threads)
-            place = subject.runtime.placement
-            gemm = [measure_gemm_flops(place.device, place.backend, rounds=3)]
+            workload = workload or Workload(bundle, texts, device, threads)
+            chosen = workload.runtime.device
+            gemm = [measure_gemm_flops(chosen.torch_device, chosen.backend, rounds=3)]
             began = time.perf_counter()
-            seen = METHODS[name](subject)
+            result = METHODS[name](workload)
             seconds = time.perf_counter() - began
-            gemm.append(measure_gemm_flops(place.device, place.backend, rounds=3))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-            connection.send((seconds, float(np.mean(gemm)), seen, peak))
+            gemm.append(measure_gemm_flops(chosen.torch_device, chosen.backend, rounds=3))
+            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            connection.send((seconds, float(np.mean(gemm)), result, peak_mb))
     except EOFError:
         pass
     except Exception as error:
         connection.send(f"{type(error).__name__}: {first_line(error)}")
 
 
+def variant_figures(
+    name: str, timing: VariantTiming, task: Task, oracle: MethodResult | None, thresholds: Sequence[float]
+) -> Figures:
+    """Medians over the rounds of a variant, and its difference from the oracle's result where both have one."""
+    seconds = float(np.median(timing.seconds))
+    ratios = [task.flops / each / gemm for each, gemm in zip(timing.seconds, timing.gemm, strict=True)]
+    difference, same = None, None
+    if oracle and timing.result:
+        difference, same = compare(timing.result, oracle, task.owner, thresholds)
+    return {
+        "variant": name,
+        "reviews_per_s": round(task.reviews / seconds, 3),
+        "tokens_per_s": round(task.tokens / seconds, 1),
+        "gemm_ratio": round(float(np.median(ratios)), 3),
+        "peak_rss_mb": round(timing.peak_mb),
+        "max_abs_diff": difference,
+        "same_highlight": same,
+    }
+
+
 def compare(
-    seen: MethodResult, oracle: MethodResult, owner: Ints, thresholds: Sequence[float]
+    result: MethodResult, oracle: MethodResult, owner: Ints, thresholds: Sequence[float]
 ) -> tuple[float, float | None]:
-    """The largest difference of probabilities to the oracle's, and the share of found keywords with its highlight."""
-    difference = float(np.abs(seen.before - oracle.before).max(initial=0.0))
-    if seen.after is None or oracle.after is None:
+    """The largest difference from the oracle's probabilities, and the share of found keywords with its highlight.
+
+    `owner` [masked variants]: the review of each. The share is None for a result without masked variants.
+    """
+    difference = float(np.abs(result.before - oracle.before).max(initial=0.0))
+    if result.after is None or oracle.after is None:
         return difference, None
-    decided = np.isfinite(seen.after)
-    difference = max(difference, float(np.abs(seen.after - oracle.after)[decided].max(initial=0.0)))
+    decided = np.isfinite(result.after)
+    difference = max(difference, float(np.abs(result.after - oracle.after)[decided].max(initial=0.0)))
     review, keyword = above_threshold(oracle.before, thresholds)
-    best = [
-        strongest_variant(drops(rounded(one.before)[owner], rounded(one.after)), owner, review, keyword)  # type: ignore[arg-type]
-        for one in (seen, oracle)
-    ]
-    return difference, float((best[0] == best[1]).mean()) if len(review) else None
+    best, reference = (
+        strongest_variant(drops(rounded(before)[owner], rounded(after)), owner, review, keyword)
+        for before, after in ((result.before, result.after), (oracle.before, oracle.after))
+    )
+    return difference, float((best == reference).mean()) if len(review) else None

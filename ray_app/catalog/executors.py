@@ -1,34 +1,44 @@
-"""Where a catalog's units go through the pipeline: in Ray Data's actor pools, or one after the other in this process.
+"""Where a catalog's units go through the pipeline: Ray Data's actor pools, or one after the other in this process.
 
-In: units. Out: the ledger's record of every unit that was committed. Called by the analysis step alone.
+In: units. Out: the record of every unit that was committed.
 """
 
 import json
+import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.pipeline import Commit, Read, StageWorker
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Unit
 
-EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # asked for where a cluster has no CPUs yet and no flag says otherwise
-WAVE = 4_000  # units one pipeline takes: Ray Data's driver holds some objects for each of them
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+    from ray_app.catalog.analyze import Config
+
+log = logging.getLogger(__name__)
+EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet and no flag says otherwise
+WAVE = 4_000  # units per pipeline: Ray Data's driver holds some objects for each of them
 
 
 class Actor(StageWorker):
-    """A Worker in a process of Ray's. It ends with the raylet that started it: where a driver was killed, some are
-    left behind that compute for nobody."""
+    """A StageWorker in a process of Ray's.
 
-    def __init__(self, *arguments: Any) -> None:
+    It ends with the raylet that started it: where a driver is killed, some actors would stay and compute for nobody.
+    """
+
+    def __init__(self, config: "Config", out: str, names: list[str], last: bool, threads: int) -> None:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        super().__init__(*arguments)
+        super().__init__(config, out, names, last, threads)
 
 
 def _end_with(parent: int) -> None:
@@ -37,69 +47,87 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def run_on_ray(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
-    """Runs the pipeline on Ray, a wave of units after the other."""
+@dataclass(frozen=True, kw_only=True)
+class PoolShape:
+    """Most actors of a pool, and the CPUs and GPUs of each actor."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+def run_on_ray(config: "Config", out: str, units: Sequence[Unit], columns: Columns) -> Iterator[CommitRecord]:
+    """Runs the pipeline on Ray, one wave of units after the other. Raises UserError where it fails or cannot fit."""
     import ray.data
 
     from ray_app import cluster
 
     cluster.start()
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit, however large its rows
-    pool = _pool(config)
-    for first in range(0, len(todo), WAVE):
-        wave = todo[first : first + WAVE]
-        rows = cluster.stream(
-            _pipeline(config, out, wave, columns, pool).iter_rows(), "analysis", "; the same command goes on"
-        )  # nobody else holds the pipeline: it can go where it fails
+    shape = _pool_shape(config)
+    remedy = "; run the same command again to resume"
+    for first in range(0, len(units), WAVE):
+        wave = units[first : first + WAVE]
+        rows = cluster.stream(_pipeline(config, out, wave, columns, shape).iter_rows(), "analysis", remedy)
         for row in rows:
             if row["record"]:
                 yield json.loads(row["record"])
 
 
-def run_here(config: Any, out: str, todo: Sequence[Unit], columns: Columns) -> Iterator[dict[str, Any]]:
-    """The same steps in this process."""
-    names = _names(config)
-    worker = StageWorker(config, out, names, last=True, threads=0)
-    steps = (Read(columns, out), worker, Commit(out, config.partition_by))
-    for unit in todo:
-        batch: dict[str, Any] = {"unit": [asdict(unit)]}
+def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns) -> Iterator[CommitRecord]:
+    """Runs the same steps in this process."""
+    worker = StageWorker(config, out, _stage_names(config), last=True, threads=0)
+    steps = (Read(columns=columns, out=out), worker, Commit(out=out, partition_by=config.partition_by))
+    for unit in units:
+        row = pa.table({"unit": [asdict(unit)]})
         for step in steps:
-            batch = step({name: pa.array(column) for name, column in batch.items()})
-        if batch["record"][0]:
-            yield json.loads(batch["record"][0])
+            row = pa.table(step(row))
+        record = row["record"][0].as_py()
+        if record:
+            yield json.loads(record)
 
 
-def _pipeline(config: Any, out: str, todo: Sequence[Unit], columns: Columns, pool: dict[str, Any]) -> Any:
+def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Columns, shape: PoolShape) -> "Dataset":
+    """unit -> record: one block per unit, one actor pool per group of stages."""
     import ray.data
+    from ray.data import ActorPoolStrategy
 
-    threads = math.ceil(pool["num_cpus"])
-    batches: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-    dataset = ray.data.from_items([{"unit": asdict(unit)} for unit in todo], override_num_blocks=len(todo))
-    dataset = dataset.map_batches(Read(columns, out), num_cpus=0.1, **batches)
-    names = _names(config)
+    def mapped(dataset: "Dataset", step: object, **options: object) -> "Dataset":
+        return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)
+
+    dataset = ray.data.from_items([{"unit": asdict(unit)} for unit in units], override_num_blocks=len(units))
+    dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1)
+    names = _stage_names(config)
     for group in [names] if config.placement == "fused" else [[name] for name in names]:
-        arguments = (config, out, group, group[-1] == names[-1], threads)
-        dataset = dataset.map_batches(Actor, fn_constructor_args=arguments, **batches, **pool)
-    return dataset.map_batches(Commit(out, config.partition_by), num_cpus=0.1, **batches)
+        dataset = mapped(
+            dataset,
+            Actor,
+            fn_constructor_args=(config, out, group, group[-1] == names[-1], math.ceil(shape.cpus)),
+            compute=ActorPoolStrategy(min_size=1, max_size=shape.workers, max_tasks_in_flight_per_actor=4),
+            num_cpus=shape.cpus,
+            **({"num_gpus": shape.gpus} if shape.gpus else {}),
+        )
+    return mapped(dataset, Commit(out=out, partition_by=config.partition_by), num_cpus=0.1)
 
 
-def _names(config: Any) -> list[str]:
+def _stage_names(config: "Config") -> list[str]:
     from ray_app.inference.stages import build_stages
 
     return [name for name, _ in build_stages(config.highlights, config.words)]
 
 
-def _pool(config: Any) -> dict[str, Any]:
-    """An actor pool's size and each actor's share. Reading and writing need a share of a CPU beside the pools: a pool
-    that takes every CPU would wait for itself. A joined cluster may grow: it is asked for what the flags say."""
-    from ray.data import ActorPoolStrategy
+def _pool_shape(config: "Config") -> PoolShape:
+    """Divides the cluster among the pools; a joined cluster may grow, so it is asked for what the flags say.
 
+    Reading and writing need a share of a CPU beside the pools: pools that take every CPU would wait for them forever.
+    Raises UserError where this process's own cluster is too small.
+    """
     from ray_app import cluster
 
     gpu = cluster.wants_gpu(config.device)
     pools = 1 if config.placement == "fused" else 3
     now = cluster.cpus()
-    empty = cluster.joined() and not now  # a head that does no work, and workers that come when they are asked for
+    empty = cluster.joined() and not now  # a head that does no work, whose workers come when they are requested
     workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))
     share = EMPTY_CPUS if empty else cluster.cpus_for(workers * pools, least=0.1)
     cpus = config.cpus_per_worker or (1.0 if gpu else share)
@@ -107,13 +135,14 @@ def _pool(config: Any) -> dict[str, Any]:
         cluster.check_fits(
             workers * pools, cpus, f"{workers} workers x {pools} pools", "--workers or --cpus-per-worker"
         )
-    on = f"{1 / pools:.2g} GPU and " if gpu else ""
-    print(
-        f"up to {workers} x {pools} workers with {on}{cpus:.2g} CPUs each{'' if gpu else ', no GPU'}; the cluster has "
-        f"{now:g} CPUs and {cluster.gpus():g} GPUs now",
-        flush=True,
+    log.info(
+        "up to %d x %d workers with %s%.2g CPUs each%s; the cluster has %g CPUs and %g GPUs now",
+        workers,
+        pools,
+        f"{1 / pools:.2g} GPU and " if gpu else "",
+        cpus,
+        "" if gpu else ", no GPU",
+        now,
+        cluster.gpus(),
     )
-    shape: dict[str, Any] = {
-        "compute": ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=4)
-    }
-    return {**shape, "num_cpus": cpus, **({"num_gpus": 1.0 / pools} if gpu else {})}
+    return PoolShape(workers=workers, cpus=cpus, gpus=1.0 / pools if gpu else 0.0)

@@ -1,30 +1,36 @@
-"""Stopping a run without losing what it has begun: a file in the output that workers look for before each unit."""
+"""Stops a run without losing the units in flight: a file in the output that workers look for before each unit."""
 
+import logging
 import signal
 import threading
 
 from ray_app import storage
 
+log = logging.getLogger(__name__)
+
 
 def stopped(out: str) -> bool:
-    """True once a run was told to finish what it has begun."""
+    """True once the run was told to finish the units in flight."""
     return storage.exists(_uri(out))
 
 
 def clear(out: str) -> None:
-    """Forgets that an earlier run was stopped."""
+    """Removes the stop of an earlier run."""
     storage.remove(_uri(out))
 
 
 class GracefulStop:
-    """SIGINT and SIGTERM: the first lets what is in flight finish and be committed, the second interrupts at once."""
+    """Handles SIGINT and SIGTERM: the first lets units in flight finish and commit, the second interrupts at once.
+
+    `signal` is the number of the first one that came, 0 while none has.
+    """
 
     def __init__(self, out: str) -> None:
-        self.out, self.seen = out, 0
+        self.out, self.signal = out, 0
 
     def __enter__(self) -> "GracefulStop":
-        here = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
+        main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+        numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
         self.before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
@@ -33,11 +39,11 @@ class GracefulStop:
             signal.signal(number, handler)
 
     def _receive(self, number: int, _: object) -> None:
-        if self.seen:
+        if self.signal:
             raise KeyboardInterrupt
-        self.seen = number
-        print("finishing the units in flight; once more stops at once, and loses none of what is committed", flush=True)
-        threading.Thread(target=self._stop, daemon=True).start()  # not here: the handler interrupts any other call
+        self.signal = number
+        log.info("finishing the units in flight; a second signal stops at once and loses nothing that is committed")
+        threading.Thread(target=self._stop, daemon=True).start()  # not here: a handler may interrupt a storage call
 
     def _stop(self) -> None:
         storage.write_bytes(_uri(self.out), b"")

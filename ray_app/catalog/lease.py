@@ -1,9 +1,9 @@
-"""One driver an output: a numbered lease that its holder keeps beating; a dead holder's is followed by the next number.
+"""One driver per output: a numbered lease that its holder renews; the lease of a dead holder gives way to the next.
 
-    OUT/_lease/000000.json    {"host", "space", "pid", "started", "beat"}; the highest number holds
+    OUT/_lease/000000.json    {"host", "space", "pid", "started", "beat", "released"}; the highest number holds
 
-A number is created once, so of two that want it one wins. No clock of one machine is compared with another's: a lease
-is dead when its beat does not change while we watch.
+A number is created once, so of two drivers that want it one wins. Clocks of two machines are never compared: a lease is
+dead when its beat does not change while we watch.
 """
 
 import json
@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ray_app import storage
 from ray_app.errors import UserError, check
@@ -21,15 +21,31 @@ from ray_app.errors import UserError, check
 BEAT_SECONDS, WATCH_SECONDS = 5.0, 20.0
 
 
+class LeaseContent(TypedDict, total=False):
+    """Who holds a lease: host, process, and `space`, within which process numbers mean the same; see `_pid_space`."""
+
+    host: str
+    space: str
+    pid: int
+    started: str
+    beat: int
+    released: bool
+
+
 class Lease:
-    """Held from entering to leaving the block. Raises UserError where another run holds the output."""
+    """Held from entering to leaving the block. Entering raises UserError where another run holds the output.
+
+    Args:
+        beat: seconds between renewals.
+        watch: seconds without a renewal after which another machine's lease is dead.
+    """
 
     def __init__(self, out: str, beat: float = BEAT_SECONDS, watch: float = WATCH_SECONDS) -> None:
         self.out, self.folder = out, storage.join(out, "_lease")
         self.every, self.watch = beat, watch
         self.number, self.beats = -1, 0
         self.over, self.lost = threading.Event(), False
-        self.asked = -math.inf
+        self.checked = -math.inf
 
     def __enter__(self) -> "Lease":
         last = self._last()
@@ -49,23 +65,26 @@ class Lease:
             storage.write_bytes(self._uri(self.number), self._content(released=True))
 
     def check(self) -> None:
-        """Raises UserError where a later run took the output over, as it may after a long standstill of this one. Cheap
-        enough for every unit: storage is asked once a beat."""
-        if time.monotonic() - self.asked >= self.every:
-            self.asked = time.monotonic()
+        """Raises UserError where a later run took the output over, as it may after this one hung for long.
+
+        Cheap enough to call for every unit: it reads storage once per beat.
+        """
+        if time.monotonic() - self.checked >= self.every:
+            self.checked = time.monotonic()
             self.lost = self.lost or self._last() != self.number
         check(not self.lost, f"{self.out}: another run took it over; this one stops")
 
     def _last(self) -> int:
+        """The highest number, -1 where there is none."""
         if not storage.exists(self.folder):
             return -1
         names = [file.uri.rsplit("/", 1)[-1] for file in storage.list_files(self.folder)]
         return max((int(name[:-5]) for name in names if name.endswith(".json")), default=-1)
 
     def _outlive(self, number: int) -> None:
-        """Returns once that lease is released or dead; raises UserError where it lives."""
+        """Returns once lease `number` is released or dead; raises UserError where its holder is alive."""
         held = self._read(number)
-        if held.get("released") or (held.get("space") == _space() and not _alive(held)):
+        if held.get("released") or (held.get("space") == _pid_space() and not _alive(held)):
             return
         end = time.monotonic() + self.watch
         while time.monotonic() < end:
@@ -91,13 +110,21 @@ class Lease:
                 continue
 
     def _content(self, released: bool = False) -> bytes:
-        who = {"host": socket.gethostname(), "space": _space(), "pid": os.getpid(), "started": _started(os.getpid())}
-        return json.dumps({**who, "beat": self.beats, "released": released}).encode()
+        content: LeaseContent = {
+            "host": socket.gethostname(),
+            "space": _pid_space(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "beat": self.beats,
+            "released": released,
+        }
+        return json.dumps(content).encode()
 
-    def _read(self, number: int) -> dict[str, Any]:
+    def _read(self, number: int) -> LeaseContent:
+        """A lease that was removed counts as released."""
         uri = self._uri(number)
-        found: dict[str, Any] = storage.read_json(uri) if storage.exists(uri) else {"released": True}
-        return found
+        content: LeaseContent = storage.read_json(uri) if storage.exists(uri) else {"released": True}
+        return content
 
     def _remove_before(self, number: int) -> None:
         for file in storage.list_files(self.folder):
@@ -108,7 +135,7 @@ class Lease:
         return storage.join(self.folder, f"{number:06d}.json")
 
 
-def _space() -> str:
+def _pid_space() -> str:
     """Where process numbers mean the same: this machine since it booted and, in a container, the container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -117,13 +144,13 @@ def _space() -> str:
         return socket.gethostname()
 
 
-def _alive(held: dict[str, Any]) -> bool:
+def _alive(held: LeaseContent) -> bool:
     """True where the holder's process, not a later one under its number, runs on this machine."""
     return bool(held.get("pid")) and _started(int(held["pid"])) == held.get("started")
 
 
 def _started(pid: int) -> str:
-    """When a process of this machine began, in whatever unit the system counts; empty where there is none."""
+    """When a process of this machine began, in the system's own unit; empty where there is no such process."""
     import psutil
 
     try:

@@ -1,47 +1,84 @@
-"""What a run has promised and what it has done, kept in its output folder: enough to go on after any death.
+"""What a run has planned and what it has done, kept in its output folder: enough to resume after any death.
 
-    OUT/_plan/0000.{files,units}.parquet, 0000.json    what is analysed, and with what; one more for every --incremental
-    OUT/_units/<unit>.json                             a unit's commit
-    OUT/_files/000000.json, 000000.done.json           an output file: whose rows it will hold, and that it does
+    OUT/_plan/0000.{files,units}.parquet, 0000.json    what is analyzed, and with what; one more per --incremental
+    OUT/_units/<unit>.json                             a unit's commit, see `commit.py`
+    OUT/_files/000000.json, 000000.done.json           an output file, see `compaction.py`
 
-Whatever decides is created once and never rewritten, so that two writers cannot both decide. Nothing here holds a row:
-memory grows with the number of units.
+Files that decide something are created once and never rewritten, so that two writers cannot both decide. Nothing here
+holds a row: memory grows with the number of units.
 """
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
 from ray_app import storage
+from ray_app.catalog.commit import CommitRecord
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import THREADS, Plan, Source, Unit
+from ray_app.data.schema import FILES, UNITS
 from ray_app.errors import check
 
-Settings = dict[str, Any]  # flag -> value: what must not change within one output
+Settings = TypedDict(  # flag -> value: what must not change within one output
+    "Settings",
+    {
+        "--input": str,
+        "--bundle": str,
+        "--columns": str,
+        "--keep": str,
+        "--partition-by": str,
+        "--limit": int,
+        "--highlights": str,
+        "--words": str,
+        "--embeddings": bool,
+        "--unit-rows": int,
+    },
+)
+
+
+class SavedColumns(TypedDict):
+    """`Columns` as JSON; `types` is an Arrow schema as base64."""
+
+    review_id: str
+    text: str
+    keep: list[str]
+    types: str
+
+
+class PlanContent(TypedDict):
+    """The JSON of a plan; `files` and `units` are how many rows the Parquet files beside it have."""
+
+    settings: Settings
+    columns: SavedColumns
+    files: int
+    units: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """An output's plans, the first and what was added to it, with the settings all of them share."""
+    """An output's plans, the first and those added to it, with the settings that all of them share."""
 
     settings: Settings
     plans: tuple[Plan, ...]
 
     @property
     def units(self) -> list[Unit]:
+        """Units of all plans, in order."""
         return [unit for plan in self.plans for unit in plan.units]
 
     @property
     def sources(self) -> list[Source]:
+        """Input files of all plans, in order."""
         return [source for plan in self.plans for source in plan.sources]
 
     @property
     def columns(self) -> Columns:
+        """The columns that all plans read."""
         return self.plans[0].columns
 
 
@@ -53,38 +90,47 @@ def begun(out: str) -> bool:
 def load(out: str) -> Run | None:
     """The run that `out` holds; None where none was planned there."""
     plans: list[Plan] = []
-    settings: Settings = {}
+    settings: Settings | None = None
     while storage.exists(uri := _plan_uri(out, len(plans), "json")):
-        content = storage.read_json(uri)
+        content: PlanContent = storage.read_json(uri)
         settings = content["settings"]
         settings["--keep"] = ",".join(name.strip() for name in settings["--keep"].split(",") if name.strip())
         plans.append(_load_plan(out, len(plans), content))
-    return Run(settings, tuple(plans)) if plans else None
+    return Run(settings, tuple(plans)) if settings is not None else None
 
 
 def add(out: str, number: int, plan: Plan, settings: Settings) -> None:
-    """Writes plan `number`; its JSON comes last and makes it one. Raises UserError where another run wrote it first."""
-    for name, rows in (("files", plan.sources), ("units", plan.units)):
-        kind = Source if name == "files" else Unit
-        storage.write_parquet(_plan_uri(out, number, f"{name}.parquet"), _table(rows, kind))
-    columns = {**asdict(plan.columns), "types": _encoded(plan.columns.types)}
-    content = {"settings": settings, "columns": columns, "files": len(plan.sources), "units": len(plan.units)}
+    """Writes plan `number`; it counts once its JSON exists. Raises UserError where another run wrote it first."""
+    storage.write_parquet(_plan_uri(out, number, "files.parquet"), _table(plan.sources, FILES))
+    storage.write_parquet(_plan_uri(out, number, "units.parquet"), _table(plan.units, UNITS))
+    columns: SavedColumns = {
+        "review_id": plan.columns.review_id,
+        "text": plan.columns.text,
+        "keep": list(plan.columns.keep),
+        "types": _encoded(plan.columns.types),
+    }
+    content: PlanContent = {
+        "settings": settings,
+        "columns": columns,
+        "files": len(plan.sources),
+        "units": len(plan.units),
+    }
     ours = storage.create(_plan_uri(out, number, "json"), json.dumps(content, ensure_ascii=False).encode())
     check(ours, f"{out}: another run was begun there at this moment; wait for it, or name another --output")
 
 
-def agree(out: str, before: Settings, now: Settings) -> None:
-    """Raises UserError naming the first setting in which a run differs from the one that `out` holds."""
+def agree(out: str, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    """Raises UserError naming the first of the settings `now` that differs from those of the run already in `out`."""
     for key in sorted({*before, *now}):
         check(
             before.get(key) == now.get(key),
-            f"{out} was begun with {key} {before.get(key)!r}, now it is {now.get(key)!r}; go on with the same, or name "
-            "another --output",
+            f"{out} was begun with {key} {before.get(key)!r}, now it is {now.get(key)!r}; resume with the same, or "
+            "name another --output",
         )
 
 
 def unchanged(run: Run, files: list[storage.FileInfo], done: set[str]) -> None:
-    """Raises UserError where a planned file is another now, or where one with work left is gone."""
+    """Raises UserError where a planned file has changed, or where one with units not in `done` no longer exists."""
     now = {file.uri: file.version for file in files}
     left = {unit.file for unit in run.units if unit.id not in done}
     for source in run.sources:
@@ -97,8 +143,8 @@ def unchanged(run: Run, files: list[storage.FileInfo], done: set[str]) -> None:
         )
 
 
-def committed(out: str) -> Iterator[dict[str, Any]]:
-    """Every commit marker's record."""
+def committed(out: str) -> Iterator[CommitRecord]:
+    """The record of every commit marker."""
     files = storage.list_files(storage.join(out, "_units")) if storage.exists(storage.join(out, "_units")) else []
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(storage.read_json, (file.uri for file in files if file.uri.endswith(".json")))
@@ -108,22 +154,19 @@ def _plan_uri(out: str, number: int, suffix: str) -> str:
     return storage.join(out, "_plan", f"{number:04d}.{suffix}")
 
 
-def _load_plan(out: str, number: int, content: dict[str, Any]) -> Plan:
-    def rows(name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = storage.read_parquet(_plan_uri(out, number, f"{name}.parquet")).to_pylist()
-        return found
-
+def _load_plan(out: str, number: int, content: PlanContent) -> Plan:
+    files, units = (
+        storage.read_parquet(_plan_uri(out, number, f"{name}.parquet")).to_pylist() for name in ("files", "units")
+    )
     saved = content["columns"]
     columns = Columns(
         review_id=saved["review_id"], text=saved["text"], keep=tuple(saved["keep"]), types=_decoded(saved["types"])
     )
-    return Plan(tuple(Source(**row) for row in rows("files")), tuple(Unit(**row) for row in rows("units")), columns)
+    return Plan(tuple(Source(**row) for row in files), tuple(Unit(**row) for row in units), columns)
 
 
-def _table(rows: Any, kind: type) -> pa.Table:
-    types = {"str": pa.string(), "int": pa.int64(), "str | None": pa.string()}
-    names = {name: types[getattr(hint, "__name__", None) or str(hint)] for name, hint in kind.__annotations__.items()}
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=pa.schema(list(names.items())))
+def _table(rows: Sequence[Source] | Sequence[Unit], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
 
 
 def _encoded(schema: pa.Schema | None) -> str:

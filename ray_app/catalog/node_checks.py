@@ -1,8 +1,11 @@
-"""What a cluster says for itself: its dashboard to a stranger, its nodes to a job. Called by `doctor`."""
+"""Checks of a cluster for `doctor`: what its dashboard answers without a token, and what each node has.
+
+In: the dashboard's URL; URIs that nodes must reach. Out: an HTTP status, addresses, versions and refusals per node.
+"""
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from ray_app.errors import UserError
@@ -11,8 +14,17 @@ VERSIONS = ("ray", "torch", "transformers", "pyarrow")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+class RayNode(TypedDict):
+    """A node as `ray.nodes()` lists it; the keys that are used here."""
+
+    NodeID: str
+    NodeManagerAddress: str
+    NodeManagerPort: int
+    Alive: bool
+
+
 def status(url: str) -> int:
-    """HTTP status of the job API without a token; 0 where nothing answers. No proxy, no credentials of any file."""
+    """HTTP status of the job API without a token, through no proxy and with no credentials; 0 for no answer."""
     import requests
 
     session = requests.Session()
@@ -24,44 +36,44 @@ def status(url: str) -> int:
 
 
 def elsewhere(url: str) -> Iterator[str]:
-    """Addresses of this machine, beside loopback, where the same port answers."""
+    """Addresses of this machine other than loopback at which the URL's port answers."""
     import ray.util
 
-    place = urlsplit(url)
+    parts = urlsplit(url)
     own = ray.util.get_node_ip_address()
-    if place.hostname not in LOOPBACK:
-        yield str(place.hostname)
+    if parts.hostname not in LOOPBACK:
+        yield str(parts.hostname)
     elif not own.startswith("127."):
         try:
-            socket.create_connection((own, place.port or 80), timeout=2).close()
+            socket.create_connection((own, parts.port or 80), timeout=2).close()
         except OSError:
             return
         yield own
 
 
-def alive() -> list[dict[str, Any]]:
+def alive() -> list[RayNode]:
+    """The nodes of the joined cluster that are alive."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def everywhere(uris: list[str]) -> dict[str, tuple[dict[str, str], list[str]]]:
-    """What `look` finds on every node of the cluster that was joined, by the node's address."""
+    """HOST:PORT of every node of the joined cluster -> its `node_report`."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0)(node_report)
-    answers = {}
+    task = ray.remote(num_cpus=0)(node_report)
+    reports = {}
     for node in alive():
-        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answers[f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"] = ask.options(
-            scheduling_strategy=place
-        ).remote(uris)
-    return {address: ray.get(answer) for address, answer in answers.items()}
+        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        address = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+        reports[address] = task.options(scheduling_strategy=strategy).remote(uris)
+    return {address: ray.get(report) for address, report in reports.items()}
 
 
 def node_report(uris: list[str]) -> tuple[dict[str, str], list[str]]:
-    """On a node: versions that results depend on, and the places that cannot be listed from there."""
+    """This node's versions that results depend on, and a line for each of `uris` that cannot be listed from it."""
     import platform
     from importlib.metadata import version
 

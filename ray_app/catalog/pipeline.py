@@ -1,8 +1,9 @@
-"""A unit's way through the graph: read and validate, stages, commit; and the ledger of what was committed.
+"""A unit's way through the graph: read and validate, stages, commit.
 
 A unit travels as one row: its plan, its accepted rows and its rejects as Arrow IPC bytes, and counts of work, so that
-every step sees whole units and nothing can be lost between two of them. Once OUT/_stop is there, units that no worker
-has begun pass through untouched and uncounted. No Ray here: `analyze.py` says where steps run.
+every step sees whole units and nothing is lost between two steps. Once OUT/_stop exists, units that no worker has begun
+pass through untouched and uncounted. No Ray here: `executors.py` says where the steps run.
+
 Reading and committing run in many short-lived processes: importing this must not import torch, which takes seconds.
 """
 
@@ -10,7 +11,7 @@ import json
 import resource
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,63 +19,83 @@ import pyarrow.compute as pc
 from ray_app import storage
 from ray_app.catalog import commit
 from ray_app.catalog.graceful_stop import stopped
-from ray_app.catalog.poison_rows import Bad, CrashJournal
+from ray_app.catalog.poison_rows import CrashJournal, Reasons
 from ray_app.data import reviews
+from ray_app.data.columns import Columns
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
 from ray_app.engine.own_thread import OwnThread
 
-Batch = dict[str, list[Any]]
+if TYPE_CHECKING:
+    from ray_app.catalog.analyze import Config
+
+UnitRow = dict[str, list[object] | pa.Array]  # the columns of a table of one row, from which the next step's is made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Read:
-    """unit -> unit, accepted rows, rejected rows."""
+    """A step: unit -> unit, accepted rows, rejected rows, work."""
 
-    columns: Any
+    columns: Columns
     out: str
 
-    def __call__(self, batch: Any) -> Batch:
-        unit = reviews.Unit(**batch["unit"][0].as_py())
+    def __call__(self, row: pa.Table) -> UnitRow:
+        unit = _unit(row)
         if stopped(self.out):
-            return _passed(unit)
+            return _untouched(unit)
         accepted, rejected = reviews.read(unit, self.columns)
         return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
 
 
 class StageWorker:
-    """Holds the classifiers and runs the named stages over whole units, in one thread of its own."""
+    """A step that holds the classifiers and runs stages over whole units, in one thread of its own.
 
-    def __init__(self, config: Any, out: str, names: list[str], last: bool, threads: int) -> None:
+    Args:
+        names: the stages it runs.
+        last: whether these end the graph, so that findings are assembled.
+        threads: CPU threads of the classifiers; 0 leaves the choice to torch.
+    """
+
+    def __init__(self, config: "Config", out: str, names: list[str], last: bool, threads: int) -> None:
         self.thread = OwnThread()
         self.out, self.names = out, names
         self.last, self.keep_text = last, "text" in config.keep
-        self.thread.run(self._load, config, names, threads)
+        self.thread.run(self._load, config, threads)
 
-    def __call__(self, batch: Any) -> Batch:
-        return self.thread.run(self._run, batch)
+    def __call__(self, row: pa.Table) -> UnitRow:
+        return self.thread.run(self._run, row)
 
-    def _load(self, config: Any, names: list[str], threads: int) -> None:
+    def run_stages(self, table: pa.Table) -> pa.Table:
+        """Accepted rows with the columns of the worker's stages; after the last stage, findings in their place."""
+        from ray_app.inference.stages import assemble_findings
+
+        for name, stage in self.stages:
+            began = time.monotonic()
+            table = stage(table)
+            self.runtime.work.add(**{f"seconds_{name}": time.monotonic() - began})
+        return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
+
+    def _load(self, config: "Config", threads: int) -> None:
         from ray_app.inference.runtime import BundleRuntime
         from ray_app.inference.stages import build_stages
 
         self.runtime = BundleRuntime(storage.absolute(config.bundle), config.device, threads, probe=True)
         graph = build_stages(config.highlights, config.words, config.recheck_words, config.embeddings)
-        self.stages = [(name, make(self.runtime)) for name, make in graph if name in names]
+        self.stages = [(name, make(self.runtime)) for name, make in graph if name in self.names]
 
-    def _run(self, batch: Any) -> Batch:
-        unit = reviews.Unit(**batch["unit"][0].as_py())
-        packed = batch["rejected"][0].as_py()
-        if packed is None or stopped(self.out):
-            return _passed(unit)
-        work = WorkCounters(json.loads(batch["work"][0].as_py()))
+    def _run(self, row: pa.Table) -> UnitRow:
+        unit = _unit(row)
+        accepted, rejects = row["accepted"][0].as_py(), row["rejected"][0].as_py()
+        if rejects is None or stopped(self.out):
+            return _untouched(unit)
+        work = WorkCounters(json.loads(row["work"][0].as_py()))
         self.runtime.work.clear()
-        table, rejected = _unpack(batch["accepted"][0].as_py()), _unpack(packed)
+        table, rejected = None if accepted is None else _unpack(accepted), _unpack(rejects)
         if table is not None:
-            uri = storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json")
-            tables, bad = CrashJournal(uri).run(self._stages, table)
+            journal = CrashJournal(storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json"))
+            tables, bad = journal.run(self.run_stages, table)
             rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
-            table = pa.concat_tables(tables) if tables else self._stages(table.slice(0, 0))
+            table = pa.concat_tables(tables) if tables else self.run_stages(table.slice(0, 0))
         work.add(**self.runtime.work)
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
@@ -84,36 +105,34 @@ class StageWorker:
             "work": [json.dumps(work)],
         }
 
-    def _stages(self, table: pa.Table) -> pa.Table:
-        from ray_app.inference.stages import assemble_findings
 
-        for name, stage in self.stages:
-            began = time.monotonic()
-            table = stage(table)
-            self.runtime.work.add(**{f"seconds_{name}": time.monotonic() - began})
-        return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Commit:
-    """unit, analysed rows, rejected rows -> files, and the ledger's record: its id is empty where nothing was done."""
+    """A step: unit, analyzed rows, rejected rows -> files, and the commit's record as JSON; "" for an untouched one."""
 
     out: str
     partition_by: str
 
-    def __call__(self, batch: Any) -> Batch:
-        unit = reviews.Unit(**batch["unit"][0].as_py())
-        analyzed, rejected = (_unpack(batch[name][0].as_py()) for name in ("accepted", "rejected"))
-        if rejected is None:
+    def __call__(self, row: pa.Table) -> UnitRow:
+        unit = _unit(row)
+        accepted, rejects = row["accepted"][0].as_py(), row["rejected"][0].as_py()
+        if rejects is None:
             return {"record": [""]}
+        analyzed, rejected = None if accepted is None else _unpack(accepted), _unpack(rejects)
         findings = 0 if analyzed is None else pc.sum(pc.list_value_length(analyzed["findings"])).as_py() or 0
-        facts = {"findings": findings, "work": json.loads(batch["work"][0].as_py())}
-        facts |= {"unreadable": rejected["reason"][0].as_py()} if analyzed is None else {}
+        facts: commit.UnitFacts = {"findings": findings, "work": json.loads(row["work"][0].as_py())}
+        if analyzed is None:
+            facts["unreadable"] = rejected["reason"][0].as_py()
         record = commit.commit(self.out, unit, analyzed, rejected, facts, self.partition_by)
         return {"record": [json.dumps(record)]}
 
 
-def _passed(unit: reviews.Unit) -> Batch:
+def _unit(row: pa.Table) -> reviews.Unit:
+    return reviews.Unit(**row["unit"][0].as_py())
+
+
+def _untouched(unit: reviews.Unit) -> UnitRow:
+    """A unit that no step has begun: without rejects, not even an empty table of them."""
     return {
         "unit": [asdict(unit)],
         "accepted": pa.nulls(1, pa.binary()),
@@ -122,10 +141,10 @@ def _passed(unit: reviews.Unit) -> Batch:
     }
 
 
-def _rejects(unit: reviews.Unit, table: pa.Table, rejected: pa.Table, bad: Bad) -> pa.Table:
-    """Rows that the model cannot take as rejects: the table's rows are the unit's, less those rejected before."""
-    gone = set(rejected["row"].to_pylist())
-    rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in gone]
+def _rejects(unit: reviews.Unit, table: pa.Table, rejected: pa.Table, bad: Reasons) -> pa.Table:
+    """Rejects for the rows of `table` in `bad`. The table's rows are the unit's without those already in `rejected`."""
+    earlier = set(rejected["row"].to_pylist())
+    rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in earlier]
     some = table.select(["review_id", "text"]).take(pa.array(list(bad), pa.int64())).to_pylist()
     return rejected_rows(
         [(row["review_id"], row["text"], bad[i], unit.file, rows[i]) for i, row in zip(bad, some, strict=True)]
@@ -141,5 +160,5 @@ def _pack(table: pa.Table | None) -> bytes | None:
     return bytes(sink.getvalue())
 
 
-def _unpack(data: bytes | None) -> Any:
-    return None if data is None else pa.ipc.open_stream(data).read_all()
+def _unpack(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()

@@ -1,7 +1,7 @@
-"""A row that breaks the model is set aside, and its neighbours are analysed.
+"""A row that breaks the model is rejected, and its neighbors are analyzed.
 
-One that raises is found by halving. One that kills its process (a crash, out of memory) cannot be caught: a note says
-what was being tried, so that whoever comes after the dead process tries smaller pieces, down to the one row.
+A row that raises is found by halving. One that kills its process (a crash, out of memory) cannot be caught: a journal
+records what is being tried, so that the process that replaces a dead one tries smaller pieces, down to the one row.
 
     OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows], "alone": {row: deaths}}
 """
@@ -15,24 +15,25 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.errors import first_line
 
-DEATHS = 2  # of a whole unit before it is tried in pieces, and of one row alone before it is given up
-PIECE = 64  # rows: a unit of 2,000 takes some 30 notes to find the piece, and at most 64 more to find the row
-PLAIN = "좋아요"  # a review no model fails on, unless it fails on all
+DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
+PIECE = 64  # rows: a unit of 2,000 takes some 30 writes to find the piece, and at most 64 more to find the row
+PLAIN = "좋아요"  # a review that only a broken model fails on
 
 Run = Callable[[pa.Table], pa.Table]
-Bad = dict[int, str]  # row of the table -> why it was set aside
+Reasons = dict[int, str]  # row of the table -> why it is rejected
 
 
-def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
-    """`run` over the table's rows; those on which alone it raises are left out, with the reason.
+def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
+    """Runs `run` over the table's rows; rows on which it raises even alone are left out.
 
-    Raises whatever `run` raises where it fails on a plain review too: that is no fault of the rows.
+    Returns what `run` returned, in pieces and in order, and the reason for each row left out. Raises whatever `run`
+    raises where it fails on a plain review too: then the rows are not at fault.
     """
     try:
         return [run(table)], {}
     except Exception as error:
         if len(table) == 1:
-            _plainly(run, table, error)
+            _raise_if_model_is_broken(run, table, error)
             return [], {0: f"the model fails on it: {first_line(error)}"}
     half = len(table) // 2
     first, bad = run_isolating_failures(run, table.slice(0, half))
@@ -40,48 +41,49 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], B
     return first + second, {**bad, **{half + row: reason for row, reason in more.items()}}
 
 
-def _plainly(run: Run, table: pa.Table, error: Exception) -> None:
-    at = table.column_names.index("text")
+def _raise_if_model_is_broken(run: Run, table: pa.Table, error: Exception) -> None:
+    """Raises `error` where `run` fails on a plain review in place of the table's one text."""
+    column = table.column_names.index("text")
     try:
-        run(table.set_column(at, "text", pa.array([PLAIN])))
+        run(table.set_column(column, "text", pa.array([PLAIN])))
     except Exception:
         raise error from None
 
 
 @dataclass
 class CrashJournal:
-    """What is known of a unit that processes died on; kept at `uri` while it is tried."""
+    """How often processes died on a unit, and on what; kept at `uri` while the unit is tried."""
 
     uri: str
     deaths: int = 0
     alone: dict[str, int] = field(default_factory=dict)
 
-    def run(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
-        """`analysed`, whole at first; in pieces, each noted before it is tried, once processes died on the unit."""
+    def run(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
+        """`run_isolating_failures` over the whole table or, once processes died on it, over one piece at a time."""
         self._recall()
         if self.deaths < DEATHS:
             self._note([0, len(table)])
-            found = run_isolating_failures(run, table)
+            result = run_isolating_failures(run, table)
         else:
-            found = self._pieces(run, table)
+            result = self._run_pieces(run, table)
         storage.remove(self.uri)
-        return found
+        return result
 
-    def _pieces(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Bad]:
+    def _run_pieces(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
         tables: list[pa.Table] = []
-        bad: Bad = {}
+        bad: Reasons = {}
         for first, rows in self._ranges(len(table)):
             if rows == 1 and self.alone.get(str(first), 0) >= DEATHS:
-                bad[first] = "the process that analyses it dies"
+                bad[first] = "the process that analyzes it dies"
                 continue
             self._note([first, rows])
-            some, why = run_isolating_failures(run, table.slice(first, rows))
+            some, reasons = run_isolating_failures(run, table.slice(first, rows))
             tables += some
-            bad |= {first + row: reason for row, reason in why.items()}
+            bad |= {first + row: reason for row, reason in reasons.items()}
         return tables, bad
 
     def _ranges(self, total: int) -> list[tuple[int, int]]:
-        """Pieces, and single rows where a process died on the piece."""
+        """(first row, rows) of each piece; single rows where a process died on the piece."""
         ranges = []
         for first in range(0, total, PIECE):
             rows = min(PIECE, total - first)

@@ -1,53 +1,91 @@
-"""Counts of what was committed, by this run and those it resumes, and the progress lines that show them."""
+"""Counts what was committed, by this run and those it resumes, and logs how the run gets on.
 
+In: the record of every committed unit. Out: lines for the log, and the figures of `_run.json`.
+"""
+
+import logging
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
+from ray_app.catalog.commit import CommitRecord
 from ray_app.engine.flops import WorkCounters, summary
+from ray_app.progress import Pace
+
+log = logging.getLogger(__name__)
+TERMINAL_SECONDS = 2.0  # between progress lines where somebody watches
+
+
+class RowCounts(TypedDict):
+    """Rows of committed units: all, analyzed, rejected; and the findings in them."""
+
+    rows_in: int
+    analysed: int
+    rejected: int
+    findings: int
+
+
+class RunFigures(RowCounts):
+    """What `_run.json` says of a run: counts are the output's, speeds this run's; see `Progress.summary`."""
+
+    rows_of_this_run: int
+    seconds: float
+    rows_per_second: float
+    seconds_to_first_unit: float
+    steady_rows_per_second: float
+    peak_worker_mb: int
+    unreadable: dict[str, str]
+    engine: dict[str, float]
 
 
 class Progress:
-    """Counts what was committed, by this run and by those it goes on from, and says how it goes."""
+    """Counts committed rows of this run and earlier ones, and logs progress.
+
+    Args:
+        total: rows of the plan.
+        every: seconds between progress lines where stderr is no terminal.
+    """
 
     def __init__(self, total: int, every: float) -> None:
         self.work, self.peak_mb = WorkCounters(), 0.0
-        self.total, self.every = total, 2.0 if sys.stderr.isatty() else every
-        self.counts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
-        self.unreadable: dict[str, str] = {}
-        self.before = 0
-        self.began = self.told = self.heard = time.monotonic()
-        self.first = 0.0
+        self.total = total
+        self.pace = Pace(TERMINAL_SECONDS if sys.stderr.isatty() else every)
+        self.counts: RowCounts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
+        self.unreadable: dict[str, str] = {}  # file -> reason
+        self.rows_before = 0  # committed by earlier runs
+        self.last_commit = time.monotonic()
+        self.first_seconds, self.first_rows = 0.0, 0  # when this run's first unit came, and its rows
 
-    def recall(self, record: dict[str, Any]) -> None:
-        """A unit that was committed before this run."""
+    def recall(self, record: CommitRecord) -> None:
+        """Counts a unit that an earlier run committed; this run's clock starts anew."""
         self._count(record)
-        self.before = self.counts["rows_in"]
-        self.began = self.told = time.monotonic()
+        self.rows_before = self.counts["rows_in"]
+        self.pace = Pace(self.pace.every)
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: CommitRecord) -> None:
+        """Counts a unit that this run committed; logs a line when one is due."""
         self._count(record)
-        self.heard = now = time.monotonic()
-        if not self.first:
-            self.first, self.first_rows = now - self.began, self.rows
-        if now - self.told >= self.every:
-            self._tell(now)
+        self.last_commit = time.monotonic()
+        if not self.first_seconds:
+            self.first_seconds, self.first_rows = self.pace.seconds, self.rows
+        if self.pace.due():
+            self._log_line()
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Says how it goes where no unit was committed for a while, as when a cluster has yet to grow."""
+        """Within the block, logs a line when nothing was committed for a while, as when a cluster has yet to grow."""
         over = threading.Event()
-        self.heard = time.monotonic()
+        self.last_commit = time.monotonic()
 
         def beat() -> None:
-            while not over.wait(self.every):
-                silent = time.monotonic() - self.heard
-                if silent >= self.every:
-                    counts = f"{self.counts['rows_in']:,}/{self.total:,} rows"
-                    print(f"{counts}; no unit was committed for {silent:.0f} s", flush=True)
+            while not over.wait(self.pace.every):
+                silent = time.monotonic() - self.last_commit
+                if silent >= self.pace.every:
+                    rows = f"{self.counts['rows_in']:,}/{self.total:,} rows"
+                    log.info("%s; no unit was committed for %.0f s", rows, silent)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -59,37 +97,46 @@ class Progress:
     @property
     def rows(self) -> int:
         """Rows that this run committed."""
-        return self.counts["rows_in"] - self.before
+        return self.counts["rows_in"] - self.rows_before
 
-    def summary(self) -> dict[str, Any]:
-        """Counts are the output's, speeds this run's."""
-        seconds = time.monotonic() - self.began
-        steady = (self.rows - self.first_rows) / max(1e-9, seconds - self.first) if self.first else 0.0
+    @property
+    def rows_left(self) -> int:
+        """Rows of the plan that no run has committed."""
+        return self.total - self.counts["rows_in"]
+
+    def summary(self) -> RunFigures:
+        """The figures so far. The steady speed leaves out this run's first unit, which waits for models to load."""
+        seconds = self.pace.seconds
+        first = self.first_seconds
+        steady = (self.rows - self.first_rows) / max(1e-9, seconds - first) if first else 0.0
         return {
             **self.counts,
             "rows_of_this_run": self.rows,
             "seconds": round(seconds, 1),
             "rows_per_second": round(self.rows / seconds, 1),
-            "seconds_to_first_unit": round(self.first, 1),
+            "seconds_to_first_unit": round(first, 1),
             "steady_rows_per_second": round(steady, 1),
             "peak_worker_mb": round(self.peak_mb),
             "unreadable": self.unreadable,
             "engine": summary(self.work),
         }
 
-    def _tell(self, now: float) -> None:
-        self.told = now
-        speed = self.rows / (now - self.began)
-        left = (self.total - self.counts["rows_in"]) / max(1e-9, speed)
-        print(
-            f"{self.counts['rows_in']:,}/{self.total:,} rows, {speed:.0f} rows/s, {left:.0f} s left, "
-            f"{self.counts['rejected']:,} rejected",
-            flush=True,
+    def _log_line(self) -> None:
+        speed = self.rows / self.pace.seconds
+        log.info(
+            "%s/%s rows, %.0f rows/s, %.0f s left, %s rejected",
+            f"{self.counts['rows_in']:,}",
+            f"{self.total:,}",
+            speed,
+            self.rows_left / max(1e-9, speed),
+            f"{self.counts['rejected']:,}",
         )
 
-    def _count(self, record: dict[str, Any]) -> None:
-        for key in self.counts:
-            self.counts[key] += record[key]
+    def _count(self, record: CommitRecord) -> None:
+        self.counts["rows_in"] += record["rows_in"]
+        self.counts["analysed"] += record["analysed"]
+        self.counts["rejected"] += record["rejected"]
+        self.counts["findings"] += record["findings"]
         if "unreadable" in record:
             self.unreadable[record["file"]] = record["unreadable"]
         work = dict(record["work"])

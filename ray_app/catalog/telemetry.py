@@ -1,4 +1,4 @@
-"""What a batch run counts: in Prometheus, through Ray, and as JSON lines. In: facts of committed units; never a text.
+"""Metrics of a catalog run: in Prometheus, through Ray, and as JSON lines. In: counts of committed units; no text.
 
 Ray exports every metric as `ray_<name>` with the label `run`, on each node's metrics port (`ray metrics
 launch-prometheus` writes a scrape config); deploy/grafana.json shows them.
@@ -7,7 +7,6 @@ launch-prometheus` writes a scrape config); deploy/grafana.json shows them.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
 
 COUNTERS = {
     "nunchi_units_total": "Units of work committed.",
@@ -20,7 +19,11 @@ MASKED_SHARE = "nunchi_masked_share"
 
 
 class RunMetrics:
-    """One run's numbers, held by the process that counts units. Without Ray it only logs."""
+    """One run's metrics, held by the process that counts units. Without Ray only the JSON lines are written.
+
+    Args:
+        log_json: write a JSON line to stdout for every committed unit.
+    """
 
     def __init__(self, run_id: str, log_json: bool = False) -> None:
         import ray
@@ -28,11 +31,11 @@ class RunMetrics:
 
         self.run, self.log_json = {"run": run_id}, log_json
         self.reviews = self.masked = 0.0
-        self.counters: dict[str, Any] = {}
+        self.counters: dict[str, Counter] = {}
         if ray.is_initialized():
             keys = {"nunchi_stage_seconds_total": ("run", "stage")}
             self.counters = {name: Counter(name, text, keys.get(name, ("run",))) for name, text in COUNTERS.items()}
-            self.share = Gauge(MASKED_SHARE, "Share of analysed reviews that were masked.", ("run",))
+            self.share = Gauge(MASKED_SHARE, "Share of analyzed reviews that were masked.", ("run",))
 
     def add(
         self,
@@ -42,7 +45,7 @@ class RunMetrics:
         masked: float = 0,
         stage_seconds: Mapping[str, float] | None = None,
     ) -> None:
-        """One committed unit: its rows, those rejected, tokens run, reviews masked, seconds by stage."""
+        """Counts one committed unit: its rows, those rejected, tokens run, reviews masked, seconds by stage."""
         seconds = dict(stage_seconds or {})
         self.reviews, self.masked = self.reviews + rows - rejected, self.masked + masked
         amounts = {"units": 1, "rows": rows, "rejected_rows": rejected, "tokens": tokens}
@@ -54,8 +57,8 @@ class RunMetrics:
             self.share.set(self.masked / max(1.0, self.reviews), self.run)
         self.log("unit", rows=rows, rejected=rejected, tokens=tokens, masked=masked, stage_seconds=seconds)
 
-    def log(self, event: str, **facts: Any) -> None:
-        """One JSON line, where the run was asked for them: time (UTC), run, event and facts (numbers, ids, paths)."""
+    def log(self, event: str, **facts: object) -> None:
+        """Prints one JSON line if `log_json` is set: time (UTC), run, event and facts (numbers, ids, paths)."""
         if self.log_json:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             print(json.dumps({"time": now, **self.run, "event": event, **facts}, ensure_ascii=False), flush=True)

@@ -1,27 +1,29 @@
-"""An output against what its run promised: every unit committed, every row in one file, every file as it was written.
+"""Checks an output: every unit committed, every row in exactly one file, every file as it was written.
 
-In: the folder that `jobs.analyze` wrote. Out: one line a fault, and exit code 1 where there are any.
+In: the folder that `jobs.analyze` wrote. Out: one line per fault, and exit code 1 where there are any.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import manifest
-from ray_app.catalog.compaction import published
+from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.compaction import FilePromise, PublishedFile, published
 from ray_app.cli import FAILED
 from ray_app.data.reviews import THREADS
-from ray_app.errors import check
+from ray_app.errors import UserError
 from ray_app.options import Options, option
 
-SHOWN = 20  # faults told one by one
+SHOWN = 20  # faults that are listed; the others are counted
+
+File = tuple[FilePromise, PublishedFile | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,11 @@ class Config(Options):
 
 
 def run(config: Config) -> int:
-    """Prints what is wrong; returns 1 where anything is."""
+    """Prints what is wrong and a summary; returns 1 where anything is wrong. Raises UserError where no run is found."""
     out = storage.absolute(config.output)
     run = manifest.load(out)
-    check(run, f"{config.output}: no run of jobs.analyze there")
-    assert run is not None
+    if run is None:
+        raise UserError(f"{config.output}: no run of jobs.analyze there")
     records = {record["id"]: record for record in manifest.committed(out)}
     files = list(published(out))
     faults = [*_units(run, records), *_rows(records, files), *_files(out, files, config.hashes), *_foreign(out, files)]
@@ -53,47 +55,48 @@ def run(config: Config) -> int:
     return FAILED if faults else 0
 
 
-def _units(run: manifest.Run, records: dict[str, Any]) -> Iterator[str]:
-    """Units without a commit, or with counts that are not its rows."""
+def _units(run: manifest.Run, records: Mapping[str, CommitRecord]) -> Iterator[str]:
+    """Units without a commit, or whose counts do not add up to their rows."""
     for unit in run.units:
         record = records.get(unit.id)
         if record is None:
-            yield f"not analysed: {unit.file}, rows {unit.first:,} to {unit.first + unit.rows - 1:,}"
+            yield f"not analyzed: {unit.file}, rows {unit.first:,} to {unit.first + unit.rows - 1:,}"
         elif record["analysed"] + record["rejected"] != unit.rows:
             yield f"{unit.file}, rows {unit.first:,}..: {record['analysed']} + {record['rejected']} of {unit.rows}"
 
 
-def _rows(records: dict[str, Any], files: list[Any]) -> Iterator[str]:
-    """Units whose rows are in no file, or in more than one."""
-    held = Counter((promise["folder"], unit) for promise, _ in files for unit in promise["units"])
-    parts = {
-        (folder, unit): facts["rows"] for unit, record in records.items() for folder, facts in record["parts"].items()
+def _rows(records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterator[str]:
+    """Units whose rows for a folder are in no file of it, or in several; files with other rows than their units'."""
+    copies = Counter((promise["folder"], unit) for promise, _ in files for unit in promise["units"])
+    committed = {
+        (folder, unit): part["rows"] for unit, record in records.items() for folder, part in record["parts"].items()
     }
-    for folder, unit in parts.keys() | held.keys():
-        if held[folder, unit] != 1 or (folder, unit) not in parts:
-            yield f"unit {unit}: its rows for {folder} are in {held[folder, unit]} files"
+    for folder, unit in committed.keys() | copies.keys():
+        if copies[folder, unit] != 1 or (folder, unit) not in committed:
+            yield f"unit {unit}: its rows for {folder} are in {copies[folder, unit]} files"
     for promise, done in files:
-        rows = sum(parts.get((promise["folder"], unit), 0) for unit in promise["units"])
+        rows = sum(committed.get((promise["folder"], unit), 0) for unit in promise["units"])
         if done and done["rows"] != rows:
             yield f"{done['file']}: {done['rows']:,} rows, its units have {rows:,}"
 
 
-def _files(out: str, files: list[Any], hashes: bool) -> Iterator[str]:
-    """Files that are not there, not whole, or not as they were written; and of another schema than the first."""
+def _files(out: str, files: Sequence[File], hashes: bool) -> Iterator[str]:
+    """Files that are missing, unfinished or changed, and those whose schema is not that of their folder's first."""
     unfinished = [promise for promise, done in files if done is None]
     yield from (f"unfinished: a file of {len(promise['units'])} units in {promise['folder']}" for promise in unfinished)
     finished = [done for _, done in files if done]
     with ThreadPoolExecutor(THREADS) as pool:
         schemas: dict[str, pa.Schema] = {}
-        for done, found in zip(finished, pool.map(lambda done: _fault(out, done, hashes), finished), strict=True):
-            if isinstance(found, str):
-                yield f"{done['file']}: {found}"
-            elif not schemas.setdefault(done["file"].split("/")[0], found).equals(found):
+        results = pool.map(lambda done: _fault_or_schema(out, done, hashes), finished)
+        for done, result in zip(finished, results, strict=True):
+            if isinstance(result, str):
+                yield f"{done['file']}: {result}"
+            elif not schemas.setdefault(done["file"].split("/")[0], result).equals(result):
                 yield f"{done['file']}: its columns are not those of the other files"
 
 
-def _fault(out: str, done: dict[str, Any], hashes: bool) -> str | pa.Schema:
-    """What is wrong with a file, or its schema."""
+def _fault_or_schema(out: str, done: PublishedFile, hashes: bool) -> str | pa.Schema:
+    """What is wrong with a file; its schema where nothing is."""
     uri = storage.join(out, done["file"])
     try:
         if not storage.exists(uri):
@@ -108,10 +111,10 @@ def _fault(out: str, done: dict[str, Any], hashes: bool) -> str | pa.Schema:
         return f"unreadable: {error}"
 
 
-def _foreign(out: str, files: list[Any]) -> Iterator[str]:
+def _foreign(out: str, files: Sequence[File]) -> Iterator[str]:
     """Parquet files that no run wrote: readers of the folder would read them too."""
     ours = {storage.join(out, done["file"]) for _, done in files if done}
     for folder in ("data", "rejected"):
         uri = storage.join(out, folder)
-        found = storage.list_files(uri, ".parquet") if storage.exists(uri) else []
-        yield from (f"{file.uri}: not written by this run" for file in found if file.uri not in ours)
+        present = storage.list_files(uri, ".parquet") if storage.exists(uri) else []
+        yield from (f"{file.uri}: not written by this run" for file in present if file.uri not in ours)

@@ -1,1 +1,1 @@
-"""What goes in and out: texts, reviews, analyses, the taxonomy, the columns of every table."""
+"""The data that goes in and out: texts, reviews, analyses, the taxonomy, the columns of every table."""

@@ -1,7 +1,7 @@
-"""The analyses of a catalog as a stream of a few thousand rows, and single rows of it by their place.
+"""The analyses of a catalog as a stream of batches, and single rows of it by position.
 
-In: what `jobs.analyze` wrote, or any Parquet files with its columns. Out: tables, and for each row its place: the
-position of the file and the row in it. A column that folders stand for (`mall=A/`) is one like the others.
+In: what `jobs.analyze` wrote, or any Parquet files with its columns. Out: tables, and the position of every row:
+file number << 40 | row in the file. Partition columns (folders such as `mall=A/`) are columns like the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,13 @@ from ray_app.arrays import Floats, Ints
 from ray_app.errors import UserError, check, closest, first_line
 
 BATCH = 16_384  # rows of a file that are in memory at a time
-SCORES = "findings.score_probabilities"  # a column to ask for: of `findings` only these
+FILE_SHIFT = 40  # bits of a position that number the row
+SCORES = "findings.score_probabilities"  # as a column name: only this field of `findings`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Analyses:
-    """Files in order, the columns they have, and what the run that wrote them says of itself."""
+    """Files in order, their columns, and the `_run.json` of the run that wrote them ({} where there is none)."""
 
     uri: str
     files: tuple[str, ...]
@@ -31,109 +32,111 @@ class Analyses:
     facts: dict[str, Any]
 
     def require(self, name: str, why: str, remedy: str) -> None:
-        """Raises UserError unless there is such a column."""
+        """Raises UserError, saying `why` and the `remedy`, unless the column exists."""
         check(name in self.columns, f"{why}: {self.uri} has no column {name!r}{closest(name, self.columns)}; {remedy}")
 
 
 def open_analyses(uri: str) -> Analyses:
-    """Lists the committed files of an analysis. Raises UserError where there are none."""
+    """Lists the files of an analysis. Raises UserError where there are none, or where they lack review_id."""
     data = storage.join(uri, "data")
     files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]
     check(files, f"{uri}: no analyses there; make some with python -m jobs.analyze")
     run = storage.join(uri, "_run.json")
     with _opened(files[0]) as first:
         columns = (*first.schema_arrow.names, *_partition(files[0]))
-    found = Analyses(
+    analyses = Analyses(
         uri=uri, files=tuple(files), columns=columns, facts=storage.read_json(run) if storage.exists(run) else {}
     )
-    found.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
-    return found
+    analyses.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
+    return analyses
 
 
 def stream(analyses: Analyses, columns: Sequence[str]) -> Iterator[tuple[Ints, pa.Table]]:
-    """(places, table) of every batch, with the named columns only."""
+    """(positions, table) per batch of at most BATCH rows, with the named columns only."""
     for number, uri in enumerate(analyses.files):
         with _opened(uri) as parquet:
             first = 0
             for batch in parquet.iter_batches(BATCH, columns=_paths(parquet, columns), use_threads=False):
                 rows = np.arange(first, first + len(batch), dtype=np.int64)
                 first += len(batch)
-                yield rows | (number << 40), _completed(pa.Table.from_batches([batch]), uri, columns)
+                yield rows | (number << FILE_SHIFT), _with_partition(pa.Table.from_batches([batch]), uri, columns)
 
 
-def take(analyses: Analyses, places: Ints, columns: Sequence[str]) -> pa.Table:
-    """The rows at `places`, in that order; reads only row groups that hold one."""
-    order = np.argsort(places, kind="stable")
-    parts = []
-    for number in np.unique(places >> 40):
+def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Table:
+    """The rows at `positions`, in that order; reads only the row groups that hold one."""
+    order = np.argsort(positions, kind="stable")
+    ascending = positions[order]
+    tables = []
+    for number in np.unique(ascending >> FILE_SHIFT):
         uri = analyses.files[number]
-        wanted = places[order][places[order] >> 40 == number] & ((1 << 40) - 1)
+        rows = ascending[ascending >> FILE_SHIFT == number] & ((1 << FILE_SHIFT) - 1)
         with _opened(uri) as parquet:
-            inside = [name for name in columns if name not in _partition(uri)]
-            parts += [_completed(table, uri, columns) for table in _rows(parquet, wanted, inside)]
-    if not parts:
+            stored = [name for name in columns if name not in _partition(uri)]
+            tables += [_with_partition(table, uri, columns) for table in _rows(parquet, rows, stored)]
+    if not tables:
         with _opened(analyses.files[0]) as parquet:
-            empty = _completed(parquet.schema_arrow.empty_table(), analyses.files[0], columns)
+            empty = _with_partition(parquet.schema_arrow.empty_table(), analyses.files[0], columns)
             return empty.select(list(columns))
-    return pa.concat_tables(parts, promote_options="default").take(pa.array(np.argsort(order)))
+    return pa.concat_tables(tables, promote_options="default").take(pa.array(np.argsort(order)))
 
 
 def matrix(lists: pa.ChunkedArray) -> Floats:
-    """A column of lists of one length -> [rows, length]."""
+    """A column whose lists all have the same length -> [rows, length]."""
     flat = lists.combine_chunks().flatten()
     values = flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return np.asarray(values.reshape(len(lists), len(values) // max(1, len(lists))))
 
 
-def column(analyses: Analyses, places: Ints, name: str) -> Floats:
-    """[rows, length] a column of lists of one length, of the rows at `places`."""
-    return matrix(take(analyses, places, [name])[name])
+def column(analyses: Analyses, positions: Ints, name: str) -> Floats:
+    """[rows, length] a column whose lists all have the same length, at `positions`."""
+    return matrix(take(analyses, positions, [name])[name])
 
 
 def score_matrix(findings: pa.ChunkedArray) -> tuple[Floats, Ints]:
-    """`findings` -> [findings, scores] score probabilities and [findings] the row of each."""
-    whole = findings.combine_chunks()
-    row = whole.value_parent_indices().to_numpy().astype(np.int64)
-    values = whole.flatten().field("score_probabilities")
+    """`findings` -> ([findings, scores] score probabilities, [findings] the row of each)."""
+    lists = findings.combine_chunks()
+    row = lists.value_parent_indices().to_numpy().astype(np.int64)
+    values = lists.flatten().field("score_probabilities")
     flat = values.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat.reshape(len(row), len(flat) // max(1, len(row))), np.float32), row
 
 
 def _partition(uri: str) -> dict[str, str | None]:
-    """Columns that the folders of a file stand for, below the folder `data` of an output."""
+    """A file's partition columns, from the folders below `data` of an output."""
     return storage.partition(uri, uri.rpartition("/data/")[0] + "/data") if "/data/" in uri else {}
 
 
-def _completed(table: pa.Table, uri: str, columns: Sequence[str]) -> pa.Table:
-    """A file's rows with the columns among `columns` that its folders stand for."""
+def _with_partition(table: pa.Table, uri: str, columns: Sequence[str]) -> pa.Table:
+    """A file's rows with those of `columns` that are partition columns."""
     for name, value in _partition(uri).items():
         if name in columns:
             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
     return table
 
 
-def _rows(parquet: pq.ParquetFile, wanted: Ints, columns: list[str]) -> Iterator[pa.Table]:
-    """Rows of one file, by ascending number."""
+def _rows(parquet: pq.ParquetFile, rows: Ints, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows with these ascending numbers in one file, a table per row group that holds any."""
     first = 0
     for group in range(parquet.num_row_groups):
-        last = first + parquet.metadata.row_group(group).num_rows
-        here = wanted[(wanted >= first) & (wanted < last)] - first
-        if len(here):
-            yield parquet.read_row_group(group, columns=columns).take(pa.array(here))
-        first = last
+        end = first + parquet.metadata.row_group(group).num_rows
+        in_group = rows[(rows >= first) & (rows < end)] - first
+        if len(in_group):
+            yield parquet.read_row_group(group, columns=columns).take(pa.array(in_group))
+        first = end
 
 
 def _paths(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
-    """Column names as Parquet wants them: a part of a nested column by its path, which differs by who wrote it."""
+    """Column names as Parquet wants them: a nested field by its path, which depends on the writer."""
     outer, _, inner = SCORES.partition(".")
     paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
-    part = [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in path]
-    known = set(parquet.schema_arrow.names)
-    return [path for name in columns for path in (part if name == SCORES else [name] if name in known else [])]
+    scores = [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in path]
+    stored = set(parquet.schema_arrow.names)
+    return [path for name in columns for path in (scores if name == SCORES else [name] if name in stored else [])]
 
 
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
+    """A file's Parquet reader. Raises UserError where it cannot be read."""
     try:
         with storage.open_input(uri) as source:
             yield pq.ParquetFile(source, pre_buffer=True)

@@ -1,6 +1,9 @@
-"""Which columns of an input hold the id and the text, and which of its rows can be analyzed."""
+"""Which columns of an input hold the id and the text, and which of its rows can be analyzed.
 
-from collections.abc import Sequence
+In: the schema and rows of a file, and the user's `--columns` and `--keep`. Out: Columns; accepted and rejected rows.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -34,7 +37,7 @@ TEXT_NAMES = (
 class Columns:
     """Which columns of an input hold the id and the text, and which pass through under their own name.
 
-    `types` are those of the kept columns in the first file; the others' are cast to them.
+    `types` are the kept columns' types in the first file; other files are cast to them.
     """
 
     review_id: str
@@ -44,10 +47,11 @@ class Columns:
 
     @property
     def all(self) -> list[str]:
+        """The distinct columns to read: id, text, kept columns."""
         return list(dict.fromkeys([self.review_id, self.text, *self.keep]))
 
     def misfit(self, schema: pa.Schema) -> str | None:
-        """Why a file with this schema cannot be read as one of the input, or None."""
+        """The reason why a file with this schema does not fit the input, or None."""
         for name in self.all:
             if name not in schema.names:
                 return f"no column {name!r} in this file"
@@ -58,49 +62,44 @@ class Columns:
 
 
 def parse_columns(text: str, roles: Sequence[str]) -> dict[str, str]:
-    """`--columns review_id=번호,text=본문` -> the column of each role that is named. Raises UserError."""
-    given = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        role, _, name = (piece.strip() for piece in part.partition("="))
-        check(role and name, f"--columns {part!r}: write {','.join(f'{role}=NAME' for role in roles[:2])}")
-        check(role in roles, f"--columns {part!r}: no such field{closest(role, roles)}")
-        given[role] = name
-    return given
+    """`--columns review_id=번호,text=본문` -> column per role that is named.
+
+    Raises UserError where it is not written like that or a role is not one of `roles`.
+    """
+    mapping = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        role, _, name = (side.strip() for side in item.partition("="))
+        check(role and name, f"--columns {item!r}: write {','.join(f'{role}=NAME' for role in roles[:2])}")
+        check(role in roles, f"--columns {item!r}: no such field{closest(role, roles)}")
+        mapping[role] = name
+    return mapping
 
 
-def find_columns(schema: pa.Schema, mapping: str, keep: Sequence[str], place: str) -> Columns:
-    """Columns from `--columns review_id=…,text=…` and `--keep a,b`, else by the names above. Raises UserError."""
-    given = parse_columns(mapping, ("review_id", "text"))
-    chosen = {}
-    for role, names in (("review_id", ID_NAMES), ("text", TEXT_NAMES)):
-        if role in given:
-            check(
-                given[role] in schema.names, f"{place}: no column {given[role]!r}{closest(given[role], schema.names)}"
-            )
-            chosen[role] = given[role]
-            continue
-        by_fold = {folded(name): name for name in reversed(schema.names)}
-        found = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
-        check(found, f"{place}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
-        chosen[role] = found[0]
-    kept = tuple(keep)
-    stages_own = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
-    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *stages_own}
-    for name in kept:
-        check(name in schema.names, f"{place}: --keep {name}: no such column{closest(name, schema.names)}")
-        own_text = name == "text" == chosen["text"]
-        check(own_text or name not in reserved, f"{place}: --keep {name}: the analyses use that name themselves")
-    types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in kept if name != "text"])
-    return Columns(review_id=chosen["review_id"], text=chosen["text"], keep=kept, types=types)
+def find_columns(schema: pa.Schema, mapping: str, keep: Sequence[str], uri: str) -> Columns:
+    """Columns of an input by `--columns review_id=…,text=…` and `--keep a,b`, else by ID_NAMES and TEXT_NAMES.
+
+    Raises UserError, naming the flag and the file at `uri`, where a column is missing or its name is reserved.
+    """
+    named = parse_columns(mapping, ("review_id", "text"))
+    review_id = _find_column(schema, "review_id", ID_NAMES, named, uri)
+    text = _find_column(schema, "text", TEXT_NAMES, named, uri)
+    of_stages = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
+    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *of_stages}
+    for name in keep:
+        check(name in schema.names, f"{uri}: --keep {name}: no such column{closest(name, schema.names)}")
+        own_text = name == "text" == text
+        check(own_text or name not in reserved, f"{uri}: --keep {name}: the analyses have a column of that name")
+    types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in keep if name != "text"])
+    return Columns(review_id=review_id, text=text, keep=tuple(keep), types=types)
 
 
 def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:
     """Accepted rows (review_id, text, kept columns) and rejected rows (REJECTED).
 
-    `first_row` is the position of the table's first row in `file`, so that a reject names its place.
-    An id loses the white space around it, and one that was already seen in this table is rejected; texts stay as given.
+    `first_row` is the number of the table's first row in `file`, so that a reject names its row. White space around an
+    id is removed, and an id already seen in this table is rejected; texts stay as given.
     """
-    ids = [_plain(value) for value in _values(raw[columns.review_id])]
+    ids = [_id_of(value) for value in _values(raw[columns.review_id])]
     texts = _values(raw[columns.text])
     seen: set[str] = set()
     reasons = [_reason(i, text, seen) for i, text in zip(ids, texts, strict=True)]
@@ -116,17 +115,29 @@ def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tu
     return pa.table(accepted), rejected_rows(rejected)
 
 
+def _find_column(schema: pa.Schema, role: str, names: Sequence[str], named: Mapping[str, str], uri: str) -> str:
+    """The column that the user named for a role, else the first of `names` that the schema has."""
+    if role in named:
+        name = named[role]
+        check(name in schema.names, f"{uri}: no column {name!r}{closest(name, schema.names)}")
+        return name
+    by_fold: dict[str, str] = {folded(name): name for name in reversed(schema.names)}
+    candidates = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
+    check(candidates, f"{uri}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
+    return candidates[0]
+
+
 def _cast(column: pa.ChunkedArray, name: str, types: pa.Schema | None) -> pa.ChunkedArray:
     return column.cast(types.field(name).type) if types and name in types.names else column
 
 
 def _plain_type(of: pa.DataType) -> pa.DataType:
-    """Dictionaries as what they hold: files that were written apart have dictionaries of their own."""
+    """A dictionary's value type: files written separately have different dictionaries."""
     return of.value_type if pa.types.is_dictionary(of) else of
 
 
 def _kind(of: pa.DataType) -> str:
-    """Types that one column of a catalog may have in different files are of one kind."""
+    """Groups types: one column may have different types of the same kind in different files."""
     of = _plain_type(of)
     kinds = {"integer": pa.types.is_integer, "number": pa.types.is_floating, "time": pa.types.is_temporal}
     kinds |= {"string": lambda t: any(is_a(t) for is_a in (pa.types.is_string, pa.types.is_large_string))}
@@ -134,12 +145,12 @@ def _kind(of: pa.DataType) -> str:
 
 
 def folded(name: str) -> str:
-    """`Review Text`, `review_text` and `reviewtext` are one column name."""
+    """A column name without case, spaces and underscores: `Review Text` and `review_text` are the same column."""
     return name.casefold().replace(" ", "").replace("_", "")
 
 
 def _values(column: pa.ChunkedArray) -> list[object]:
-    """Python values; a string that is not UTF-8 stays bytes, so that it spoils its own row only."""
+    """Python values; a string that is not UTF-8 stays bytes, so that only its own row is rejected."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
@@ -153,13 +164,14 @@ def _decoded(value: object) -> object:
         return value
 
 
-def _plain(value: object) -> str | None:
+def _id_of(value: object) -> str | None:
     """An id as a string; None where it is null, blank or bytes that are not UTF-8."""
     value = _decoded(value)
     return None if value is None or isinstance(value, bytes) else str(value).strip() or None
 
 
 def _reason(review_id: str | None, text: object, seen: set[str]) -> str | None:
+    """Why a row is rejected, None where it is accepted; adds its id to the ids `seen` before."""
     if review_id is None:
         return "null id"
     if review_id in seen:

@@ -1,6 +1,7 @@
-"""Texts that say nearly the same: MinHash finds who may be alike, the Jaccard index of character trigrams decides.
+"""Near-duplicate texts: MinHash proposes pairs, the Jaccard index of their character trigrams decides.
 
-In: texts one by one. Out: whether each is new. Time and memory grow with the texts that were kept, not with pairs.
+In: texts, one by one or all at once. Out: whether each is new, or a group number per text. Time and memory grow with
+the number of texts, not of pairs.
 Sources: Broder 1997 (resemblance); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3 (banding).
 """
 
@@ -14,13 +15,14 @@ from scipy.sparse.csgraph import connected_components
 
 from ray_app.arrays import Hashes, Ints
 
-BANDS, ROWS = 8, 3  # texts with a Jaccard index of 0.8 share a band in 99.7% of cases, of 0.7 in 96%
+ALIKE = 0.7  # Jaccard index of character trigrams from which two texts are near-duplicates
+BANDS, ROWS = 8, 3  # texts with a Jaccard index of 0.8 share a band in 99.7% of cases, with 0.7 in 96%
 _RNG = np.random.default_rng(20_260_101)
 _FACTORS, _SHIFTS = _RNG.integers(1, 2**63, (2, BANDS * ROWS), dtype=np.uint64) | np.uint64(1)
 
 
 class NearDuplicateFilter:
-    """The texts that were kept so far. `alike`: Jaccard index from which two are near-duplicates; above 1 none are."""
+    """The distinct texts so far. `alike`: Jaccard index from which two are near-duplicates; above 1, none are."""
 
     def __init__(self, alike: float) -> None:
         self.alike = alike
@@ -28,20 +30,20 @@ class NearDuplicateFilter:
         self.buckets: dict[bytes, list[int]] = defaultdict(list)
 
     def add(self, text: str) -> bool:
-        """Keeps a text that is new and says True; says False for a near-duplicate of a kept one."""
-        own = trigrams(text)
-        keys = bands(own)
-        near = {i for key in keys for i in self.buckets.get(key, ())}
-        if any(jaccard(own, self.kept[i]) >= self.alike for i in near):
+        """Keeps a new text and returns True; returns False for a near-duplicate of a kept one."""
+        hashes = trigrams(text)
+        keys = bands(hashes)
+        candidates = {i for key in keys for i in self.buckets.get(key, ())}
+        if any(jaccard(hashes, self.kept[i]) >= self.alike for i in candidates):
             return False
         for key in keys:
             self.buckets[key].append(len(self.kept))
-        self.kept.append(own)
+        self.kept.append(hashes)
         return True
 
 
 def trigrams(text: str) -> Hashes:
-    """Distinct hashes of character trigrams, blind to case, white space, punctuation and compatibility forms."""
+    """Distinct hashes of character trigrams; case, white space, punctuation and compatibility forms do not matter."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = "".join(character for character in folded if character.isalnum()) or folded.strip()
     codes = np.frombuffer(f"\x02{letters}\x03".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
@@ -50,33 +52,31 @@ def trigrams(text: str) -> Hashes:
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:
-    """Shared trigrams over all trigrams of two texts."""
+    """Shared trigrams over all trigrams of two texts, 0..1."""
     shared = len(np.intersect1d(one, other, assume_unique=True))
     return shared / (len(one) + len(other) - shared)
 
 
 def bands(hashes: Hashes) -> list[bytes]:
-    """A MinHash signature in bands, each a key of a bucket."""
+    """A MinHash signature as BANDS bucket keys."""
     mixed = (hashes ^ (hashes >> np.uint64(29)))[:, None] * _FACTORS + _SHIFTS
     signature = (mixed ^ (mixed >> np.uint64(32))).min(0).reshape(BANDS, ROWS)
     return [bytes([band]) + row.tobytes() for band, row in enumerate(signature)]
 
 
-ALIKE = 0.7  # Jaccard index of character trigrams from which two texts say nearly the same
-
-
 def group_near_duplicates(texts: Sequence[str], least: float = ALIKE) -> Ints:
-    """[texts] a group number each: texts are in one group where a chain of near-identical ones joins them."""
+    """[texts] the group number of each; a chain of near-duplicates, of Jaccard index `least`, is one group."""
     hashes = [trigrams(text) for text in texts]
     buckets: dict[bytes, list[int]] = defaultdict(list)
     pairs: set[tuple[int, int]] = set()
     for i, own in enumerate(hashes):
         for key in bands(own):
-            if not (bucket := buckets[key]) or jaccard(own, hashes[bucket[0]]) < 1:  # a copy needs one pair, not many
+            bucket = buckets[key]
+            if bucket and jaccard(own, hashes[bucket[0]]) == 1:  # an exact copy needs one pair, not one per text
+                pairs.add((bucket[0], i))
+            else:
                 pairs |= {(other, i) for other in bucket}
                 bucket.append(i)
-            else:
-                pairs.add((bucket[0], i))
     joined = [(a, b) for a, b in pairs if jaccard(hashes[a], hashes[b]) >= least]
     one, other = np.array(joined, np.int64).reshape(-1, 2).T
     graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(len(texts), len(texts)))

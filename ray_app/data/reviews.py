@@ -1,13 +1,11 @@
-"""A catalog as units of work: bounded row ranges of Parquet row groups, planned from the footers, committed one by one.
+"""A catalog as units of work: bounded row ranges of Parquet row groups, planned from the footers alone.
 
-In: a path. Out: units and, for files that cannot be read, the reason. A unit's id depends on its file, the file's
-version, its rows, and what analyses it; its commit marker is created last and once, so a unit counts wholly or not.
-
-    OUT/_parts/{data/[mall=A/],rejected/}<unit>-<attempt>.parquet    OUT/_units/<unit>.json (the commit)
+In: a path. Out: units and, for files that cannot be read, the reason; a unit's accepted and rejected rows. A unit's id
+depends on its file, the file's version, its rows, and what analyzes it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -17,14 +15,15 @@ import pyarrow.parquet as pq
 from ray_app import sample, storage
 from ray_app.data.columns import Columns, find_columns, split_rows
 from ray_app.data.schema import rejected_unit
-from ray_app.errors import check, first_line
+from ray_app.errors import UserError, check, first_line
 
-THREADS = 16  # footers read at a time: a request to an object store takes tens of milliseconds, most of it waiting
+THREADS = 16  # footers read at once: a request to an object store takes tens of milliseconds, mostly of waiting
+Footer = tuple[tuple[list[int], pa.Schema] | None, str | None]  # (rows per row group, schema), or why it is unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Rows [first, first + rows) of one file of one version; `row_group` and `skip` say where they lie in it."""
+    """Rows [first, first + rows) of one version of a file: `rows` rows of `row_group` after the first `skip`."""
 
     id: str
     file: str
@@ -37,7 +36,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One file of the input: its version, how many rows it has, and the reason where it cannot be read."""
+    """One file of the input: its version, its number of rows, and why it cannot be read (None: it can)."""
 
     file: str
     version: str
@@ -55,24 +54,26 @@ class Plan:
 
     @property
     def rows(self) -> int:
+        """Rows of all units."""
         return sum(unit.rows for unit in self.units)
 
     @property
     def unreadable(self) -> list[Source]:
+        """The files that cannot be read."""
         return [source for source in self.sources if source.reason]
 
 
 def resolve_input(uri: str) -> str:
-    """Where an input lies, whatever the working directory; `sample` is the shipped catalog."""
+    """An input's path, independent of the working directory; `sample` is the shipped catalog."""
     return storage.absolute(str(sample.CATALOG) if uri == "sample" else uri)
 
 
 def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
-    """The first accepted reviews of an input."""
-    found = plan(resolve_input(uri), mapping, (), 2_000, "")
+    """The first `count` accepted reviews of an input; `mapping` is `--columns`. Raises UserError as `plan` does."""
+    planned = plan(resolve_input(uri), mapping, (), 2_000, "")
     texts: list[str] = []
-    for unit in found.units:
-        accepted, _ = read(unit, found.columns)
+    for unit in planned.units:
+        accepted, _ = read(unit, planned.columns)
         texts += accepted["text"].to_pylist() if accepted is not None else []
         if len(texts) >= count:
             break
@@ -89,7 +90,15 @@ def plan(
     known: Columns | None = None,
     done: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Reads footers only. `known` columns hold where a run is added to; files in `done` are left out.
+    """Plans an input from its footers.
+
+    Args:
+        mapping, keep: `--columns` and `--keep`.
+        unit_rows: most rows per unit.
+        fingerprint: identifies what analyzes the units; a part of their ids.
+        limit: rows to plan, 0 for all.
+        known: the columns of the run that this input is added to, instead of `mapping` and `keep`.
+        done: files to leave out.
 
     Raises UserError where nothing can be read, or where columns are missing.
     """
@@ -99,27 +108,24 @@ def plan(
     sources: list[Source] = []
     units: list[Unit] = []
     columns = known
-    with ThreadPoolExecutor(THREADS) as pool:
-        for file, (footer, reason) in zip(files, pool.map(_footer, files), strict=True):
-            groups: list[int] = []
-            if footer is not None:
-                groups, schema = footer
-                columns = columns or find_columns(schema, mapping, keep, file.uri)
-                reason = columns.misfit(schema)
-            if reason is None:
-                units += _units(file, groups, unit_rows, fingerprint)
-            sources.append(
-                Source(file=file.uri, version=file.version, rows=0 if reason else sum(groups), reason=reason)
-            )
-    check(columns, f"{uri}: no readable Parquet file; the first: {sources[0].reason if sources else ''}")
-    assert columns is not None
+    for file, (footer, reason) in _footers(files):
+        groups: list[int] = []
+        if footer is not None:
+            groups, schema = footer
+            columns = columns or find_columns(schema, mapping, keep, file.uri)
+            reason = columns.misfit(schema)
+        if reason is None:
+            units += _units(file, groups, unit_rows, fingerprint)
+        sources.append(Source(file=file.uri, version=file.version, rows=0 if reason else sum(groups), reason=reason))
+    if columns is None:
+        raise UserError(f"{uri}: no readable Parquet file; the first: {sources[0].reason if sources else ''}")
     return Plan(tuple(sources), _limited(units, limit), columns)
 
 
 def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
     """A unit's accepted and rejected rows; accepted is None where the unit could not be read at all.
 
-    Storage that does not answer raises UnavailableError: that is no fault of the rows.
+    Raises UnavailableError where storage does not answer: that is no reason to reject rows.
     """
     try:
         with storage.open_input(unit.file, unit.version) as source:
@@ -132,8 +138,14 @@ def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
         return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
 
 
-def _footer(file: storage.FileInfo) -> tuple[tuple[list[int], pa.Schema] | None, str | None]:
-    """Rows of every row group and the schema, or the reason why there are none."""
+def _footers(files: Sequence[storage.FileInfo]) -> Iterator[tuple[storage.FileInfo, Footer]]:
+    """Every file with its footer, THREADS read at once."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from zip(files, pool.map(_footer, files), strict=True)
+
+
+def _footer(file: storage.FileInfo) -> Footer:
+    """One file's footer."""
     try:
         with storage.open_input(file.uri, file.version) as source:
             parquet = pq.ParquetFile(source)
@@ -145,13 +157,14 @@ def _footer(file: storage.FileInfo) -> tuple[tuple[list[int], pa.Schema] | None,
 
 
 def _units(file: storage.FileInfo, groups: Sequence[int], unit_rows: int, fingerprint: str) -> list[Unit]:
-    found, first = [], 0
+    """Cuts row groups of these sizes into units."""
+    units, first = [], 0
     for group, size in enumerate(groups):
         for skip in range(0, size, unit_rows):
             rows = min(unit_rows, size - skip)
             key = f"{file.uri}|{file.version}|{group}|{skip}|{rows}|{fingerprint}"
             identity = hashlib.sha256(key.encode()).hexdigest()[:16]
-            found.append(
+            units.append(
                 Unit(
                     id=identity,
                     file=file.uri,
@@ -163,18 +176,18 @@ def _units(file: storage.FileInfo, groups: Sequence[int], unit_rows: int, finger
                 )
             )
         first += size
-    return found
+    return units
 
 
 def _limited(units: Sequence[Unit], limit: int) -> tuple[Unit, ...]:
-    """The first `limit` rows; the last unit is cut. 0 keeps all."""
+    """The units of the first `limit` rows, the last one cut; all where `limit` is 0."""
     if not limit:
         return tuple(units)
-    kept: list[Unit] = []
+    limited: list[Unit] = []
     left = limit
     for unit in units:
         if left <= 0:
             break
-        kept.append(unit if unit.rows <= left else replace(unit, id=f"{unit.id}-{left}", rows=left))
+        limited.append(unit if unit.rows <= left else replace(unit, id=f"{unit.id}-{left}", rows=left))
         left -= unit.rows
-    return tuple(kept)
+    return tuple(limited)

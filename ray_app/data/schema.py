@@ -1,6 +1,6 @@
-"""The columns of every table that is kept, and what makes a row acceptable.
+"""The Arrow columns of every table that is written, and tables of rejected rows.
 
-In: raw tables of reviews. Out: the accepted rows, and the rejected ones with their reason.
+In: rejected rows with their reason and location. Out: REJECTED tables. `rows.py` has the same rows as Python sees them.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ANALYSIS = [
     ("findings", pa.list_(FINDING)),
     ("truncated", pa.bool_()),
 ]
-ROW_OPTIONS = [  # what a row may ask for, null for the bundle's own: least probability, most keywords, highlights
+ROW_OPTIONS = [  # options of a row, null for the bundle's defaults: least probability, most keywords, highlights
     ("_threshold", pa.float32()),
     ("_top_k", pa.int32()),
     ("_highlights", pa.bool_()),
@@ -43,24 +43,34 @@ LABELED = pa.schema(
 )
 PROVENANCE = [("labeller", pa.string()), ("labelled_at", pa.timestamp("us", "UTC"))]
 ANSWERS = pa.schema([*(field for field in LABELED if field.name != "split"), *PROVENANCE])
+FILES = pa.schema(  # the files of a plan: `reviews.Source`
+    [("file", pa.string()), ("version", pa.string()), ("rows", pa.int64()), ("reason", pa.string())]
+)
+UNITS = pa.schema(  # the units of a plan: `reviews.Unit`
+    [
+        ("id", pa.string()),
+        ("file", pa.string()),
+        ("version", pa.string()),
+        ("row_group", pa.int64()),
+        ("skip", pa.int64()),
+        ("first", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
 
 
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
-    """(id, value, reason, file, row) -> REJECTED."""
+    """(review id, value, reason, file, row) -> REJECTED; a value is kept as text of at most MAX_CHARACTERS."""
     return pa.Table.from_pylist(
-        [dict(zip(REJECTED.names, (i, _shown(value), *rest), strict=True)) for i, value, *rest in rows], schema=REJECTED
+        [dict(zip(REJECTED.names, (i, _shortened(value), *rest), strict=True)) for i, value, *rest in rows],
+        schema=REJECTED,
     )
 
 
 def rejected_unit(file: str, first_row: int, reason: str) -> pa.Table:
-    """One REJECTED row that stands for a whole unit, or a whole file, that could not be read."""
+    """One REJECTED row for a whole unit, or a whole file, that could not be read."""
     return rejected_rows([(None, None, reason, file, first_row)])
 
 
-def _shown(value: object) -> str | None:
+def _shortened(value: object) -> str | None:
     return None if value is None else str(value)[:MAX_CHARACTERS]
-
-
-def empty_like(rows: Sequence[tuple[str, pa.DataType]]) -> pa.Table:
-    """A table without rows that has these columns."""
-    return pa.schema(list(rows)).empty_table()

@@ -1,10 +1,10 @@
-"""What a review can speak of and how strongly it can feel: keywords with their tagging guideline, and the score scale.
-Rules say which keyword a word calls for; `guidelines.py` holds labels against them.
+"""Keywords with their tagging guideline, and the scale of scores.
 
 In: a YAML file (the shipped one is `ray_app/sample/taxonomy.yaml`) or the keywords of labels. Out: a frozen Taxonomy.
+Rules name the keyword that a cue word requires; `audit/guideline_rules.py` checks labels against them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,9 @@ class Keyword:
 
 @dataclass(frozen=True)
 class Unless:
-    """What a rule asks instead where one of `near` stands within so many words of it, 0: anywhere.
+    """An exception of a rule: near one of these words, another keyword is required, or none (None).
 
-    `keyword` None: nothing is asked there.
+    `within` is the distance in words; 0 means anywhere in the review.
     """
 
     near: tuple[str, ...]
@@ -41,7 +41,7 @@ class Unless:
 
 @dataclass(frozen=True)
 class Rule:
-    """A review that says one of `cues` (any part of a word) is to carry `keyword`; the first fitting `unless` wins."""
+    """A review that contains one of `cues` (any part of a word) needs `keyword`; the first matching `unless` wins."""
 
     cues: tuple[str, ...]
     keyword: str
@@ -56,7 +56,10 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Taxonomy:
-    """Keywords in the order of every probability list, and the ascending scale of scores."""
+    """Keywords in the order of every probability list, and the ascending scale of scores.
+
+    Raises UserError where keywords are missing or repeated, or scores, `overall` or a rule are invalid.
+    """
 
     name: str
     keywords: tuple[Keyword, ...]
@@ -77,12 +80,13 @@ class Taxonomy:
         check(self.overall in (None, *self.names), f"taxonomy {self.name}: overall {self.overall!r} is not a keyword")
         for rule in self.rules:
             for name in (rule.keyword, *(each.keyword for each in rule.unless)):
-                known = name is None or name in self.names
-                where = f"taxonomy {self.name}: rule {_few(rule.cues)}"
-                check(known, f"{where}: unknown keyword {name!r}{closest(str(name), self.names)}")
+                location = f"taxonomy {self.name}: rule {_few(rule.cues)}"
+                hint = closest(str(name), self.names)
+                check(name is None or name in self.names, f"{location}: unknown keyword {name!r}{hint}")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The names of the keywords, in order."""
         return tuple(keyword.name for keyword in self.keywords)
 
     @cached_property
@@ -90,9 +94,9 @@ class Taxonomy:
         """Keyword name -> position."""
         return {name: i for i, name in enumerate(self.names)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; `from_dict` reads them back. Without rules there is no word of them, as there was none once."""
-        content = {
+    def to_dict(self) -> dict[str, object]:
+        """Plain values that `from_dict` reads. Without rules there is no key `rules`, as before there were any."""
+        content: dict[str, object] = {
             **asdict(self),
             "keywords": [{**asdict(k), "cues": list(k.cues)} for k in self.keywords],
             "scores": list(self.scores),
@@ -101,13 +105,11 @@ class Taxonomy:
         return content if self.rules else {key: value for key, value in content.items() if key != "rules"}
 
 
-def from_dict(content: dict[str, Any], place: str) -> Taxonomy:
-    """Raises UserError naming `place` where a key is unknown or missing."""
-    known = ("name", "keywords", "scores", "overall", "score_names", "rules")
-    for key in content:
-        check(key in known, f"{place}: unknown key {key!r}{closest(str(key), known)}")
+def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
+    """A taxonomy of plain values. Raises UserError naming `location` where a key is unknown, missing or invalid."""
+    _check_keys(content, ("name", "keywords", "scores", "overall", "score_names", "rules"), location)
     try:
-        check(not isinstance(content["keywords"], str), f"{place}: keywords must be a list")
+        check(not isinstance(content["keywords"], str), f"{location}: keywords must be a list")
         keywords = tuple(
             Keyword(**{**k, "cues": tuple(k.get("cues", ()))}) if isinstance(k, dict) else Keyword(name=str(k))
             for k in content["keywords"]
@@ -118,55 +120,63 @@ def from_dict(content: dict[str, Any], place: str) -> Taxonomy:
             overall=content.get("overall"),
             scores=tuple(content.get("scores", (-2, -1, 0, 1, 2))),
             score_names={int(k): str(v) for k, v in (content.get("score_names") or {}).items()},
-            rules=tuple(_rule(rule, f"{place}: rule {i}") for i, rule in enumerate(content.get("rules") or (), 1)),
+            rules=tuple(_rule(rule, f"{location}: rule {i}") for i, rule in enumerate(content.get("rules") or (), 1)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{place}: not a taxonomy ({error}); see {DEFAULT.name} for the form") from None
+        raise UserError(f"{location}: not a taxonomy ({error}); see {DEFAULT.name} for the form") from None
 
 
-def _rule(content: Any, place: str) -> Rule:
-    _known(content, ("cues", "keyword", "unless"), ("cues", "keyword"), place)
-    others = content.get("unless") or ()
-    check(isinstance(others, list | tuple), f"{place}: unless must be a list")
+def _rule(raw: object, location: str) -> Rule:
+    content = _mapping(raw, ("cues", "keyword", "unless"), ("cues", "keyword"), location)
+    exceptions = content.get("unless") or ()
+    check(isinstance(exceptions, list | tuple), f"{location}: unless must be a list")
     return Rule(
-        _words(content["cues"], f"{place}: cues"),
+        _words(content["cues"], f"{location}: cues"),
         str(content["keyword"]),
-        tuple(_unless(each, f"{place}: unless {i}") for i, each in enumerate(others, 1)),
+        tuple(_unless(each, f"{location}: unless {i}") for i, each in enumerate(exceptions, 1)),
     )
 
 
-def _unless(content: Any, place: str) -> Unless:
-    _known(content, ("near", "keyword", "within"), ("near",), place)
+def _unless(raw: object, location: str) -> Unless:
+    content = _mapping(raw, ("near", "keyword", "within"), ("near",), location)
     within, keyword = content.get("within", 0), content.get("keyword")
-    check(type(within) is int and within >= 0, f"{place}: within must be a number of words, 0 for the whole review")
-    return Unless(_words(content["near"], f"{place}: near"), None if keyword is None else str(keyword), within)
+    check(type(within) is int and within >= 0, f"{location}: within must be a number of words, 0 for the whole review")
+    return Unless(_words(content["near"], f"{location}: near"), None if keyword is None else str(keyword), within)
 
 
-def _known(content: Any, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
-    check(isinstance(content, dict), f"{place}: expected a mapping with {' and '.join(needed)}")
-    for key in content:
-        check(key in known, f"{place}: unknown key {key!r}{closest(str(key), known)}")
+def _mapping(raw: object, known: tuple[str, ...], needed: tuple[str, ...], location: str) -> dict[str, Any]:
+    """A mapping with known keys only and with every needed one. Raises UserError."""
+    if not isinstance(raw, dict):
+        raise UserError(f"{location}: expected a mapping with {' and '.join(needed)}")
+    _check_keys(raw, known, location)
     for key in needed:
-        check(content.get(key), f"{place}: no {key}")
+        check(raw.get(key), f"{location}: no {key}")
+    return raw
 
 
-def _words(content: Any, place: str) -> tuple[str, ...]:
-    good = isinstance(content, list | tuple) and all(isinstance(word, str) and word.strip() for word in content)
-    check(good, f"{place} must be a list of words")
-    return tuple(content)
+def _check_keys(content: Iterable[object], known: tuple[str, ...], location: str) -> None:
+    for key in content:
+        check(key in known, f"{location}: unknown key {key!r}{closest(str(key), known)}")
 
 
-def _rule_dict(rule: Rule) -> dict[str, Any]:
-    others = [{**asdict(each), "near": list(each.near)} for each in rule.unless]
-    return {"cues": list(rule.cues), "keyword": rule.keyword, "unless": others}
+def _words(raw: object, location: str) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not all(isinstance(word, str) and word.strip() for word in raw):
+        raise UserError(f"{location} must be a list of words")
+    return tuple(raw)
+
+
+def _rule_dict(rule: Rule) -> dict[str, object]:
+    exceptions = [{**asdict(each), "near": list(each.near)} for each in rule.unless]
+    return {"cues": list(rule.cues), "keyword": rule.keyword, "unless": exceptions}
 
 
 def _few(words: tuple[str, ...], most: int = 4) -> str:
+    """The first words of a longer list."""
     return "·".join(words[:most]) + ("…" if len(words) > most else "")
 
 
 def load(path: str | Path = DEFAULT) -> Taxonomy:
-    """Reads a taxonomy YAML file."""
+    """Reads a taxonomy YAML file, by default the shipped one. Raises UserError where it cannot be read."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -181,7 +191,10 @@ def dump(taxonomy: Taxonomy) -> str:
 
 
 def from_labels(labels: Iterable[tuple[str, int]]) -> Taxonomy:
-    """The taxonomy that (keyword, score) pairs themselves span, for label sets of another domain."""
+    """The taxonomy of all keywords and scores in (keyword, score) pairs, for label sets of another domain.
+
+    Raises UserError where there are none, or no valid scale of scores.
+    """
     pairs = set(labels)
     check(pairs, "no labels to take a taxonomy from")
     names = sorted({keyword for keyword, _ in pairs})

@@ -4,13 +4,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ray_app.errors import UserError
+from ray_app.errors import UserError, pip_install
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
 
 Span = tuple[int, int]
 Splitter = Callable[[Sequence[str]], list[list[Span]]]
-SPLITTERS = ("space", "kiwi")
 
 _WORD = re.compile(r"\S+")
 
@@ -21,57 +23,62 @@ def words(texts: Sequence[str]) -> list[list[Span]]:
 
 
 def kiwi_words(texts: Sequence[str]) -> list[list[Span]]:
-    """Words after Korean spacing by kiwipiepy: `배송빠르고옷도이쁘네요` has four. Offsets are into the text as given.
+    """Words of each text after Korean spacing by kiwipiepy: `배송빠르고옷도이쁘네요` has four.
 
-    Kiwi only decides where a word ends; whitespace of the text always ends one too.
+    Kiwi only adds word ends; whitespace in the text always ends a word too. Offsets are into the text as given.
     """
-    return [_respaced(text, kiwi_text) for text, kiwi_text in zip(texts, _kiwi().space(list(texts)), strict=True)]
+    spaced = _kiwi().space(list(texts))
+    return [_spans_of_spaced(text, spaced_text) for text, spaced_text in zip(texts, spaced, strict=True)]
 
 
 def morphemes(texts: Sequence[str]) -> list[list[str]]:
-    """The morphemes of each text by kiwipiepy, as they are written in a dictionary: `늦어요` is `늦`, `어요`."""
+    """The morphemes of each text by kiwipiepy, in dictionary form: `늦어요` is `늦`, `어요`."""
     return [[token.form.replace(" ", "") for token in tokens] for tokens in _kiwi().tokenize(list(texts))]
 
 
+SPLITTERS: dict[str, Splitter] = {"space": words, "kiwi": kiwi_words}
+
+
 def splitter(name: str) -> Splitter:
-    """`space` or `kiwi` -> the function that finds words."""
-    return {"space": words, "kiwi": kiwi_words}[name]
+    """The function of SPLITTERS that finds words."""
+    return SPLITTERS[name]
 
 
 def is_blank(text: str) -> bool:
-    """True where nothing can be read: only whitespace, control, format or unassigned characters."""
+    """True where nothing is legible: only whitespace, control, format or unassigned characters."""
     return all(ch.isspace() or unicodedata.category(ch) in ("Cc", "Cf", "Cn", "Cs", "Co") for ch in text)
 
 
-def _respaced(text: str, spaced: str) -> list[Span]:
-    """Carries the spaces of `spaced` back to offsets of `text`, walking both over their non-space characters."""
+def _spans_of_spaced(text: str, spaced: str) -> list[Span]:
+    """Maps the spaces of `spaced` back to offsets of `text` by walking both over their non-space characters."""
     spans: list[Span] = []
-    start, j = -1, 0
+    start, j = -1, 0  # start of the open word, -1 where none is open; position in `spaced`
     for i, character in enumerate(text):
         if character.isspace():
-            start = _close(spans, start, i)
+            start = _close_word(spans, start, i)
             continue
         gap = False
         while j < len(spaced) and spaced[j] != character:
             gap, j = True, j + 1
         if gap:
-            start = _close(spans, start, i)
+            start = _close_word(spans, start, i)
         start, j = (i if start < 0 else start), j + 1
-    _close(spans, start, len(text))
+    _close_word(spans, start, len(text))
     return spans
 
 
-def _close(spans: list[Span], start: int, end: int) -> int:
+def _close_word(spans: list[Span], start: int, end: int) -> int:
+    """Adds the open word, if any, to `spans`; returns -1, the start of no word."""
     if start >= 0:
         spans.append((start, end))
     return -1
 
 
 @lru_cache(maxsize=1)
-def _kiwi() -> Any:
-    """One analyser a process: its model takes seconds to load and about 500 MB."""
+def _kiwi() -> "Kiwi":
+    """One analyzer per process: its model takes seconds to load and about 500 MB."""
     try:
         from kiwipiepy import Kiwi
     except ImportError:
-        raise UserError("kiwi needs kiwipiepy: pip install -e '.[kiwi]'") from None
+        raise UserError(f"kiwi needs kiwipiepy: {pip_install('kiwi')}") from None
     return Kiwi()

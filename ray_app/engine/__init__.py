@@ -1,1 +1,1 @@
-"""An encoder run fast: texts -> token ids -> logits, without padding. Knows no bundle, no Ray, only model folders."""
+"""Runs an encoder fast: texts -> token ids -> logits, without padding. Knows model folders, no bundle and no Ray."""

@@ -1,7 +1,8 @@
 """Attention over sequences that lie end to end, without padding.
 
-`grouped` runs torch's scaled dot product attention once per run of equally long sequences; `varlen` runs one kernel
-over them all (CUDA, half precision). `choose` keeps the one that is quicker on the device at hand.
+In: query, key, value per token, and the Layout of the sequences. Out: the mixed values. `grouped` runs torch's scaled
+dot product attention once per run of equally long sequences; `varlen` runs one kernel over all of them (CUDA, half
+precision). `choose` times both on the device that runs and keeps the quicker one.
 """
 
 import math
@@ -23,7 +24,7 @@ Group = tuple[int, int, int, int]  # first sequence, first token, sequences, len
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the sequences of a batch lie: `lengths` [n] in ascending order."""
+    """Where the sequences of a batch lie among its tokens: `lengths` [n] in ascending order."""
 
     lengths: Ints
     device: torch.device
@@ -44,47 +45,47 @@ class Layout:
 
     @cached_property
     def bounds(self) -> Tensor:
-        """[n + 1] int32 offsets of the tokens, as variable-length kernels want them."""
+        """[n + 1] int32 offsets of the tokens, as variable-length kernels need them."""
         return torch.from_numpy(offsets_of(self.lengths).astype(np.int32)).to(self.device, non_blocking=True)
 
     @cached_property
     def ones(self) -> Tensor:
-        """[n + 1] int32 offsets of one query a sequence."""
+        """[n + 1] int32 offsets of one query per sequence."""
         return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.device)
 
 
 Attention = Callable[[Tensor, Tensor, Tensor, Layout, bool], Tensor]
-# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t is token t's; where the last argument is
-# true, query row i is sequence i's only one. Rows beyond those of the layout fill up a shape: they come back as zeros
+# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t belongs to token t; where the last
+# argument is true, query row i is the only one of sequence i. Rows beyond the layout's fill up a shape: zeros come back
 
 
 def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
-    """One call a group of equal length. On a CPU a sequence's result does not depend on the others, to the last bit."""
+    """One call per group of equal length. On a CPU a sequence's bits do not depend on the other sequences."""
     mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     mixed[len(layout.lengths) if single else int(layout.lengths.sum()) :] = 0
     attend = _one_query if single else _all_queries
     for sequence, token, n, size in layout.groups:
-        here = slice(token, token + n * size)
-        rows = slice(sequence, sequence + n) if single else here
-        k, v = (x[here].view(n, size, *x.shape[1:]) for x in (key, value))
+        tokens = slice(token, token + n * size)
+        rows = slice(sequence, sequence + n) if single else tokens
+        k, v = (x[tokens].view(n, size, *x.shape[1:]) for x in (key, value))
         mixed[rows] = attend(query[rows].view(n, -1, *query.shape[1:]), k, v).flatten(0, 1)
     return mixed
 
 
 def _all_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """[n, size, heads, width] each."""
+    """q, k, v and the result [n, size, heads, width]."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [n, 1, heads, width]. By sums: what torch's kernel gives one query depends on the thread that computes it."""
+    """q [n, 1, heads, width]. By sums: torch's kernel gives one query other bits on another thread."""
     scores = (q * k).sum(-1, keepdim=True) / math.sqrt(q.shape[-1])
     return (scores.softmax(1) * v).sum(1, keepdim=True)
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
-    """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbours."""
+    """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbors."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = int(layout.lengths[-1])
@@ -94,7 +95,7 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bo
 
 
 def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> Attention:
-    """`grouped` on CPUs and in fp32; elsewhere the quicker of the two on a batch of short reviews, tried here."""
+    """`grouped` on CPUs and in fp32; elsewhere the quicker of both, timed on a batch of short reviews."""
     if device.type != "cuda" or dtype == torch.float32:
         return grouped
     lengths = np.sort(np.random.default_rng(0).integers(8, 72, 400))
@@ -102,20 +103,22 @@ def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> 
     return quicker((grouped, varlen), q, k, v, Layout(lengths, device))
 
 
-def quicker(ways: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout: Layout, rounds: int = 5) -> Attention:
-    """The way with the shortest median time; one that this device cannot run is out."""
+def quicker(
+    kernels: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout: Layout, rounds: int = 5
+) -> Attention:
+    """The kernel with the shortest median time after a first, untimed call; one that this device cannot run is out."""
     seconds: dict[Attention, float] = {}
-    for way in ways:
+    for kernel in kernels:
         try:
-            seconds[way] = float(np.median([_timed(way, q, k, v, layout) for _ in range(rounds + 1)][1:]))
+            seconds[kernel] = float(np.median([_timed(kernel, q, k, v, layout) for _ in range(rounds + 1)][1:]))
         except (RuntimeError, ImportError):
-            seconds[way] = np.inf
-    return min(ways, key=lambda way: seconds[way])
+            seconds[kernel] = np.inf
+    return min(kernels, key=lambda kernel: seconds[kernel])
 
 
-def _timed(way: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
+def _timed(kernel: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
     began = time.perf_counter()
-    way(q, k, v, layout, False)
+    kernel(q, k, v, layout, False)
     if q.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - began

@@ -1,4 +1,7 @@
-"""Rows in batches of about equal token counts, and the padded tensors that a stock forward reads."""
+"""Rows in batches of about equal token counts, and the padded tensors that a stock forward reads.
+
+In: lengths or Sequences. Out: row numbers per batch; ids and mask.
+"""
 
 import bisect
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from ray_app.engine.ragged import Sequences
 def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
     """Row numbers in ascending order of length, in batches of at most `budget` tokens (or one longer row).
 
-    With `pad` rows of a batch are of similar length, and padding to its longest row counts as tokens. Without, batches
+    With `pad`, rows of a batch are of similar length, and padding to its longest row counts as tokens. Without, batches
     are full: the longest rows that are left, and shorter ones that fill the rest.
     """
     order = np.argsort(lengths, kind="stable")
@@ -45,6 +48,7 @@ def _full(lengths: Ints, order: Ints, budget: int) -> Iterator[Ints]:
 
 
 def _padded_runs(lengths: Ints, budget: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of runs of ascending lengths that stay within the budget when padded."""
     start = 0
     for stop in range(1, len(lengths) + 1):
         if stop == len(lengths) or (stop + 1 - start) * lengths[stop] > budget:
@@ -53,7 +57,7 @@ def _padded_runs(lengths: Ints, budget: int) -> Iterator[tuple[int, int]]:
 
 
 def padded(batch: Sequences, pad_id: int) -> tuple[Tensor, Tensor]:
-    """ids and mask, both [n, longest]."""
+    """ids and mask, both int64 [n, longest]; the mask is 0 on padding."""
     lengths = batch.lengths
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids = np.full(mask.shape, pad_id, np.int64)

@@ -1,4 +1,4 @@
-"""Token-id sequences in, logits out: the one place where a model runs, and where device, backend, threads are chosen.
+"""The one place where a classifier runs. In: token-id sequences. Out: logits, and their probabilities.
 
 Sequences of a whole block are ordered by length and packed to a token budget; identical sequences run once.
 """
@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from ray_app.arrays import Floats, Ints
@@ -19,45 +20,50 @@ from ray_app.engine.ragged import Sequences
 from ray_app.engine.unpadded import UnpaddedClassifier, supports
 from ray_app.errors import check
 
+log = logging.getLogger(__name__)
+
 
 class Classifier:
-    """A model in its place. Call it with Sequences to get logits [n, outputs] in fp32, in the order given.
+    """A model on its device. Call it with Sequences to get logits [n, outputs] in fp32, in the order given.
 
-    Models of known families run flat (`flat.py`), others through the stock transformers forward with padding.
-    `work` counts what was run.
+    Args:
+        flat: run models of known families without padding (`unpadded.py`); others, and with False all, run through the
+            stock transformers forward with padding.
+        work: counts what is run.
+        probe: FLOP/s of a GEMM to compare with; 0 compares nothing.
     """
 
     def __init__(
         self,
         model: EncoderClassifier,
-        placement: Device,
+        device: Device,
         pad_id: int,
         flat: bool = True,
         work: WorkCounters | None = None,
         probe: float = 0.0,
     ) -> None:
-        self.outputs, self.placement, self.pad_id = model.head.out_features, placement, pad_id
+        self.outputs, self.device, self.pad_id = model.head.out_features, device, pad_id
         self.config = model.encoder.config
         self.work, self.probe = WorkCounters() if work is None else work, probe
-        self.flat = UnpaddedClassifier(model, placement.device, placement.backend) if flat and supports(model) else None
-        self.stock = None if self.flat else model.to(placement.device, placement.dtype).eval()
+        self.flat = UnpaddedClassifier(model, device.torch_device, device.backend) if flat and supports(model) else None
+        self.stock = None if self.flat else model.to(device.torch_device, device.dtype).eval()
         self.first_row_only = self.flat is not None and model.pooling == "first"
         if flat and self.stock is not None:
-            kind = self.config.model_type  # type: ignore[union-attr]
-            check(placement.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
-            logging.getLogger(__name__).warning("%s encoders run through transformers, with padding: slower", kind)
+            kind = self.config.model_type
+            check(device.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
+            log.warning("%s encoders run through transformers, with padding: slower", kind)
 
     def __call__(self, sequences: Sequences, vectors: bool = False) -> Floats:
         """Logits; with `vectors` each sequence's pooled vector beside them, [n, outputs + hidden]."""
         began = time.perf_counter()
         distinct, position = sequences.unique()
-        order = list(batches(distinct.lengths, self.placement.token_budget, pad=self.flat is None))
-        # nothing waits for a GPU until all are under way
-        found = [self._run(distinct.take(rows), vectors) for rows in order]
-        width = self.outputs + int(self.config.hidden_size) * vectors  # type: ignore[union-attr, arg-type]
+        order = list(batches(distinct.lengths, self.device.token_budget, pad=self.flat is None))
+        # results stay on the device until all batches are queued, so nothing waits for a GPU in between
+        outputs = [self._run(distinct.take(rows), vectors) for rows in order]
+        width = self.outputs + int(self.config.hidden_size) * vectors
         logits = np.empty((len(distinct), width), np.float32)
-        if found:
-            logits[np.concatenate(order)] = torch.cat(found).float().cpu().numpy()
+        if outputs:
+            logits[np.concatenate(order)] = torch.cat(outputs).float().cpu().numpy()
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
@@ -69,23 +75,23 @@ class Classifier:
         assert self.stock is not None
         ids, mask = padded(batch, self.pad_id)
         self.work.add(padding=ids.numel() - len(batch.ids))
-        logits: Tensor = self.stock(ids.to(self.placement.device), mask.to(self.placement.device), vectors)
+        logits: Tensor = self.stock(ids.to(self.device.torch_device), mask.to(self.device.torch_device), vectors)
         return logits
 
-    def _count(self, asked: int, lengths: Ints, seconds: float) -> None:
+    def _count(self, sequences: int, lengths: Ints, seconds: float) -> None:
+        """`lengths` [distinct sequences]."""
         flops = encoder_flops(self.config, self.outputs, lengths, self.first_row_only)
         tokens = int(lengths.sum())
-        self.work.add(sequences=asked, sequences_run=len(lengths), tokens=tokens, flops=flops, seconds=seconds)
+        self.work.add(sequences=sequences, sequences_run=len(lengths), tokens=tokens, flops=flops, seconds=seconds)
         if self.probe:
             self.work.add(gemm_seconds=flops / self.probe)
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """[n, k] independent probabilities."""
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)
+    """[n, k] independent probabilities, computed in fp64."""
+    return np.asarray(special.expit(logits.astype(np.float64)), np.float32)
 
 
 def softmax(logits: Floats) -> Floats:
-    """[n, k] probabilities that sum to one over k."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
+    """[n, k] probabilities that sum to one over k, computed in fp64."""
+    return np.asarray(special.softmax(logits.astype(np.float64), axis=1), np.float32)

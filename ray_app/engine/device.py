@@ -1,4 +1,7 @@
-"""Where a model runs and with which arithmetic: device, backend, token budget and threads, chosen in one place."""
+"""Where a model runs and with which arithmetic: torch device, backend, token budget and threads, chosen in one place.
+
+In: what `--device` and a bundle say. Out: a Device.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,7 @@ import torch
 from ray_app.engine.linear import DTYPES, Backend, has_int8
 from ray_app.errors import check
 
-CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # a batch: CPUs like their caches, GPUs their occupancy
+CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # per batch: small enough for a CPU's caches, large enough to fill a GPU
 BACKENDS = ("auto", "fp32", "bf16", "int8")
 
 
@@ -15,22 +18,25 @@ BACKENDS = ("auto", "fp32", "bf16", "int8")
 class Device:
     """Where a model runs, with which arithmetic, and how many tokens at a time."""
 
-    device: torch.device
+    torch_device: torch.device
     backend: Backend
     token_budget: int
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of activations."""
+        """The type of activations."""
         return DTYPES[self.backend]
 
 
 def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto") -> Device:
-    """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice."""
+    """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice.
+
+    Raises UserError naming the flag where the device or the backend is not available.
+    """
     check(device in ("auto", "cpu", "cuda"), f"--device {device}: write auto, cpu or cuda")
     check(backend in BACKENDS, f"backend {backend!r}: write {', '.join(BACKENDS)}")
     cuda = torch.cuda.is_available()
-    check(device != "cuda" or cuda, "--device cuda: torch sees no GPU here; write --device cpu")
+    check(device != "cuda" or cuda, "--device cuda: torch sees no GPU on this machine; write --device cpu")
     on_gpu = cuda and device != "cpu"
     if threads:
         torch.set_num_threads(threads)

@@ -1,9 +1,12 @@
-"""The classifiers' architecture: any Hugging Face encoder, pooled, dropout, one linear layer; how it is kept."""
+"""The classifiers' architecture (any Hugging Face encoder, pooled, dropout, one linear layer) and how it is saved.
+
+In: a base model by name or folder. Out: an EncoderClassifier; its folder of config.json and safetensors.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +15,9 @@ from torch import Tensor, nn
 
 from ray_app.errors import UserError, check, first_line
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
 POOLINGS = ("first", "mean")
 STARTER = Path(__file__).parent / "starter"
 
@@ -19,12 +25,14 @@ STARTER = Path(__file__).parent / "starter"
 class EncoderClassifier(nn.Module):
     """An encoder, its pooled vector, dropout and one linear layer: ids [batch, length] -> logits [batch, outputs]."""
 
-    def __init__(self, encoder: nn.Module, outputs: int, dropout: float = 0.2, pooling: str = "first") -> None:
+    encoder: "PreTrainedModel"
+
+    def __init__(self, encoder: "PreTrainedModel", outputs: int, dropout: float = 0.2, pooling: str = "first") -> None:
         super().__init__()
         check(pooling in POOLINGS, f"pooling {pooling!r}: write {' or '.join(POOLINGS)}")
         self.encoder, self.pooling = encoder, pooling
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(int(encoder.config.hidden_size), outputs)  # type: ignore[union-attr, arg-type]
+        self.head = nn.Linear(int(encoder.config.hidden_size), outputs)
 
     def forward(self, ids: Tensor, mask: Tensor, vectors: bool = False) -> Tensor:
         """Logits; with `vectors` the pooled vectors beside them, [batch, outputs + hidden]."""
@@ -40,8 +48,11 @@ class EncoderClassifier(nn.Module):
 
 def load_base_model(
     name: str, layers: int = 0, texts: Sequence[str] = (), dropout: float | None = None
-) -> tuple[nn.Module, Any]:
-    """A base model: `starter` (shipped), `scratch` (made from `texts`), a Hugging Face name or a folder."""
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """Encoder and tokenizer of `starter` (shipped), `scratch` (made from `texts`), a Hugging Face name or a folder.
+
+    `layers` > 0 keeps only the first ones; `dropout` replaces the encoder's own. Raises UserError naming the model.
+    """
     if name == "scratch":
         from ray_app.engine.tokenizer_training import train_tokenizer
 
@@ -50,8 +61,10 @@ def load_base_model(
     return load_encoder(str(STARTER) if name == "starter" else name, layers, dropout)
 
 
-def load_encoder(name: str, layers: int = 0, dropout: float | None = None) -> tuple[nn.Module, Any]:
-    """A Hugging Face encoder and its fast tokenizer, by name or folder; `layers` > 0 keeps the first so many.
+def load_encoder(
+    name: str, layers: int = 0, dropout: float | None = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """A Hugging Face encoder and its fast tokenizer, by name or folder; `layers` > 0 keeps only the first ones.
 
     Code from a model's repository is never run. Raises UserError naming the model.
     """
@@ -70,17 +83,21 @@ def load_encoder(name: str, layers: int = 0, dropout: float | None = None) -> tu
             name, config=config, dtype=torch.float32, trust_remote_code=False, **_without_pooler(config)
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        here = os.path.isdir(name)
-        where = first_line(error) if here else "no such folder, and the model hub does not have it or is out of reach"
-        raise UserError(f"--base-model {name!r}: {where}; a folder, starter and scratch work offline") from None
-    check(tokenizer.is_fast, f"--base-model {name!r}: it has no fast tokenizer, whose offsets highlights need")
+        nowhere = "no such folder, and the model hub does not have it or is out of reach"
+        reason = first_line(error) if os.path.isdir(name) else nowhere
+        raise UserError(f"--base-model {name!r}: {reason}; a folder, starter and scratch work offline") from None
+    check(tokenizer.is_fast, f"--base-model {name!r}: it has no fast tokenizer, and highlights need its offsets")
     return encoder, tokenizer
 
 
 def small_encoder(
-    tokenizer: Any, layers: int = 4, hidden: int = 256, intermediate: int = 512, dropout: float | None = None
-) -> nn.Module:
-    """A small BERT with random weights for a tokenizer of our own."""
+    tokenizer: "PreTrainedTokenizerFast",
+    layers: int = 4,
+    hidden: int = 256,
+    intermediate: int = 512,
+    dropout: float | None = None,
+) -> "PreTrainedModel":
+    """A small BERT with random weights (torch's own seed) for a tokenizer of our own."""
     from transformers import BertConfig, BertModel
 
     rate = 0.1 if dropout is None else dropout
@@ -97,23 +114,22 @@ def small_encoder(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    encoder: nn.Module = BertModel(config, add_pooling_layer=False)
-    return encoder
+    return BertModel(config, add_pooling_layer=False)
 
 
 def base_name(name: str) -> str:
-    """How provenance names a base model: without the folder of a machine."""
+    """A base model as provenance names it: without a machine's own folder."""
     return os.path.basename(name.rstrip("/")) if os.path.isdir(name) else name
 
 
-def _without_pooler(config: Any) -> dict[str, bool]:
-    """Families whose models would add a pooler that nothing here reads."""
+def _without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
+    """Leaves out the pooler that some families add and nothing here reads."""
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
 def save_model(model: EncoderClassifier, folder: Path) -> None:
-    """Encoder as transformers saves it, head beside it."""
-    model.encoder.save_pretrained(folder)  # type: ignore[operator]
+    """The encoder as transformers saves it, the head beside it."""
+    model.encoder.save_pretrained(folder)
     save_file(
         {name: t.detach().cpu().contiguous() for name, t in model.head.state_dict().items()},
         folder / "head.safetensors",

@@ -1,30 +1,38 @@
-"""What a pass costs and what this machine could do: FLOPs of an encoder, a GEMM probe, and counts of work done.
+"""What a pass costs and what this machine could do: FLOPs of an encoder, a GEMM probe, and counters of work done.
 
-FLOPs are those of the matrix products that are computed (a multiply and an add are two); embeddings, norms and
-activations are left out, padding too, so that speed over the probe's says how much of the machine does useful work.
+In: an encoder's config and lengths of sequences; a device. Out: FLOPs, FLOP/s, and the figures of a run's report.
+FLOPs are those of matrix products (a multiply and an add are two); embeddings, norms, activations and padding do not
+count, so speed over the probe's speed is the share of the machine that does useful work.
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_app.arrays import Ints
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+    from ray_app.engine.linear import Backend
+
 
 class WorkCounters(dict[str, float]):
-    """Amounts by name: sequences, sequences_run, tokens, padding, flops, seconds, gemm_seconds (what the products would
-    take at the probe's speed); highlights add reviews, masked, words."""
+    """Amounts by name: sequences, sequences_run, tokens, padding, flops, seconds, gemm_seconds (the products' time at
+    the probe's speed); highlights add reviews, masked, words."""
 
     def add(self, **amounts: float) -> None:
+        """Adds each amount to the counter of its name."""
         for name, amount in amounts.items():
             self[name] = self.get(name, 0.0) + amount
 
 
-def encoder_flops(config: Any, outputs: int, lengths: Ints, first_row_only: bool) -> float:
+def encoder_flops(config: "PretrainedConfig", outputs: int, lengths: Ints, first_row_only: bool) -> float:
     """FLOPs of sequences of `lengths` tokens [n] through an encoder and a head of `outputs`.
 
-    `first_row_only`: the last layer computes keys and values of every token, and all else for one row a sequence.
+    `first_row_only`: the last layer computes keys and values of every token, and all else for one row per sequence.
     """
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     inner = int(getattr(config, "intermediate_size", 4 * hidden))
@@ -37,11 +45,11 @@ def encoder_flops(config: Any, outputs: int, lengths: Ints, first_row_only: bool
     return project + (layers - 1) * whole + last + 2 * n * hidden * outputs
 
 
-def measure_gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
-    """FLOP/s of a plain product here, now: [1024, 2048] x [2048, 2048] (8,192 on CUDA), the median of `rounds`."""
+def measure_gemm_flops(device: "torch.device", backend: "Backend", rounds: int = 5) -> float:
+    """FLOP/s of a plain product at this moment: [1024, 2048] x [2048, 2048] (all 8,192 on CUDA), median of `rounds`."""
     import torch
 
-    from ray_app.engine.linear import DTYPES, linear  # not above: what counts work needs no torch
+    from ray_app.engine.linear import DTYPES, linear  # here, so that WorkCounters and summary need no torch
 
     rows, side = (8_192, 8_192) if device.type == "cuda" else (1_024, 2_048)
     dtype = DTYPES[backend]
@@ -60,10 +68,10 @@ def measure_gemm_flops(device: Any, backend: Any, rounds: int = 5) -> float:
 
 
 def summary(work: WorkCounters) -> dict[str, float]:
-    """Counts of work -> the figures a run reports.
+    """Counters -> the figures of a run's report; empty where no tokens were run.
 
-    `reviews_masked` p and `words_a_review` W give `left_by_skipping` = (1 + pW) / (1 + W): the share of the sequences
-    that remains since reviews without a found keyword are not masked.
+    `reviews_masked` p and `words_a_review` W give `left_by_skipping` = (1 + pW) / (1 + W): the share of sequences that
+    is left when reviews without a found keyword are not masked.
     """
     seconds, tokens = work.get("seconds", 0.0), work.get("tokens", 0.0)
     if not seconds or not tokens:

@@ -1,10 +1,12 @@
 """One linear layer of a frozen model, made for a device and a backend.
 
+In: weight and bias. Out: a function on [tokens, inputs].
+
 fp32   oneDNN weights packed once and GELU fused into the product where the CPU build has them, else torch. A row's
        result does not depend on the other rows, to the last bit
 bf16   torch; for GPUs
 int8   CPU: weights with a scale per output, activations with a scale per *token*, so that a token's result never
-       depends on its neighbours in the batch (a scale per tensor changed a quarter of the highlights with the batch)
+       depends on its neighbors in the batch (a scale per tensor changed a quarter of the highlights with the batch)
 """
 
 from collections.abc import Callable
@@ -17,11 +19,11 @@ from torch.nn import functional as F
 Backend = Literal["fp32", "bf16", "int8"]
 Linear = Callable[[Tensor], Tensor]
 DTYPES: dict[Backend, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
-LEVELS = 127  # of a signed byte; activations are kept unsigned, 128 higher, as the CPU's instructions want them
+LEVELS = 127  # of a signed byte; activations are unsigned, 128 higher, as the CPU's instructions need them
 
 
 def linear(weight: Tensor, bias: Tensor, backend: Backend, gelu: bool = False) -> Linear:
-    """x [tokens, inputs] -> x W^T + b, after exact GELU where asked. `weight`, `bias` lie on the device they run on."""
+    """x [tokens, inputs] -> x W^T + b, then exact GELU with `gelu`. `weight`, `bias` lie on the device they run on."""
     if backend == "int8":
         return _int8(weight, bias, gelu)
     if backend == "fp32" and weight.device.type == "cpu" and has_onednn():
@@ -44,7 +46,7 @@ def _packed(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
     after: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def run(x: Tensor) -> Tensor:
-        # Every row comes out the same, bit by bit, whatever rows are beside it; but a row alone takes another kernel.
+        # A row's bits do not depend on the rows beside it, except that a single row takes another kernel: so never one.
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x.expand(2, -1) if len(x) == 1 else x, packed, bias, *after)
         return y[: len(x)]
 

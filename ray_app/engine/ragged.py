@@ -1,12 +1,11 @@
-"""Ragged token sequences as two arrays, so that a whole block is handled by numpy at once."""
+"""Ragged token sequences as two arrays, so that numpy handles a whole block at once. In, out: integer arrays."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ray_app.arrays import Ints
+from ray_app.arrays import Hashes, Ints
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,7 @@ class Sequences:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "Sequences":
+        """From lists of token ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         ids = np.fromiter((token for row in rows for token in row), np.int64, int(lengths.sum()))
         return cls(ids, offsets_of(lengths))
@@ -27,9 +27,11 @@ class Sequences:
 
     @property
     def lengths(self) -> Ints:
+        """[n] tokens of each sequence."""
         return np.diff(self.offsets)
 
     def row(self, i: int) -> Ints:
+        """The ids of one sequence."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
 
     def take(self, rows: Ints) -> "Sequences":
@@ -50,13 +52,13 @@ class Sequences:
         _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         return self.take(first), inverse.reshape(-1)
 
-    def _hash(self, salt: int) -> NDArray[np.uint64]:
-        """[n] sum over tokens of mix(token, place, salt), modulo 2^64."""
+    def _hash(self, salt: int) -> Hashes:
+        """[n] sum over tokens of mix(token, position, salt), modulo 2^64."""
         lengths = self.lengths
-        place = (np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], lengths)).astype(np.uint64)
+        position = (np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], lengths)).astype(np.uint64)
         with np.errstate(over="ignore"):
-            mixed = (self.ids.astype(np.uint64) + np.uint64(1)) * np.uint64(salt) + (place << np.uint64(32))
-            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64's finaliser
+            mixed = (self.ids.astype(np.uint64) + np.uint64(1)) * np.uint64(salt) + (position << np.uint64(32))
+            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64's finalizer
                 mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
             sums = np.concatenate(
                 [np.zeros(1, np.uint64), np.cumsum(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)]
@@ -76,7 +78,7 @@ def expand_ranges(starts: Ints, lengths: Ints) -> Ints:
 
 
 def split_by_budget(cost: Ints, budget: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive rows whose costs add up to at most `budget`; a row that costs more stands alone."""
+    """(start, stop) of consecutive rows whose costs sum to at most `budget`; a row that costs more stands alone."""
     ends, start = np.cumsum(cost), 0
     while start < len(cost):
         before = ends[start - 1] if start else 0

@@ -1,19 +1,22 @@
-"""Texts to token ids, once a review: the same ids feed the keyword pass, the score prompts and the masked variants.
+"""Texts to token ids, once per review: the same ids feed the keyword pass, score prompts and masked variants.
 
 In: texts. Out: Sequences without special tokens, each token's word, and what was cut. Prompts are put together from
-token ids, so a review is tokenised once however many keywords it has, and cutting a long review never cuts the keyword.
+token ids, so a review is tokenized once however many keywords it has, and cutting a long review never cuts the keyword.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_app.arrays import Ints
 from ray_app.data.text import Span
 from ray_app.engine.ragged import Sequences, expand_ranges, offsets_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class TokenizedReviews:
     end: Ints
 
     def cut(self, room: int) -> "TokenizedReviews":
-        """Every review's first `room` tokens."""
+        """The first `room` tokens of every review."""
         lengths = np.minimum(self.sequences.lengths, room)
         kept = expand_ranges(self.sequences.offsets[:-1], lengths)
         return TokenizedReviews(
@@ -34,9 +37,9 @@ class TokenizedReviews:
 
 
 class Tokenizer:
-    """A Hugging Face fast tokenizer, reduced to what the graph needs."""
+    """A Hugging Face fast tokenizer, reduced to what the stages need. Call it with texts to get TokenizedReviews."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
         self.hf = tokenizer
         self.mask_id: int | None = tokenizer.mask_token_id
         self.pad_id: int = tokenizer.pad_token_id or 0
@@ -60,10 +63,10 @@ class Tokenizer:
         return TokenizedReviews(Sequences.of([e.ids for e in encodings]), spans[:, 0], spans[:, 1])
 
     def encode_fragment(self, text: str) -> list[int]:
-        """The ids of a fixed piece of a prompt.
+        """The ids of a fixed fragment of a prompt.
 
-        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the piece belongs
-        to the next piece, and would be there twice.
+        Where a tokenizer puts the space before a word into the word (`▁옷`), a space at the end of the fragment is
+        part of the next one, and would be encoded twice.
         """
         text = text.rstrip(" ") if self.own_space else text
         return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
@@ -93,7 +96,7 @@ class Tokenizer:
 
 
 class ScorePrompt:
-    """Score prompts for (review, keyword) pairs, from a format such as bundle.SCORE_PROMPT."""
+    """Score prompts of (review, keyword) pairs, by a format such as `bundle.SCORE_PROMPT`."""
 
     def __init__(self, tokenizer: Tokenizer, keywords: Sequence[str], prompt: str) -> None:
         before, after = prompt.split("{review}")
@@ -102,15 +105,15 @@ class ScorePrompt:
         self.tails = [tokenizer.encode_fragment(after.format(keyword=keyword)) for keyword in keywords]
 
     def __call__(self, reviews: Sequences, keyword: Ints, max_length: int) -> Sequences:
-        """`reviews` [n] and the position of each one's keyword [n] -> n prompts."""
+        """`reviews` [n] and the position of each review's keyword [n] -> n prompts of at most `max_length` tokens."""
         return self.tokenizer.wrap(reviews, self.head, self.tails, keyword, max_length)
 
 
 def word_of_token(tokens: TokenizedReviews, words: Sequence[Sequence[Span]]) -> Ints:
     """[tokens] the word each token belongs to within its review, -1 for none.
 
-    A token belongs to the word that holds its last character; a token that is only white space (a lone `▁`) belongs to
-    the word after it, since it is there because of that word.
+    A token belongs to the word that holds its last character; one of white space alone (a lone `▁`) belongs to the word
+    after it, which brought it about.
     """
     result = np.full(len(tokens.sequences.ids), -1, np.int64)
     for i, spans in enumerate(words):

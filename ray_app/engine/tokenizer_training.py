@@ -1,4 +1,4 @@
-"""Tokenizers of our own: trained from texts (`scratch`), or a teacher's Unigram cut down to the pieces a corpus uses.
+"""Tokenizers of our own: trained on texts (`scratch`), or a teacher's Unigram reduced to the pieces a corpus uses.
 
 In: texts. Out: Hugging Face fast tokenizers with <s>, <pad>, </s>, <unk>, <mask>.
 """
@@ -6,7 +6,7 @@ In: texts. Out: Hugging Face fast tokenizers with <s>, <pad>, </s>, <unk>, <mask
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -16,16 +16,14 @@ from tokenizers.trainers import UnigramTrainer
 from ray_app.arrays import Ints
 from ray_app.errors import check
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 SPECIALS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-PROMPT_PIECES = (
-    "▁###입력:",
-    "▁###키워드:",
-    "▁###명령어:",
-    "▁###출력:",
-)  # a prompt's frame costs one token each, not six
+PROMPT_PIECES = ("▁###입력:", "▁###키워드:", "▁###명령어:", "▁###출력:")  # each costs one token, not six
 
 
-def train_tokenizer(texts: Iterable[str], size: int) -> Any:
+def train_tokenizer(texts: Iterable[str], size: int) -> "PreTrainedTokenizerFast":
     """A Unigram tokenizer of at most `size` pieces. Source of the algorithm: Kudo 2018, arXiv:1804.10959."""
     raw = Tokenizer(Unigram())
     raw.normalizer = normalizers.NFKC()
@@ -41,11 +39,13 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Any:
     return _wrapped(_ordered(raw))
 
 
-def shrink_tokenizer(teacher: Any, texts: Sequence[str], size: int) -> tuple[Any, Ints]:
-    """A teacher's Unigram tokenizer with its `size` most used pieces, and every piece's id in the teacher.
+def shrink_tokenizer(
+    teacher: "PreTrainedTokenizerFast", texts: Sequence[str], size: int
+) -> "tuple[PreTrainedTokenizerFast, Ints]":
+    """A teacher's Unigram tokenizer with its `size` most used pieces; [pieces] the id of each one in the teacher.
 
-    All single characters in use stay, so that nothing becomes <unk> that was not; the prompt's frame is added as pieces
-    of its own (id -1: unknown to the teacher).
+    All single characters in use stay, so that nothing becomes <unk> that was not. PROMPT_PIECES are added, with id -1:
+    the teacher has none of them. Raises UserError where the teacher's is no Unigram.
     """
     spec = json.loads(teacher.backend_tokenizer.to_str())
     check(spec["model"]["type"] == "Unigram", "the teacher's tokenizer must be a Unigram model")
@@ -72,7 +72,7 @@ def shrink_tokenizer(teacher: Any, texts: Sequence[str], size: int) -> tuple[Any
 
 def _ordered(raw: Tokenizer) -> Tokenizer:
     """The same ids every time. Training leaves three things to chance: the order of pieces of equal score, the last
-    digits of scores, and which of the characters that are too rare to be pieces comes below which."""
+    digits of scores, and the order of characters that are too rare to be pieces."""
     spec = json.loads(raw.to_str())
     pieces = spec["model"]["vocab"]
     floor = min((score for piece, score in pieces[len(SPECIALS) :] if len(piece) > 1), default=0.0)
@@ -81,7 +81,7 @@ def _ordered(raw: Tokenizer) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(spec))
 
 
-def _wrapped(raw: Tokenizer) -> Any:
+def _wrapped(raw: Tokenizer) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(

@@ -3,7 +3,7 @@
 In: an EncoderClassifier of the BERT, RoBERTa or ELECTRA family, and batches of sequences in ascending order of length.
 Out: logits. Linear layers (`linear.py`) see every token at once, attention (`attention.py`) stays within a sequence,
 and where the classifier reads only the first token the last layer computes only that row. Query, key and value are one
-product. The stock transformers forward is the oracle.
+product. Tests compare it with the stock transformers forward.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_app.engine.attention import Layout, choose
@@ -25,10 +25,10 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
 def supports(model: EncoderClassifier) -> bool:
     """True where the flat forward equals the stock one: a plain encoder of a known family with exact GELU."""
-    config: Any = model.encoder.config
+    config = model.encoder.config
     plain = not getattr(config, "is_decoder", False) and not getattr(config, "add_cross_attention", False)
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    return config.model_type in FAMILIES and config.hidden_act == "gelu" and plain and absolute
+    return bool(config.model_type in FAMILIES and config.hidden_act == "gelu" and plain and absolute)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Norm:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    query: Linear | None  # apart only where the last layer computes one row a sequence
+    query: Linear | None  # apart only where the last layer computes one row per sequence
     joined: Linear  # query, key and value, or key and value where query is apart
     attended: Linear
     attended_norm: _Norm
@@ -53,10 +53,10 @@ class _Layer:
 
 
 class UnpaddedClassifier:
-    """The same answers as the model it was made from, without padding."""
+    """The same logits as the model it is made from, without padding."""
 
     def __init__(self, model: EncoderClassifier, device: torch.device, backend: Backend) -> None:
-        encoder: Any = model.encoder
+        encoder = model.encoder
         self.device, self.backend, self.pooling = device, backend, model.pooling
         self.heads = int(encoder.config.num_attention_heads)
         width = int(encoder.config.hidden_size) // self.heads
@@ -73,8 +73,8 @@ class UnpaddedClassifier:
         self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
 
     def rows(self, count: int, step: int = 32) -> int:
-        """Rows that are computed for `count`: on a CPU, oneDNN makes code for each new shape of a product and keeps it,
-        so shapes are few: multiples of 32, or of 8 below 256."""
+        """How many rows to compute for `count`. On a CPU, oneDNN compiles code for each new shape of a product, so
+        shapes are few: multiples of 32, or of 8 below 256."""
         step = min(step, 8 if count < 256 else step) if self.device.type == "cpu" else 1
         return -(-count // step) * step
 
@@ -120,8 +120,7 @@ class UnpaddedClassifier:
 
     def _layer(self, layer: Any, query_apart: bool = False) -> _Layer:
         own, out = layer.attention.self, layer.attention.output
-        parts = [own.query, own.key, own.value]
-        joined = parts[1:] if query_apart else parts
+        joined = [own.key, own.value] if query_apart else [own.query, own.key, own.value]
         return _Layer(
             query=self._linear(own.query.weight, own.query.bias) if query_apart else None,
             joined=self._linear(torch.cat([p.weight for p in joined]), torch.cat([p.bias for p in joined])),
@@ -135,7 +134,7 @@ class UnpaddedClassifier:
     def _linear(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Linear:
         return linear(self._own(weight), self._own(bias), self.backend, gelu)
 
-    def _norm(self, norm: Any) -> _Norm:
+    def _norm(self, norm: nn.LayerNorm) -> _Norm:
         return _Norm(self._own(norm.weight), self._own(norm.bias), float(norm.eps))
 
     def _own(self, parameter: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The yardstick: TF-IDF over character n-grams and logistic regression, trained on the same rows as the bundle.
+"""The baseline: TF-IDF over character n-grams and logistic regression, trained on the same rows as the bundle.
 
-In: LABELLED tables. Out: keyword probabilities, and scores of given keywords. It has no highlights.
+In: LABELED tables. Out: keyword probabilities, and scores of given keywords. It has no highlights.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,10 @@ from ray_app.labels.matrices import keyword_matrix, score_pairs
 
 
 class TfidfBaseline:
-    """One logistic regression a keyword, and one a keyword for its score. Without validation every threshold is 0.5."""
+    """Per keyword one logistic regression that finds it and one that scores it.
+
+    Thresholds are tuned on `validation`; without it every one is 0.5.
+    """
 
     def __init__(self, train: pa.Table, validation: pa.Table | None, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
@@ -36,8 +39,8 @@ class TfidfBaseline:
         ]
         self.thresholds = np.full(named.shape[1], 0.5, np.float32)
         if validation is not None:
-            held = keyword_matrix(validation, taxonomy)
-            self.thresholds = tune_thresholds(held, self.probabilities(validation["text"].to_pylist()))
+            true = keyword_matrix(validation, taxonomy)
+            self.thresholds = tune_thresholds(true, self.probabilities(validation["text"].to_pylist()))
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """[reviews, keywords] probability of each keyword."""
@@ -46,14 +49,14 @@ class TfidfBaseline:
         return np.asarray(np.stack(columns, 1), np.float32)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, int]]:
-        """Found keywords with their scores, a dict a review."""
+        """Per review the keywords found and their scores."""
         found = self.probabilities(texts) >= self.thresholds
         scores = self.score(texts)
         names, scale = self.taxonomy.names, self.taxonomy.scores
         return [{names[k]: scale[scores[i, k]] for k in np.flatnonzero(row)} for i, row in enumerate(found)]
 
-    def score(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """[reviews, keywords] position of the score each keyword would have."""
+    def score(self, texts: Sequence[str]) -> Ints:
+        """[reviews, keywords] position on the scale of the score each keyword has, found or not."""
         features = self.vectors.transform(texts)
         neutral = np.full(len(texts), len(self.taxonomy.scores) // 2)
         return np.stack([neutral if model is None else model.predict(features) for model in self.scores], 1)
@@ -61,17 +64,18 @@ class TfidfBaseline:
     def score_probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
         """[pairs, scores] for (review, keyword) pairs; uniform where training held no such keyword."""
         width = len(self.taxonomy.scores)
-        features, found = self.vectors.transform(texts), np.full((len(review), width), 1 / width, np.float32)
+        features = self.vectors.transform(texts)
+        probabilities = np.full((len(review), width), 1 / width, np.float32)
         for k in np.unique(keyword):
             rows, model = np.flatnonzero(keyword == k), self.scores[k]
             if model is not None:
-                found[rows] = 0
-                found[np.ix_(rows, model.classes_)] = model.predict_proba(features[review[rows]])
-        return found
+                probabilities[rows] = 0
+                probabilities[np.ix_(rows, model.classes_)] = model.predict_proba(features[review[rows]])
+        return probabilities
 
 
 def _fitted(features: spmatrix, target: NDArray[np.generic]) -> OneVsRestClassifier | DummyClassifier:
-    """Logistic regression, or the constant where there is only one class to learn."""
+    """Logistic regression, or a constant where there is only one class to learn."""
     if len(np.unique(target)) < 2:
         return DummyClassifier(strategy="most_frequent").fit(features, target)
     return OneVsRestClassifier(LogisticRegression(C=10.0, solver="liblinear")).fit(features, target)

@@ -1,10 +1,11 @@
-"""How good a model is: keywords, scores, both together, and highlights. Pure functions on arrays.
+"""How good predictions are: keywords, scores, both together, and highlights. Pure functions on arrays.
 
-Conventions: `true`, `predicted` are boolean [reviews, keywords]; scores are integers of the taxonomy's scale.
+In: `true`, `predicted` as boolean [reviews, keywords]; scores as integers of the taxonomy's scale. Out: the sections of
+`report.json`, figures rounded to four decimals.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,33 +13,94 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 
 from ray_app.arrays import Flags, Floats
 
-PRIOR = 20.0  # how many positives a keyword needs before its own best threshold outweighs the common one
+PRIOR = 20.0  # positives a keyword needs before its own best threshold outweighs the common one
 
 
-def keyword_report(
-    true: Flags, predicted: Flags, names: Sequence[str], support_train: dict[str, int]
-) -> dict[str, Any]:
-    """Precision, recall, F1 per keyword and averaged; `micro_varying` leaves out keywords that every review carries."""
+class PrecisionRecall(TypedDict):
+    """Precision, recall, and their harmonic mean F1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class TupleScore(PrecisionRecall):
+    """The same over (keyword, score) tuples; `support` counts the true ones."""
+
+    support: int
+
+
+class KeywordRow(PrecisionRecall):
+    """One keyword: reviews that carry it here (`support`) and in training, and the first over the second (`share`)."""
+
+    support: int
+    support_train: int
+    share: float | None
+
+
+class KeywordAverage(TypedDict):
+    """An average over keywords; None where there is no keyword to average over."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class KeywordReport(TypedDict):
+    """Per keyword and averaged; `micro_varying` leaves out keywords that every review carries."""
+
+    per_keyword: dict[str, KeywordRow]
+    micro: KeywordAverage
+    macro: KeywordAverage
+    weighted: KeywordAverage
+    samples: KeywordAverage
+    micro_varying: KeywordAverage
+
+
+class ScoreReport(TypedDict):
+    """Scores of keywords that the labels name; None where they name none. `confusion` has a row per true score."""
+
+    accuracy: float | None
+    macro_f1: float | None
+    mae: float | None
+    confusion: list[list[int]]
+    support: int
+    accuracy_shuffled_keywords: NotRequired[float | None]
+
+
+class TupleReport(TypedDict):
+    """Keyword and score both right: by the exact score, and by its sign."""
+
+    micro: TupleScore
+    micro_sign: TupleScore
+
+
+def keyword_report(true: Flags, predicted: Flags, names: Sequence[str], support_train: dict[str, int]) -> KeywordReport:
+    """Precision, recall, F1 per keyword and averaged."""
     precision, recall, f1, support = _prfs(true, predicted, None)
-    per_keyword = {}
+    per_keyword: dict[str, KeywordRow] = {}
     for k, name in enumerate(names):
         trained = int(support_train.get(name, 0))
         per_keyword[name] = {
-            **_prf(precision[k], recall[k], f1[k]),
+            **_rounded(precision[k], recall[k], f1[k]),
             "support": int(support[k]),
             "support_train": trained,
             "share": round(int(support[k]) / trained, 4) if trained else None,
         }
-    report: dict[str, Any] = {"per_keyword": per_keyword}
-    for average in ("micro", "macro", "weighted", "samples"):
-        report[average] = _average(true, predicted, average)
     varying = ~true.all(0)
-    report["micro_varying"] = _average(true[:, varying], predicted[:, varying], "micro")
-    return report
+    return {
+        "per_keyword": per_keyword,
+        "micro": _average(true, predicted, "micro"),
+        "macro": _average(true, predicted, "macro"),
+        "weighted": _average(true, predicted, "weighted"),
+        "samples": _average(true, predicted, "samples"),
+        "micro_varying": _average(true[:, varying], predicted[:, varying], "micro"),
+    }
 
 
-def score_report(true: ArrayLike, predicted: ArrayLike, scale: Sequence[int]) -> dict[str, Any]:
-    """Scores of keywords that the labels name: accuracy, macro F1, mean absolute error, confusion (rows = true)."""
+def score_report(true: ArrayLike, predicted: ArrayLike, scale: Sequence[int]) -> ScoreReport:
+    """Accuracy, macro F1 over the whole scale, mean absolute error, confusion matrix."""
     t, p = np.asarray(true), np.asarray(predicted)
     if not len(t):
         return {"accuracy": None, "macro_f1": None, "mae": None, "confusion": [], "support": 0}
@@ -51,16 +113,16 @@ def score_report(true: ArrayLike, predicted: ArrayLike, scale: Sequence[int]) ->
     }
 
 
-def tuple_report(true: Sequence[dict[str, int]], predicted: Sequence[dict[str, int]]) -> dict[str, Any]:
-    """Keyword and score both right, micro-averaged: `micro` by the exact score, `micro_sign` by its sign."""
+def tuple_report(true: Sequence[dict[str, int]], predicted: Sequence[dict[str, int]]) -> TupleReport:
+    """Keyword and score both right, micro-averaged; a dict of keyword -> score per review."""
     return {
-        "micro": _tuples(true, predicted, lambda s: s),
-        "micro_sign": _tuples(true, predicted, lambda s: int(np.sign(s))),
+        "micro": _tuples(true, predicted, lambda score: score),
+        "micro_sign": _tuples(true, predicted, lambda score: int(np.sign(score))),
     }
 
 
 def tune_thresholds(true: Flags, probabilities: Floats) -> Floats:
-    """[keywords] thresholds that maximise F1 on validation.
+    """[keywords] thresholds that maximize F1 on validation.
 
     A keyword with few positives has a noisy maximum, so its threshold is drawn towards the one that is best for all
     keywords together, by PRIOR / (PRIOR + positives).
@@ -90,7 +152,7 @@ def best_threshold(true: Flags, probability: Floats) -> float:
 
 
 def f1_interval(true: Flags, predicted: Flags, rows: int, seed: int = 0, draws: int = 2_000) -> Floats:
-    """[keywords, 2] between which 95% of F1 lie over test sets of `rows` reviews like these; NaN without a review.
+    """[keywords, 2] bounds that hold 95% of F1 over test sets of `rows` reviews like these; NaN without a review.
 
     A percentile bootstrap (Efron 1979) that draws the four counts of a confusion table at once, which is the same as
     drawing reviews. An F1 of no positives and no findings counts as 0.
@@ -107,6 +169,7 @@ def f1_interval(true: Flags, predicted: Flags, rows: int, seed: int = 0, draws: 
 
 
 def micro_f1(true: Flags, predicted: Flags) -> float:
+    """F1 over all cells together; 0 where nothing is true and nothing predicted."""
     both = float((true & predicted).sum())
     return 2 * both / max(1.0, float(true.sum() + predicted.sum()))
 
@@ -134,31 +197,40 @@ def mean_or_none(values: Sequence[float] | Sequence[bool]) -> float | None:
     return _round(float(np.mean(values))) if len(values) else None
 
 
-def _tuples(true: Sequence[dict[str, int]], predicted: Sequence[dict[str, int]], view: Any) -> dict[str, Any]:
+def _tuples(
+    true: Sequence[dict[str, int]], predicted: Sequence[dict[str, int]], compared: Callable[[int], int]
+) -> TupleScore:
+    """`compared`: what of a score has to agree."""
     right = sum(
-        1 for t, p in zip(true, predicted, strict=True) for k, s in p.items() if k in t and view(t[k]) == view(s)
+        1
+        for labels, findings in zip(true, predicted, strict=True)
+        for keyword, score in findings.items()
+        if keyword in labels and compared(labels[keyword]) == compared(score)
     )
-    said, meant = sum(map(len, predicted)), sum(map(len, true))
-    precision, recall = right / max(1, said), right / max(1, meant)
-    return {**_prf(precision, recall, 2 * right / max(1, said + meant)), "support": meant}
+    n_predicted, n_true = sum(map(len, predicted)), sum(map(len, true))
+    precision, recall = right / max(1, n_predicted), right / max(1, n_true)
+    return {**_rounded(precision, recall, 2 * right / max(1, n_predicted + n_true)), "support": n_true}
 
 
-def _average(true: Flags, predicted: Flags, average: str) -> dict[str, Any]:
+def _average(true: Flags, predicted: Flags, average: str) -> KeywordAverage:
     if not true.shape[1]:
         return {"precision": None, "recall": None, "f1": None, "support": 0}
     precision, recall, f1, _ = _prfs(true, predicted, average)
-    return {**_prf(precision, recall, f1), "support": int(true.sum())}
+    return {**_rounded(precision, recall, f1), "support": int(true.sum())}
 
 
 def _prfs(true: Flags, predicted: Flags, average: str | None) -> Any:
-    """scikit-learn takes a single column for classes, not for a keyword, unless an uncounted empty one is beside it."""
+    """Precision, recall, F1 and support: numbers, or [keywords] each where `average` is None.
+
+    scikit-learn takes a single column for classes, not for a keyword, unless an uncounted empty one is beside it.
+    """
     wide = [np.pad(flags, ((0, 0), (0, 1))) for flags in (true, predicted)]
     return precision_recall_fscore_support(*wide, labels=range(true.shape[1]), average=average, zero_division=0)
 
 
-def _prf(precision: float, recall: float, f1: float) -> dict[str, float]:
+def _rounded(precision: float, recall: float, f1: float) -> PrecisionRecall:
     return {"precision": _round(precision), "recall": _round(recall), "f1": _round(f1)}
 
 
-def _round(value: Any) -> float:
+def _round(value: float) -> float:
     return round(float(value), 4)

@@ -1,13 +1,22 @@
-"""The whole graph in this process, without Ray: a bundle and texts in, analyses out. The public entry."""
+"""The whole graph in this process, without Ray. In: a bundle and texts. Out: analyses. The public entry."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
-from ray_app.inference.occlusion import SHORTLIST, Occlusion
+from ray_app.data.rows import FindingRow
+from ray_app.inference.occlusion import SHORTLIST, Explanation, Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import assemble_findings, build_stages
+
+
+class Analysis(TypedDict):
+    """The analysis of one text; `keyword_probabilities` [keywords] in the taxonomy's order."""
+
+    keyword_probabilities: list[float]
+    findings: list[FindingRow]
+    truncated: bool
 
 
 class Analyzer:
@@ -29,13 +38,13 @@ class Analyzer:
         self.runtime, self.words = BundleRuntime(bundle, device, threads), words
         self.stages = [make(self.runtime) for _, make in build_stages(highlights, words, shortlisted)]
 
-    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """One analysis a text: keyword_probabilities, findings, truncated."""
-        rows: list[dict[str, Any]] = self.table(pa.table({"text": pa.array(texts, pa.string())})).to_pylist()
+    def __call__(self, texts: Sequence[str]) -> list[Analysis]:
+        """One analysis per text."""
+        rows: list[Analysis] = self.table(pa.table({"text": pa.array(texts, pa.string())})).to_pylist()
         return rows
 
-    def explain(self, text: str) -> dict[str, Any]:
-        """What each word of one review contributes to each of its keywords, see `Occlusion.explain`."""
+    def explain(self, text: str) -> Explanation:
+        """The drop of every word of one review for each of its found keywords."""
         return Occlusion(self.runtime, self.words).explain(text)
 
     def table(self, table: pa.Table) -> pa.Table:

@@ -4,14 +4,16 @@
     tokenizer/             one fast tokenizer for both classifiers
     keywords/ scores/      encoder config.json and model.safetensors, head.safetensors
 
-Only JSON and safetensors are read: loading a bundle executes nothing of it.
+In: a folder with models and a BundleMeta, or the URI of a bundle. Out: its id, or a Bundle. Only JSON and safetensors
+are read: loading a bundle runs no code from it.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,51 +23,57 @@ from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
 from ray_app.storage import node_cache
 
-
-@dataclass(frozen=True)
-class BundleSummary:
-    """What a bundle says of itself: its taxonomy, and [keywords] the threshold of each."""
-
-    taxonomy: Taxonomy
-    thresholds: Floats
-
-
-def read_summary(place: str) -> BundleSummary:
-    """Reads the JSON of a bundle, and none of its weights."""
-    content = storage.read_json(storage.join(place, "bundle.json"))
-    check({"taxonomy", "thresholds"} <= set(content), f"bundle {place}: bundle.json is damaged")
-    taxonomy = from_dict(content["taxonomy"], f"bundle {place}")
-    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
-
-
 FORMAT = 1
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 MODELS = ("keywords", "scores")
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
 
+@dataclass(frozen=True)
+class BundleSummary:
+    """A bundle's taxonomy, and [keywords] the threshold of each."""
+
+    taxonomy: Taxonomy
+    thresholds: Floats
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleMeta:
-    """bundle.json without the file hashes."""
+    """`bundle.json` without the file hashes."""
 
     taxonomy: Taxonomy
     thresholds: tuple[float, ...]
     max_length: int = 256
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
-    backend: str = "auto"  # arithmetic the classifiers were judged with: auto is what the device does best
-    metrics: dict[str, Any] = field(default_factory=dict)
+    backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
+    metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle: its id (sha256 over all its files), what it says of itself, and its parts on disk."""
+    """A checked bundle on local disk; its id is a hash over all its files."""
 
     path: Path
     id: str
     meta: BundleMeta
+
+
+class _Content(TypedDict):
+    """What `_verify` reads of bundle.json: its id, and the sha256 of every file by its path in the bundle."""
+
+    id: str
+    files: dict[str, str]
+
+
+def read_summary(uri: str) -> BundleSummary:
+    """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
+    content = storage.read_json(storage.join(uri, "bundle.json"))
+    check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
+    taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
+    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
 
 
 def seal(folder: Path, meta: BundleMeta) -> str:
@@ -78,23 +86,25 @@ def seal(folder: Path, meta: BundleMeta) -> str:
         "taxonomy": meta.taxonomy.to_dict(),
         "files": files,
     }
-    content = json.loads(json.dumps(content))  # as it will be read: tuples are lists, keys are strings
+    content = json.loads(json.dumps(content))  # as it will be read back: tuples are lists, keys are strings
     content["id"] = _id(content)
     (folder / "bundle.json").write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return str(content["id"])
 
 
 def load(uri: str) -> Bundle:
-    """Checks that a bundle is complete, unchanged and of a known format. A remote one is copied once for all processes
-    of this node. Raises UserError naming what is wrong."""
+    """Loads a bundle after checking that it is complete, unchanged and of a known format.
+
+    A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
+    """
     if "://" not in uri:
         return _load(Path(uri).expanduser(), uri)
     copy = node_cache.path_of(_key(uri))
-    seen = node_cache.fingerprint(copy)
+    fingerprint = node_cache.fingerprint(copy)
     try:
         return _load(copy, uri)
-    except UserError:  # not there yet, or damaged since
-        node_cache.fetch(uri, copy, seen)
+    except UserError:  # not copied yet, or damaged since
+        node_cache.fetch(uri, copy, fingerprint)
     return _load(copy, f"{uri} (kept in {copy})")
 
 
@@ -138,18 +148,19 @@ def _load(folder: Path, uri: str) -> Bundle:
     return Bundle(folder, content["id"], meta)
 
 
-def _verify(folder: Path, content: dict[str, Any], uri: str) -> None:
+def _verify(folder: Path, content: _Content, uri: str) -> None:
     check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
     for path in folder.rglob("*"):
-        check(_inside(path, folder), f"bundle {uri}: {path.relative_to(folder)} is a link out of it; copy the file in")
+        name = path.relative_to(folder)
+        check(_inside(path, folder), f"bundle {uri}: {name} links out of the bundle; copy the file in")
     present = set(_names(folder))
-    for name, digest in content["files"].items():
-        check(name in present, f"bundle {uri}: {name} is missing; copy the bundle again")  # `../x` is in no folder
-        check(_sha256(folder / name) == digest, f"bundle {uri}: {name} was changed or cut short; copy the bundle again")
+    for file, digest in content["files"].items():
+        check(file in present, f"bundle {uri}: {file} is missing; copy the bundle again")  # so is any `../x`
+        check(_sha256(folder / file) == digest, f"bundle {uri}: {file} was changed or cut short; copy the bundle again")
     extra = sorted(present - set(content["files"]))
     check(not extra, f"bundle {uri}: {extra[:1]} is not part of it; remove it")
-    for name in sorted(present):
-        check(name.endswith(SUFFIXES), f"bundle {uri}: {name} may hold code; only {', '.join(SUFFIXES)} are loaded")
+    for file in sorted(present):
+        check(file.endswith(SUFFIXES), f"bundle {uri}: {file} may hold code; only {', '.join(SUFFIXES)} are loaded")
     for model in MODELS:
         check(f"{model}/head.safetensors" in present, f"bundle {uri}: {model}/head.safetensors is missing")
 
@@ -168,7 +179,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _id(content: dict[str, Any]) -> str:
+def _id(content: Mapping[str, object]) -> str:
     """Twelve hexadecimal digits over everything but the id itself."""
     rest = {key: value for key, value in content.items() if key != "id"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]

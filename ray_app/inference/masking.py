@@ -1,8 +1,8 @@
-"""Occlusion: mask one word at a time, see which keyword's probability falls most.
+"""Occlusion on arrays: mask one word at a time, and find the one without which a keyword's probability falls most.
 
 In: token ids with the word of each token. Out: masked variants as Sequences, and per keyword the word with the largest
-drop. A word that is repeated in a review (`좋아요 좋아요`) is masked in all its places as one candidate: its twin must
-not hide the evidence. Masking happens on ids: a word's tokens become one mask id; text is never tokenised again.
+drop. A word that is repeated in a review (`좋아요 좋아요`) is one candidate, masked everywhere at once, so that its
+twin does not hide the evidence. Masking happens on ids, without tokenizing again: a word's tokens become one mask id.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,14 @@ DECIMALS = 4  # probabilities and drops are kept to 1e-4, so that a result does 
 
 @dataclass(frozen=True)
 class Variants:
-    """Masked copies of reviews, still without special tokens; `review`, `candidate` [variants] say whose."""
+    """Masked copies of reviews, without special tokens; [variants] the `review` of each and the `candidate` masked."""
 
     sequences: Sequences
     review: Ints
     candidate: Ints
 
     def take(self, rows: Ints) -> "Variants":
+        """The variants at these positions."""
         return Variants(self.sequences.take(rows), self.review[rows], self.candidate[rows])
 
 
@@ -34,18 +35,18 @@ def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[l
     firsts: list[list[Span]] = []
     positions: list[Ints] = []
     for text, spans in zip(texts, words, strict=True):
-        known: dict[str, int] = {}
+        number: dict[str, int] = {}
         first: list[Span] = []
         for start, end in spans:
-            if known.setdefault(text[start:end], len(known)) == len(first):
+            if number.setdefault(text[start:end], len(number)) == len(first):
                 first.append((start, end))
         firsts.append(first)
-        positions.append(np.fromiter((known[text[s:e]] for s, e in spans), np.int64, len(spans)))
+        positions.append(np.fromiter((number[text[s:e]] for s, e in spans), np.int64, len(spans)))
     return firsts, positions
 
 
 def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Variants:
-    """Every review once per candidate it shows, with that candidate's tokens replaced by one mask id a word.
+    """Every review once per candidate it shows, with each of that candidate's words replaced by one mask id.
 
     Args:
         reviews: n token sequences, cut to what the model reads (a word beyond the cut is no candidate).
@@ -88,7 +89,7 @@ def strongest_variant(drop: Floats, owner: Ints, review: Ints, keyword: Ints) ->
     Args:
         drop: [variants, keywords].
         owner: [variants] each variant's review, ascending; a review's variants are in the order of its words.
-        review: [pairs] and `keyword` [pairs]: what is asked; -1 comes back for a review without variants.
+        review: [pairs] and `keyword` [pairs]: what to find the word for; -1 comes back for a review without variants.
     """
     best = np.full(len(review), -1, np.int64)
     if not len(owner):

@@ -1,12 +1,12 @@
-"""Highlights of many reviews at once: texts, probabilities and found keywords in, a word for each found keyword out.
+"""Highlights of many reviews at once. In: texts, probabilities, found keywords. Out: a word per found keyword.
 
 exact    every word of a review masked once; one masked pass yields the drop of every keyword
-recheck  an int8 pass over all masked variants names a few words a keyword, exact masking decides among them
+recheck  an int8 pass over all masked variants names a few words per keyword, exact masking decides among them
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,20 +32,48 @@ from ray_app.inference.runtime import BundleRuntime
 T = TypeVar("T")
 MODES = ("exact", "recheck", "off")
 VARIANT_TOKENS = 2_000_000  # masked tokens that are built at a time: bounds memory, whatever the block holds
-SHORTLIST = 3  # words an int8 pass names a keyword: on random weights they hold the exact word in 97 of 100 reviews
+SHORTLIST = 3  # words an int8 pass names per keyword: with random weights, the exact word is among them in 97%
 
 Masked = tuple[list[list[Span]], Variants]  # per review the first span of each candidate; the variants of all reviews
 
 
+class ExplainedWord(TypedDict):
+    """A distinct word of a text: code points [start, end) of its first occurrence."""
+
+    word: str
+    start: int
+    end: int
+
+
+class Explanation(TypedDict):
+    """The words of a text, and per found keyword [words] the drop in its probability without each."""
+
+    words: list[ExplainedWord]
+    drops: dict[str, list[float]]
+
+
 class Occlusion:
-    """Masks words and sees which keyword's probability falls."""
+    """Masks words and finds the one without which a keyword's probability falls most.
+
+    Args:
+        words: what a word is, `space` or `kiwi`.
+        mode: `exact` or `recheck`.
+        shortlisted: words per keyword that `recheck` masks exactly.
+        variant_tokens: masked tokens that are built at a time.
+    Raises: UserError where the bundle's tokenizer has no mask token.
+    """
 
     def __init__(
-        self, runtime: BundleRuntime, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST
+        self,
+        runtime: BundleRuntime,
+        words: str = "space",
+        mode: str = "exact",
+        shortlisted: int = SHORTLIST,
+        variant_tokens: int = VARIANT_TOKENS,
     ) -> None:
         self.runtime, self.splitter = runtime, splitter(words)
         self.rough = runtime.keywords_int8 if mode == "recheck" else None
-        self.shortlisted = shortlisted
+        self.shortlisted, self.variant_tokens = shortlisted, variant_tokens
         check(
             runtime.tokenizer.mask_id is not None,
             f"bundle {runtime.bundle.path}: its tokenizer has no mask token; write --highlights off",
@@ -57,13 +85,13 @@ class Occlusion:
         `before` [texts, keywords] are the probabilities of the whole texts.
         """
         needed = np.unique(review)  # reviews without a found keyword are never masked
-        chunks = self._chunks([texts[i] for i in needed])
-        found = [pa.array([], HIGHLIGHT)]
+        chunks = self.chunks([texts[i] for i in needed])
+        highlights = [pa.array([], HIGHLIGHT)]
         for start, firsts, variants in self._ahead(chunks):
             rows = needed[start : start + len(firsts)]
             pairs = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
-            found.append(self._best(texts, rows, (firsts, variants), before, review[pairs], keyword[pairs]))
-        return pa.concat_arrays(found)
+            highlights.append(self._best(texts, rows, (firsts, variants), before, review[pairs], keyword[pairs]))
+        return pa.concat_arrays(highlights)
 
     def mask(self, texts: Sequence[str]) -> Masked:
         """Every candidate word of every text masked once."""
@@ -82,12 +110,8 @@ class Occlusion:
         candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
         return firsts, tokens.sequences, word, candidate
 
-    def explain(self, text: str) -> dict[str, Any]:
-        """The drop of every word of one text for each of its keywords.
-
-        Returns: `words`, each with `word`, `start`, `end` (a repeated word once, at its first place), and `drops`: per
-        found keyword one number a word.
-        """
+    def explain(self, text: str) -> Explanation:
+        """The drop of every word of one text for each of its found keywords."""
         tokens, _ = self.runtime.tokenize([text])
         before = self.runtime.probabilities(tokens.sequences)
         firsts, variants = self.mask([text])
@@ -106,6 +130,7 @@ class Occlusion:
     def _best(
         self, texts: Sequence[str], rows: Ints, masked: Masked, before: Floats, review: Ints, keyword: Ints
     ) -> pa.Array:
+        """Highlights of the pairs whose reviews are the texts at `rows`, masked in `masked`."""
         firsts, variants = masked
         local = np.searchsorted(rows, review)
         drop = self.decisive(variants, before[rows], local, keyword)
@@ -121,7 +146,7 @@ class Occlusion:
         return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
 
     def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
-        """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for the others."""
+        """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for all others."""
         if self.rough is None:
             return self.drops(variants, before)
         rough = drops(before[variants.review], self.runtime.probabilities(variants.sequences, self.rough))
@@ -130,33 +155,34 @@ class Occlusion:
         exact[chosen] = self.drops(variants.take(chosen), before)
         return exact
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Span]], Variants]]:
-        """Masked reviews, at most VARIANT_TOKENS (or one longer review) at a time, and the number of the first one."""
+    def chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Span]], Variants]]:
+        """Masked texts, at most `variant_tokens` (or one longer text) at a time: the position of the first text, the
+        first span of each candidate, the variants."""
         firsts, reviews, word, candidate = self.words(texts)
         cost = np.array([len(spans) for spans in firsts], np.int64) * reviews.lengths
-        for start, stop in split_by_budget(cost, VARIANT_TOKENS):
+        for start, stop in split_by_budget(cost, self.variant_tokens):
             tokens = slice(reviews.offsets[start], reviews.offsets[stop])
-            part = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
-            variants = mask(part, candidate[tokens], word[tokens], self.runtime.tokenizer.mask_id or 0)
+            own = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
+            variants = mask(own, candidate[tokens], word[tokens], self.runtime.tokenizer.mask_id or 0)
             yield start, firsts[start:stop], variants
 
     def _ahead(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; beside a GPU the next one is made while this one is worked on."""
-        if self.runtime.placement.device.type == "cpu":
+        """The same items; with a GPU the next one is made while this one is worked on."""
+        if self.runtime.device.torch_device.type == "cpu":
             yield from items
             return
-        waiting = iter(items)
+        source = iter(items)
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(next, waiting, None)
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, waiting, None)
+            following = pool.submit(next, source, None)
+            while (item := following.result()) is not None:
+                following = pool.submit(next, source, None)
                 yield item
 
 
 def recheck_agreement(
     runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST
 ) -> tuple[float, int]:
-    """The share of highlights that `recheck` finds as `exact` does, and over how many (found keywords of `texts`)."""
+    """The share of found keywords to which `recheck` and `exact` give the same word, and the number of keywords."""
     tokens, _ = runtime.tokenize(texts)
     before = runtime.probabilities(tokens.sequences)
     review, keyword = above_threshold(before, runtime.meta.thresholds)

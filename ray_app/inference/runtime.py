@@ -1,4 +1,7 @@
-"""What the stages of one process share: bundle, tokenizer and classifiers, each loaded at most once."""
+"""What the stages of one process share: bundle, tokenizer and classifiers, each loaded at most once.
+
+In: a bundle and a device. Out: tokens, probabilities and embeddings of texts.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -6,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.arrays import Floats
+from ray_app.arrays import Flags, Floats
 from ray_app.engine.classifier import Classifier, sigmoid
 from ray_app.engine.device import Device, choose_device
 from ray_app.engine.encoder import load_model
@@ -14,43 +17,49 @@ from ray_app.engine.flops import WorkCounters, measure_gemm_flops
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
 from ray_app.errors import check
-from ray_app.inference import bundle as bundles
 from ray_app.inference.bundle import Bundle
+from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
 
-NO_RECHECK = "--highlights recheck is for CPUs: on a GPU bf16 is as quick as its shortlist; write exact"
+NO_RECHECK = "--highlights recheck is for CPUs: on a GPU exact (in bf16) is as quick; write exact"
 
 
 class BundleRuntime:
-    """A bundle ready to run. `work` counts what its classifiers and stages do; `probe` compares that with a GEMM."""
+    """A bundle ready to run. `work` counts what its classifiers and stages do; `probe` compares it with a GEMM.
+
+    `threads` 0 leaves torch's own choice.
+    """
 
     def __init__(self, bundle: str | Bundle, device: str = "auto", threads: int = 0, probe: bool = False) -> None:
-        self.bundle = bundles.load(bundle) if isinstance(bundle, str) else bundle
+        self.bundle = load_bundle(bundle) if isinstance(bundle, str) else bundle
         self.meta = self.bundle.meta
-        self.placement = choose_device(device, threads, self.meta.backend)
+        self.device = choose_device(device, threads, self.meta.backend)
         self.work = WorkCounters()
-        self.gemm = measure_gemm_flops(self.placement.device, self.placement.backend) if probe else 0.0
+        self.gemm = measure_gemm_flops(self.device.torch_device, self.device.backend) if probe else 0.0
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer, the same for both classifiers."""
         return Tokenizer.load(self.bundle.path / "tokenizer")
 
     @cached_property
     def keywords(self) -> Classifier:
-        return self._classifier("keywords", len(self.meta.taxonomy.keywords), self.placement)
+        """The keyword classifier: logits [n, keywords]."""
+        return self._classifier("keywords", len(self.meta.taxonomy.keywords), self.device)
 
     @cached_property
     def keywords_int8(self) -> Classifier:
-        """The keyword classifier a second time, quick and rough, for shortlists."""
-        check(self.placement.device.type == "cpu", NO_RECHECK)
+        """The keyword classifier again in int8, quick and rough, for shortlists. Raises UserError on a GPU."""
+        check(self.device.torch_device.type == "cpu", NO_RECHECK)
         return self._classifier("keywords", len(self.meta.taxonomy.keywords), choose_device("cpu", backend="int8"))
 
     @cached_property
     def scores(self) -> Classifier:
-        return self._classifier("scores", len(self.meta.taxonomy.scores), self.placement)
+        """The score classifier: logits [n, scores]."""
+        return self._classifier("scores", len(self.meta.taxonomy.scores), self.device)
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[TokenizedReviews, NDArray[np.bool_]]:
-        """Tokens of each text cut to what the keyword classifier reads, and which were cut."""
+    def tokenize(self, texts: Sequence[str]) -> tuple[TokenizedReviews, Flags]:
+        """Tokens of each text, cut to what the keyword classifier reads, and [n] whether it was cut."""
         tokens = self.tokenizer(texts)
         room = self.tokenizer.max_review_tokens(self.meta.max_length)
         return tokens.cut(room), tokens.sequences.lengths > room
@@ -62,19 +71,19 @@ class BundleRuntime:
 
     def probabilities_and_embeddings(self, reviews: Sequences) -> tuple[Floats, NDArray[np.float16]]:
         """[n, keywords] the same, and [n, hidden] the keyword encoder's pooled vectors, from one pass."""
-        found = self.keywords(self.tokenizer.with_special_tokens(reviews, self.meta.max_length), vectors=True)
+        both = self.keywords(self.tokenizer.with_special_tokens(reviews, self.meta.max_length), vectors=True)
         width = self.keywords.outputs
-        return rounded(sigmoid(found[:, :width])), found[:, width:].astype(np.float16)
+        return rounded(sigmoid(both[:, :width])), both[:, width:].astype(np.float16)
 
-    def _classifier(self, name: str, outputs: int, placement: Device) -> Classifier:
+    def _classifier(self, name: str, outputs: int, device: Device) -> Classifier:
         model = load_model(self.bundle.path / name, self.meta.pooling)
         check(
             model.head.out_features == outputs,
             f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",
         )
-        own = placement == self.placement
-        gemm = self.gemm if own or not self.gemm else measure_gemm_flops(placement.device, placement.backend)
-        return Classifier(model, placement, self.tokenizer.pad_id, work=self.work, probe=gemm)
+        own = device == self.device
+        gemm = self.gemm if own or not self.gemm else measure_gemm_flops(device.torch_device, device.backend)
+        return Classifier(model, device, self.tokenizer.pad_id, work=self.work, probe=gemm)
 
 
 def rounded(probabilities: Floats) -> Floats:

@@ -1,14 +1,15 @@
 """The stages of an analysis and how they feed one another: plain Python, no Ray.
 
-A stage loads in `__init__` and works in `__call__`: an Arrow table in, the same rows with more columns out. The catalog
-job puts stages in actor pools, the endpoint in deployments, `Analyzer` runs them here: one graph, the same results.
+In: an Arrow table of texts. Out: the same rows with more columns, after the last stage those of an analysis. A stage
+loads in `__init__` and works in `__call__`. The catalog job puts stages in actor pools, the endpoint in deployments,
+`Analyzer` runs them in process: one graph, the same results.
 
-    text -> KeywordStage -> keyword_probabilities, truncated; embedding where it is asked for
+    text -> KeywordStage -> keyword_probabilities, truncated; on request embedding
          -> SentimentStage -> scores        (per found keyword, its score probabilities)
          -> HighlightStage -> highlights    (per found keyword, the word that carries it)
-         -> assemble -> findings
+         -> assemble_findings -> findings
 
-A row may carry wishes of its own (`schema.WISHES`), as requests online do.
+A row may carry options of its own (`schema.ROW_OPTIONS`), as requests online do.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ Stage = Callable[[pa.Table], pa.Table]
 
 
 class KeywordStage:
-    """text -> keyword_probabilities, truncated; with `embeddings` the encoder's pooled vector too."""
+    """text -> keyword_probabilities, truncated; with `embeddings` also the encoder's pooled vector."""
 
     def __init__(self, runtime: BundleRuntime, embeddings: bool = False) -> None:
         self.runtime, self.embeddings = runtime, embeddings
@@ -88,14 +89,14 @@ class HighlightStage:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
         probabilities = probability_matrix(table, len(self.runtime.meta.thresholds))
         self.runtime.work.add(reviews=len(table))
-        wanted = _wish(table, "_highlights", True)[review].astype(bool)
+        wanted = _row_option(table, "_highlights", True)[review].astype(bool)
         highlights = self.occlusion(table["text"].to_pylist(), probabilities, review[wanted], keyword[wanted])
-        places = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
-        return table.append_column("highlights", _nested(highlights.take(places), review, len(table)))
+        positions = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
+        return table.append_column("highlights", _nested(highlights.take(positions), review, len(table)))
 
 
 def probability_matrix(table: pa.Table, keywords: int) -> Floats:
-    """[reviews, keywords] out of a table's `keyword_probabilities`."""
+    """[reviews, keywords] of a table's `keyword_probabilities`."""
     flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat.reshape(len(table), keywords), np.float32)
 
@@ -103,51 +104,54 @@ def probability_matrix(table: pa.Table, keywords: int) -> Floats:
 def found_keywords(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
     """(review, keyword) positions of every probability that reaches its keyword's threshold, by review.
 
-    A row's wish for another threshold, or for its most probable keywords only, comes first.
+    A row's own threshold (`_threshold`) replaces them; `_top_k` keeps its most probable keywords only.
     """
     probabilities = probability_matrix(table, len(thresholds))
-    own = _wish(table, "_threshold", np.nan).astype(np.float32)[:, None]
+    own = _row_option(table, "_threshold", np.nan).astype(np.float32)[:, None]
     limits = np.where(np.isnan(own), np.asarray(thresholds, np.float32), own)
     review, keyword = above_threshold(probabilities, limits)
-    ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found takes no place
+    ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found ranks last
     rank = ranked.argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
-    among = rank[review, keyword] < _wish(table, "_top_k", len(thresholds))[review]
+    among = rank[review, keyword] < _row_option(table, "_top_k", len(thresholds))[review]
     return review[among], keyword[among]
 
 
-def _wish(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
-    """[reviews] a column of wishes, `default` where a row has none."""
+def _row_option(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
+    """[reviews] an option per row, `default` where a row has none; of the option's own type."""
     if name not in table.column_names:
         return np.full(len(table), default)
     return np.asarray(table[name].fill_null(default).to_numpy())
 
 
 def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
-    """The stages' columns -> findings; the columns in between go, and `text` too unless it is kept."""
+    """The stages' columns -> findings. Intermediate columns are dropped, and `text` too unless `keep_text`."""
     taxonomy = bundle.meta.taxonomy
     review, keyword = found_keywords(table, bundle.meta.thresholds)
     probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
     grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
     scores = np.asarray(taxonomy.scores, np.int8)[grid.argmax(1)]
-    shown = "highlights" in table.column_names
-    highlight = table["highlights"].combine_chunks().flatten() if shown else pa.nulls(len(review), HIGHLIGHT)
+    highlighted = "highlights" in table.column_names
+    highlight = table["highlights"].combine_chunks().flatten() if highlighted else pa.nulls(len(review), HIGHLIGHT)
     names = pa.array([taxonomy.names[k] for k in keyword], pa.string())
     findings = pa.StructArray.from_arrays(
         [names, pa.array(probability, pa.float32()), pa.array(scores), score_probabilities, highlight],
         fields=list(FINDING),
     )
     table = table.append_column("findings", _nested(findings, review, len(table)))
-    stages_own = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
-    gone = {"scores", "highlights", *stages_own, *(() if keep_text else ("text",))}
-    kept = [name for name in table.column_names if name not in gone]
-    return table.select([*kept, *(name for name, _ in ANALYSIS)])
+    result = [name for name, _ in ANALYSIS]
+    dropped = {"scores", "highlights", *(name for name, _ in ROW_OPTIONS), *(() if keep_text else ("text",))}
+    others = [name for name in table.column_names if name not in {*dropped, *result}]
+    return table.select([*others, *result])
 
 
 def build_stages(
     highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False
 ) -> list[tuple[str, Callable[[BundleRuntime], Stage]]]:
-    """The graph: each stage's name and how it is made from Parts."""
+    """The graph: each stage's name, and the function that makes it from a BundleRuntime.
+
+    Raises UserError where `highlights` is none of MODES.
+    """
     check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
     graph: list[tuple[str, Callable[[BundleRuntime], Stage]]] = [
         ("keywords", lambda runtime: KeywordStage(runtime, embeddings)),
@@ -159,6 +163,6 @@ def build_stages(
 
 
 def _nested(values: pa.Array, review: Ints, rows: int) -> pa.ListArray:
-    """Values of findings, ordered by review -> one list a review."""
+    """Values per finding, ordered by review -> one list per review."""
     offsets = np.searchsorted(review, np.arange(rows + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)

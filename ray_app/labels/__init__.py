@@ -1,1 +1,1 @@
-"""Labelled reviews: read and checked, exchanged with labelling tools, merged, kept in versions."""
+"""Labeled reviews: read and checked, exchanged with labeling tools, merged, kept in versions."""

@@ -1,26 +1,29 @@
-"""What a labelling tool is given and what it gives back, whichever tool it is.
+"""What a labeling tool is given and what it gives back, whichever tool it is.
 
-In: a batch of reviews with findings (or labels) to start from. Out: `Review`s to write; and `Answer`s that were read,
-with the labels that a tool's choices and highlighted spans amount to. Offsets are code points of the text as given.
+In: a batch of reviews with findings (or labels) to start from. Out: `LabelingTask`s to write; and `Annotation`s that
+were read, with the labels that a tool's choices and highlighted spans stand for. Offsets are code points of the text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
+from ray_app.data.rows import FindingRow, LabelRow
 from ray_app.data.schema import ANALYSIS
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.reader import parse_pair
+from ray_app.labels.reader import KeywordScore, parse_pair
+from ray_app.labels.rows import Row
+
+CHUNK = 1_000  # rows of a batch that are Python objects at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeywordMark:
-    """A keyword of a review: its score, the spans of the words that carry it, and how sure a model is of it."""
+class SuggestedLabel:
+    """A keyword that a labeler starts from: its score, the spans of its words, and its probability by a model."""
 
     keyword: str
     score: int
@@ -30,76 +33,83 @@ class KeywordMark:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelingTask:
-    """A review to label: what a labeller starts from, and what is known of it besides (why it was chosen, say)."""
+    """A review to label, labels to start from, and metadata to show beside it, such as why it was chosen."""
 
     review_id: str
     text: str
-    marks: tuple[KeywordMark, ...] = ()
-    about: dict[str, Any] = field(default_factory=dict)
+    suggestions: tuple[SuggestedLabel, ...] = ()
+    metadata: Row = field(default_factory=dict)
 
     @property
     def completion(self) -> str:
-        return completion([{"keyword": mark.keyword, "score": mark.score} for mark in self.marks])
+        """The suggestions as the hand-labeling format writes them."""
+        return completion([{"keyword": label.keyword, "score": label.score} for label in self.suggestions])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """One labeller's row of a file, at `place`: labels, or why there are none (`skipped`), or what is wrong with it."""
+    """A labeler's row of a file: unchecked labels, or why there are none (`skipped`), or what is wrong (`error`)."""
 
-    place: str
-    review_id: Any = None
-    text: Any = None
-    labels: list[dict[str, Any]] = field(default_factory=list)
-    labeller: str = ""
-    labelled_at: datetime | None = None
+    location: str
+    review_id: object = None
+    text: object = None
+    labels: list[Row] = field(default_factory=list)
+    labeler: str = ""
+    labeled_at: datetime | None = None
     skipped: str = ""
     error: str = ""
 
 
-def reviews(batch: pa.Table) -> Iterator[LabelingTask]:
-    """The rows of a batch: review_id, text; marks from `labels` where it has them, else from `findings`; the rest is
-    told beside the review. Raises UserError where review_id or text is missing."""
+def read_tasks(batch: pa.Table) -> Iterator[LabelingTask]:
+    """The rows of a batch as tasks: suggestions from `labels` where a row has them, else from `findings`.
+
+    Every other column but review_id, text and those of an analysis becomes metadata. Raises UserError where review_id
+    or text is missing.
+    """
     for name in ("review_id", "text"):
         check(name in batch.column_names, f"the batch has no column {name!r}{closest(name, batch.column_names)}")
-    own = {"review_id", "text", "labels", *(name for name, _ in ANALYSIS)}
-    for part in batch.to_batches(max_chunksize=1_000):
-        for row in part.to_pylist():
-            text = row["text"]
-            marks = _labeled(row["labels"], text) if row.get("labels") else _found(row.get("findings") or ())
-            about = {name: value for name, value in row.items() if name not in own and value is not None}
-            yield LabelingTask(review_id=str(row["review_id"]), text=text, marks=tuple(marks), about=about)
+    reserved = {"review_id", "text", "labels", *(name for name, _ in ANALYSIS)}
+    for chunk in batch.to_batches(max_chunksize=CHUNK):
+        for row in chunk.to_pylist():
+            text, labels = row["text"], row.get("labels")
+            suggestions = _of_labels(labels, text) if labels else _of_findings(row.get("findings") or ())
+            metadata = {name: value for name, value in row.items() if name not in reserved and value is not None}
+            yield LabelingTask(
+                review_id=str(row["review_id"]), text=text, suggestions=tuple(suggestions), metadata=metadata
+            )
 
 
-def _found(findings: Iterable[dict[str, Any]]) -> Iterator[KeywordMark]:
+def _of_findings(findings: Iterable[FindingRow]) -> Iterator[SuggestedLabel]:
     for finding in findings:
         highlight = finding["highlight"]
         spans = ((highlight["start"], highlight["end"]),) if highlight else ()
-        yield KeywordMark(
+        yield SuggestedLabel(
             keyword=finding["keyword"], score=finding["score"], spans=spans, probability=finding["probability"]
         )
 
 
-def _labeled(labels: Iterable[dict[str, Any]], text: str) -> Iterator[KeywordMark]:
+def _of_labels(labels: Iterable[LabelRow], text: str) -> Iterator[SuggestedLabel]:
+    """A label's highlights become spans where the text contains them."""
     for label in labels:
         starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
-        yield KeywordMark(
+        yield SuggestedLabel(
             keyword=label["keyword"],
             score=label["score"],
-            spans=tuple((at, at + size) for at, size in starts if at >= 0),
+            spans=tuple((start, start + length) for start, length in starts if start >= 0),
         )
 
 
-def completion(labels: Iterable[Mapping[str, Any]]) -> str:
-    """Labels as the hand-labelling format writes them: `스타일 1, 만족도 2`."""
+def completion(labels: Iterable[KeywordScore | LabelRow]) -> str:
+    """Labels as the hand-labeling format writes them: `스타일 1, 만족도 2`."""
     return ", ".join(choice(label["keyword"], label["score"]) for label in labels)
 
 
 def choice(keyword: str, score: int) -> str:
-    """How a keyword with its score is offered where a tool has one flat list of choices: `배송 -1`."""
+    """A keyword with its score as one of a tool's flat list of choices: `배송 -1`."""
     return f"{keyword} {score}"
 
 
-def chosen(choices: Iterable[Any], taxonomy: Taxonomy) -> Iterator[tuple[str, Any]]:
+def parse_choices(choices: Iterable[object], taxonomy: Taxonomy) -> Iterator[tuple[str, int]]:
     """(keyword, score) of each `배송 -1`. Raises UserError where it is not such a choice."""
     offered = {choice(name, score): (name, score) for name in taxonomy.names for score in taxonomy.scores}
     for text in map(str, choices):
@@ -107,39 +117,39 @@ def chosen(choices: Iterable[Any], taxonomy: Taxonomy) -> Iterator[tuple[str, An
         yield (pair["keyword"], pair["score"]) if pair else offered[text]
 
 
-def labels_of(
-    text: str, pairs: Iterable[tuple[str, Any]], spans: Iterable[tuple[str, Any, Any]], taxonomy: Taxonomy
-) -> list[dict[str, Any]]:
-    """Labels of (keyword, score) and (keyword, start, end): a keyword's highlighted words become its `highlights`.
+def to_labels(
+    text: str,
+    pairs: Iterable[tuple[str, int | str]],
+    spans: Iterable[tuple[object, object, object]],
+    taxonomy: Taxonomy,
+) -> list[Row]:
+    """Unchecked labels of (keyword, score) pairs, with the words in (keyword, start, end) spans as their highlights.
 
-    Raises UserError at a span outside the text or of a keyword without a score. Keywords and scores are checked where
-    all labels are.
+    Raises UserError at a span outside the text, or one whose keyword is unknown or has no score. Keywords and scores
+    of pairs are checked later, with all labels, by `reader.checked_row`.
     """
-    words: dict[str, list[str]] = {}
+    words: dict[object, list[str]] = {}
     for keyword, start, end in spans:
-        whole = isinstance(start, int) and isinstance(end, int)
-        check(
-            whole and 0 <= start < end <= len(text),
-            f"{keyword}: the span {start}-{end} is outside the text of {len(text)} characters",
-        )
+        if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(text):
+            raise UserError(f"{keyword}: the span {start}-{end} is outside the text of {len(text)} characters")
         words.setdefault(keyword, []).append(text[start:end].strip())
-    labels = [{"keyword": keyword, "score": score} for keyword, score in pairs]
+    labels: list[Row] = [{"keyword": keyword, "score": score} for keyword, score in pairs]
     for keyword in words:
         check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
-        named = any(label["keyword"] == keyword for label in labels)
-        check(named, f"{keyword}: words are highlighted but no score is given; choose one or remove the highlight")
-    found = {keyword: list(dict.fromkeys(filter(None, marked))) for keyword, marked in words.items()}
-    return [label | {"highlights": found.get(str(label["keyword"])) or None} for label in labels]
+        scored = any(label["keyword"] == keyword for label in labels)
+        check(scored, f"{keyword}: words are highlighted but no score is given; choose one or remove the highlight")
+    highlights = {keyword: list(dict.fromkeys(filter(None, spanned))) for keyword, spanned in words.items()}
+    return [label | {"highlights": highlights.get(label["keyword"]) or None} for label in labels]
 
 
-def moment(value: Any) -> datetime | None:
-    """A time as the tools write it (ISO 8601, or seconds since 1970) in UTC; None of nothing. Raises UserError."""
+def parse_time(value: object) -> datetime | None:
+    """A tool's time (ISO 8601, or seconds since 1970) in UTC; None where there is none. Raises UserError."""
     if value in (None, ""):
         return None
     try:
         if isinstance(value, int | float):
             return datetime.fromtimestamp(value, UTC)
-        when = datetime.fromisoformat(str(value))
+        time = datetime.fromisoformat(str(value))
     except (ValueError, OverflowError, OSError):
         raise UserError(f"{value!r} is not a time such as 2026-11-22T09:30:00Z") from None
-    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,32 +1,44 @@
 """Prodigy: tasks of one page with spans and choices out, `prodigy db-out` in (task format of 1.11 and later).
 
-Out: `tasks.jsonl` and `prodigy.json`, the settings of the page; `prodigy mark DATASET tasks.jsonl --view-id blocks`
-with PRODIGY_CONFIG=prodigy.json shows them. In: JSONL with `answer`, `accept` and `spans`; offsets are code points.
+Out: `tasks.jsonl` and `prodigy.json`, the settings of the page. To label:
+`PRODIGY_CONFIG=prodigy.json prodigy mark DATASET tasks.jsonl --view-id blocks`. In: JSONL with `answer`, `accept` and
+`spans`; offsets are code points.
 """
 
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypedDict
 
 from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span, words
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Annotation, LabelingTask, choice, chosen, labels_of, moment
-from ray_app.labels.reader import read_jsonl
+from ray_app.labels.annotations import Annotation, LabelingTask, choice, parse_choices, parse_time, to_labels
+from ray_app.labels.rows import Row, read_jsonl
 
 
-def write(folder: str, reviews: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
+class Token(TypedDict):
+    """A token of a task: its text, code points [start, end), its number, and whether white space follows it."""
+
+    text: str
+    start: int
+    end: int
+    id: int
+    ws: bool
+
+
+def write(folder: str, tasks: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
     """Writes tasks and settings; returns their URIs."""
     files = [storage.join(folder, name) for name in ("prodigy.json", "tasks.jsonl")]
-    lines = [json.dumps(task(review, taxonomy), ensure_ascii=False, default=str) + "\n" for review in reviews]
+    lines = [json.dumps(to_json(task, taxonomy), ensure_ascii=False, default=str) + "\n" for task in tasks]
     storage.write_json(files[0], settings(taxonomy))
     storage.write_bytes(files[1], "".join(lines).encode())
     return files
 
 
-def settings(taxonomy: Taxonomy) -> dict[str, Any]:
+def settings(taxonomy: Taxonomy) -> Row:
+    """The page: spans to mark by keyword, and choices of a keyword with its score."""
     return {
         "blocks": [{"view_id": "spans_manual"}, {"view_id": "choice", "text": None}],
         "labels": list(taxonomy.names),
@@ -35,73 +47,76 @@ def settings(taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def task(review: LabelingTask, taxonomy: Taxonomy) -> dict[str, Any]:
-    """One task, its findings already marked. Tokens are words, cut where a span starts or ends inside one."""
-    tokens = _tokens(review)
-    starts, ends = ({token[key]: token["id"] for token in tokens} for key in ("start", "end"))
+def to_json(task: LabelingTask, taxonomy: Taxonomy) -> Row:
+    """One task with its suggestions already marked. Tokens are words, cut where a span starts or ends inside one."""
+    tokens = _tokens(task)
+    starts = {token["start"]: token["id"] for token in tokens}
+    ends = {token["end"]: token["id"] for token in tokens}
     spans = [
-        {"start": start, "end": end, "label": mark.keyword, "token_start": starts[start], "token_end": ends[end]}
-        for mark in review.marks
-        for start, end in mark.spans
+        {"start": start, "end": end, "label": label.keyword, "token_start": starts[start], "token_end": ends[end]}
+        for label in task.suggestions
+        for start, end in label.spans
     ]
     options = [
         {"id": choice(name, score), "text": f"{choice(name, score)} {taxonomy.score_names.get(score, '')}".strip()}
         for name in taxonomy.names
         for score in taxonomy.scores
     ]
-    accepted = [choice(mark.keyword, mark.score) for mark in review.marks]
-    own = {"text": review.text, "tokens": tokens, "spans": spans, "options": options, "accept": accepted}
-    return own | {"review_id": review.review_id, "meta": review.about}
+    accepted = [choice(label.keyword, label.score) for label in task.suggestions]
+    content = {"text": task.text, "tokens": tokens, "spans": spans, "options": options, "accept": accepted}
+    return {**content, "review_id": task.review_id, "meta": task.metadata}
 
 
-def _tokens(review: LabelingTask) -> list[dict[str, Any]]:
-    cuts = {edge for mark in review.marks for span in mark.spans for edge in span}
-    pieces = [piece for span in words([review.text])[0] for piece in _cut(span, cuts)]
+def _tokens(task: LabelingTask) -> list[Token]:
+    cuts = {edge for label in task.suggestions for span in label.spans for edge in span}
+    pieces = [piece for word in words([task.text])[0] for piece in _cut(word, cuts)]
     return [
         {
-            "text": review.text[start:end],
+            "text": task.text[start:end],
             "start": start,
             "end": end,
             "id": i,
-            "ws": end < len(review.text) and review.text[end].isspace(),
+            "ws": end < len(task.text) and task.text[end].isspace(),
         }
         for i, (start, end) in enumerate(pieces)
     ]
 
 
-def _cut(span: Span, cuts: set[int]) -> Iterator[Span]:
-    edges = [span[0], *sorted(cut for cut in cuts if span[0] < cut < span[1]), span[1]]
+def _cut(word: Span, cuts: set[int]) -> Iterator[Span]:
+    edges = [word[0], *sorted(cut for cut in cuts if word[0] < cut < word[1]), word[1]]
     yield from itertools.pairwise(edges)
 
 
 def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
-    """Every answered task; what was rejected or ignored is skipped."""
-    for place, row in read_jsonl(uri):
+    """Every answered task; one that was rejected or ignored is skipped."""
+    for location, row in read_jsonl(uri):
         try:
-            check("error" not in row, row.get("error", ""))
-            yield _answer(place, row, taxonomy)
+            check("error" not in row, str(row.get("error", "")))
+            yield _annotation(location, row, taxonomy)
         except UserError as error:
-            yield Annotation(place=place, error=str(error))
+            yield Annotation(location=location, error=str(error))
 
 
-def _answer(place: str, row: dict[str, Any], taxonomy: Taxonomy) -> Annotation:
+def _annotation(location: str, row: Row, taxonomy: Taxonomy) -> Annotation:
     answer, text = row.get("answer"), row.get("text")
     if answer in ("reject", "ignore"):
-        return Annotation(place=place, skipped={"reject": "rejected", "ignore": "ignored"}[answer])
+        return Annotation(location=location, skipped="rejected" if answer == "reject" else "ignored")
     check(answer == "accept", f"answer {answer!r} is not accept, reject or ignore; export it with prodigy db-out")
     spans, accepted = row.get("spans") or [], row.get("accept") or []
-    listed = isinstance(spans, list) and all(isinstance(span, dict) for span in spans)
-    check(listed and isinstance(accepted, list), "`spans` must be a list of spans and `accept` a list of choices")
+    if (
+        not isinstance(spans, list)
+        or not isinstance(accepted, list)
+        or not all(isinstance(span, dict) for span in spans)
+    ):
+        raise UserError("`spans` must be a list of spans and `accept` a list of choices")
     if not accepted and not spans:
-        return Annotation(place=place, skipped="unfinished")
+        return Annotation(location=location, skipped="unfinished")
     marked = [(span.get("label"), span.get("start"), span.get("end")) for span in spans]
-    labels = labels_of(text if isinstance(text, str) else "", chosen(accepted, taxonomy), marked, taxonomy)
-    who = str(row.get("_annotator_id") or row.get("_session_id") or "")
     return Annotation(
-        place=place,
+        location=location,
         review_id=row.get("review_id"),
         text=text,
-        labels=labels,
-        labeller=who,
-        labelled_at=moment(row.get("_timestamp")),
+        labels=to_labels(text if isinstance(text, str) else "", parse_choices(accepted, taxonomy), marked, taxonomy),
+        labeler=str(row.get("_annotator_id") or row.get("_session_id") or ""),
+        labeled_at=parse_time(row.get("_timestamp")),
     )

@@ -1,7 +1,7 @@
 """Tables that people open in Excel. In: rows of text, or a CSV or TSV file. Out: bytes that Excel opens; cells.
 
-A cell that Excel would take for a formula, a number or a date gets an apostrophe in front, and loses it when it is read
-back, so that `=1+1`, `-5도` and the id `00123` come back as they were.
+A cell that Excel would take for a formula, a number or a date is written with an apostrophe in front, which is removed
+when it is read, so that `=1+1`, `-5도` and the id `00123` come back unchanged.
 """
 
 import csv
@@ -12,23 +12,24 @@ from collections.abc import Iterable, Sequence
 from ray_app import storage
 from ray_app.errors import UserError
 
-# What starts a formula (https://owasp.org/www-community/attacks/CSV_Injection), or is nothing but digits and marks.
-_TAKEN = r"(?:[=+\-@＝＋－＠\t\r\n]|\d[\d.,:/eE+\- ]*\Z)"
-_GUARDED = re.compile(rf"'+{_TAKEN}")
-_TO_GUARD = re.compile(rf"'*{_TAKEN}")
+# What starts a formula (https://owasp.org/www-community/attacks/CSV_Injection), or is only digits and punctuation.
+_RISKY = r"(?:[=+\-@＝＋－＠\t\r\n]|\d[\d.,:/eE+\- ]*\Z)"
+_GUARDED = re.compile(rf"'+{_RISKY}")
+_TO_GUARD = re.compile(rf"'*{_RISKY}")
 
 
 def guard(cell: str) -> str:
-    """The cell as Excel leaves it alone; `unguard` is its exact inverse."""
+    """The cell in a form that Excel does not convert; `unguard` is its exact inverse."""
     return f"'{cell}" if _TO_GUARD.match(cell) else cell
 
 
 def unguard(cell: str) -> str:
+    """The cell before `guard`."""
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """CSV in UTF-8 with a byte order mark, without which Excel reads Korean as cp949; every cell guarded."""
+    """Guarded cells as CSV in UTF-8 with a byte order mark, without which Excel reads Korean as cp949."""
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow(header)
@@ -37,7 +38,7 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 
 
 def read_cells(uri: str) -> list[list[str]]:
-    """Lines of cells, unguarded, the header first; `.tsv` is split at tabs. Raises UserError where it is not CSV."""
+    """Lines of unguarded cells, the header first; `.tsv` is split at tabs. Raises UserError where it is not CSV."""
     delimiter = "\t" if uri.lower().endswith(".tsv") else ","
     try:
         lines = list(csv.reader(io.StringIO(decoded(uri), newline=""), delimiter=delimiter))
@@ -47,7 +48,7 @@ def read_cells(uri: str) -> list[list[str]]:
 
 
 def decoded(uri: str) -> str:
-    """UTF-8 with or without BOM, else cp949 as Korean Excel writes it."""
+    """A file's text in UTF-8 with or without BOM, else in cp949 as Korean Excel writes it. Raises UserError."""
     data = storage.read_bytes(uri)
     for encoding in ("utf-8-sig", "cp949"):
         try:

@@ -1,18 +1,18 @@
-"""A labelled table never changes: every change is a new version beside its history.
+"""A labeled table never changes: every change is a new version with its history beside it.
 
-In: labelled reviews in any format, or an earlier version. Out: a folder with `labels.parquet`, which --labels reads,
-and `history.parquet`, every row that was ever replaced or removed, with by what and when.
+In: labeled reviews in any format, or an earlier version. Out: a folder with `labels.parquet`, which --labels reads,
+and `history.parquet`: every row that was ever replaced or removed, by what and when.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app import storage
+from ray_app.data.rows import LabeledRow
 from ray_app.data.schema import LABELED, PROVENANCE
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
@@ -23,15 +23,23 @@ HISTORY = pa.schema([*CURRENT, ("replaced_by", pa.string()), ("replaced_at", pa.
 _FILES = ("labels.parquet", "history.parquet")
 
 
+class VersionRow(LabeledRow):
+    """A row of CURRENT; other columns that the labels came with lie beside these."""
+
+    labeller: str | None
+    labelled_at: datetime | None
+    round: str | None
+
+
 @dataclass(frozen=True)
 class LabelVersion:
-    """The labels as they stand (CURRENT and whatever other columns they came with), and what stood before."""
+    """The current labels (CURRENT and any other columns they came with), and the HISTORY of earlier rows."""
 
     labels: pa.Table
     history: pa.Table
 
-    def rows(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Review id -> row, of those of `ids` that are there, or of all."""
+    def rows(self, ids: Iterable[str] | None = None) -> dict[str, VersionRow]:
+        """Review id -> row, for those of `ids` that exist, or for all."""
         table = self.labels
         if ids is not None:
             table = table.filter(pc.is_in(table["review_id"], pa.array(list(ids), pa.string())))
@@ -39,10 +47,10 @@ class LabelVersion:
 
 
 def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
-    """Checked labels, with the history beside them if there is one; "" is a table without rows. Columns that are not
-    CURRENT's are kept where all of it is Parquet.
+    """Checked labels with the history beside them, if any; "" is a table without rows.
 
-    Raises UserError at the first bad row: a new version is not built on a broken one.
+    Columns beyond CURRENT are kept where all files are Parquet. Raises UserError at the first bad row: no version is
+    built on a broken one.
     """
     if not uri:
         return LabelVersion(CURRENT.empty_table(), HISTORY.empty_table())
@@ -53,12 +61,15 @@ def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
             if name not in LABELED.names:
                 table = table.append_column(name, raw[name])
     folder = uri.removesuffix(_FILES[0])
-    past = storage.join(folder, _FILES[1])
-    known = folder != uri and storage.exists(past)
-    return LabelVersion(_provenance(table, uri), storage.read_parquet(past) if known else HISTORY.empty_table())
+    history = storage.join(folder, _FILES[1])
+    has_history = folder != uri and storage.exists(history)
+    return LabelVersion(
+        _with_provenance(table, uri), storage.read_parquet(history) if has_history else HISTORY.empty_table()
+    )
 
 
-def _provenance(table: pa.Table, uri: str) -> pa.Table:
+def _with_provenance(table: pa.Table, uri: str) -> pa.Table:
+    """The table with all columns of CURRENT, null where it lacks one. Raises UserError where one has another type."""
     for field in list(CURRENT)[len(LABELED) :]:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
@@ -70,44 +81,44 @@ def _provenance(table: pa.Table, uri: str) -> pa.Table:
 
 
 def replace(
-    version: LabelVersion, rows: Mapping[str, dict[str, Any] | None], by: Mapping[str, str], now: datetime
+    version: LabelVersion, rows: Mapping[str, VersionRow | None], by: Mapping[str, str], now: datetime
 ) -> LabelVersion:
-    """The version with `rows` in place of those of the same review id: new ids at the end, None takes a row out.
+    """The version with `rows`, by review id, in place of the rows of that id; the old ones go to the history.
 
-    `by` says per review id what replaced the row, for the history.
+    A new id is added at the end; None removes a row. `by` says per review id what replaced the row.
     """
     table, ids = version.labels, version.labels["review_id"].to_pylist()
     new = {review_id: row for review_id, row in rows.items() if row is not None}
-    at = {review_id: len(table) + i for i, review_id in enumerate(new)}
-    order = [at.get(review_id, i) for i, review_id in enumerate(ids) if review_id not in rows or review_id in new]
-    held = set(ids)
-    order += [place for review_id, place in at.items() if review_id not in held]
+    position = {review_id: len(table) + i for i, review_id in enumerate(new)}
+    order = [position.get(review_id, i) for i, review_id in enumerate(ids) if review_id not in rows or review_id in new]
+    old_ids = set(ids)
+    order += [i for review_id, i in position.items() if review_id not in old_ids]
     both = pa.concat_tables([table, pa.Table.from_pylist(list(new.values()), schema=table.schema)])
-    gone = [i for i, review_id in enumerate(ids) if review_id in rows]
-    past = table.take(pa.array(gone, pa.int64()))
-    past = past.append_column("replaced_by", pa.array([by[ids[i]] for i in gone], pa.string()))
-    past = past.append_column("replaced_at", pa.array([now] * len(gone), HISTORY.field("replaced_at").type))
+    replaced = [i for i, review_id in enumerate(ids) if review_id in rows]
+    past = table.take(pa.array(replaced, pa.int64()))
+    past = past.append_column("replaced_by", pa.array([by[ids[i]] for i in replaced], pa.string()))
+    past = past.append_column("replaced_at", pa.array([now] * len(replaced), HISTORY.field("replaced_at").type))
     history = pa.concat_tables([version.history, past], promote_options="default")
     return LabelVersion(both.take(pa.array(order, pa.int64())), history)
 
 
-def add_to_history(version: LabelVersion, rows: list[dict[str, Any]], by: str, now: datetime) -> LabelVersion:
-    """The version with rows in its history that never stood, because `by` stands."""
-    past = [row | {"replaced_by": by, "replaced_at": now} for row in rows]
+def add_to_history(version: LabelVersion, rows: Sequence[VersionRow], by: str, now: datetime) -> LabelVersion:
+    """The version with rows in its history that were never current, because `by` was newer."""
+    past = [{**row, "replaced_by": by, "replaced_at": now} for row in rows]
     fields = [*version.labels.schema, *list(HISTORY)[len(CURRENT) :]]
     added = pa.Table.from_pylist(past, schema=pa.schema(fields))
     return LabelVersion(version.labels, pa.concat_tables([version.history, added], promote_options="default"))
 
 
 def check_new(folder: str) -> None:
-    """Raises UserError where the folder holds anything."""
+    """Raises UserError unless the folder is empty or does not exist."""
     check(storage.is_empty(folder), f"--output {folder} holds something already; a version is never overwritten")
 
 
 def write(folder: str, version: LabelVersion, beside: Mapping[str, bytes]) -> str:
-    """Writes a version and the files that explain it, the labels last; returns the URI of the labels.
+    """Writes the files in `beside`, by name, then a version, the labels last; returns the URI of the labels.
 
-    Raises UserError where the folder holds anything.
+    Raises UserError unless the folder is empty or does not exist.
     """
     check_new(folder)
     for name, data in beside.items():

@@ -1,26 +1,31 @@
-"""Causal language models on disk: a plain Hugging Face folder, and `nunchi_lm.json` with what belongs to the task.
+"""Causal language models: a plain Hugging Face folder, and in it `nunchi_lm.json` with what belongs to the task.
 
     config.json model.safetensors tokenizer.json …   any tool that reads Hugging Face folders reads it
     nunchi_lm.json                                   task, template, taxonomy, settings, metrics, provenance
 
-In: a folder or a model's name, or texts to make a small model from. Out: model and tokenizer. Nothing is executed on
-loading: no code of a repository, and of a folder of ours only JSON and safetensors.
+In: a folder or a model's name, or texts to make a small model from. Out: model and tokenizer. Loading executes nothing:
+no code of a repository, and from a folder of ours only JSON and safetensors are read.
 """
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from ray_app import __version__, storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.taxonomy import from_dict as taxonomy_from
-from ray_app.errors import UserError, check, first_line
+from ray_app.errors import UserError, check, first_line, pip_install
 from ray_app.lm.templates import Template
 from ray_app.lm.templates import from_dict as template_from
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 FORMAT = 1
 META = "nunchi_lm.json"
@@ -28,32 +33,35 @@ META = "nunchi_lm.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMeta:
-    """nunchi_lm.json: how the model was taught, so that it is asked the same way."""
+    """The content of nunchi_lm.json: how the model was trained, so that its prompts are the same afterwards."""
 
     template: Template
     taxonomy: Taxonomy | None
     max_length: int = 256
     loss_on: str = "answer"
-    support: dict[str, int] = field(default_factory=dict)  # training rows per keyword, of labelled reviews
-    metrics: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    support: dict[str, int] = field(default_factory=dict)  # training rows per keyword, of labeled reviews
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
 
-def load(folder: str, device: str = "auto") -> tuple[Any, Any, TaskMeta | None]:
+def load(folder: str, device: str = "auto") -> tuple["PreTrainedModel", "PreTrainedTokenizerFast", TaskMeta | None]:
     """Model, tokenizer and meta of a folder or a Hugging Face name; the model in fp32 on `device`, in eval mode.
 
-    The meta is None where the model was not trained here. A remote folder is fetched first. Raises UserError.
+    The meta is None where the model was not trained here. A remote folder is fetched first. Raises UserError naming the
+    folder where it holds no such model.
     """
     from ray_app.engine.device import choose_device
 
-    placement = choose_device(device)
     local = local_folder(folder)
     model, tokenizer = open_model(local)
-    return model.to(placement.device).eval(), tokenizer, read_meta(local)
+    return model.to(choose_device(device).torch_device).eval(), tokenizer, read_meta(local)
 
 
-def open_model(name: str, flag: str = "--model") -> tuple[Any, Any]:
-    """A causal LM in fp32 on the CPU and its tokenizer, which has a pad and an end-of-text token."""
+def open_model(name: str, flag: str = "--model") -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+    """A causal LM in fp32 on the CPU and its tokenizer, which has a pad and an end-of-text token.
+
+    `flag` is what names the model in an error. Raises UserError.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, utils
 
     utils.logging.set_verbosity_error()
@@ -65,9 +73,9 @@ def open_model(name: str, flag: str = "--model") -> tuple[Any, Any]:
             name, dtype="float32", trust_remote_code=False, use_safetensors=True if ours else None
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        here = os.path.isdir(name)
-        where = first_line(error) if here else "no such folder, and the model hub does not have it or is out of reach"
-        raise UserError(f"{flag} {name!r}: {where}; a folder works offline") from None
+        unknown = "no such folder, and the model hub does not have it or is out of reach"
+        reason = first_line(error) if os.path.isdir(name) else unknown
+        raise UserError(f"{flag} {name!r}: {reason}; a folder works offline") from None
     check(tokenizer.is_fast, f"{flag} {name!r}: it has no fast tokenizer")
     check(tokenizer.eos_token_id is not None, f"{flag} {name!r}: its tokenizer has no end-of-text token")
     if tokenizer.pad_token_id is None:
@@ -76,19 +84,20 @@ def open_model(name: str, flag: str = "--model") -> tuple[Any, Any]:
 
 
 def read_meta(folder: str) -> TaskMeta | None:
-    """What a folder of ours says of itself; None for any other."""
-    path = Path(folder) / META
-    return from_dict(storage.read_json(str(path)), str(path)) if path.is_file() else None
+    """The meta of a folder or URI that `save` wrote; None for any other model, or for a name."""
+    uri = storage.join(folder, META)
+    return from_dict(storage.read_json(uri), uri) if storage.exists(uri) else None
 
 
-def from_dict(content: dict[str, Any], place: str) -> TaskMeta:
-    """What `to_dict` made. Raises UserError naming `place`."""
+def from_dict(content: dict[str, Any], location: str) -> TaskMeta:
+    """The inverse of `to_dict`. Raises UserError naming `location`."""
     try:
-        check(content["format"] == FORMAT, f"{place}: format {content['format']}; this nunchi reads format {FORMAT}")
-        known = content["taxonomy"]
+        version = content["format"]
+        check(version == FORMAT, f"{location}: format {version}; this nunchi reads format {FORMAT}")
+        taxonomy = content["taxonomy"]
         return TaskMeta(
-            template=template_from(content["template"], place),
-            taxonomy=taxonomy_from(known, place) if known else None,
+            template=template_from(content["template"], location),
+            taxonomy=taxonomy_from(taxonomy, location) if taxonomy else None,
             max_length=content["max_length"],
             loss_on=content["loss_on"],
             support=content["support"],
@@ -96,10 +105,10 @@ def from_dict(content: dict[str, Any], place: str) -> TaskMeta:
             provenance=content["provenance"],
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: damaged ({first_line(error)})") from None
+        raise UserError(f"{location}: damaged ({first_line(error)})") from None
 
 
-def to_dict(meta: TaskMeta) -> dict[str, Any]:
+def to_dict(meta: TaskMeta) -> dict[str, object]:
     """The content of nunchi_lm.json."""
     return {
         "format": FORMAT,
@@ -110,8 +119,10 @@ def to_dict(meta: TaskMeta) -> dict[str, Any]:
     }
 
 
-def save(model: Any, tokenizer: Any, folder: Path, meta: TaskMeta | None = None) -> None:
-    """Writes what `load` reads; a model with adapters must have been merged before."""
+def save(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", folder: Path, meta: TaskMeta | None = None
+) -> None:
+    """Writes what `load` reads; adapters must have been merged into the model before."""
     from transformers import utils
 
     utils.logging.disable_progress_bar()
@@ -121,10 +132,43 @@ def save(model: Any, tokenizer: Any, folder: Path, meta: TaskMeta | None = None)
         storage.write_json(str(folder / META), to_dict(meta))
 
 
-def make_small_llama(texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int) -> tuple[Any, Any]:
-    """A byte-level BPE tokenizer learnt from `texts` and a small Llama with random weights, by a seed.
+def upload(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", uri: str, meta: TaskMeta | None = None
+) -> None:
+    """`save` to a folder or URI; the last file it writes (`nunchi_lm.json`, else `config.json`) makes it complete."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, tokenizer, Path(folder), meta)
+        storage.upload(folder, uri, last=META if meta else "config.json")
 
-    Bytes, not characters: every text comes back exactly as it was, and nothing is unknown.
+
+def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
+    """The model with LoRA adapters (Hu et al. 2021, arXiv:2106.09685) on every linear layer but the last, scaled by 2.
+
+    Raises UserError where peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise UserError(f"--lora needs peft: {pip_install('lm')}") from None
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's linear layers
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, settings)
+
+
+def make_small_llama(
+    texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+    """A small Llama with random weights drawn by `seed`, and a byte-level BPE tokenizer learned from `texts`.
+
+    Bytes, not characters: every text decodes to exactly what it was, and nothing is unknown.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -146,7 +190,7 @@ def make_small_llama(texts: Sequence[str], layers: int, hidden: int, vocabulary:
     return LlamaForCausalLM(config), tokenizer
 
 
-def _byte_tokenizer(texts: Sequence[str], size: int) -> Any:
+def _byte_tokenizer(texts: Sequence[str], vocabulary: int) -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -157,20 +201,17 @@ def _byte_tokenizer(texts: Sequence[str], size: int) -> Any:
     raw.decoder = decoders.ByteLevel()
     specials = ["<pad>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(
-        texts, BpeTrainer(vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
-    )
+    trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    raw.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>", clean_up_tokenization_spaces=False
     )
 
 
 def local_folder(uri: str) -> str:
-    """A folder on this machine, or a name as it is; what is remote is fetched into a temporary folder."""
+    """A local folder or a model's name as it is; a remote folder is downloaded into a temporary one."""
     if "://" not in uri:
         return uri
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="nunchi-lm-"))
     storage.download(uri, folder)
     return str(folder)

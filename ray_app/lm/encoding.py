@@ -1,8 +1,11 @@
-"""Prompts and completions as token ids: encoded once, padded or packed into batches."""
+"""Prompts and completions as token ids: encoded once, padded or packed into batches.
+
+In: texts and a tokenizer. Out: `Encoded` rows, and from them `Batch`es as a model takes them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,14 +16,17 @@ from ray_app.engine.batching import batches
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """n rows of prompt, completion and end of text; `begin` [n]: where the tokens that count begin, always from 1 up.
+    """n rows of prompt, completion and end-of-text token.
 
-    `cut`: how many rows were longer than allowed.
+    `begin` [n]: position of each row's first token that counts, at least 1. `cut`: how many rows were too long.
     """
 
     sequences: Sequences
@@ -36,15 +42,17 @@ class Encoded:
         return self.sequences.lengths - self.begin
 
     def take(self, rows: Ints) -> "Encoded":
+        """The named rows, in that order."""
         return Encoded(self.sequences.take(rows), self.begin[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows as a model takes them, all [lines, width]: padded (a row a line, a mask) or packed (end to end, positions).
+    """Rows as a model takes them, all tensors [lines, width].
 
-    `labels` stand at their own token, not before it; `row`: which row a place belongs to, counted from 0 in the order
-    given.
+    Padded: one row per line, with a mask. Packed: rows end to end, with positions.
+    `labels[i, t]` is the label of token t itself, not of the next one; `row[i, t]` is the row it belongs to, counted
+    from 0 in the order given, -1 for padding.
     """
 
     ids: Tensor
@@ -55,26 +63,27 @@ class Batch:
 
 
 def encode(
-    tokenizer: Any,
+    tokenizer: "PreTrainedTokenizerFast",
     prompts: Sequence[str],
     completions: Sequence[str],
     max_length: int,
     tail: str = "",
     loss_on: str = "answer",
 ) -> Encoded:
-    """Prompt and completion are tokenized apart, so that a prompt is the same tokens when there is no completion yet.
+    """Tokenizes prompt and completion apart, so that a prompt has the same tokens without its completion.
+
+    A row that is too long loses the middle of its prompt, down to half of `max_length`, then the completion's end.
 
     Args:
-        tail: the end of every prompt that stays when a prompt is cut (`Template.tail`).
-        loss_on: `answer` counts completion and end of text, `all` also the prompt but for its first token.
-    A row that is too long loses the middle of its prompt, down to half of `max_length`, then the completion's end.
+        tail: the end of every prompt, which stays when a prompt is cut (`Template.tail`).
+        loss_on: `answer` counts completion and end of text, `all` also the prompt except its first token.
     """
     wrapper = Tokenizer(tokenizer)
-    kept = len(wrapper.encode_fragment(tail))
+    tail_tokens = len(wrapper.encode_fragment(tail))
     rows, begin, cut = [], [], 0
-    for prompt, completion in zip(prompt_ids(wrapper, prompts), _pieces(wrapper, completions), strict=True):
+    for prompt, completion in zip(prompt_ids(wrapper, prompts), _fragment_ids(wrapper, completions), strict=True):
         answer = [*completion, tokenizer.eos_token_id]
-        front = cut_prompt(prompt, kept, max(max_length - len(answer), max_length // 2))
+        front = cut_prompt(prompt, tail_tokens, max(max_length - len(answer), max_length // 2))
         rows.append([*front, *answer][:max_length])
         cut += len(prompt) + len(answer) > max_length
         begin.append(max(1, len(front)) if loss_on == "answer" else 1)
@@ -82,18 +91,18 @@ def encode(
 
 
 def prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """The tokens that generation starts from: what the tokenizer begins every text with, then the prompt."""
-    return [[*tokenizer.prefix, *ids] for ids in _pieces(tokenizer, prompts)]
+    """The tokens that generation starts from: the tokenizer's own first tokens, then the prompt."""
+    return [[*tokenizer.prefix, *ids] for ids in _fragment_ids(tokenizer, prompts)]
 
 
-def _pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def _fragment_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """`Tokenizer.encode_fragment` of many texts."""
-    ready = [text.rstrip(" ") if tokenizer.own_space else text for text in texts]
-    return [e.ids for e in tokenizer.hf.backend_tokenizer.encode_batch(ready, add_special_tokens=False)]
+    stripped = [text.rstrip(" ") if tokenizer.own_space else text for text in texts]
+    return [e.ids for e in tokenizer.hf.backend_tokenizer.encode_batch(stripped, add_special_tokens=False)]
 
 
 def cut_prompt(ids: list[int], tail: int, room: int) -> list[int]:
-    """A prompt's first tokens and its last `tail` tokens, `room` together at most."""
+    """A prompt's first tokens and its last `tail` tokens, at most `room` together."""
     if len(ids) <= room:
         return ids
     tail = min(tail, room - 1)
@@ -101,31 +110,32 @@ def cut_prompt(ids: list[int], tail: int, room: int) -> list[int]:
 
 
 def padded(rows: Encoded, pad_id: int) -> Batch:
-    """A row a line."""
-    return _laid_out(rows, [np.array([i]) for i in range(len(rows))], pad_id, masked=True)
+    """One row per line."""
+    return _lay_out(rows, [np.array([i]) for i in range(len(rows))], pad_id, masked=True)
 
 
 def packed(rows: Encoded, pad_id: int, width: int) -> Batch:
     """Short rows end to end in lines of at most `width` tokens (or one longer row).
 
-    Positions begin again at 0 with every row. From that, and from there being no mask, transformers knows where one row
-    ends, and lets none attend to another; what fills a line up is rows of one token to it.
+    Positions restart at 0 with every row. From that, and from the missing mask, transformers tells where a row ends and
+    lets no row attend to another; every padding token, at position 0 too, is to it a row of its own.
     """
     lines = batches(rows.sequences.lengths, width, pad=False)
-    return _laid_out(rows, list(lines), pad_id, masked=False)
+    return _lay_out(rows, list(lines), pad_id, masked=False)
 
 
-def _laid_out(rows: Encoded, lines: Sequence[Ints], pad_id: int, masked: bool) -> Batch:
+def _lay_out(rows: Encoded, lines: Sequence[Ints], pad_id: int, masked: bool) -> Batch:
+    """`lines`: the rows of each line, in order."""
     widths = [int(rows.sequences.lengths[line].sum()) for line in lines]
     shape = (len(lines), max(widths))
     ids, positions, row = np.full(shape, pad_id), np.zeros(shape, np.int64), np.full(shape, -1)
     labels = np.full(shape, IGNORED)
     for i, line in enumerate(lines):
-        place = np.concatenate([np.arange(rows.sequences.lengths[j]) for j in line])
+        position = np.concatenate([np.arange(rows.sequences.lengths[j]) for j in line])
         owner = np.repeat(line, rows.sequences.lengths[line])
         tokens = rows.sequences.take(line).ids
-        ids[i, : widths[i]], positions[i, : widths[i]], row[i, : widths[i]] = tokens, place, owner
-        labels[i, : widths[i]] = np.where(place >= rows.begin[owner], tokens, IGNORED)
+        ids[i, : widths[i]], positions[i, : widths[i]], row[i, : widths[i]] = tokens, position, owner
+        labels[i, : widths[i]] = np.where(position >= rows.begin[owner], tokens, IGNORED)
     mask = torch.from_numpy((row >= 0).astype(np.int64)) if masked else None
     ids_, labels_, positions_, row_ = map(torch.from_numpy, (ids, labels, positions, row))
     return Batch(ids=ids_, labels=labels_, positions=None if masked else positions_, mask=mask, row=row_)

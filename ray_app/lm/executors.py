@@ -1,60 +1,71 @@
-"""Where an evaluation runs: in this process, or in a Ray Data actor pool."""
+"""Where an evaluation runs: in this process, or in a Ray Data actor pool.
+
+In: a plan and tables of `evaluator.INPUT_COLUMNS`, one per unit of work. Out: tables of `evaluator.RESULT_COLUMNS`.
+"""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ray_app.engine.own_thread import OwnThread
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def _units(config: Any, papers: Any) -> list[Any]:
-    return [papers.slice(start, config.unit_rows) for start in range(0, len(papers), config.unit_rows)]
-
-
-def run_here(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
-    """Marks of all units, one after the other, in this process."""
-    from ray_app.lm.evaluator import LMEvaluator
-
-    yield from map(LMEvaluator(exam, math.ceil(config.cpus_per_worker)), _units(config, papers))
+    from ray_app.lm.evaluator import EvaluationPlan, LMEvaluator
 
 
-def run_on_ray(config: Any, exam: Any, papers: Any) -> Iterator[Any]:
-    """Marks of all units out of a pool of actors, as they come."""
+def run_in_process(plan: EvaluationPlan, units: Sequence[pa.Table], threads: int = 0) -> Iterator[pa.Table]:
+    """Results of all units, one after the other, in this process; `threads` 0 leaves torch's own choice."""
+    yield from map(build_evaluator(plan, threads), units)
+
+
+def run_on_ray(
+    plan: EvaluationPlan, units: Sequence[pa.Table], workers: int, cpus_per_worker: float = 0.0
+) -> Iterator[pa.Table]:
+    """Results of all units from a pool of `workers` actors, in the order they finish.
+
+    `cpus_per_worker` 0 shares the cluster's CPUs equally, or takes one beside a GPU. Raises UserError where the cluster
+    is too small, or a worker fails.
+    """
     import ray.data
 
     from ray_app import cluster
 
     cluster.start()
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit
-    gpu = cluster.wants_gpu(config.device)
-    cpus = config.cpus_per_worker or (1.0 if gpu else cluster.cpus_for(config.workers))
-    cluster.check_fits(config.workers, cpus, f"{config.workers} workers", "--workers or --cpus-per-worker")
-    dataset = ray.data.from_arrow([unit.combine_chunks() for unit in _units(config, papers)]).map_batches(
+    gpu = cluster.wants_gpu(plan.device)
+    cpus = cpus_per_worker or (1.0 if gpu else cluster.cpus_for(workers))
+    cluster.check_fits(workers, cpus, f"{workers} workers", "--workers or --cpus-per-worker")
+    dataset = ray.data.from_arrow([unit.combine_chunks() for unit in units]).map_batches(
         Worker,
-        fn_constructor_args=(exam, math.ceil(cpus)),
+        fn_constructor_args=(plan, math.ceil(cpus)),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=config.workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=cpus,
         **({"num_gpus": 1.0} if gpu else {}),
     )
     batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    del dataset  # `stream` must be the only one that holds it
+    del dataset  # `stream` must hold the only reference
     yield from cluster.stream(batches, "evaluation")
 
 
 class Worker:
     """An actor that holds the model and runs it in one thread of its own."""
 
-    def __init__(self, exam: Any, threads: int) -> None:
+    def __init__(self, plan: EvaluationPlan, threads: int) -> None:
         self.thread = OwnThread()
-        self.examinee = self.thread.run(build_evaluator, exam, threads)
+        self.evaluator = self.thread.run(build_evaluator, plan, threads)
 
-    def __call__(self, table: Any) -> Any:
-        return self.thread.run(self.examinee, table)
+    def __call__(self, inputs: pa.Table) -> pa.Table:
+        return self.thread.run(self.evaluator, inputs)
 
 
-def build_evaluator(exam: Any, threads: int) -> Any:
+def build_evaluator(plan: EvaluationPlan, threads: int) -> LMEvaluator:
+    """The evaluator, imported where it is needed: it brings torch."""
     from ray_app.lm.evaluator import LMEvaluator
 
-    return LMEvaluator(exam, threads)
+    return LMEvaluator(plan, threads)

@@ -1,17 +1,18 @@
 """How a row becomes a prompt and its completion, and how a completion is read back. Templates are data: a YAML file.
 
-In: rows (labelled reviews, or tables whose columns a template names). Out: texts; of a generated text, the answer, and
-for reviews its keywords and scores.
+In: rows (labeled reviews, or rows of a table whose columns a template names). Out: texts; from a generated text, its
+answer, and for reviews the keywords and scores in it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import cast
 
 import yaml
 
+from ray_app.data.rows import LabelRow
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
 from ray_app.labels.reader import parse_completion
@@ -23,7 +24,7 @@ LABEL_FIELDS = ("review", "labels", "evidence")
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a generated analysis says: score per keyword, and the parts that name no keyword and score of a taxonomy."""
+    """A generated analysis: score per keyword, and the items that are not a keyword and score of the taxonomy."""
 
     scores: dict[str, int]
     bad: tuple[str, ...]
@@ -31,7 +32,7 @@ class Parsed:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """One entry of the templates file, whose head explains the fields."""
+    """One entry of the templates file; templates.yaml explains the fields at its top."""
 
     name: str
     reads: str
@@ -43,15 +44,18 @@ class Template:
     stop: str = ""
 
     def __post_init__(self) -> None:
-        place = f"template {self.name!r}"
-        check(self.reads in READS, f"{place}: reads {self.reads!r}; write {' or '.join(READS)}")
-        known = LABEL_FIELDS if self.reads == "labels" else self.columns
+        location = f"template {self.name!r}"
+        check(self.reads in READS, f"{location}: reads {self.reads!r}; write {' or '.join(READS)}")
+        fields_read = LABEL_FIELDS if self.reads == "labels" else self.columns
         for name in self.columns:
-            check(name.isidentifier() and name in known, f"{place}: unknown field {{{name}}}{closest(name, known)}")
-        check(_names(self.completion_format), f"{place}: the completion names no field, so there is nothing to learn")
-        check(self.answer_after in self.completion_format, f"{place}: answer_after is not in the completion")
-        for text, known in ((self.label, ("keyword", "score")), (self.evidence, ("words", "keyword"))):
-            check(set(_names(text)) <= set(known), f"{place}: {text!r} may name {', '.join(known)}")
+            valid = name.isidentifier() and name in fields_read
+            check(valid, f"{location}: unknown field {{{name}}}{closest(name, fields_read)}")
+        check(
+            _names(self.completion_format), f"{location}: the completion names no field, so there is nothing to learn"
+        )
+        check(self.answer_after in self.completion_format, f"{location}: answer_after is not in the completion")
+        for text, allowed in ((self.label, ("keyword", "score")), (self.evidence, ("words", "keyword"))):
+            check(set(_names(text)) <= set(allowed), f"{location}: {text!r} may name {', '.join(allowed)}")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,15 +65,15 @@ class Template:
     @property
     def tail(self) -> str:
         """What follows the last field of the prompt: it stays when a long prompt is cut."""
-        parts = list(Formatter().parse(self.prompt_format))
-        return parts[-1][0] if parts and parts[-1][1] is None else ""
+        pieces = list(Formatter().parse(self.prompt_format))
+        return pieces[-1][0] if pieces and pieces[-1][1] is None else ""
 
-    def prompt(self, row: Mapping[str, Any]) -> str:
-        """What the model is given for a row."""
+    def prompt(self, row: Mapping[str, object]) -> str:
+        """What the model is given for a row of `lm.dataset`; the row's labels may be missing."""
         return self.prompt_format.format(**self._values(row))
 
-    def completion(self, row: Mapping[str, Any]) -> str:
-        """What the model is to write for a row, labels and all."""
+    def completion(self, row: Mapping[str, object]) -> str:
+        """What the model is to write for a row of `lm.dataset`."""
         return self.completion_format.format(**self._values(row))
 
     def answer(self, completion: str) -> str:
@@ -78,18 +82,18 @@ class Template:
         return text.rpartition(self.answer_after)[2].strip() if self.answer_after else text.strip()
 
     def parse(self, completion: str, taxonomy: Taxonomy) -> Parsed:
-        """Keywords and scores of a generated completion. What is unknown, out of scale or said twice is bad."""
+        """Keywords and scores of a generated completion. What is unknown, out of scale or repeated is bad."""
         scores: dict[str, int] = {}
         bad = []
-        for part in filter(None, (p.strip() for p in self.answer(completion).split(","))):
+        for item in filter(None, (text.strip() for text in self.answer(completion).split(","))):
             try:
-                [label] = parse_completion(part)
+                [label] = parse_completion(item)
             except UserError:
-                bad.append(part)
+                bad.append(item)
                 continue
             keyword, score = label["keyword"], label["score"]
             if keyword in scores or keyword not in taxonomy.index or score not in taxonomy.scores:
-                bad.append(part)
+                bad.append(item)
             else:
                 scores[keyword] = score
         return Parsed(scores, tuple(bad))
@@ -100,29 +104,30 @@ class Template:
         name = content.pop("name")
         return {"name": name, **{key.removesuffix("_format"): value for key, value in content.items()}}
 
-    def _values(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, row: Mapping[str, object]) -> dict[str, object]:
+        """The value of every field that the texts may name."""
         if self.reads == "table":
             return {name: row.get(name) for name in self.columns}
-        labels = row.get("labels") or []
+        labels = cast("list[LabelRow]", row.get("labels") or [])  # `lm.dataset` has checked them
         return {
             "review": row["text"],
             "labels": ", ".join(self.label.format(keyword=r["keyword"], score=r["score"]) for r in labels),
             "evidence": ", ".join(
-                self.evidence.format(words=" ".join(r["highlights"]), keyword=r["keyword"])
+                self.evidence.format(words=" ".join(words), keyword=r["keyword"])
                 for r in labels
-                if r.get("highlights")
+                if (words := r.get("highlights"))
             ),
         }
 
 
-def few_shot(template: Template, examples: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
+def few_shot(template: Template, examples: Sequence[Mapping[str, object]], row: Mapping[str, object]) -> str:
     """A prompt that shows solved examples first; without examples it is `template.prompt(row)`."""
-    shown = [template.prompt(example) + template.completion(example) for example in examples]
-    return "\n\n".join([*shown, template.prompt(row)])
+    solved = [template.prompt(example) + template.completion(example) for example in examples]
+    return "\n\n".join([*solved, template.prompt(row)])
 
 
 def load(name: str, path: str | Path = DEFAULT) -> Template:
-    """The entry called `name` of a templates file. Raises UserError naming the file and what it lacks."""
+    """The entry called `name` of a templates file. Raises UserError naming the file and what is missing or wrong."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -133,15 +138,18 @@ def load(name: str, path: str | Path = DEFAULT) -> Template:
     return from_dict({"name": name, **content[name]}, f"templates {path}")
 
 
-def from_dict(content: Mapping[str, Any], place: str) -> Template:
-    """Raises UserError naming `place` where an entry has an unknown or missing key."""
-    known = {field.name.removesuffix("_format"): field.name for field in fields(Template)}
+def from_dict(content: Mapping[str, object], location: str) -> Template:
+    """Raises UserError naming `location` where an entry has an unknown or missing key."""
+    field_of = {field.name.removesuffix("_format"): field.name for field in fields(Template)}
+    values: dict[str, str] = {}
     for key, value in content.items():
-        check(key in known, f"{place}: unknown key {key!r}{closest(str(key), known)}")
-        check(isinstance(value, str), f"{place}: {key} must be text, is {value!r}")
+        check(key in field_of, f"{location}: unknown key {key!r}{closest(str(key), field_of)}")
+        if not isinstance(value, str):
+            raise UserError(f"{location}: {key} must be text, is {value!r}")
+        values[field_of[key]] = value
     for key in ("reads", "prompt", "completion"):
-        check(key in content, f"{place}: {content.get('name')} has no {key!r}")
-    return Template(**{known[key]: value for key, value in content.items()})
+        check(key in content, f"{location}: {content.get('name')} has no {key!r}")
+    return Template(**values)
 
 
 def check_readable(template: Template, taxonomy: Taxonomy) -> None:

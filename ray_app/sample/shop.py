@@ -1,6 +1,6 @@
-"""An invented shop for catalog.py: what it sells, and a supply of reviews that suit its products and seasons.
+"""An invented shop for catalog.py: what it sells, and reviews that suit its products and seasons.
 
-In: catalog.yaml, the generator, the written training reviews. Out: products, and reviews that are each given out once.
+In: catalog.yaml, the generator, the hand-written training reviews. Out: products, and reviews, each given out once.
 """
 
 import random
@@ -9,15 +9,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, count
-from typing import Any
+from typing import Literal, TypedDict
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 
-from ray_app.sample import FOLDER, written
-from ray_app.sample.generate import bank, generate_reviews
+from ray_app.sample import FOLDER, GeneratedReview, written_reviews
+from ray_app.sample.generate import generate_reviews
+from ray_app.sample.phrase_bank import phrase_bank
 
 FIRST_SEED = 2_025  # of the generated reviews, one seed each
 FACTS = {"배송", "사이즈", "길이", "두께", "색상", "가격", "핏", "신축성", "마감처리"}
+
+
+class ShopFile(TypedDict):
+    """The content of catalog.yaml. A rule is (pattern, what must then be found in the subject)."""
+
+    malls: dict[str, int]  # name -> weight
+    months: list[int]  # weights
+    products: dict[str, dict[str, dict[str, int]]]  # category -> kind -> name -> weight
+    seasons: list[tuple[str, str]]
+    tendencies: list[tuple[str, str, int, float]]  # subject, keyword, sign, share of reviews
+    written: dict[str, str]  # product name -> ids of hand-written reviews
+    rules: list[tuple[str, str]]
+    timely: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +45,36 @@ class Product:
     weight: int
 
     def subject(self, mall: str, month: int) -> str:
+        """What the patterns of catalog.yaml are matched with."""
         return f"{self.category} {self.kind} {self.product} {mall} {month}월"
 
 
 @dataclass(frozen=True)
-class Review:
-    """A text, its score for each keyword it speaks of, and the one product it is about ("": any of its kind)."""
+class ShopReview:
+    """A text, its score per keyword, and the one product it is about ("": any of its kind)."""
 
     text: str
     scores: dict[str, int]
     product: str = ""
 
-    def agrees(self, other: "Review") -> bool:
-        """Whether it may go on where the other ends: no fact twice, and the same feeling about all else."""
+    def can_follow(self, other: "ShopReview") -> bool:
+        """Whether it can continue the other: no fact stated twice, and the same feeling about all else."""
         shared = self.scores.keys() & other.scores.keys()
         same = all(self.scores[key] * other.scores[key] > 0 or self.scores[key] == other.scores[key] for key in shared)
         return same and len(self.scores) > 1 and not shared & FACTS and not self.product
 
 
 @cache
-def shop() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((FOLDER / "catalog.yaml").read_text(encoding="utf-8"))
-    return loaded
+def shop_file() -> ShopFile:
+    """All of catalog.yaml, read once; its tuples are lists."""
+    content: ShopFile = yaml.safe_load((FOLDER / "catalog.yaml").read_text(encoding="utf-8"))
+    return content
 
 
 @cache
 def products() -> list[Product]:
-    kinds = [(category, *item) for category, kinds in shop()["products"].items() for item in kinds.items()]
+    """What the shop sells, in the order of catalog.yaml."""
+    kinds = [(category, *item) for category, kinds in shop_file()["products"].items() for item in kinds.items()]
     named = [(name, kind, category, weight) for category, kind, names in kinds for name, weight in names.items()]
     return [
         Product(product_id=f"P{number}", product=name, kind=kind, category=category, weight=weight)
@@ -66,58 +83,66 @@ def products() -> list[Product]:
 
 
 @cache
-def has(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern is found in the text."""
     return re.search(pattern, text) is not None
 
 
 @cache
-def entries(table: str, text: str) -> list[list[Any]]:
-    """The entries of a table of catalog.yaml whose first pattern is found in the text, without that pattern."""
-    return [rest for what, *rest in shop()[table] if re.search(what, text)]
+def requirements(table: Literal["seasons", "rules", "timely"], text: str) -> list[str]:
+    """What the rules of a table whose pattern is found in the text ask of the subject."""
+    return [required for pattern, required in shop_file()[table] if re.search(pattern, text)]
+
+
+@cache
+def tendencies(subject: str) -> list[tuple[str, int, float]]:
+    """(keyword, sign, share of reviews) of what customers tend to say about a subject."""
+    table = shop_file()["tendencies"]
+    return [(keyword, sign, share) for pattern, keyword, sign, share in table if re.search(pattern, subject)]
 
 
 @cache
 def _kind(seed: int) -> str:
     """What the generator's review of this seed is about: the product is the first thing that it draws."""
-    return str(random.Random(seed).choice(list(bank()["products"])))
+    return random.Random(seed).choice(list(phrase_bank()["products"]))
 
 
-def _review(row: dict[str, Any], product: str = "") -> Review:
-    return Review(row["text"], {label["keyword"]: label["score"] for label in row["labels"]}, product)
+def _shop_review(row: GeneratedReview, product: str = "") -> ShopReview:
+    return ShopReview(row["text"], {label["keyword"]: label["score"] for label in row["labels"]}, product)
 
 
-class Shelf:
-    """The unused reviews of each kind of product: the written ones first, generated ones as they are asked for."""
+class ReviewSupply:
+    """The unused reviews of each kind of product: hand-written ones first, then generated ones on demand."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.unused: dict[str, list[Review]] = {product.kind: [] for product in products()}
+        self.unused: dict[str, list[ShopReview]] = {product.kind: [] for product in products()}
         self.seeds = {kind: count(FIRST_SEED) for kind in self.unused}
-        self.known = {row["text"] for row in written()}
+        self.texts = {row["text"] for row in written_reviews()}
         by_name = {product.product: product for product in products()}
-        found = {row["review_id"]: row for row in written() if row["split"] == "train"}
-        for name, ids in shop()["written"].items():
+        by_id = {row["review_id"]: row for row in written_reviews() if row["split"] == "train"}
+        for name, ids in shop_file()["written"].items():
             for review_id in ids.split():
                 product = by_name.get(name) or rng.choice(products())
-                self.unused[product.kind].append(_review(found[review_id], product.product))
+                self.unused[product.kind].append(_shop_review(by_id[review_id], product.product))
 
-    def take(self, product: Product, subject: str, wanted: Callable[[Review], bool]) -> Review:
-        """The first review that is wanted and could have been written of this product in this month."""
-        made = chain(self.unused[product.kind], self._made(product.kind))
-        chosen = next(review for review in made if wanted(review) and fits(review, product, subject))
+    def take(self, product: Product, subject: str, wanted: Callable[[ShopReview], bool]) -> ShopReview:
+        """The first wanted review that could be about this product in this month."""
+        candidates = chain(self.unused[product.kind], self._generated(product.kind))
+        chosen = next(review for review in candidates if wanted(review) and fits(review, product, subject))
         self.unused[product.kind].remove(chosen)
         return chosen
 
-    def _made(self, kind: str) -> Iterator[Review]:
+    def _generated(self, kind: str) -> Iterator[ShopReview]:
         for seed in filter(lambda seed: _kind(seed) == kind, self.seeds[kind]):
-            review = _review(generate_reviews(1, seed)[0])
-            if review.text not in self.known:
-                self.known.add(review.text)
+            review = _shop_review(generate_reviews(1, seed)[0])
+            if review.text not in self.texts:
+                self.texts.add(review.text)
                 self.unused[kind].append(review)
                 yield review
 
 
-def fits(review: Review, product: Product, subject: str) -> bool:
-    """Whether the text could have been written of the product in its month, as far as the rules know."""
+def fits(review: ShopReview, product: Product, subject: str) -> bool:
+    """Whether the text could be about the product in its month, as far as the rules of catalog.yaml can tell."""
     bare = re.sub(r"\s", "", review.text)
-    demands = entries("timely", bare) + ([] if review.product else entries("rules", bare))
-    return review.product in ("", product.product) and all(has(demand, subject) for (demand,) in demands)
+    required = requirements("timely", bare) + ([] if review.product else requirements("rules", bare))
+    return review.product in ("", product.product) and all(matches(pattern, subject) for pattern in required)

@@ -1,8 +1,10 @@
-"""The endpoint from Python: chunks, retries, tables.
+"""The endpoint from Python. In: any number of reviews, sent in chunks and with retries. Out: tables.
 
 client = Client("http://127.0.0.1:8000")
 client(["옷은 예쁘지만 배송은 늦어요"]).to_pandas()
 """
+
+from __future__ import annotations
 
 import json
 import random
@@ -10,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import requests
@@ -18,9 +20,15 @@ import requests
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError, check, first_line
 
-Review = str | Mapping[str, Any]
-AGAIN = (408, 429, 500, 502, 503, 504)  # analysing twice does no harm
-FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0  # seconds
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ray_app.serving.protocol import AnalyzeBody, RejectedRow
+
+Review = str | Mapping[str, object]  # a text, or `text` and `review_id`
+Option = bool | int | float | None
+RETRIED = (408, 429, 500, 502, 503, 504)  # analyzing twice does no harm
+FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0  # seconds between tries
 UNREACHED = 2.0  # seconds of patience with an endpoint that never answered: its address may be wrong
 ROW = pa.schema([("index", pa.int64()), ("review_id", pa.string()), *ANALYSIS])
 LOST = pa.schema([("index", pa.int64()), ("review_id", pa.string()), ("reason", pa.string())])
@@ -28,102 +36,115 @@ LOST = pa.schema([("index", pa.int64()), ("review_id", pa.string()), ("reason", 
 
 @dataclass(frozen=True)
 class ClientResult:
-    """Analyses with the position of each review in what was given, and the reviews that were rejected."""
+    """The analyses (ROW) and the rejected reviews (LOST); `index` is each review's position in the call's list."""
 
     analyses: pa.Table
     rejected: pa.Table
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """The analyses as a DataFrame."""
         return self.analyses.to_pandas()
 
 
 class Client:
-    """Calls one endpoint.
+    """Calls one endpoint. Its methods raise UserError, one line, where the endpoint refuses or cannot be reached.
 
     Args:
-        token: what the endpoint asks for, if it does.
-        timeout: seconds one try of a request may take.
-        patience: seconds of trying again, with growing pauses, until a request is given up.
-        chunk: reviews a request.
+        token: for an endpoint that needs one.
+        timeout: seconds per try of a request.
+        patience: seconds until a request is given up; tries that may succeed later are repeated.
+        chunk: reviews per request.
+        first_wait: seconds before the second try; each later wait is twice as long, at most LONGEST_WAIT.
     """
 
     def __init__(
-        self, url: str, token: str | None = None, timeout: float = 30.0, patience: float = 120.0, chunk: int = 64
+        self,
+        url: str,
+        token: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 120.0,
+        chunk: int = 64,
+        first_wait: float = FIRST_WAIT,
     ) -> None:
         check(url.startswith(("http://", "https://")), f"{url}: write http://HOST:PORT")
         check(chunk > 0, f"chunk {chunk}: at least 1")
         self.url, self.timeout, self.patience, self.chunk = url.rstrip("/"), timeout, patience, chunk
-        self.session, self.reached = requests.Session(), False
+        self.first_wait, self.session, self.reached = first_wait, requests.Session(), False
         if token:
             self.session.headers["Authorization"] = f"Bearer {token.strip()}".encode()
 
-    def __call__(self, reviews: Sequence[Review], **options: Any) -> ClientResult:
-        """Analyses any number of reviews. `options`: highlights, top_k, threshold. Raises UserError."""
+    def __call__(self, reviews: Sequence[Review], **options: Option) -> ClientResult:
+        """Analyzes any number of reviews. `options`: highlights, top_k, threshold; None for the bundle's own."""
         check(not isinstance(reviews, str), "reviews: write a list, also for one text")
-        analyses: list[dict[str, Any]] = []
-        rejected: list[dict[str, Any]] = []
+        analyses: list[dict[str, object]] = []
+        rejected: list[RejectedRow] = []
         for start in range(0, len(reviews), self.chunk):
-            part = reviews[start : start + self.chunk]
+            chunk = reviews[start : start + self.chunk]
             try:
-                answer = self.request(part, **options)
+                body = self.request(chunk, **options)
             except UserError as error:
                 raise UserError(_renumbered(str(error), start)) from None
-            lost = {row["index"] for row in answer["rejected"]}
-            places: Iterator[int] = (i for i in range(len(part)) if i not in lost)
-            analyses += [{"index": start + i, **row} for i, row in zip(places, answer["analyses"], strict=True)]
-            rejected += [{**row, "index": start + row["index"]} for row in answer["rejected"]]
+            lost = {row["index"] for row in body["rejected"]}
+            analyzed: Iterator[int] = (i for i in range(len(chunk)) if i not in lost)
+            analyses += [{"index": start + i, **row} for i, row in zip(analyzed, body["analyses"], strict=True)]
+            rejected += [{**row, "index": start + row["index"]} for row in body["rejected"]]
         return ClientResult(pa.Table.from_pylist(analyses, ROW), pa.Table.from_pylist(rejected, LOST))
 
-    def request(self, reviews: Sequence[Review], **options: Any) -> dict[str, Any]:
-        """One request: `{"analyses": […], "rejected": […]}` as the endpoint answers it."""
-        wishes = {name: value for name, value in options.items() if value is not None}
-        return self._send("POST", "/analyze", {"reviews": list(reviews), "options": wishes})
+    def request(self, reviews: Sequence[Review], **options: Option) -> AnalyzeBody:
+        """One request, whatever its size; the body of the response."""
+        given = {name: value for name, value in options.items() if value is not None}
+        body: AnalyzeBody = self._send("POST", "/analyze", {"reviews": list(reviews), "options": given})
+        return body
 
     def explain(self, text: str) -> dict[str, Any]:
-        """What each word of a review contributes to each of its keywords."""
-        return self._send("POST", "/explain", {"text": text})
+        """What each word of a review contributes to each of its keywords, as `Occlusion.explain` returns it."""
+        explanation: dict[str, Any] = self._send("POST", "/explain", {"text": text})
+        return explanation
 
     def version(self) -> dict[str, Any]:
-        return self._send("GET", "/version")
+        """The served bundle: its id, file hashes and metrics."""
+        version: dict[str, Any] = self._send("GET", "/version")
+        return version
 
     def taxonomy(self) -> dict[str, Any]:
-        return self._send("GET", "/taxonomy")
+        """The bundle's keywords with their guidelines, and the scale of scores."""
+        taxonomy: dict[str, Any] = self._send("GET", "/taxonomy")
+        return taxonomy
 
-    def _send(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        deadline, wait = time.monotonic() + self.patience, FIRST_WAIT
+    def _send(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON of the response, tried until it succeeds or patience ends. Raises UserError."""
+        deadline, wait = time.monotonic() + self.patience, self.first_wait
         data = None if body is None else _encoded(body)
+        headers = {"X-Timeout-Seconds": f"{self.timeout:g}", "Content-Type": "application/json"}
         while True:
-            problem, asked = "no answer", 0.0
+            problem, retry_after = "no answer", 0.0
             try:
-                headers = {"X-Timeout-Seconds": f"{self.timeout:g}", "Content-Type": "application/json"}
-                answer = self.session.request(
+                response = self.session.request(
                     method, self.url + path, data=data, timeout=self.timeout + 5, headers=headers
                 )
                 self.reached = True
-                if answer.ok:
-                    content: dict[str, Any] = answer.json()
-                    return content
-                problem, asked = _said(answer), _retry_after(answer)
-                check(answer.status_code in AGAIN, f"{self.url}{path}: {problem}")
+                if response.ok:
+                    return response.json()
+                problem, retry_after = _error_line(response), _retry_after(response)
+                check(response.status_code in RETRIED, f"{self.url}{path}: {problem}")
             except requests.ConnectionError:
                 problem = "not reachable; start it with python -m jobs.serve"
             except requests.Timeout:
                 problem = f"no answer within {self.timeout:g} s"
             except requests.exceptions.ChunkedEncodingError:
-                problem = "the answer broke off"
+                problem = "the response was cut off"
             except requests.exceptions.JSONDecodeError:
-                raise UserError(f"{self.url}{path}: the answer is not JSON; is this Nunchi's endpoint?") from None
+                raise UserError(f"{self.url}{path}: the response is not JSON; is this Nunchi's endpoint?") from None
             except requests.RequestException as error:
                 raise UserError(f"{self.url}{path}: {first_line(error)}") from None
-            pause = max(asked, wait * random.uniform(0.5, 1.0))  # spreads clients out
-            ends = deadline if self.reached else deadline - self.patience + min(self.patience, UNREACHED)
-            check(time.monotonic() + pause < ends, f"{self.url}{path}: {problem}")
+            pause = max(retry_after, wait * random.uniform(0.5, 1.0))  # spreads clients out
+            end = deadline if self.reached else deadline - self.patience + min(self.patience, UNREACHED)
+            check(time.monotonic() + pause < end, f"{self.url}{path}: {problem}")
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
 
 
-def _encoded(body: Any) -> bytes:
+def _encoded(body: object) -> bytes:
     try:
         return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
@@ -131,20 +152,20 @@ def _encoded(body: Any) -> bytes:
 
 
 def _renumbered(line: str, start: int) -> str:
-    """`reviews[3]` of one request as it is numbered in what was given."""
-    return re.sub(r"\breviews\[(\d+)\]", lambda found: f"reviews[{int(found[1]) + start}]", line)
+    """`reviews[3]` of one request, renumbered as in the call's list."""
+    return re.sub(r"\breviews\[(\d+)\]", lambda match: f"reviews[{int(match[1]) + start}]", line)
 
 
-def _said(answer: requests.Response) -> str:
-    """The line of an error answer, with its field."""
+def _error_line(response: requests.Response) -> str:
+    """The line of an error response, with its field."""
     try:
-        content = answer.json()
+        content = response.json()
         line = " ".join(str(content[name]) for name in ("field", "error") if content.get(name))
     except (ValueError, AttributeError):
         line = ""
-    return line or f"{answer.status_code} {answer.reason}"
+    return line or f"{response.status_code} {response.reason}"
 
 
-def _retry_after(answer: requests.Response) -> float:
-    value = answer.headers.get("Retry-After", "")
+def _retry_after(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After", "")
     return min(float(value), LONGEST_WAIT) if value.isdecimal() else 0.0

@@ -1,50 +1,68 @@
-"""The processes of the endpoint on Ray Serve: replicas of stages, and the gateway that calls them.
+"""The processes of the endpoint on Ray Serve: replicas that run stages, and the gateway that calls them.
 
-In: tables over handles. Out: Answers. A new bundle comes as `user_config`: a replica loads it beside the one in use and
-changes over between two batches; requests under way end with the bundle they began with.
+In: tables, over handles. Out: BatchResults. A new bundle comes as `user_config`: a replica loads it beside the current
+one and switches between two batches; requests under way finish with the bundle they began with.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ray_app.engine.own_thread import OwnThread
 from ray_app.errors import UserError, first_line
+from ray_app.serving.batcher import BatchResult
 
-ATTEMPTS = 5  # calls of a replica that dies on the way
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.serve.handle import DeploymentHandle
+    from starlette.types import ASGIApp
+
+    from ray_app.serving.batcher import DynamicBatcher
+    from ray_app.serving.http_app import Limits
+    from ray_app.serving.replica_engine import ReplicaEngine, ReplicaOptions
+
+T = TypeVar("T")
+ATTEMPTS = 5  # calls, while replicas die during them
 INFO_SECONDS = 5.0
-REFUSE_SECONDS = 0.1  # after a replica refused, without asking it: its queue is seconds deep
-EXPLAINING = 8  # explanations that may wait in a replica
-log = logging.getLogger("ray.serve")
+REFUSE_SECONDS = 0.1  # after a refusal, until a replica is asked again: its queue is seconds deep
+EXPLANATIONS = 8  # that may wait in a replica
+log = logging.getLogger("ray.serve")  # Serve's own log: what a replica prints is not shown to the driver
 
 
 class Replica:
-    """Stages of the newest bundle, and of the one before while requests that began with it are under way."""
+    """Runs stages of the newest bundle, and of earlier ones for requests that began with them.
 
-    def __init__(self, ways: dict[str, Any], keep_seconds: float) -> None:
-        from ray_app.serving.replica_engine import ReplicaOptions
+    Args:
+        keep_seconds: how long a replaced bundle is kept for these requests.
+    """
 
-        self.ways, self.keep_seconds = ReplicaOptions(**ways), keep_seconds
+    def __init__(self, options: ReplicaOptions, keep_seconds: float) -> None:
+        self.options, self.keep_seconds = options, keep_seconds
         self.thread = OwnThread()
-        self.engines: dict[str, Any] = {}  # by bundle id, the newest last
-        self.gatherers: dict[str, Any] = {}
+        self.engines: dict[str, ReplicaEngine] = {}  # by bundle id, the newest last
+        self.batchers: dict[str, DynamicBatcher] = {}
         self.explaining = self.changes = 0
-        self.used: dict[str, int] = {}  # by bundle id, the change that made it the newest
+        self.activated: dict[str, int] = {}  # by bundle id, the number of the change that made it the newest
         self.failed_update = ""
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Loads a bundle beside the one in use. One that cannot be loaded leaves that one in use."""
-        from ray_app.serving.replica_engine import ReplicaEngine
+    async def reconfigure(self, user_config: Mapping[str, str]) -> None:
+        """Loads `user_config["bundle"]` beside the current one, which stays in use if the new one cannot be loaded.
+
+        Raises what loading raised where no bundle was loaded before.
+        """
+        from ray_app.serving.replica_engine import ReplicaEngine  # torch: the gateway does without
 
         try:
-            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.ways)
-            await self._alone(engine.probe)
+            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.options)
+            await self.thread.awaited(engine.probe)
         except Exception as error:
             if not self.engines:
                 raise
@@ -53,180 +71,185 @@ class Replica:
             return
         self.failed_update = ""
         self.changes += 1
-        for old in [key for key in self.engines if key != engine.id]:
-            asyncio.get_running_loop().call_later(self.keep_seconds, self._forget, old, self.changes)
+        for old in [bundle_id for bundle_id in self.engines if bundle_id != engine.id]:
+            asyncio.get_running_loop().call_later(self.keep_seconds, self.forget, old, self.changes)
         if engine.id not in self.engines:
-            self.gatherers[engine.id] = engine.gatherer(self.thread.executor)
+            self.batchers[engine.id] = engine.batcher(self.thread.executor)
         self.engines[engine.id] = self.engines.pop(engine.id, engine)
-        self.used[engine.id] = self.changes
+        self.activated[engine.id] = self.changes
 
-    def _forget(self, key: str, change: int) -> None:
-        """Unless it was in use again since: then a later change forgets it."""
-        if key != self.newest and self.used.get(key, change) < change:
-            self.engines.pop(key, None)
-            self.gatherers.pop(key, None)
-            self.used.pop(key, None)
+    def forget(self, bundle_id: str, change: int) -> None:
+        """Drops the bundle that was replaced by `change`, unless it was in use again since: a later call drops it."""
+        if bundle_id != self.newest and self.activated.get(bundle_id, change) < change:
+            self.engines.pop(bundle_id, None)
+            self.batchers.pop(bundle_id, None)
+            self.activated.pop(bundle_id, None)
 
     @property
     def newest(self) -> str:
+        """The id of the bundle that new requests get."""
         return next(reversed(self.engines))
 
-    async def analyze(self, table: Any, deadline: float, bundle: str = "") -> tuple[Any, str]:
-        """An Answer, and the id of the bundle it comes from: that of `bundle`, or the newest."""
-        from ray_app.serving.batcher import BatchResult
-
-        key = bundle or self.newest
-        if key not in self.gatherers:
+    async def analyze(self, table: pa.Table, deadline: float, bundle_id: str = "") -> tuple[BatchResult, str]:
+        """The result and the id of the bundle it is from: `bundle_id`, or the newest. `deadline`: epoch seconds."""
+        bundle_id = bundle_id or self.newest
+        if bundle_id not in self.batchers:
             return BatchResult(refused="moved"), ""
-        return await self.gatherers[key](table, deadline), key
+        return await self.batchers[bundle_id](table, deadline), bundle_id
 
-    async def explain(self, text: str) -> Any:
-        from ray_app.serving.batcher import BatchResult
-
-        if self.explaining >= EXPLAINING:
+    async def explain(self, text: str) -> Mapping[str, object] | BatchResult:
+        """What `Occlusion.explain` returns, from the newest bundle; or a refusal."""
+        if self.explaining >= EXPLANATIONS:
             return BatchResult(refused="overloaded", retry_after=1)
         self.explaining += 1
         try:
-            return await self._alone(self.engines[self.newest].explain, text)
+            return await self.thread.awaited(self.engines[self.newest].explain, text)
         except UserError:
             return BatchResult(refused="unable")
         finally:
             self.explaining -= 1
 
-    async def _alone(self, work: Any, *arguments: Any) -> Any:
-        """In the one thread that runs models."""
-        return await self.thread.awaited(work, *arguments)
-
     async def check_health(self) -> None:
-        """Serve replaces a replica that raises: one whose last batch failed and that cannot analyse a plain review."""
+        """Called by Serve, which replaces a replica that raises: one that failed on a whole batch and on a probe."""
         newest = self.newest if self.engines else ""
-        if newest and self.gatherers[newest].failing:
-            await self._alone(self.engines[newest].probe)
+        if newest and self.batchers[newest].failing:
+            await self.thread.awaited(self.engines[newest].probe)
 
-    async def info(self) -> dict[str, Any]:
-        info: dict[str, Any] = self.engines[self.newest].info()
+    async def info(self) -> dict[str, dict[str, object]]:
+        """`version` and `taxonomy`, as their routes answer them."""
+        info = self.engines[self.newest].info()
         return {**info, "version": {**info["version"], "update": "failed" if self.failed_update else "done"}}
 
 
 class SingleProcessReplica(Replica):
-    """Gateway and stages in one process: no call from one to the other, and none that could be made again."""
+    """Gateway and stages in one process: no calls between them, so none to repeat where a replica dies.
 
-    def __init__(self, ways: dict[str, Any], limits: dict[str, Any], token_hash: str, start: str) -> None:
-        # Replicas of this start on a machine count together; it must be known before the counters' module is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(tempfile.gettempdir(), f"nunchi-metrics-{start}")
-        from ray_app.serving.http_app import Limits
+    Args:
+        token_hash: `http_app.hashed(token)`; "" for open routes.
+        start_id: of this start of the endpoint: its replicas on one machine count together.
+    """
 
-        self.limits, self.token_hash = Limits(**limits), token_hash
-        super().__init__(ways, self.limits.deadline_seconds)
+    def __init__(self, options: ReplicaOptions, limits: Limits, token_hash: str, start_id: str) -> None:
+        from ray_app.serving.prometheus import share_counters
 
-    def __serve_build_asgi_app__(self) -> Any:
+        share_counters(os.path.join(tempfile.gettempdir(), f"nunchi-metrics-{start_id}"))
+        self.limits, self.token_hash = limits, token_hash
+        super().__init__(options, limits.deadline_seconds)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve, for what answers HTTP."""
         from ray_app.serving import http_app
 
         return http_app.build_app(InProcessService(self), self.limits, self.token_hash)
 
 
 class InProcessService:
-    """gateway.Service over a replica in the same process."""
+    """`http_app.Service` over a replica in the same process."""
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
 
-    async def analyze(self, table: Any, deadline: float) -> Any:
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
+        """See `http_app.Service`."""
         answer = await _in_time(self.replica.analyze(table, deadline), deadline)
-        return answer[0] if isinstance(answer, tuple) else answer
+        return answer if isinstance(answer, BatchResult) else answer[0]
 
-    async def explain(self, text: str, deadline: float) -> Any:
+    async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
+        """See `http_app.Service`."""
         return await _in_time(self.replica.explain(text), deadline)
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> dict[str, dict[str, object]]:
+        """See `http_app.Service`."""
         return await self.replica.info()
 
 
 class Gateway:
-    """The HTTP side's process."""
+    """The process that answers HTTP, in front of the deployments of the stages."""
 
-    def __init__(self, pools: list[Any], limits: dict[str, Any], token_hash: str) -> None:
-        from ray_app.serving.http_app import Limits
+    def __init__(self, stages: list[DeploymentHandle], limits: Limits, token_hash: str) -> None:
+        self.stages, self.limits, self.token_hash = stages, limits, token_hash
 
-        self.pools, self.limits, self.token_hash = pools, Limits(**limits), token_hash
-
-    def __serve_build_asgi_app__(self) -> Any:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve, for what answers HTTP."""
         from ray_app.serving import http_app
 
-        return http_app.build_app(HandleService(self.pools), self.limits, self.token_hash)
+        return http_app.build_app(HandleService(self.stages), self.limits, self.token_hash)
 
 
 class HandleService:
-    """gateway.Service over handles of deployments: the stages one after the other."""
+    """`http_app.Service` over handles of deployments, called one after the other."""
 
-    def __init__(self, pools: list[Any]) -> None:
-        self.pools = pools
-        self.refused: tuple[float, Any] = (0.0, None)  # when last, and how
+    def __init__(
+        self,
+        stages: list[DeploymentHandle],
+        refuse_seconds: float = REFUSE_SECONDS,
+        info_seconds: float = INFO_SECONDS,
+    ) -> None:
+        self.stages, self.refuse_seconds, self.info_seconds = stages, refuse_seconds, info_seconds
+        self.refused_at, self.refusal = 0.0, BatchResult()  # the latest "overloaded"
 
-    async def analyze(self, table: Any, deadline: float) -> Any:
-        """Every stage sees the bundle the first one had: where a later one has not got it (yet, or any more), again."""
-        from ray_app.serving.batcher import BatchResult
-
-        at, refusal = self.refused
-        if time.monotonic() - at < REFUSE_SECONDS:
-            return refusal
+    async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
+        """See `http_app.Service`. All stages use the bundle of the first one; where a later one lacks it, all are tried
+        again."""
+        if time.monotonic() - self.refused_at < self.refuse_seconds:
+            return self.refusal
         while time.time() < deadline:
-            answer = await self._through(table, deadline)
-            if answer.refused == "overloaded":
-                self.refused = (time.monotonic(), answer)
-            if answer.refused != "moved":
-                return answer
+            result = await self._through_stages(table, deadline)
+            if result.refused == "overloaded":
+                self.refused_at, self.refusal = time.monotonic(), result
+            if result.refused != "moved":
+                return result
             await asyncio.sleep(0.1)
         return BatchResult(refused="late")
 
-    async def _through(self, table: Any, deadline: float) -> Any:
-        from ray_app.serving.batcher import BatchResult
-
-        rows, failed, bundle = np.arange(len(table)), np.zeros(0, int), ""
+    async def _through_stages(self, table: pa.Table, deadline: float) -> BatchResult:
+        """The result of the last stage, `failed` by the rows' positions in `table`; or the first refusal."""
+        rows, failed, bundle_id = np.arange(len(table)), np.zeros(0, int), ""
         stats: dict[str, float] = {}
-        for pool in self.pools:
-            found = await _call(pool.analyze, deadline, table, deadline, bundle)
-            answer, bundle = found if isinstance(found, tuple) else (found, "")
-            added = {name: stats.get(name, 0) + answer.stats.get(name, 0) for name in ("tokens", "waited_seconds")}
-            stats |= answer.stats | added
-            if answer.refused:
-                return answer
-            lost = np.asarray(answer.failed, int)
+        for stage in self.stages:
+            answer: tuple[BatchResult, str] | BatchResult
+            answer = await _call(stage.analyze, deadline, table, deadline, bundle_id)
+            result, bundle_id = (answer, "") if isinstance(answer, BatchResult) else answer
+            sums = {name: stats.get(name, 0) + result.stats.get(name, 0) for name in ("tokens", "waited_seconds")}
+            stats |= result.stats | sums
+            if result.refused:
+                return result
+            lost = np.asarray(result.failed, int)
             failed, rows = np.concatenate([failed, rows[lost]]), np.delete(rows, lost)
-            table = answer.table
+            table = result.table
             if table is None:
                 break
         return BatchResult(table=table, failed=tuple(sorted(failed.tolist())), stats=stats)
 
-    async def explain(self, text: str, deadline: float) -> Any:
-        return await _call(self.pools[-1].explain, deadline, text)
+    async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
+        """See `http_app.Service`."""
+        explanation: Mapping[str, object] | BatchResult = await _call(self.stages[-1].explain, deadline, text)
+        return explanation
 
-    async def info(self) -> dict[str, Any]:
-        from ray_app.serving.batcher import BatchResult
-
-        found = await _call(self.pools[0].info, time.time() + INFO_SECONDS)
-        if isinstance(found, BatchResult):
+    async def info(self) -> dict[str, dict[str, object]]:
+        """See `http_app.Service`. Raises TimeoutError where the first stage does not answer in time."""
+        info: dict[str, dict[str, object]] | BatchResult
+        info = await _call(self.stages[0].info, time.time() + self.info_seconds)
+        if isinstance(info, BatchResult):
             raise TimeoutError
-        answered: dict[str, Any] = found
-        return answered
+        return info
 
 
-async def _in_time(answer: Awaitable[Any], deadline: float) -> Any:
-    """What comes by the deadline (seconds since the epoch), or the Answer that it did not."""
-    from ray_app.serving.batcher import BatchResult
-
+async def _in_time(result: Awaitable[T], deadline: float) -> T | BatchResult:
+    """The result, or a BatchResult refused as late if it is not there by the deadline (epoch seconds)."""
     try:
-        return await asyncio.wait_for(answer, max(0.0, deadline - time.time()))
+        return await asyncio.wait_for(result, max(0.0, deadline - time.time()))
     except TimeoutError:
         return BatchResult(refused="late")
 
 
-async def _call(method: Any, deadline: float, *arguments: Any) -> Any:
-    """A replica's answer, from another replica where one dies; what Serve itself refuses is an Answer too."""
+async def _call(method: DeploymentHandle, deadline: float, *arguments: object) -> Any:
+    """What a replica's method returns, called on another replica if one dies; a BatchResult where Serve refuses.
+
+    The result is Any: handles have no types.
+    """
     from ray.exceptions import RayActorError
     from ray.serve.exceptions import BackPressureError
-
-    from ray_app.serving.batcher import BatchResult
 
     for attempt in range(ATTEMPTS):
         try:

@@ -1,6 +1,10 @@
-"""The endpoint's own process: signals, ports, the page beside it, and a stop that ends in time."""
+"""The process of `jobs.serve`: its signals, its port, the page it starts, and a stop that ends in time.
+
+In: options of the job. Out: a running page; whether a stop finished. Raises UserError before anything starts.
+"""
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -11,33 +15,35 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from ray_app.errors import UserError
+from ray_app.errors import UserError, check
+
+log = logging.getLogger(__name__)
 
 
-def ended(stop: Callable[[], None], there: Callable[[], bool], seconds: float) -> bool:
-    """Whether `stop` came to its end within `seconds`, as long as Ray is `there`.
+def ended(stop: Callable[[], None], alive: Callable[[], bool], seconds: float) -> bool:
+    """Calls `stop`; whether it finished within `seconds`, waiting only while Ray is `alive`.
 
-    A signal to the whole process group (a service manager's, `timeout`) ends Ray's own processes too: then there is
-    nothing to wait for.
+    A signal to the whole process group (from a service manager, or `timeout`) ends Ray's own processes too: then there
+    is nothing to wait for.
     """
     done = threading.Event()
 
     def work() -> None:
-        with suppress(Exception):  # Ray that goes away while it is told to stop
+        with suppress(Exception):  # Ray may end while it is being stopped
             stop()
             done.set()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     limit = time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < limit and there():
+    while thread.is_alive() and time.monotonic() < limit and alive():
         thread.join(0.5)
     return done.is_set()
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -45,36 +51,50 @@ def is_loopback(host: str) -> bool:
 
 
 def check_port(host_name: str, host: str, port_name: str, port: int) -> None:
-    """Fails before anything is started where another program listens."""
+    """Raises UserError where another program listens, before anything starts. `…_name`: how the line names them."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            line = f"{host_name} {host} {port_name} {port}: {error.strerror}; name another {port_name}"
-            raise UserError(line) from None
+            address = f"{host_name} {host} {port_name} {port}"
+            raise UserError(f"{address}: {error.strerror}; choose another {port_name}") from None
 
 
 class StopSignals:
-    """SIGINT and SIGTERM: interrupts while starting; afterwards `seen`, so that requests under way can finish."""
+    """SIGINT and SIGTERM: KeyboardInterrupt until `started` is set; then `received`, so that requests can finish."""
 
     def __init__(self) -> None:
-        self.started = self.seen = False
+        self.started = self.received = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
 
     def _receive(self, *_: object) -> None:
         if not self.started:
             raise KeyboardInterrupt
-        self.seen = True
+        self.received = True
 
 
-def start_page(config: Any, url: str, token: str) -> subprocess.Popen[bytes]:
-    """Streamlit, on loopback whatever the endpoint's host: who reaches the page uses the endpoint's token."""
+def read_token(file: str) -> str:
+    """The token in `file`, without one that in NUNCHI_TOKEN; "" for none. Raises UserError for a file without one."""
+    if not file:
+        return os.environ.get("NUNCHI_TOKEN", "").strip()
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UserError(f"--token-file {file}: {error.strerror}") from None
+    check(token, f"--token-file {file}: empty")
+    return token
+
+
+def start_page(
+    endpoint: str, token: str, port: int, *, bundle: str, analyses: str, report: str
+) -> subprocess.Popen[bytes]:
+    """Starts the page with Streamlit. Always on loopback: everybody who reaches the page uses the endpoint's token."""
     script = str(Path(__file__).parents[1] / "ui" / "page.py")
-    shown = ["--endpoint", url, "--bundle", config.bundle, "--analyses", config.analyses, "--report", config.report]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(config.page_port), "--", *shown]
-    print(f"page at http://127.0.0.1:{config.page_port}", flush=True)
+    options = ["--endpoint", endpoint, "--bundle", bundle, "--analyses", analyses, "--report", report]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port), "--", *options]
+    log.info("page at http://127.0.0.1:%d", port)
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": token, "PYTHONPATH": paths})

@@ -1,33 +1,40 @@
-"""What an endpoint counts, in Prometheus' text format. In: answers and what they cost. Out: the body of `/metrics`.
+"""The endpoint's metrics in Prometheus' text format. In: responses and their cost. Out: the body of `/metrics`.
 
-Where SHARED names a folder when this is imported, all processes with that folder count together: a scrape of any one
-of them shows the sum.
+prometheus_client decides when it is imported whether processes share their counters: `share_counters` has to come
+first, so it is imported inside functions.
 """
 
 import os
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
-if SHARED in os.environ:
-    os.makedirs(os.environ[SHARED], 0o700, exist_ok=True)
-
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the variable that prometheus_client reads
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = tuple(4**i for i in range(2, 11))
 
 
+def share_counters(folder: str) -> None:
+    """From now on all processes that name the same folder count together: a scrape of any of them shows the sum.
+
+    Call it before anything imports prometheus_client, which would count for this process alone.
+    """
+    os.environ[SHARED] = folder
+    os.makedirs(folder, 0o700, exist_ok=True)
+
+
 class EndpointMetrics:
-    """One process's numbers, or of all that share a folder."""
+    """The counters of this process, or of all that share a folder."""
 
     def __init__(self) -> None:
+        if SHARED in os.environ:  # by share_counters, or by the user
+            share_counters(os.environ[SHARED])
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
         self.registry = CollectorRegistry()
         own = self.registry
         self.requests = Counter("nunchi_requests", "Requests answered.", ["route", "status"], registry=own)
         self.seconds = Histogram("nunchi_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, registry=own)
-        self.reviews = Counter("nunchi_reviews", "Reviews by what became of them.", ["result"], registry=own)
+        self.reviews = Counter("nunchi_reviews", "Reviews by result.", ["result"], registry=own)
         self.tokens = Counter("nunchi_tokens", "Tokens run, masked variants included.", registry=own)
         self.batch_rows = Histogram(
             "nunchi_batch_reviews", "Reviews in the batch of a request.", buckets=ROWS, registry=own
@@ -37,17 +44,18 @@ class EndpointMetrics:
             "nunchi_queue_wait_seconds", "Time before the first batch.", buckets=SECONDS, registry=own
         )
         self.queue = Gauge(
-            "nunchi_queue_reviews", "Reviews waiting, when last seen.", registry=own, multiprocess_mode="livesum"
+            "nunchi_queue_reviews", "Reviews waiting, when last measured.", registry=own, multiprocess_mode="livesum"
         )
 
     def answered(self, route: str, status: int, seconds: float) -> None:
+        """Counts one response."""
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
     def batch(self, stats: dict[str, float]) -> None:
-        """Takes the `stats` of an Answer."""
-        meters = {"batch_rows": self.batch_rows, "batch_tokens": self.batch_tokens, "waited_seconds": self.waited}
-        for name, histogram in meters.items():
+        """Counts one request's work: the `stats` of its BatchResult."""
+        histograms = {"batch_rows": self.batch_rows, "batch_tokens": self.batch_tokens, "waited_seconds": self.waited}
+        for name, histogram in histograms.items():
             if name in stats:
                 histogram.observe(stats[name])
         self.tokens.inc(stats.get("tokens", 0))
@@ -55,16 +63,22 @@ class EndpointMetrics:
             self.queue.set(stats["queue_rows"])
 
     def text(self) -> bytes:
+        """The body of `/metrics`: this process's counts, or the sums of all that share a folder."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
         if SHARED not in os.environ:
             return generate_latest(self.registry)
-        forget_the_dead(os.environ[SHARED])
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        drop_dead_gauges(os.environ[SHARED])
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        return generate_latest(shared)
 
 
-def forget_the_dead(folder: str) -> None:
-    """What waited in processes that are gone waits no more; what they counted still counts."""
+def drop_dead_gauges(folder: str) -> None:
+    """Removes the gauges of processes that ended: nothing waits in their queues. Their counts stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
     for file in Path(folder).glob("gauge_live*_*.db"):
         process = int(file.stem.rpartition("_")[2])
         try:
@@ -72,4 +86,4 @@ def forget_the_dead(folder: str) -> None:
         except ProcessLookupError:
             mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
         except PermissionError:
-            pass  # it lives, as another user
+            pass  # it runs, as another user

@@ -1,4 +1,4 @@
-"""Files on local disk or `s3://`: the calls that everything else uses."""
+"""Files on local disk or `s3://`: the calls that everything else uses. In: paths or URIs. Out: bytes, tables, lists."""
 
 from ray_app.storage.filesystem import (
     EMPTY,

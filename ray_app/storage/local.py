@@ -1,6 +1,6 @@
 """Files on local disk: whole or not at all, and safe from a power cut once a call returns. The same calls as `s3`.
 
-In: paths or `file://` URIs. Out: bytes, `File`s. Raises OSError as Python does; `storage` makes one line of it.
+In: paths or `file://` URIs. Out: bytes, `FileInfo`s. Raises OSError as Python does; `filesystem` makes it one line.
 """
 
 import os
@@ -20,8 +20,8 @@ from ray_app.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """One file: its URI as the user would write it, size in bytes, modification time in nanoseconds, and what changes
-    with its content: the ETag on S3, size and time on disk."""
+    """One file: its URI as the user would write it, size in bytes, modification time in nanoseconds, and a version
+    that changes with its content: the ETag on S3, size and time on disk."""
 
     uri: str
     size: int
@@ -30,30 +30,34 @@ class FileInfo:
 
 
 class MissingError(UserError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class ChangedError(UserError):
-    """The file is no longer the one that was listed."""
+    """The file's content is no longer the one that was listed."""
 
 
 def to_path(uri: str) -> Path:
-    """What a path or `file://` URI stands for."""
+    """The absolute path that a path or `file://` URI stands for."""
     return Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri).expanduser().absolute()
 
 
 def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
-    """All below a folder as (name relative to it, file), or the file itself with no name. `start` helps S3 alone."""
+    """(name relative to the folder, file) of everything below it, or ("", file) for a file. Only S3 uses `start`.
+
+    Raises MissingError where the path does not exist.
+    """
     path = to_path(uri)
     if path.is_file():
         return [("", stat(uri))]
     if not path.exists():
         raise MissingError(f"{uri}: no such file or folder")
-    found = pafs.LocalFileSystem().get_file_info(pafs.FileSelector(str(path), recursive=True))
-    return [_listed(uri, os.path.relpath(i.path, path), i.size, i.mtime_ns) for i in found if i.is_file]
+    entries = pafs.LocalFileSystem().get_file_info(pafs.FileSelector(str(path), recursive=True))
+    return [_listed(uri, os.path.relpath(i.path, path), i.size, i.mtime_ns) for i in entries if i.is_file]
 
 
 def stat(uri: str) -> FileInfo:
+    """One file's size and version. Raises FileNotFoundError."""
     entry = to_path(uri).stat()
     return FileInfo(
         uri=uri, size=entry.st_size, modified=entry.st_mtime_ns, version=_version(entry.st_size, entry.st_mtime_ns)
@@ -61,10 +65,12 @@ def stat(uri: str) -> FileInfo:
 
 
 def exists(uri: str) -> bool:
+    """Whether a file or folder exists there."""
     return to_path(uri).exists()
 
 
 def is_empty(uri: str) -> bool:
+    """Whether nothing would be overwritten: the path does not exist, or is a folder without entries."""
     try:
         with os.scandir(to_path(uri)) as entries:
             return next(entries, None) is None
@@ -75,38 +81,39 @@ def is_empty(uri: str) -> bool:
 
 
 def read(uri: str) -> bytes:
+    """A file's content. Raises FileNotFoundError."""
     return to_path(uri).read_bytes()
 
 
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
-    """Raises ChangedError where the file is not of this version when it is opened, or no longer when it is closed."""
+    """A seekable file. Raises ChangedError where it is not of this version when opened, or no longer when closed."""
     with pafs.LocalFileSystem().open_input_file(str(to_path(uri))) as source:
-        _same(uri, version)
+        _check_version(uri, version)
         try:
             yield source
-        finally:  # where it could not be read, this is why
-            _same(uri, version)
+        finally:  # a change explains why reading failed, so it is reported instead
+            _check_version(uri, version)
 
 
 def write(uri: str, data: bytes) -> None:
-    """Under a temporary name, then renamed over what is there."""
-    with _written(to_path(uri), data) as temporary:
+    """Writes under a temporary name, then renames it over the target."""
+    with _temporary(to_path(uri), data) as temporary:
         temporary.replace(to_path(uri))
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Under a temporary name, then linked, which fails where something is there. Returns whether it was written."""
-    with _written(to_path(uri), data) as temporary:
+    """Writes under a temporary name, then links it, which fails where the target exists; returns whether it did."""
+    with _temporary(to_path(uri), data) as temporary:
         try:
             to_path(uri).hardlink_to(temporary)
-        except FileExistsError:  # a network disk that lost the answer links once and says "exists" on its own retry
+        except FileExistsError:  # a network disk may lose the reply, retry by itself and find its own link
             return temporary.stat().st_nlink == 2
     return True
 
 
 def remove(uri: str) -> None:
-    """A file, or a folder with all that is in it; what is not there is no error."""
+    """Removes a file, or a folder with everything in it; a missing path is no error."""
     path = to_path(uri)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -115,8 +122,8 @@ def remove(uri: str) -> None:
 
 
 @contextmanager
-def _written(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file beside `path` that is gone at the end, and the folder's entries safe on disk."""
+def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+    """A temporary file beside `path`, synced to disk; at the end it is removed and the folder's entries are synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
@@ -134,7 +141,7 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
         os.close(entries)
 
 
-def _same(uri: str, version: str) -> None:
+def _check_version(uri: str, version: str) -> None:
     if version and stat(uri).version != version:
         raise ChangedError(f"{uri}: changed since it was listed")
 

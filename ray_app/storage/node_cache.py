@@ -1,7 +1,7 @@
 """Copies of remote folders on this node, fetched once for all its processes. In: a URI and a key. Out: a local folder.
 
-A copy lies under NUNCHI_CACHE, or a folder of this user under the system's temporary one, and appears whole. Who reads
-it verifies it, and asks for a fresh one where it is damaged: what cleans a temporary folder may take half of it.
+A copy lies under NUNCHI_CACHE, or in a folder of this user under the system's temporary folder, and appears whole.
+Readers verify it and fetch it again where it is damaged: a cleaner of temporary files may delete half of it.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from ray_app.errors import check
 
 
 def path_of(key: str) -> Path:
-    """Where the copy with this key lies or will lie. Raises UserError where others could put a copy there."""
+    """Path of the copy with this key, whether or not it exists. Raises UserError where other users could write it."""
     root = Path(os.environ.get("NUNCHI_CACHE") or Path(tempfile.gettempdir()) / f"nunchi-{os.getuid()}").absolute()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     entry = root.lstat()
@@ -27,7 +27,7 @@ def path_of(key: str) -> Path:
 
 
 def fingerprint(copy: Path) -> tuple[int, ...]:
-    """What changes when the copy is fetched again; empty where there is none."""
+    """A value that changes whenever the copy is fetched again; empty where no copy exists."""
     try:
         entry = copy.stat()
     except FileNotFoundError:
@@ -36,14 +36,16 @@ def fingerprint(copy: Path) -> tuple[int, ...]:
 
 
 def fetch(uri: str, copy: Path, seen: tuple[int, ...]) -> None:
-    """Fetches the copy, unless another process did since its state was `seen`. A killed process's lock is free at once
-    and its half copy goes with the next fetch."""
-    with _alone(copy.with_name(f"{copy.name}.lock")):
+    """Fetches the copy, unless another process did since its fingerprint was `seen`.
+
+    A killed process releases its lock at once, and the next fetch removes its partial copy.
+    """
+    with _locked(copy.with_name(f"{copy.name}.lock")):
         if fingerprint(copy) != seen:
             return
         partial, old = copy.with_name(f"{copy.name}.partial"), copy.with_name(f"{copy.name}.old")
-        for rest in (partial, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         storage.download(uri, partial)
         if copy.exists():
             copy.rename(old)
@@ -52,7 +54,8 @@ def fetch(uri: str, copy: Path, seen: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _locked(lock: Path) -> Iterator[None]:
+    """Holds an exclusive lock on a file that all processes of the node share."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

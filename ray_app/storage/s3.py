@@ -1,6 +1,6 @@
-"""Objects on S3: whole or not at all, read at one version, through faults. The same calls as `files`.
+"""Objects on S3: whole or not at all, read at one version, through faults. The same calls as `local`.
 
-In: `s3://bucket/key`. Out: bytes, `File`s. Raises MissingError, ChangedError or UnavailableError (see `aws`).
+In: `s3://bucket/key`. Out: bytes, `FileInfo`s. Raises MissingError, ChangedError or UnavailableError (see `s3_client`).
 """
 
 import io
@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
 
 import pyarrow as pa
 
@@ -16,26 +17,43 @@ from ray_app.errors import UserError, check
 from ray_app.storage.local import ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError, request, split
 
-TAIL = 1 << 16  # bytes read when an object is opened: its Parquet footer, as a rule
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from botocore.client import BaseClient
+
+TAIL = 1 << 16  # bytes read when an object is opened; usually they hold its Parquet footer
 CHUNK = 1 << 20
-ONE_PUT = 64 << 20  # bytes: a larger object is written in parts, four at a time
+ONE_PUT = 64 << 20  # bytes; a larger object is written in parts, UPLOADS at a time
 PART = 16 << 20
-AT_ONCE = 1000  # keys a request removes, S3's limit
+UPLOADS = 4
+KEYS_PER_DELETE = 1000  # S3's limit
+
+
+class ObjectRow(TypedDict):
+    """What S3 lists of an object."""
+
+    Key: str
+    Size: int
+    LastModified: datetime
+    ETag: str
 
 
 def read(uri: str) -> bytes:
+    """An object's content. Raises MissingError."""
     return Reader(uri).read()
 
 
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
-    """Raises ChangedError, now or while reading, where the object is not of this version (default: the one opened)."""
+    """A seekable file of one version, by default the current one. Raises ChangedError, now or while reading, where the
+    object has another version.
+    """
     with pa.PythonFile(Reader(uri, version), mode="r") as source:
         yield source
 
 
 def write(uri: str, data: bytes) -> None:
-    """One PUT, or parts that become visible together."""
+    """Writes an object in one PUT, or in parts that become visible together."""
     if len(data) <= ONE_PUT:
         request(uri, lambda client: client.put_object(**split(uri), Body=data))
     else:
@@ -43,108 +61,126 @@ def write(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """One conditional PUT. Where its answer was lost and the repeat finds an object, a mark on it says whose it is."""
-    mark = uuid.uuid4().hex
+    """Writes an object with one conditional PUT; returns whether it was written.
+
+    Where the response was lost and the retry finds an object, its `writer` tag tells whether this call wrote it.
+    """
+    writer = uuid.uuid4().hex
     try:
-        request(uri, lambda c: c.put_object(**split(uri), Body=data, IfNoneMatch="*", Metadata={"writer": mark}))
+        request(uri, lambda c: c.put_object(**split(uri), Body=data, IfNoneMatch="*", Metadata={"writer": writer}))
     except ChangedError:
-        return _written_by(uri, mark)
+        return _written_by(uri, writer)
     return True
 
 
 def stat(uri: str) -> FileInfo:
-    answer = request(uri, lambda client: client.head_object(**split(uri)))
-    return _file(uri, {**answer, "Size": answer["ContentLength"]})
+    """One object's size and version. Raises MissingError."""
+    head = request(uri, lambda client: client.head_object(**split(uri)))
+    return _file_info(uri, head["ContentLength"], head["LastModified"], head["ETag"])
 
 
 def exists(uri: str) -> bool:
+    """Whether the object, or any object below the folder, exists."""
     return bool(_objects(uri, limit=1)) or _is_object(uri)
 
 
 def is_empty(uri: str) -> bool:
-    """An empty object that ends in `/` stands for a folder and is nothing in it."""
+    """Whether neither the object nor any below the folder exists; the empty object `folder/` does not count."""
     return all(item["Key"] == _folder(uri) for item in _objects(uri, limit=2)) and not _is_object(uri)
 
 
 def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
-    """All below a folder that begins with `start` as (name relative to it, file), or the object itself with no name."""
-    found = _objects(uri, start)
-    if not found and _is_object(uri):
+    """(name relative to the folder, file) of every object below it whose name begins with `start`, or ("", file) for
+    an object. Raises MissingError where neither exists.
+    """
+    items = _objects(uri, start)
+    if not items and _is_object(uri):
         return [("", stat(uri))]
-    if not found and not exists(uri) and _folder(uri):
+    if not items and not exists(uri) and _folder(uri):
         raise MissingError(f"{uri}: no such file or folder")
-    names = [(item["Key"][len(_folder(uri)) :], item) for item in found]
-    return [(name, _file(f"{uri.rstrip('/')}/{name}", item)) for name, item in names if name and name[-1] != "/"]
+    named = [(item["Key"][len(_folder(uri)) :], item) for item in items]
+    return [
+        (name, _file_info(f"{uri.rstrip('/')}/{name}", item["Size"], item["LastModified"], item["ETag"]))
+        for name, item in named
+        if name and name[-1] != "/"
+    ]
 
 
 def remove(uri: str) -> None:
-    """An object and all below it; what is not there is no error."""
+    """Removes an object and everything below it; a missing path is no error."""
     keys = [{"Key": item["Key"]} for item in _objects(uri)]
-    for first in range(0, len(keys), AT_ONCE):
-        _remove(uri, keys[first : first + AT_ONCE])
+    for first in range(0, len(keys), KEYS_PER_DELETE):
+        _remove(uri, keys[first : first + KEYS_PER_DELETE])
     if _is_object(uri):
         request(uri, lambda client: client.delete_object(**split(uri)))
 
 
 class Reader(io.RawIOBase):
-    """A seekable file over ranged GETs of one version of an object. Opening is one request and brings the tail."""
+    """A seekable file over ranged GETs of one version of an object. Opening it is one request, which reads the tail."""
 
     def __init__(self, uri: str, version: str = "") -> None:
         super().__init__()
-        self.uri, self.place = uri, 0
+        self.uri, self.position = uri, 0
         match = {"IfMatch": f'"{version}"'} if version else {}
         self.length, version, self.tail = _tail(uri, match)
         self.match = {"IfMatch": version}
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def seekable(self) -> bool:
+        """Always."""
         return True
 
     def tell(self) -> int:
-        return self.place
+        """The position in bytes."""
+        return self.position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.length}[whence])
-        return self.place
+        """Moves to an offset in bytes and returns the new position."""
+        self.position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length}[whence])
+        return self.position
 
     def read(self, size: int | None = -1) -> bytes:
-        stop = self.length if size is None or size < 0 else min(self.length, self.place + size)
-        start, known = min(self.place, stop), self.length - len(self.tail)
-        data = self._fetch(start, min(stop, known)) if start < known else b""
-        self.place = max(self.place, stop)
-        return data + self.tail[max(start - known, 0) : max(stop - known, 0)]
+        """The next `size` bytes, fewer at the end; all that remain by default."""
+        stop = self.length if size is None or size < 0 else min(self.length, self.position + size)
+        start, tail_start = min(self.position, stop), self.length - len(self.tail)
+        data = self._fetch(start, min(stop, tail_start)) if start < tail_start else b""
+        self.position = max(self.position, stop)
+        return data + self.tail[max(start - tail_start, 0) : max(stop - tail_start, 0)]
 
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Reads into a buffer; returns how many bytes."""
+        target = memoryview(buffer).cast("B")
+        data = self.read(len(target))
+        target[: len(data)] = data
         return len(data)
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        """Bytes [start, stop). A broken answer goes on where it broke."""
+        """Bytes [start, stop). A response that breaks off is continued where it broke."""
         data = bytearray()
 
-        def more(client: Any) -> None:
+        def fetch_rest(client: "BaseClient") -> None:
             if start + len(data) < stop:
-                place = f"bytes={start + len(data)}-{stop - 1}"
-                for chunk in client.get_object(**split(self.uri), Range=place, **self.match)["Body"].iter_chunks(CHUNK):
+                rest = f"bytes={start + len(data)}-{stop - 1}"
+                for chunk in client.get_object(**split(self.uri), Range=rest, **self.match)["Body"].iter_chunks(CHUNK):
                     data.extend(chunk)
 
-        request(self.uri, more)
+        request(self.uri, fetch_rest)
         return bytes(data)
 
 
 def _tail(uri: str, match: dict[str, str]) -> tuple[int, str, bytes]:
     """An object's size, its ETag, and its last bytes."""
 
-    def last(client: Any) -> tuple[int, str, bytes]:
-        answer = client.get_object(**split(uri), Range=f"bytes=-{TAIL}", **match)
-        data = answer["Body"].read()
-        return int(answer.get("ContentRange", f"/{len(data)}").rpartition("/")[2]), answer["ETag"], data
+    def fetch(client: "BaseClient") -> tuple[int, str, bytes]:
+        response = client.get_object(**split(uri), Range=f"bytes=-{TAIL}", **match)
+        data = response["Body"].read()
+        return int(response.get("ContentRange", f"/{len(data)}").rpartition("/")[2]), response["ETag"], data
 
     try:
-        return request(uri, last)
+        return request(uri, fetch)
     except UnavailableError as error:
         if error.code != "InvalidRange":  # an empty object has no range
             raise
@@ -152,24 +188,26 @@ def _tail(uri: str, match: dict[str, str]) -> tuple[int, str, bytes]:
 
 
 def _folder(uri: str) -> str:
+    """The prefix of all keys below a URI: `a/b` -> `a/b/`, empty for a whole bucket."""
     key = split(uri)["Key"].rstrip("/")
     return f"{key}/" if key else ""
 
 
-def _objects(uri: str, start: str = "", limit: int = 0) -> list[dict[str, Any]]:
-    """All objects below a folder in the order of their names, or the first `limit`."""
-    order = {"Bucket": split(uri)["Bucket"], "Prefix": _folder(uri) + start, **({"MaxKeys": limit} if limit else {})}
-    found: list[dict[str, Any]] = []
-    page: dict[str, Any] = {"NextContinuationToken": ""}
-    while "NextContinuationToken" in page and not (limit and found):
-        if page["NextContinuationToken"]:
-            order["ContinuationToken"] = page["NextContinuationToken"]
-        page = request(uri, lambda client: client.list_objects_v2(**order))
-        found += page.get("Contents", [])
-    return found
+def _objects(uri: str, start: str = "", limit: int = 0) -> list[ObjectRow]:
+    """All objects below a folder, ordered by name, or at most `limit` of them."""
+    query = {"Bucket": split(uri)["Bucket"], "Prefix": _folder(uri) + start, **({"MaxKeys": limit} if limit else {})}
+    items: list[ObjectRow] = []
+    more = True
+    while more and not (limit and items):
+        page = request(uri, lambda client: client.list_objects_v2(**query))
+        items += page.get("Contents", [])
+        if more := "NextContinuationToken" in page:
+            query["ContinuationToken"] = page["NextContinuationToken"]
+    return items
 
 
 def _is_object(uri: str) -> bool:
+    """Whether an object has exactly this key."""
     if not split(uri)["Key"] or uri.endswith("/"):
         return False
     with suppress(MissingError):
@@ -178,44 +216,42 @@ def _is_object(uri: str) -> bool:
 
 
 def _remove(uri: str, keys: list[dict[str, str]]) -> None:
-    order = {"Bucket": split(uri)["Bucket"], "Delete": {"Objects": keys, "Quiet": True}}
-    errors = request(uri, lambda client: client.delete_objects(**order)).get("Errors", [])
+    """Removes at most KEYS_PER_DELETE objects. Raises UserError where one was not removed."""
+    query = {"Bucket": split(uri)["Bucket"], "Delete": {"Objects": keys, "Quiet": True}}
+    errors = request(uri, lambda client: client.delete_objects(**query)).get("Errors", [])
     check(not errors, f"{uri}: {len(errors)} objects were not removed ({[error['Code'] for error in errors[:1]]})")
 
 
-def _file(uri: str, item: dict[str, Any]) -> FileInfo:
-    return FileInfo(
-        uri=uri,
-        size=item["Size"],
-        modified=int(item["LastModified"].timestamp() * 1e9),
-        version=item["ETag"].strip('"'),
-    )
+def _file_info(uri: str, size: int, modified: datetime, etag: str) -> FileInfo:
+    return FileInfo(uri=uri, size=size, modified=int(modified.timestamp() * 1e9), version=etag.strip('"'))
 
 
-def _written_by(uri: str, mark: str) -> bool:
-    """Whether the object there is the one with this mark. Removed again since then, it is nobody's."""
+def _written_by(uri: str, writer: str) -> bool:
+    """Whether the object carries this `writer` tag; False where it was removed since."""
     with suppress(MissingError):
-        return bool(request(uri, lambda client: client.head_object(**split(uri)))["Metadata"].get("writer") == mark)
+        return bool(request(uri, lambda client: client.head_object(**split(uri)))["Metadata"].get("writer") == writer)
     return False
 
 
 def _write_parts(uri: str, data: bytes) -> None:
-    mark = uuid.uuid4().hex
+    """Writes an object as a multipart upload, aborted where it fails."""
+    writer = uuid.uuid4().hex
     upload = {**split(uri)}
-    started = request(uri, lambda client: client.create_multipart_upload(**upload, Metadata={"writer": mark}))
+    started = request(uri, lambda client: client.create_multipart_upload(**upload, Metadata={"writer": writer}))
     upload["UploadId"] = started["UploadId"]
 
-    def put(number: int) -> dict[str, Any]:
+    def put(number: int) -> dict[str, int | str]:
         body = data[(number - 1) * PART : number * PART]
-        answer = request(uri, lambda client: client.upload_part(**upload, PartNumber=number, Body=body))
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        response = request(uri, lambda client: client.upload_part(**upload, PartNumber=number, Body=body))
+        return {"PartNumber": number, "ETag": response["ETag"]}
 
     try:
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(UPLOADS) as pool:
             parts = list(pool.map(put, range(1, -(-len(data) // PART) + 1)))
         request(uri, lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}))
     except UserError as error:
-        if getattr(error, "code", "") == "NoSuchUpload" and _written_by(uri, mark):  # done, but the answer was lost
+        completed = getattr(error, "code", "") == "NoSuchUpload" and _written_by(uri, writer)
+        if completed:  # the upload was completed, but the response was lost
             return
         with suppress(UserError):
             request(uri, lambda client: client.abort_multipart_upload(**upload))

@@ -1,1 +1,1 @@
-"""The two classifiers are trained and pre-trained; the loop serves language models too."""
+"""Trains both classifiers and pre-trains encoders; language models train in the same loop."""

@@ -1,49 +1,60 @@
-"""The training folder: checkpoints and metrics of a run without Ray, and whose folder it is."""
+"""The training folder: checkpoints and metrics of a run without Ray, and which run the folder belongs to.
+
+In: a run's options, its epochs. Out: `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`.
+"""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ray_app import storage
 from ray_app.errors import check
 from ray_app.options import as_dict, former_names
-from ray_app.training.loop import Reporter
+from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
 
 PROGRESS = "progress.log"
+log = logging.getLogger(__name__)
 
 
 class Checkpoints(Protocol):
-    """Where a model's checkpoints go, and the last one of an interrupted run."""
+    """Where a run's checkpoints, metrics and lines of progress go."""
 
-    def resume(self, name: str) -> Path | None: ...
+    def resume(self, name: str) -> Path | None:
+        """The folder of a model's last checkpoint, None where it has none."""
 
-    def reporter(self, name: str) -> Reporter: ...
+    def reporter(self, name: str) -> Reporter:
+        """Takes the epochs of one model."""
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str) -> None:
+        """Shows a line of progress to the user."""
 
 
 class LocalCheckpoints:
-    """Checkpoints of a run without Ray: one folder a classifier, replaced whole after each epoch."""
+    """Checkpoints of a run without Ray: one folder per model, replaced as a whole after each epoch."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def say(self, line: str) -> None:
-        print(line, flush=True)
+        """See `Checkpoints`."""
+        log.info(line)
 
     def resume(self, name: str) -> Path | None:
+        """See `Checkpoints`."""
         path = Path(self.folder) / "checkpoints" / name
         return path if path.is_dir() else None
 
     def reporter(self, name: str) -> Reporter:
-        board = MetricsLog(self.folder, name, self.say)
+        """See `Checkpoints`."""
+        metrics_log = MetricsLog(self.folder, name, self.say)
 
-        def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
+        def report(metrics: EpochRow, write: Callable[[Path], None]) -> None:
             target = Path(self.folder) / "checkpoints" / name
             fresh, old = target.with_suffix(".new"), target.with_suffix(".old")
             shutil.rmtree(fresh, ignore_errors=True)
@@ -53,37 +64,37 @@ class LocalCheckpoints:
                 target.rename(old)
             fresh.rename(target)
             shutil.rmtree(old, ignore_errors=True)
-            board(metrics)
+            metrics_log(metrics)
 
         return report
 
 
 class MetricsLog:
-    """An epoch's metrics to the user, `metrics.jsonl` and TensorBoard, all under the training folder."""
+    """Writes an epoch's metrics to the user, to `metrics.jsonl` and to TensorBoard in the training folder."""
 
     def __init__(self, folder: str, name: str, say: Callable[[str], None]) -> None:
         from tensorboardX import SummaryWriter
 
         self.folder, self.name, self.say = folder, name, say
-        self.local = tempfile.mkdtemp(prefix="nunchi-board-")
-        self.writer = SummaryWriter(self.local)
+        self.scratch = tempfile.mkdtemp(prefix="nunchi-board-")
+        self.writer = SummaryWriter(self.scratch)
 
-    def __call__(self, metrics: dict[str, Any]) -> None:
-        shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if isinstance(v, float))
+    def __call__(self, metrics: EpochRow) -> None:
+        figures = {key: value for key, value in metrics.items() if isinstance(value, float)}
+        shown = " ".join(f"{key} {value:.4g}" for key, value in figures.items())
         self.say(f"{self.name} epoch {metrics['epoch']}/{metrics['epochs']}: {shown}")
-        log = storage.join(self.folder, "metrics.jsonl")
-        before = storage.read_bytes(log) if storage.exists(log) else b""
-        storage.write_bytes(log, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
-        for key, value in metrics.items():
-            if isinstance(value, float):
-                self.writer.add_scalar(key, value, metrics["epoch"])
+        uri = storage.join(self.folder, "metrics.jsonl")
+        before = storage.read_bytes(uri) if storage.exists(uri) else b""
+        storage.write_bytes(uri, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
+        for key, value in figures.items():
+            self.writer.add_scalar(key, value, metrics["epoch"])
         self.writer.flush()
-        storage.upload(self.local, storage.join(self.folder, "tensorboard", self.name))
+        storage.upload(self.scratch, storage.join(self.folder, "tensorboard", self.name))
 
 
 def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
-    """Makes the training folder this run's: new, without an earlier run's `leftovers`, or with `--resume` one of the
-    same config. Raises UserError naming what differs.
+    """Makes the training folder this run's: a new one, without an earlier run's `leftovers`, or with `--resume` that of
+    an interrupted run with the same config. Raises UserError naming the options that differ.
 
     An earlier release may have saved an option under another name, or not have had it: then it had today's default.
     """
@@ -97,12 +108,12 @@ def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
         changed = [key for key, value in same.items() if before.get(key, defaults[key]) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
         return
-    check(not storage.exists(saved), f"{folder}: an interrupted run is there; add --resume, or remove it")
+    check(not storage.exists(saved), f"{folder}: it holds an interrupted run; add --resume, or remove the folder")
     clear_parts(folder, leftovers)
     storage.write_json(saved, same)
 
 
-def clear_parts(folder: str, parts: Sequence[str]) -> None:
-    """Removes parts of the training folder: what a finished run needs no more, or what an earlier one left."""
-    for part in parts:
-        storage.remove(storage.join(folder, part))
+def clear_parts(folder: str, names: Sequence[str]) -> None:
+    """Removes files and folders of the training folder that a finished run no longer needs or an earlier one left."""
+    for name in names:
+        storage.remove(storage.join(folder, name))

@@ -1,12 +1,10 @@
-"""What a classifier learns in the training loop: rows with targets, a loss a row.
+"""The training tasks of the two classifiers: rows with targets, a loss per row, and what they are validated by.
 
-In: token sequences, targets, a model. Out: the model with its best epoch's weights, and the history of epochs.
+In: labeled tables, a taxonomy, a tokenizer. Out: a ClassifierTask for `loop.train_model`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +22,17 @@ from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
-from ray_app.training.loop import Reporter, Settings, train_model
+from ray_app.training.loop import Settings
+
+Metrics = Callable[[Floats], dict[str, float]]  # validation logits [n, outputs] -> `select` and others
 
 
 @dataclass(frozen=True)
 class Data:
-    """Sequences with targets: [n, outputs] floats for `multilabel`, [n] class numbers for `classes`."""
+    """Sequences with targets: [n, outputs] zeros and ones for `multilabel`, [n] class numbers for `classes`."""
 
     sequences: Sequences
-    targets: Any
+    targets: Floats | Ints
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -40,14 +40,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learnt: `multilabel` (sigmoid, BCE) or `classes` (softmax, cross-entropy, optionally weighted)."""
+    """What is learned: `multilabel` (sigmoid, BCE) or `classes` (softmax, cross-entropy, optionally weighted)."""
 
     name: str
     kind: str
     class_weights: Floats | None = None
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """[n] one loss a row."""
+        """[n] one loss per row."""
         if self.kind == "multilabel":
             return F.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").sum(1)
         weights = None if self.class_weights is None else torch.as_tensor(self.class_weights, device=logits.device)
@@ -56,114 +56,129 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierTask:
-    """A `loop.Lesson`: every row is one term of the loss."""
+    """A `loop.TrainingTask` in which every row is one term of the loss."""
 
     train: Data
     validation: Data
     objective: Objective
-    score: Callable[[Floats], dict[str, float]]
+    outputs: int
+    metrics: Metrics
     pad_id: int
 
     @property
     def name(self) -> str:
+        """The classifier's: keywords or scores."""
         return self.objective.name
 
     @property
     def lengths(self) -> Ints:
+        """[n] tokens of every training row."""
         return self.train.sequences.lengths
 
     @property
     def terms(self) -> Ints:
+        """[n] ones."""
         return np.ones(len(self.train), np.int64)
 
     def parts(self, model: EncoderClassifier, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
-        """The new linear layer may learn faster than the encoder."""
+        """Encoder and head: the new linear layer may learn faster."""
         return (model.encoder, 1.0), (model.head, settings.head_start)
 
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
+        """The summed loss of these training rows."""
         ids, mask = (t.to(device) for t in padded(self.train.sequences.take(rows), self.pad_id))
         targets = torch.as_tensor(self.train.targets[rows]).to(device)
         return self.objective.losses(model(ids, mask).float(), targets).sum()
 
-    def validate(self, model: EncoderClassifier, placement: Device) -> dict[str, float]:
-        return self.score(evaluate(model, self.validation, placement, self.pad_id))
+    def validate(self, model: EncoderClassifier, device: Device) -> dict[str, float]:
+        """`metrics` of the validation rows."""
+        return self.metrics(self.validation_logits(model, device))
 
-
-def fit(
-    model: EncoderClassifier,
-    train: Data,
-    validation: Data,
-    objective: Objective,
-    settings: Settings,
-    score: Callable[[Floats], dict[str, float]],
-    pad_id: int,
-    report: Reporter,
-    resume: Path | None = None,
-    device: str = "auto",
-    say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
-    """Trains a classifier in place, see `loop.learn`.
-
-    Args:
-        score: validation logits [n, outputs] -> metrics; its `select` decides which epoch is best (higher is better).
-    """
-    return train_model(
-        model,
-        ClassifierTask(train=train, validation=validation, objective=objective, score=score, pad_id=pad_id),
-        settings,
-        report,
-        resume,
-        device,
-        say,
-    )
+    def validation_logits(self, model: EncoderClassifier, device: Device) -> Floats:
+        """[n, outputs] of the validation rows."""
+        return predict_logits(model, self.validation.sequences, device, self.pad_id)
 
 
 @torch.no_grad()
-def evaluate(model: EncoderClassifier, data: Data, placement: Device, pad_id: int) -> Floats:
-    """Validation logits, in fp32 weights whatever the device."""
+def predict_logits(model: EncoderClassifier, sequences: Sequences, device: Device, pad_id: int) -> Floats:
+    """[n, outputs], with weights in fp32 on any device; the model stays in training mode if it is in it."""
     was_training = model.training
-    logits = Classifier(model, Device(placement.device, "fp32", placement.token_budget), pad_id)(data.sequences)
+    logits = Classifier(model, replace(device, backend="fp32"), pad_id)(sequences)
     model.train(was_training)
     return logits
 
 
-Judge = Callable[[Floats], dict[str, float]]
+def keyword_task(
+    train: pa.Table, validation: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int
+) -> ClassifierTask:
+    """What the keyword classifier learns: which keywords a review speaks of."""
+    held_out = keyword_data(validation, taxonomy, tokenizer, max_length)
+    return ClassifierTask(
+        train=keyword_data(train, taxonomy, tokenizer, max_length),
+        validation=held_out,
+        objective=Objective("keywords", "multilabel"),
+        outputs=len(taxonomy.names),
+        metrics=keyword_metrics(held_out),
+        pad_id=tokenizer.pad_id,
+    )
+
+
+def score_task(
+    train: pa.Table, validation: pa.Table, taxonomy: Taxonomy, prompt: ScorePrompt, max_length: int, balance: float
+) -> ClassifierTask:
+    """What the score classifier learns: the score of each keyword that a review's labels name.
+
+    `balance` is the power of `class_weights`.
+    """
+    learned, held_out = (score_data(table, taxonomy, prompt, max_length) for table in (train, validation))
+    weights = class_weights(learned.targets.astype(np.int64), len(taxonomy.scores), balance)
+    return ClassifierTask(
+        train=learned,
+        validation=held_out,
+        objective=Objective("scores", "classes", weights),
+        outputs=len(taxonomy.scores),
+        metrics=score_metrics(held_out, taxonomy),
+        pad_id=prompt.tokenizer.pad_id,
+    )
 
 
 def keyword_data(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int) -> Data:
+    """A review per row; targets [n, keywords]."""
     reviews = tokenizer(table["text"].to_pylist()).sequences
     return Data(tokenizer.with_special_tokens(reviews, max_length), keyword_matrix(table, taxonomy).astype(np.float32))
 
 
-def score_data(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, prompt: ScorePrompt, max_length: int) -> Data:
+def score_data(table: pa.Table, taxonomy: Taxonomy, prompt: ScorePrompt, max_length: int) -> Data:
+    """A prompt per label; targets [n] positions on the scale."""
     review, keyword, score = score_pairs(table, taxonomy)
-    reviews = tokenizer(table["text"].to_pylist()).sequences
+    reviews = prompt.tokenizer(table["text"].to_pylist()).sequences
     return Data(prompt(reviews.take(review), keyword, max_length), score)
 
 
-def keyword_judge(data: Data) -> Judge:
+def keyword_metrics(data: Data) -> Metrics:
     """`select` is the micro F1 over varying keywords at the best common threshold."""
     true = data.targets.astype(bool)
     return lambda logits: {"select": round(best_micro_f1(true, sigmoid(logits)), 4)}
 
 
-def keyword_thresholds(data: Data) -> Callable[[Floats], Sequence[float]]:
-    true = data.targets.astype(bool)
-    return lambda logits: tune_thresholds(true, sigmoid(logits)).tolist()
+def keyword_thresholds(data: Data, logits: Floats) -> list[float]:
+    """Per keyword, tuned on `data`."""
+    thresholds: list[float] = tune_thresholds(data.targets.astype(bool), sigmoid(logits)).tolist()
+    return thresholds
 
 
-def score_judge(data: Data, taxonomy: Taxonomy) -> Judge:
+def score_metrics(data: Data, taxonomy: Taxonomy) -> Metrics:
     """`select` is the mean of accuracy and macro F1: the frequent scores and the rare ones both count."""
     scale = np.asarray(taxonomy.scores)
+    true = scale[data.targets.astype(np.int64)]
 
-    def judge(logits: Floats) -> dict[str, float]:
-        report = score_report(scale[data.targets], scale[logits.argmax(1)], taxonomy.scores)
-        return {
-            "select": round((report["accuracy"] + report["macro_f1"]) / 2, 4),
-            **{k: report[k] for k in ("accuracy", "macro_f1", "mae")},
-        }
+    def metrics(logits: Floats) -> dict[str, float]:
+        report = score_report(true, scale[logits.argmax(1)], taxonomy.scores)
+        figures = {"accuracy": report["accuracy"], "macro_f1": report["macro_f1"], "mae": report["mae"]}
+        known = {name: value for name, value in figures.items() if value is not None}  # all, where there is a label
+        return {"select": round((known["accuracy"] + known["macro_f1"]) / 2, 4), **known}
 
-    return judge
+    return metrics
 
 
 def class_weights(targets: Ints, classes: int, power: float) -> Floats | None:

@@ -1,34 +1,38 @@
-"""The training loop of every model here, data-parallel where a process group is open. No Ray in here.
+"""The training loop of every model here, data-parallel in an open process group. Knows no Ray.
 
-In: a model and a lesson (what it learns and is judged by). Out: the model with its best epoch's weights, and the
-history of epochs. Every worker holds all rows and takes its own of each global batch, drawn by a seed that does not
-depend on the number of workers: one worker with a batch of 2B and two with B see the same losses.
+In: a model and a TrainingTask (what it learns and how it is validated). Out: the model with its best epoch's weights,
+and the history of epochs. Every worker holds all rows and takes its share of each global batch, drawn by a seed that
+does not depend on the number of workers: one worker with batch size 2B and two with B each see the same losses.
 """
 
 import json
+import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ray_app.arrays import Ints
 from ray_app.engine.device import Device, choose_device
+from ray_app.progress import Pace
 
 LOG_SECONDS = 10.0
 GROUP = 32  # batches whose rows are sorted together by length: less padding, still random
 
+M = TypeVar("M", bound=nn.Module, contravariant=True)
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a model is trained. `batch_size` counts rows an optimizer step over all workers together."""
+    """How a model is trained. `batch_size` counts rows per optimizer step, over all workers together."""
 
     epochs: int = 5
     batch_size: int = 32
@@ -38,13 +42,29 @@ class Settings:
     accumulate: int = 1
     clip: float = 1.0
     patience: int = 2
-    head_start: float = 1.0  # learning rate of a new head over the rest's
+    head_start: float = 1.0  # learning rate of a new head relative to the rest's
     seed: int = 0
-    keep_last: bool = False  # in place of the best epoch's weights; with patience 0
+    keep_last: bool = False  # keep the last epoch's weights, not the best's; with patience 0
 
 
-class TrainingTask(Protocol):
-    """What a model learns and what it is judged by."""
+class EpochRow(TypedDict):
+    """One epoch of one model, a line of `metrics.jsonl`."""
+
+    model: str
+    epoch: int
+    epochs: int
+    loss: float  # mean over the terms of all training rows
+    rows_per_second: float
+    select: float  # decides which epoch is best: higher is better
+    accuracy: NotRequired[float]  # of a score classifier, as macro_f1 and mae
+    macro_f1: NotRequired[float]
+    mae: NotRequired[float]
+    validation_loss: NotRequired[float]  # of a language model, as perplexity
+    perplexity: NotRequired[float]
+
+
+class TrainingTask(Protocol[M]):
+    """What a model learns and how it is validated."""
 
     @property
     def name(self) -> str:
@@ -58,31 +78,33 @@ class TrainingTask(Protocol):
     def terms(self) -> Ints:
         """[n] how many terms every row adds to the loss: 1, or its tokens that count. Losses are means over terms."""
 
-    def parts(self, model: Any, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
-        """Parts of the model, with their share of the learning rate."""
+    def parts(self, model: M, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
+        """Parts of the model, each with its factor on the learning rate."""
 
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
-        """The sum of the rows' terms; `model` may be wrapped for data-parallel training."""
+        """The sum of these rows' terms; `model` may be wrapped for data-parallel training."""
 
-    def validate(self, model: Any, placement: Device) -> dict[str, float]:
-        """Metrics; `select` decides which epoch is best (higher is better)."""
+    def validate(self, model: M, device: Device) -> dict[str, float]:
+        """Metrics on validation rows; `select` decides which epoch is best (higher is better)."""
 
 
 class Reporter(Protocol):
-    """Where an epoch's metrics and checkpoint go: Ray Train, or a local folder."""
+    """Takes an epoch's metrics and checkpoint: to Ray Train, or to a local folder."""
 
-    def __call__(self, metrics: dict[str, Any], write: Callable[[Path], None]) -> None: ...
+    def __call__(self, metrics: EpochRow, write: Callable[[Path], None]) -> None:
+        """`write` writes the checkpoint into a folder."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """This worker's place among the workers."""
+    """This worker's number and how many there are."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def current(cls) -> "Rank":
+        """Of the open process group; without one, a single worker."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     def total(self, value: float, device: torch.device) -> float:
@@ -95,196 +117,184 @@ class Rank:
 
 
 def train_model(
-    model: nn.Module,
-    lesson: TrainingTask,
+    model: M,
+    task: TrainingTask[M],
     settings: Settings,
     report: Reporter,
     resume: Path | None = None,
     device: str = "auto",
-    say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
-    """Trains in place; at the end `model` carries the weights of its best epoch, or of the last.
+    say: Callable[[str], None] = log.info,
+) -> list[EpochRow]:
+    """Trains in place; at the end `model` has the weights of its best epoch, or of the last.
 
     Args:
-        report: called by every worker each epoch; only rank 0's writer writes.
+        report: called by every worker after each epoch; only rank 0's writer writes.
         resume: a checkpoint folder that `report`'s writer wrote.
-        say: takes a line of progress now and then, on rank 0.
-    Returns: one row of metrics an epoch.
+        say: takes lines of progress, on rank 0.
+    Returns: one row per epoch, those before `resume` included.
     """
-    world, placement = Rank.current(), choose_device(device)
-    model.to(placement.device)
-    wrapped: nn.Module = nn.parallel.DistributedDataParallel(model) if world.size > 1 else model
-    optimizer = torch.optim.AdamW(_groups(lesson.parts(model, settings), settings), settings.learning_rate, fused=True)
-    steps = math.ceil(len(lesson.lengths) / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
-    history: list[dict[str, Any]] = []
-    best: dict[str, Tensor] = {}
+    training = _Training(model, task, settings, choose_device(device), say)
     if resume:
-        history, best = _load(resume, model, optimizer, schedule)
-    torch.manual_seed(settings.seed + 1000 * world.rank + len(history))
-    for epoch in range(len(history) + 1, settings.epochs + 1):
-        if history and len(history) - _best_epoch(history) >= settings.patience > 0:
+        training.load(resume)
+    torch.manual_seed(settings.seed + 1000 * training.world.rank + len(training.history))
+    for epoch in range(len(training.history) + 1, settings.epochs + 1):
+        if training.has_stalled():
             break
-        progress = _Progress(lesson.name, epoch, settings, world, say)
-        loss, speed = _epoch(wrapped, lesson, settings, epoch, optimizer, schedule, placement, progress)
-        metrics = lesson.validate(model, placement)
-        improved = settings.keep_last or not history or metrics["select"] > max(row["select"] for row in history)
-        if improved:
-            best = {name: value.detach().cpu().clone() for name, value in _trained(model).items()}
-        history.append(
-            {
-                "model": lesson.name,
-                "epoch": epoch,
-                "epochs": settings.epochs,
-                "loss": loss,
-                "rows_per_second": speed,
-                **metrics,
-            }
-        )
-        report(history[-1], partial(_save, model, optimizer, schedule, history, best))
-    _restore(model, best)
-    return history
+        training.run_epoch(epoch)
+        report(training.history[-1], training.save)
+    _load_weights(model, training.best)
+    return training.history
 
 
-def global_batches(lengths: Any, batch_size: int, epoch: int, seed: int) -> Iterator[Any]:
+def global_batches(lengths: Ints, batch_size: int, epoch: int, seed: int) -> Iterator[Ints]:
     """Row numbers of every global batch of an epoch: random, similar lengths together, the same on every worker."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
-    found = []
+    batches = []
     for start in range(0, len(order), batch_size * GROUP):
         chunk = order[start : start + batch_size * GROUP]
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        found += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    for i in rng.permutation(len(found)):
-        yield found[i]
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    for i in rng.permutation(len(batches)):
+        yield batches[i]
 
 
-class _Progress:
-    """Says on rank 0 how an epoch gets on, every LOG_SECONDS."""
+class _Training(Generic[M]):
+    """A model in training: what its steps change and its checkpoints hold."""
 
-    def __init__(self, name: str, epoch: int, settings: Settings, world: Rank, say: Callable[[str], None]) -> None:
-        self.title, self.batch_size = f"{name} epoch {epoch}/{settings.epochs}", settings.batch_size
-        self.world, self.say = world, say
-        self.began = self.told = time.monotonic()
-
-    def __call__(self, done: int, batches: int, loss: float) -> None:
-        """`loss`: the mean so far, by this worker's own share of it."""
-        now = time.monotonic()
-        if self.world.rank or now - self.told < LOG_SECONDS:
-            return
-        self.told = now
-        speed = done * self.batch_size / (now - self.began)
-        self.say(
-            f"{self.title} {done / batches:.0%} loss {loss:.3f} {speed:.0f} rows/s, "
-            f"{(batches - done) * self.batch_size / speed:.0f} s left in the epoch"
+    def __init__(
+        self, model: M, task: TrainingTask[M], settings: Settings, device: Device, say: Callable[[str], None]
+    ) -> None:
+        self.model, self.task, self.settings, self.device, self.say = model, task, settings, device, say
+        self.world = Rank.current()
+        model.to(device.torch_device)
+        self.wrapped: nn.Module = DistributedDataParallel(model) if self.world.size > 1 else model
+        groups = _parameter_groups(task.parts(model, settings), settings)
+        self.optimizer = torch.optim.AdamW(groups, settings.learning_rate, fused=True)
+        steps = math.ceil(len(task.lengths) / settings.batch_size) * settings.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _learning_rate_factor(step, steps, settings.warmup)
         )
+        self.history: list[EpochRow] = []
+        self.best: dict[str, Tensor] = {}
+
+    def has_stalled(self) -> bool:
+        """Whether the last `patience` epochs brought no gain."""
+        if not self.history or not self.settings.patience:
+            return False
+        best = int(np.argmax([row["select"] for row in self.history]))
+        return len(self.history) - (best + 1) >= self.settings.patience
+
+    def run_epoch(self, epoch: int) -> None:
+        """One pass over the training rows, then validation: adds a row to the history, keeps the best weights."""
+        loss, speed = self._train_pass(epoch)
+        metrics = self.task.validate(self.model, self.device)
+        best = max((row["select"] for row in self.history), default=-math.inf)
+        if self.settings.keep_last or not self.history or metrics["select"] > best:
+            self.best = {name: value.detach().cpu().clone() for name, value in _trained_weights(self.model).items()}
+        row = {
+            "model": self.task.name,
+            "epoch": epoch,
+            "epochs": self.settings.epochs,
+            "loss": loss,
+            "rows_per_second": speed,
+            **metrics,
+        }
+        self.history.append(cast(EpochRow, row))  # what else is in it is the task's own
+
+    def _train_pass(self, epoch: int) -> tuple[float, float]:
+        """Returns the mean loss per term over all workers, and rows per second."""
+        pace = Pace(LOG_SECONDS)
+        self.wrapped.train()
+        terms, batch_size = self.task.terms, self.settings.batch_size
+        batches = list(global_batches(self.task.lengths, batch_size, epoch, self.settings.seed))
+        total, counted = 0.0, 0
+        for done, rows in enumerate(batches, 1):
+            batch_terms = int(terms[rows].sum())
+            total += self._step(rows[self.world.rank :: self.world.size], batch_terms)
+            counted += batch_terms
+            if self.world.rank == 0 and pace.due():
+                speed = done * batch_size / pace.seconds
+                self.say(
+                    f"{self.task.name} epoch {epoch}/{self.settings.epochs} {done / len(batches):.0%} "
+                    f"loss {total * self.world.size / counted:.3f} {speed:.0f} rows/s, "
+                    f"{(len(batches) - done) * batch_size / speed:.0f} s left in the epoch"
+                )
+        return self.world.total(total, self.device.torch_device) / counted, len(terms) / pace.seconds
+
+    def _step(self, rows: Ints, batch_terms: int) -> float:
+        """One optimizer step; returns the sum of the losses of this worker's `rows` of a global batch.
+
+        DDP averages gradients over workers, so each one scales its sum by size / terms of the global batch: the mean
+        over that batch is exact however unevenly its terms fall. A worker left without a row still takes part, with a
+        weight of zero.
+        """
+        pieces = [piece for piece in np.array_split(rows, self.settings.accumulate) if len(piece)]
+        pieces = pieces or [np.zeros(1, np.int64)]
+        weight = 1.0 if len(rows) else 0.0
+        torch_device, half = self.device.torch_device, self.device.dtype == torch.bfloat16
+        summed = 0.0
+        for i, piece in enumerate(pieces):
+            more = i < len(pieces) - 1
+            ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
+            synchronized = ddp.no_sync() if ddp and more else torch.enable_grad()
+            with synchronized, torch.autocast(torch_device.type, torch.bfloat16, enabled=half):
+                loss = self.task.loss(self.wrapped, piece, torch_device) * weight
+                torch.autograd.backward(loss * self.world.size / batch_terms)
+            summed += float(loss.detach())
+        nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return summed
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint."""
+        state = {
+            "model": _trained_weights(self.model),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        torch.save(state, folder / "state.pt")
+        (folder / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Continues from a checkpoint."""
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        _load_weights(self.model, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        self.best = state["best"]
 
 
-def _epoch(
-    model: nn.Module,
-    lesson: TrainingTask,
-    settings: Settings,
-    epoch: int,
-    optimizer: Any,
-    schedule: Any,
-    placement: Device,
-    progress: _Progress,
-) -> tuple[float, float]:
-    """One pass; returns the mean loss a term over all workers, and rows a second."""
-    model.train()
-    world, terms, total, seen = progress.world, lesson.terms, 0.0, 0
-    batches = list(global_batches(lesson.lengths, settings.batch_size, epoch, settings.seed))
-    for done, rows in enumerate(batches, 1):
-        own, weight = rows[world.rank :: world.size], int(terms[rows].sum())
-        total += _step(model, lesson, own, weight, settings, placement, world)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        seen += weight
-        progress(done, len(batches), total * world.size / seen)
-    return world.total(total, placement.device) / seen, len(terms) / (time.monotonic() - progress.began)
-
-
-def _step(
-    model: nn.Module,
-    lesson: TrainingTask,
-    rows: Ints,
-    weight: int,
-    settings: Settings,
-    placement: Device,
-    world: Rank,
-) -> float:
-    """Gradients of one global batch's share; returns the sum of its losses.
-
-    DDP averages gradients over workers, so each one scales its sum by size / terms of the global batch: the mean over
-    that batch is exact however unevenly its terms fall. A worker left without a row still joins in, with a weight of
-    zero.
-    """
-    parts = [part for part in np.array_split(rows, settings.accumulate) if len(part)] or [np.zeros(1, np.int64)]
-    summed = 0.0
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        hold = model.no_sync() if world.size > 1 and not last else torch.enable_grad()  # type: ignore[operator]
-        with hold, torch.autocast(placement.device.type, torch.bfloat16, enabled=placement.dtype == torch.bfloat16):
-            loss = lesson.loss(model, part, placement.device) * (1.0 if len(rows) else 0.0)
-            scaled: Any = loss * world.size / weight
-            scaled.backward()
-        summed += float(loss.detach())
-    return summed
-
-
-def _groups(parts: Sequence[tuple[nn.Module, float]], settings: Settings) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone, as is usual for transformers; what is frozen is left out."""
-    groups = []
-    for part, share in parts:
+def _parameter_groups(parts: Sequence[tuple[nn.Module, float]], settings: Settings) -> list[dict[str, object]]:
+    """Weight decay on matrices alone, as is usual for transformers; frozen parameters are left out."""
+    groups: list[dict[str, object]] = []
+    for part, factor in parts:
         for matrices in (True, False):
             groups.append(
                 {
                     "params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == matrices],
-                    "lr": settings.learning_rate * share,
+                    "lr": settings.learning_rate * factor,
                     "weight_decay": settings.weight_decay if matrices else 0.0,
                 }
             )
     return groups
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Linear up over the first share of steps, then linear down to zero."""
+def _learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Linear up over the first `warmup` share of steps, then linear down to zero."""
     rise = int(steps * warmup)
     return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
 
 
-def _best_epoch(history: list[dict[str, Any]]) -> int:
-    return 1 + int(np.argmax([row["select"] for row in history]))
-
-
-def _trained(model: nn.Module) -> dict[str, Tensor]:
+def _trained_weights(model: nn.Module) -> dict[str, Tensor]:
     """The state without frozen weights, which a checkpoint need not repeat."""
     frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
-def _restore(model: nn.Module, state: dict[str, Tensor]) -> None:
+def _load_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     model.load_state_dict(state, strict=all(p.requires_grad for p in model.parameters()))
-
-
-def _save(model: nn.Module, optimizer: Any, schedule: Any, history: Any, best: dict[str, Tensor], folder: Path) -> None:
-    state = {
-        "model": _trained(model),
-        "best": best,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-    torch.save(state, folder / "state.pt")
-    (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
-
-
-def _load(
-    folder: Path, model: nn.Module, optimizer: Any, schedule: Any
-) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    _restore(model, state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return json.loads((folder / "history.json").read_text(encoding="utf-8")), state["best"]

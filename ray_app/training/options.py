@@ -1,4 +1,4 @@
-"""Options that every training shares: the classifiers' and the language models'."""
+"""Options that every training job shares: of classifiers and of language models. In: flags. Out: checked values."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from ray_app.options import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
-    """What `jobs.train` and `jobs.train_lm` both ask for."""
+    """Options of both `jobs.train` and `jobs.train_lm`."""
 
     output: str
     validation: float = option(
         0.1, "share of rows held out where the labels name no validation rows", "Data", above=0, below=1
     )
     limit: int = option(0, "train on this many rows only, drawn by the seed; 0 for all", "Data", least=0)
-    max_length: int = option(256, "tokens of a row that are read; what is longer is cut", "Model", least=16)
+    max_length: int = option(256, "tokens of a row that are read; longer rows are cut", "Model", least=16)
     batch_size: int = option(32, "rows per optimizer step, over all workers together", "Training", least=1, common=True)
-    accumulate: int = option(1, "pieces a worker's batch is computed in, to save memory", "Training", least=1)
+    accumulate: int = option(1, "pieces that a worker's batch is split into, to save memory", "Training", least=1)
     clip: float = option(1.0, "largest gradient norm", "Training", above=0)
     patience: int = option(2, "stop after this many epochs without gain, 0 for never", "Training", least=0)
     seed: int = option(0, "seed of everything random", "Training")
@@ -26,12 +26,12 @@ class TrainingOptions(Options):
     device: str = option("auto", "where to train", "Cluster", ("auto", "cpu", "cuda"))
     cpus_per_worker: float = option(0.0, "CPUs a worker reserves, 0 for an equal share", "Cluster", least=0)
     storage_path: str = option(
-        "", "folder or s3:// for checkpoints that all workers reach; default: OUTPUT.training", "Cluster"
+        "", "folder or s3:// for checkpoints, reachable by all workers; default: OUTPUT.training", "Cluster"
     )
-    max_failures: int = option(2, "how often killed workers are started again", "Cluster", least=-1)
-    resume: bool = option(False, "resume an interrupted run of the same output", "Cluster", common=True)
+    max_failures: int = option(2, "how often killed workers are restarted", "Cluster", least=-1)
+    resume: bool = option(False, "resume an interrupted run with the same output", "Cluster", common=True)
 
     @property
     def storage(self) -> str:
-        """Where checkpoints, metrics and finished models are kept while training."""
+        """The training folder: checkpoints, metrics and finished models while training."""
         return self.storage_path or self.output.rstrip("/") + ".training"

@@ -1,27 +1,32 @@
 """Runs a training function in this process or on Ray Train workers, with checkpoints, metrics and resuming either way.
 
 In: a function `work(loop, tables, checkpoints)` and Arrow tables that every worker gets whole. Out: what it writes
-under the training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Called by steps alone.
+under the training folder: `metrics.jsonl`, `tensorboard/`, checkpoints. Only jobs call this.
 """
 
 import importlib
 import json
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import pyarrow as pa
 
 from ray_app import cluster, storage
 from ray_app.errors import UserError
 from ray_app.training.checkpoints import PROGRESS, Checkpoints, LocalCheckpoints, MetricsLog
-from ray_app.training.loop import Reporter
+from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
 
-Work = Callable[[dict[str, Any], dict[str, pa.Table], Checkpoints], None]
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+Work = Callable[[dict[str, object], dict[str, pa.Table], Checkpoints], None]
+log = logging.getLogger(__name__)
 
 
 class RayCheckpoints:
@@ -32,10 +37,12 @@ class RayCheckpoints:
         self.lines: list[str] = []
 
     def say(self, line: str) -> None:
+        """See `Checkpoints`."""
         self.lines.append(line)
         storage.write_bytes(storage.join(self.folder, PROGRESS), "\n".join(self.lines).encode())
 
     def resume(self, name: str) -> Path | None:
+        """See `Checkpoints`."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -47,29 +54,32 @@ class RayCheckpoints:
         return folder if history[0]["model"] == name else None
 
     def reporter(self, name: str) -> Reporter:
+        """See `Checkpoints`."""
         import ray.train
 
-        rank = ray.train.get_context().get_world_rank()
-        board = MetricsLog(self.folder, name, self.say) if rank == 0 else lambda metrics: None
+        metrics_log: MetricsLog | None = None
+        if ray.train.get_context().get_world_rank() == 0:
+            metrics_log = MetricsLog(self.folder, name, self.say)
 
-        def report(metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
+        def report(metrics: EpochRow, write: Callable[[Path], None]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 checkpoint = None
-                if rank == 0:
+                if metrics_log:
                     write(Path(folder))
                     checkpoint = ray.train.Checkpoint.from_directory(folder)
-                    board(metrics)
+                    metrics_log(metrics)
                 ray.train.report(metrics, checkpoint=checkpoint)
 
         return report
 
 
-def launch(work: Work, loop: dict[str, Any], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
-    """Runs `work(loop, tables, checkpoints)` on `config.workers` Ray Train workers; 0 for this process.
+def launch(work: Work, loop: dict[str, object], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
+    """Runs `work(loop, tables, checkpoints)` on `config.workers` Ray Train workers, or with 0 in this process.
 
     Args:
         work: a function of a module, so that a worker can import it.
-        loop: what it is told, as plain values.
+        loop: its settings, as plain values.
+        tables: `train` and `validation`.
     """
     if config.workers:
         run_on_ray(work, loop, tables, config)
@@ -77,45 +87,55 @@ def launch(work: Work, loop: dict[str, Any], tables: dict[str, pa.Table], config
         work(loop, tables, LocalCheckpoints(config.storage))
 
 
-def run_on_ray(work: Work, loop: dict[str, Any], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
+def run_on_ray(work: Work, loop: dict[str, object], tables: dict[str, pa.Table], config: TrainingOptions) -> None:
     """Runs `work` in `config.workers` processes that form one torch process group.
 
     Every worker gets every row and takes its share of each batch by index: Ray's equal split would drop rows, and
     shares that depend on the number of workers would change the losses. A killed worker starts again from the last
     checkpoint, up to `max_failures` times; after that, or when the driver dies, the same call resumes.
+
+    Raises UserError with the innermost line of what a worker raised.
     """
+    cluster.start()
+    trainer = _trainer(work, loop, tables, config)
+    try:
+        with _log_progress(storage.join(config.storage, PROGRESS)):
+            trainer.fit()
+    except Exception as error:  # Ray wraps what a worker raised in exceptions of its own
+        raise UserError(f"training failed: {cluster.cause(error)}; fix it and run again with --resume") from error
+
+
+def _trainer(
+    work: Work, loop: dict[str, object], tables: dict[str, pa.Table], config: TrainingOptions
+) -> "TorchTrainer":
     import ray.data
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    cluster.start()
-    folder, gpu = config.storage, cluster.wants_gpu(config.device)
+    gpu = cluster.wants_gpu(config.device)
     cpus = config.cpus_per_worker or cluster.cpus_for(config.workers)
+    settings = _WorkerSettings(
+        work=f"{work.__module__}:{work.__qualname__}", loop=loop, folder=config.storage, threads=max(1, round(cpus))
+    )
     resources = {"CPU": cpus, **({"GPU": 1.0} if gpu else {})}
-    name = f"{work.__module__}:{work.__qualname__}"
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _worker,
-        train_loop_config={"work": name, "loop": loop, "folder": folder, "threads": max(1, round(cpus))},
+        train_loop_config=settings,
         datasets={name: ray.data.from_arrow(_numbered(table)) for name, table in tables.items()},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
         scaling_config=ray.train.ScalingConfig(num_workers=config.workers, use_gpu=gpu, resources_per_worker=resources),
         run_config=ray.train.RunConfig(
             name="ray",
-            storage_path=storage.absolute(folder),
+            storage_path=storage.absolute(config.storage),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
         ),
     )
-    try:
-        with _echo(storage.join(folder, PROGRESS)):
-            trainer.fit()
-    except Exception as error:  # Ray wraps whatever a worker raised; the innermost line names it
-        raise UserError(f"training failed: {cluster.cause(error)}; mend it and go on with --resume") from error
 
 
 @contextmanager
-def _echo(uri: str) -> Iterator[None]:
-    """Prints the lines that rank 0 leaves in a file, for as long as the block runs."""
+def _log_progress(uri: str) -> Iterator[None]:
+    """Logs the lines that rank 0 leaves in a file, for as long as the block runs."""
     if storage.exists(uri):
         storage.write_bytes(uri, b"")
     over = threading.Event()
@@ -125,8 +145,8 @@ def _echo(uri: str) -> Iterator[None]:
         while True:
             last = over.wait(1.0)
             lines = storage.read_bytes(uri).decode().splitlines() if storage.exists(uri) else []
-            for line in lines[shown:] if len(lines) >= shown else lines:  # a worker that started again starts anew
-                print(line, flush=True)
+            for line in lines[shown:] if len(lines) >= shown else lines:  # fewer lines: a restarted worker's
+                log.info(line)
             shown = len(lines)
             if last:
                 return
@@ -140,7 +160,16 @@ def _echo(uri: str) -> Iterator[None]:
         thread.join()
 
 
-def _worker(settings: dict[str, Any]) -> None:
+class _WorkerSettings(TypedDict):
+    """What a worker process gets: `work` as module:function, its settings, the training folder, torch's threads."""
+
+    work: str
+    loop: dict[str, object]
+    folder: str
+    threads: int
+
+
+def _worker(settings: _WorkerSettings) -> None:
     """The process of one worker: its tables from the datasets, then the same work as without Ray."""
     import ray.data
     import ray.train
@@ -155,14 +184,16 @@ def _worker(settings: dict[str, Any]) -> None:
         shard = ray.train.get_dataset_shard(name)
         whole = pa.concat_tables(list(shard.iter_batches(batch_format="pyarrow", batch_size=None)))
         tables[name] = whole.sort_by("row").drop_columns(["row"])
-    _function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+    _import_function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
 
 
-def _function(name: str) -> Work:
+def _import_function(name: str) -> Work:
+    """`module:function` -> the function."""
     module, _, function = name.partition(":")
-    found: Work = getattr(importlib.import_module(module), function)
-    return found
+    work: Work = getattr(importlib.import_module(module), function)
+    return work
 
 
 def _numbered(table: pa.Table) -> pa.Table:
+    """With a column `row`: Ray Data keeps no order."""
     return table.append_column("row", pa.array(range(len(table)), pa.int64()))

@@ -1,25 +1,27 @@
 """DuckDB over the Parquet files of a folder, local or s3://. In: file URIs and SQL with `$files`. Out: rows.
 
-DuckDB's own S3 reader is an extension it would download; so it reads every file through pyarrow, by a number instead of
-a name, and no name is taken for a glob. Nothing is copied: only the columns and row groups that SQL needs are read.
+DuckDB's own S3 reader is an extension that it would have to download; so DuckDB reads every file through pyarrow, under
+a number instead of its name: no name is taken for a glob. Only the columns and row groups that SQL needs are read.
 """
 
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import duckdb
 import fsspec
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_app import storage
 from ray_app.errors import UserError, first_line
+from ray_app.ui.filters import Parameter
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,  # nothing may leave the machine
     "autoload_known_extensions": False,
     "memory_limit": "1GB",
@@ -28,57 +30,60 @@ SETTINGS: dict[str, Any] = {
 
 
 class Database:
-    """Questions to some Parquet files. Sessions may share it: every question has a cursor of its own.
+    """Queries over some Parquet files. Sessions may share it: every query has its own cursor.
 
     Args:
-        place: what an error line names.
+        location: what an error line names.
         uris: the files; `files` are their names in SQL, in the same order.
     """
 
-    def __init__(self, place: str, uris: Sequence[str]) -> None:
-        self.place = place
-        self.files = [f"analyses://{_folders(uri)}{i:08d}.parquet" for i, uri in enumerate(uris)]
+    def __init__(self, location: str, uris: Sequence[str]) -> None:
+        self.location = location
+        self.files = [f"analyses://{_partition_folders(uri)}{i:08d}.parquet" for i, uri in enumerate(uris)]
         connection = duckdb.connect(config=SETTINGS)
-        connection.register_filesystem(Files(uris))
-        self.open = [connection]
-        weakref.finalize(self, _close, self.open)  # at the process's end too: DuckDB complains of what is still open
+        connection.register_filesystem(NumberedFiles(uris))
+        self.connections = [connection]
+        weakref.finalize(self, _close, self.connections)  # at exit too: DuckDB warns about open connections
 
-    def rows(self, sql: str, files: Sequence[str], values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(
+        self, sql: str, files: Sequence[str], parameters: Mapping[str, Parameter] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Raises UserError where a file cannot be read."""
-        return self._ask(sql, files, values or {})[1]
+        return self._execute(sql, files, parameters or {})[1]
 
-    def dicts(self, sql: str, files: Sequence[str], values: dict[str, Any]) -> list[dict[str, Any]]:
-        """The same rows by column."""
-        names, rows = self._ask(sql, files, values)
+    def dicts(self, sql: str, files: Sequence[str], parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
+        """The same rows, keyed by column."""
+        names, rows = self._execute(sql, files, parameters)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def _ask(self, sql: str, files: Sequence[str], values: dict[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-        with self._readable(), self.open[0].cursor() as cursor:
-            found = cursor.execute(sql, {"files": list(files), **values})
-            return [column[0] for column in found.description or ()], found.fetchall()
+    def _execute(
+        self, sql: str, files: Sequence[str], parameters: Mapping[str, Parameter]
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        with self._one_line_errors(), self.connections[0].cursor() as cursor:
+            result = cursor.execute(sql, {"files": list(files), **parameters})
+            return [column[0] for column in result.description or ()], result.fetchall()
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _one_line_errors(self) -> Iterator[None]:
         try:
             yield
         except (duckdb.Error, OSError, UserError) as error:
-            raise UserError(f"{self.place}: cannot be read ({first_line(error)})") from None
+            raise UserError(f"{self.location}: cannot be read ({first_line(error)})") from None
 
 
-def _folders(uri: str) -> str:
-    """The folders of a file that stand for a column's value, as DuckDB reads them out of a name."""
-    inside = uri.rpartition("/data/")[2].split("/")[:-1]
-    return "".join(f"{folder}/" for folder in inside if "=" in folder)
+def _partition_folders(uri: str) -> str:
+    """`mall=a/` of a partitioned file: DuckDB reads the column's value from the name."""
+    folders = uri.rpartition("/data/")[2].split("/")[:-1]
+    return "".join(f"{folder}/" for folder in folders if "=" in folder)
 
 
-def _close(connections: list[Any]) -> None:
+def _close(connections: list[duckdb.DuckDBPyConnection]) -> None:
     while connections:
         connections.pop().close()
 
 
-class Files(fsspec.AbstractFileSystem):  # type: ignore[misc]
-    """The Parquet files under a number each, in their partition: DuckDB reads local disk and s3 through pyarrow, and no
-    name is a glob."""
+class NumberedFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The Parquet files, each under its number and partition, read through pyarrow."""
 
     protocol = "analyses"
     cachable = False
@@ -87,18 +92,22 @@ class Files(fsspec.AbstractFileSystem):  # type: ignore[misc]
         super().__init__()
         self.uris = uris
 
-    def glob(self, path: str, **_: Any) -> list[str]:
+    def glob(self, path: str, **_: object) -> list[str]:
+        """The path itself: a number is no pattern."""
         return [path]
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+    def open(self, path: str, mode: str = "rb", **_: object) -> pa.NativeFile:
+        """The file, for reading at any offset."""
         filesystem, inside = self._resolve(path)
         return filesystem.open_input_file(inside)
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
+    def info(self, path: str, **_: object) -> dict[str, object]:
+        """Name, size and type, as fsspec wants them."""
         filesystem, inside = self._resolve(path)
         return {"name": path, "size": filesystem.get_file_info(inside).size, "type": "file"}
 
     def modified(self, path: str) -> datetime:
+        """When the file was written."""
         filesystem, inside = self._resolve(path)
         return datetime.fromtimestamp((filesystem.get_file_info(inside).mtime_ns or 0) / 1e9)
 

@@ -1,7 +1,7 @@
-"""The catalog's filters as widgets. In: a catalog. Out: Filters. One without its column is left out, which is said."""
+"""The catalog's filters as widgets. In: a catalog. Out: Filters. A filter without its column is left out and named."""
 
+from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import streamlit as st
 
@@ -10,35 +10,35 @@ from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog
 from ray_app.ui.translations import Translate
 
-NEEDS = {
+FILTER_COLUMNS = {  # the text of a filter -> the column it needs
     "filter_text": "text",
     "filter_product": "product",
     "filter_mall": "mall",
     "filter_category": "category",
     "filter_dates": "created_at",
 }
-KEEP = ",".join([*NEEDS.values(), "rating"])
+KEEP = ",".join([*FILTER_COLUMNS.values(), "rating"])
 KEYS = ("keywords", "scores", "text", "product", "malls", "categories", "dates")
 
 
-def ask(catalog: Catalog, keywords: list[str], scores: list[int], say: Translate) -> Filters:
-    """Draws the filters; returns what is asked for."""
+def show(catalog: Catalog, keywords: list[str], scores: list[int], say: Translate) -> Filters:
+    """Draws the filters; returns what is chosen."""
     left, right = st.columns(2) if "text" in catalog.columns else (st.container(), None)
     with left:
-        named = _keywords(keywords, say)
+        chosen_keywords = _keywords(keywords, say)
     if right:
         right.text_input(say("filter_text"), key="f_text", icon=":material/search:", persist_state="session")
-    scored = _scores(scores, say)
-    _more(catalog, say)
-    _absent(catalog, say)
-    word = _word(say)
-    since, until = _dates(st.session_state.get("f_dates"))
+    chosen_scores = _scores(scores, say)
+    _more_filters(catalog, say)
+    _missing_columns(catalog, say)
+    word = _chosen_word(say)
+    since, until = _date_range(st.session_state.get("f_dates"))
     filters = Filters(
-        keywords=(word[0],) if word else named,
-        scores=scored,
+        keywords=(word[0],) if word else chosen_keywords,
+        scores=chosen_scores,
         word=word[1] if word else "",
-        text=_typed("text"),
-        product=_typed("product"),
+        text=_typed_text("text"),
+        product=_typed_text("product"),
         malls=tuple(st.session_state.get("f_malls") or ()),
         categories=tuple(st.session_state.get("f_categories") or ()),
         since=since,
@@ -49,23 +49,23 @@ def ask(catalog: Catalog, keywords: list[str], scores: list[int], say: Translate
     return filters
 
 
-def follow(keyword: str, word: str) -> None:
-    """Leads to the reviews in which a word stands for a keyword."""
+def open_reviews(keyword: str, word: str) -> None:
+    """Switches to the reviews in which this word stands for this keyword."""
     if word:
         st.session_state["f_word"] = (keyword, word)
         st.session_state["view"] = "reviews"
 
 
 def clear() -> None:
-    """Forgets every filter."""
+    """Empties every filter."""
     st.session_state.pop("f_word", None)
     for key in KEYS:
         st.session_state[f"f_{key}"] = "" if key in ("text", "product") else () if key == "dates" else []
 
 
 def _keywords(keywords: list[str], say: Translate) -> tuple[str, ...]:
-    kept = [name for name in st.session_state.get("f_keywords", []) if name in keywords]
-    st.session_state["f_keywords"] = kept
+    still_there = [name for name in st.session_state.get("f_keywords", []) if name in keywords]
+    st.session_state["f_keywords"] = still_there
     return tuple(st.multiselect(say("filter_keywords"), keywords, key="f_keywords", placeholder=say("all")))
 
 
@@ -81,8 +81,8 @@ def _scores(scores: list[int], say: Translate) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _more(catalog: Catalog, say: Translate) -> None:
-    """Product, mall, category and dates: what there is of them."""
+def _more_filters(catalog: Catalog, say: Translate) -> None:
+    """Product, mall, category and dates, as far as the analyses have them."""
     if not {"product", "mall", "category", "created_at"} & set(catalog.columns):
         return
     with st.expander(say("more_filters")):
@@ -95,7 +95,7 @@ def _more(catalog: Catalog, say: Translate) -> None:
         if catalog.span:
             st.date_input(
                 say("filter_dates"),
-                value=(),  # type: ignore[call-overload]  # a range that nobody has chosen yet
+                value=(),  # type: ignore[call-overload]  # an empty range: nothing is chosen yet
                 min_value=date(1990, 1, 1),
                 max_value=date(2099, 12, 31),
                 key="f_dates",
@@ -103,14 +103,14 @@ def _more(catalog: Catalog, say: Translate) -> None:
             )
 
 
-def _absent(catalog: Catalog, say: Translate) -> None:
-    lost = {say(label): role for label, role in NEEDS.items() if role not in catalog.columns}
-    if lost:
-        st.html(components.note(say("absent", filters=", ".join(lost), columns=",".join(lost.values()))))
+def _missing_columns(catalog: Catalog, say: Translate) -> None:
+    missing = {say(label): role for label, role in FILTER_COLUMNS.items() if role not in catalog.columns}
+    if missing:
+        st.html(components.note(say("absent", filters=", ".join(missing), columns=",".join(missing.values()))))
 
 
-def _word(say: Translate) -> tuple[str, str] | None:
-    """The word that was followed, with a button that lets it go."""
+def _chosen_word(say: Translate) -> tuple[str, str] | None:
+    """(keyword, word) that was pressed in the summary, with a button that drops it."""
     word: tuple[str, str] | None = st.session_state.get("f_word")
     if word:
         label = say("drop_word", keyword=components.plain(word[0]), word=components.plain(word[1]))
@@ -118,11 +118,11 @@ def _word(say: Translate) -> tuple[str, str] | None:
     return word
 
 
-def _typed(name: str) -> str:
+def _typed_text(name: str) -> str:
     return str(st.session_state.get(f"f_{name}") or "").strip()
 
 
-def _dates(chosen: Any) -> tuple[date | None, date | None]:
-    """A date input gives nothing, the first day alone, or both."""
+def _date_range(chosen: Sequence[date] | None) -> tuple[date | None, date | None]:
+    """First and last day; a date input gives nothing, the first day alone, or both."""
     days = [*(chosen or ()), None, None]
     return days[0], days[1]

@@ -1,19 +1,20 @@
-"""Which reviews are asked for, as SQL. In: Filters and the columns that were kept. Out: a condition and its values.
+"""Which reviews are wanted, as SQL. In: Filters and the columns that were kept. Out: a condition and its parameters.
 
-Values never become part of the SQL; columns do, quoted.
+Values never become part of the SQL; column names do, quoted.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 PUNCTUATION = ".,!?~…'\"()[]:;·"
+
+Parameter = str | int | date | list[str] | list[int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """What is empty asks for nothing. Keyword, score and word are those of one finding."""
+    """An empty filter accepts everything. Keyword, score and word must hold for one and the same finding."""
 
     keywords: tuple[str, ...] = ()
     scores: tuple[int, ...] = ()
@@ -25,52 +26,48 @@ class Filters:
     since: date | None = None
     until: date | None = None
 
-    def where(self, columns: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-        """The condition a review must meet; what the analyses have no column for is not asked."""
-        asked = [(role, sql, value) for role, sql, value in self._columns() if value and role in columns]
-        parts = [sql.format(value_of(role, columns[role])) for role, sql, _ in asked]
-        values = {_name(sql): value for _, sql, value in asked}
-        finding, more = self._finding()
-        return " AND ".join(["true", *parts, *finding]), values | more
+    def where(self, columns: Mapping[str, str]) -> tuple[str, dict[str, Parameter]]:
+        """The condition a review must meet, and its parameters; filters whose column is missing are ignored."""
+        active = [item for item in self._column_conditions() if item[3] and item[0] in columns]
+        conditions = [sql.format(column_sql(role, columns[role])) for role, _, sql, _ in active]
+        parameters = {name: value for _, name, _, value in active}
+        finding_condition, finding_parameters = self._finding_condition()
+        return " AND ".join(["true", *conditions, *finding_condition]), parameters | finding_parameters
 
-    def _columns(self) -> list[tuple[str, str, Any]]:
-        """(column, condition, value); the value's name is the condition's last word."""
+    def _column_conditions(self) -> list[tuple[str, str, str, Parameter]]:
+        """(column, parameter, condition with a place for the column, value)."""
         return [
-            ("text", "contains(lower({}), lower( $text ))", self.text),
-            ("product", "contains(lower({}), lower( $product ))", self.product),
-            ("mall", "list_contains( $malls , {})", list(self.malls)),
-            ("category", "list_contains( $categories , {})", list(self.categories)),
-            ("created_at", "CAST({} AS DATE) >= $since", self.since),
-            ("created_at", "CAST({} AS DATE) <= $until", self.until),
+            ("text", "text", "contains(lower({}), lower($text))", self.text),
+            ("product", "product", "contains(lower({}), lower($product))", self.product),
+            ("mall", "malls", "list_contains($malls, {})", list(self.malls)),
+            ("category", "categories", "list_contains($categories, {})", list(self.categories)),
+            ("created_at", "since", "CAST({} AS DATE) >= $since", self.since),
+            ("created_at", "until", "CAST({} AS DATE) <= $until", self.until),
         ]
 
-    def _finding(self) -> tuple[list[str], dict[str, Any]]:
-        """That one finding has one of the keywords, one of the scores and the word, of those that are asked."""
-        parts = {
-            "keywords": ("list_contains($keywords, f.keyword)", list(self.keywords)),
-            "scores": ("list_contains($scores, f.score)", list(self.scores)),
-            "word": (f"{word_of('f')} = $word", self.word),
-        }
-        asked = {name: part for name, part in parts.items() if part[1]}
-        if not asked:
+    def _finding_condition(self) -> tuple[list[str], dict[str, Parameter]]:
+        """That one finding has one of the keywords, one of the scores, and the word, as far as these are set."""
+        tests: list[tuple[str, str, Parameter]] = [
+            ("keywords", "list_contains($keywords, f.keyword)", list(self.keywords)),
+            ("scores", "list_contains($scores, f.score)", list(self.scores)),
+            ("word", f"{highlight_word_sql('f')} = $word", self.word),
+        ]
+        active = [test for test in tests if test[2]]
+        if not active:
             return [], {}
-        values = {name: value for name, (_, value) in asked.items()}
-        tests = " AND ".join(sql for sql, _ in asked.values())
-        return [f"len(list_filter(findings, lambda f: {tests})) > 0"], values
+        condition = " AND ".join(sql for _, sql, _ in active)
+        parameters = {name: value for name, _, value in active}
+        return [f"len(list_filter(findings, lambda f: {condition})) > 0"], parameters
 
 
-def value_of(role: str, column: str) -> str:
+def column_sql(role: str, column: str) -> str:
     """SQL for a kept column; a date that cannot be read is null."""
     quoted = '"' + column.replace('"', '""') + '"'
     kind = {"created_at": "TIMESTAMP", "rating": "DOUBLE"}.get(role, "VARCHAR")
     return f"TRY_CAST({quoted} AS {kind})"
 
 
-def word_of(finding: str) -> str:
+def highlight_word_sql(finding: str) -> str:
     """SQL for a highlighted word without the punctuation around it: `빨라요!!` is `빨라요`."""
-    word, marks = f"{finding}.highlight.word", PUNCTUATION.replace("'", "''")
-    return f"coalesce(nullif(trim({word}, '{marks}'), ''), {word})"
-
-
-def _name(sql: str) -> str:
-    return next(part[1:] for part in sql.split() if part.startswith("$"))
+    word, punctuation = f"{finding}.highlight.word", PUNCTUATION.replace("'", "''")
+    return f"coalesce(nullif(trim({word}, '{punctuation}'), ''), {word})"

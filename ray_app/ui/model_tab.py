@@ -1,6 +1,6 @@
-"""The third tab: the evaluation report, and a threshold that can be moved to see precision and recall move."""
+"""The third tab: the evaluation report, and a threshold to move, with its precision and recall."""
 
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import altair as alt
 import pyarrow as pa
@@ -8,18 +8,34 @@ import streamlit as st
 
 from ray_app import storage
 from ray_app.errors import UserError, check
+from ray_app.markdown import look_up
 from ray_app.ui import components
-from ray_app.ui.threshold_curves import Keyword, Point, checked
+from ray_app.ui.threshold_curves import MEASURES, KeywordPredictions, Measure, Point, check_predictions
 from ray_app.ui.translations import Translate
 
-FIGURES = (
+if TYPE_CHECKING:
+    from ray_app.evaluation.metrics import KeywordReport, ScoreReport
+
+FIGURES = (  # (name, where the report has it)
     ("f1_keywords", ("keywords", "micro_varying", "f1")),
     ("f1_sign", ("tuples", "micro_sign", "f1")),
     ("f1_exact", ("tuples", "micro", "f1")),
     ("score_accuracy", ("scores", "accuracy")),
     ("hit_rate", ("highlights", "hit_rate")),
 )
-COLOURS = {"precision": "#1a5ea8", "recall": "#d1702a", "f1": "#8c96a1"}
+REQUIRED_FIGURES = 4  # the first ones; a report may lack highlights
+COLORS: dict[Measure, str] = {"precision": "#1a5ea8", "recall": "#d1702a", "f1": "#8c96a1"}
+
+
+class Report(TypedDict):
+    """What the tab reads of report.json besides FIGURES; older reports have neither thresholds nor scale."""
+
+    bundle: str
+    reviews: int
+    keywords: "KeywordReport"
+    scores: "ScoreReport"
+    thresholds: NotRequired[dict[str, float] | None]
+    scale: NotRequired[list[int] | None]
 
 
 def show(report: str, bundle: str, say: Translate) -> None:
@@ -27,96 +43,102 @@ def show(report: str, bundle: str, say: Translate) -> None:
     uri = st.text_input(say("report_file"), value=report, key="report", persist_state="session") or report
     try:
         if not storage.exists(uri):
-            _none_yet(uri, bundle, say)
+            _no_report(uri, bundle, say)
             return
-        content = _report(uri, say)
-        _draw(uri, content, say)
+        _draw(uri, _read_report(uri, say), say)
     except UserError as error:
         st.error(components.plain(str(error)))
 
 
-def _none_yet(uri: str, bundle: str, say: Translate) -> None:
+def _no_report(uri: str, bundle: str, say: Translate) -> None:
     folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
-    st.info(say("no_report", place=components.plain(uri)))
-    st.code(
-        f"python -m jobs.evaluate --bundle {bundle} --labels sample --output {folder}", language="bash", wrap_lines=True
-    )
+    st.info(say("no_report", path=components.plain(uri)))
+    command = f"python -m jobs.evaluate --bundle {bundle} --labels sample --output {folder}"
+    st.code(command, language="bash", wrap_lines=True)
 
 
-def _report(uri: str, say: Translate) -> dict[str, Any]:
-    """The report, checked for what is drawn of it."""
-    damaged = say("damaged_report", place=uri)
+def _read_report(uri: str, say: Translate) -> Report:
+    """Raises UserError where the report lacks something that the tab draws."""
+    damaged = say("damaged_report", path=uri)
     try:
-        content: dict[str, Any] = storage.read_json(uri)
-        whole = all(_at(content, path[:-1]) is not None for _, path in FIGURES[:4])
-        check(whole and content["keywords"]["per_keyword"] and content["reviews"], damaged)
+        report: Report = storage.read_json(uri)
+        complete = all(look_up(report, path[:-1]) is not None for _, path in FIGURES[:REQUIRED_FIGURES])
+        check(complete and report["keywords"]["per_keyword"] and report["reviews"], damaged)
     except (TypeError, KeyError, AttributeError):
         raise UserError(damaged) from None
-    return content
+    return report
 
 
-def _draw(uri: str, content: dict[str, Any], say: Translate) -> None:
-    st.html(components.note(say("report_line", bundle=content["bundle"], reviews=f"{content['reviews']:,}")))
-    st.html(components.figures([_figure(content, name, path, say) for name, path in FIGURES]))
+def _draw(uri: str, report: Report, say: Translate) -> None:
+    st.html(components.note(say("report_line", bundle=report["bundle"], reviews=f"{report['reviews']:,}")))
+    st.html(components.figures([_figure(report, name, path, say) for name, path in FIGURES]))
     st.html(components.heading(say("thresholds"), say("thresholds_hint")))
-    _thresholds(uri, content, say)
+    _thresholds(uri, report, say)
     st.html(components.heading(say("per_keyword")))
-    st.html(_per_keyword(content, say))
-    counts = content["scores"].get("confusion")
-    if counts:
+    st.html(_per_keyword(report, say))
+    confusion = report["scores"].get("confusion")
+    if confusion:
         st.html(components.heading(say("confusion"), say("confusion_hint")))
-        st.html(components.confusion(counts, content.get("scale") or _around_zero(len(counts))))
+        st.html(components.confusion(confusion, report.get("scale") or _scale_around_zero(len(confusion))))
 
 
-def _figure(content: dict[str, Any], name: str, path: tuple[str, ...], say: Translate) -> tuple[str, str, str]:
-    value, base = _at(content, path), _at(content.get("baseline"), path)
-    small = say("baseline", value=_number(base)) if base is not None else ""
+def _figure(report: Report, name: str, path: tuple[str, ...], say: Translate) -> tuple[str, str, str]:
+    """(label, value, what to compare it with)."""
+    value, baseline = look_up(report, path), look_up(report, ("baseline", *path))
+    compared = say("baseline", value=_decimal(baseline)) if baseline is not None else ""
     if name == "hit_rate" and value is not None:
-        small = say("random_word", value=_number(_at(content, ("highlights", "random", "hit_rate"))))
+        compared = say("random_word", value=_decimal(look_up(report, ("highlights", "random", "hit_rate"))))
     if name == "score_accuracy":
-        small = say("shuffled", value=_number(_at(content, ("scores", "accuracy_shuffled_keywords"))))
-    return say(name), _number(value), small
+        compared = say("shuffled", value=_decimal(look_up(report, ("scores", "accuracy_shuffled_keywords"))))
+    return say(name), _decimal(value), compared
 
 
-def _thresholds(uri: str, content: dict[str, Any], say: Translate) -> None:
-    beside = uri.rsplit("report.json", 1)[0] + "predictions.parquet"
-    if not storage.exists(beside):
+def _thresholds(uri: str, report: Report, say: Translate) -> None:
+    """A keyword to choose and its threshold to move; needs the predictions beside the report."""
+    predictions_uri = uri.rsplit("report.json", 1)[0] + "predictions.parquet"
+    if not storage.exists(predictions_uri):
         st.html(components.note(say("no_predictions")))
         return
-    names = list(content["keywords"]["per_keyword"])
+    names = list(report["keywords"]["per_keyword"])
     name = st.selectbox(say("keyword"), names, key="threshold_keyword", persist_state="session") or names[0]
-    keyword = Keyword(_predictions(beside, len(names)), name, names.index(name))
-    own = (content.get("thresholds") or {}).get(name)
+    predictions = KeywordPredictions(_predictions(predictions_uri, len(names)), name, names.index(name))
+    own_threshold = (report.get("thresholds") or {}).get(name)
     key = f"threshold_{name}"
-    st.session_state.setdefault(key, round(own if own is not None else 0.5, 2))
+    st.session_state.setdefault(key, round(own_threshold if own_threshold is not None else 0.5, 2))
     threshold = st.slider(say("threshold"), 0.0, 1.0, step=0.01, key=key, persist_state="session")
-    before = keyword.at(own) if own is not None else None
-    point = before if before and threshold == round(before.threshold, 2) else keyword.at(threshold)
-    st.html(components.figures([(say(m), _number(getattr(point, m)), _change(point, before, m)) for m in COLOURS]))
+    own = predictions.at(own_threshold) if own_threshold is not None else None
+    point = own if own and threshold == round(own.threshold, 2) else predictions.at(threshold)
+    _point(point, own, say)
+    st.altair_chart(_chart(predictions, threshold, say), width="stretch")
+    if own and point is not own:
+        st.button(say("reset"), on_click=lambda: st.session_state.update({key: round(own.threshold, 2)}))
+
+
+def _point(point: Point, own: Point | None, say: Translate) -> None:
+    """Figures at the chosen threshold, compared with the bundle's own."""
+    measures = [(say(m), _decimal(point.value(m)), _change(point, own, m)) for m in MEASURES]
+    st.html(components.figures(measures))
     counts = {"support": point.hits + point.misses, "hits": point.hits, "misses": point.misses, "extra": point.extra}
-    told = say("counts", **counts)
-    st.html(components.note(told if own is None else f"{told} {say('own_threshold', value=f'{own:.2f}')}"))
-    st.altair_chart(_chart(keyword, threshold, say), width="stretch")
-    if before and point is not before:
-        st.button(say("reset"), on_click=lambda: st.session_state.update({key: round(before.threshold, 2)}))
+    line = say("counts", **counts)
+    st.html(components.note(f"{line} {say('own_threshold', value=f'{own.threshold:.2f}')}" if own else line))
 
 
 @st.cache_data(show_spinner=False, ttl=60, max_entries=4)
 def _predictions(uri: str, keywords: int) -> pa.Table:
-    return checked(storage.read_parquet(uri), keywords, uri)
+    return check_predictions(storage.read_parquet(uri), keywords, uri)
 
 
-def _change(point: Point, before: Point | None, measure: str) -> str:
-    """How far a measure is from what it is at the bundle's own threshold."""
-    now, then = getattr(point, measure), getattr(before, measure, None)
-    if now is None or then is None:
+def _change(point: Point, own: Point | None, measure: Measure) -> str:
+    """How far a measure is from its value at the bundle's own threshold."""
+    now, before = point.value(measure), own.value(measure) if own else None
+    if now is None or before is None:
         return ""
-    return f"{now - then:+.3f}".replace("-", "−") if abs(now - then) >= 0.0005 else "±0"
+    return f"{now - before:+.3f}".replace("-", "−") if abs(now - before) >= 0.0005 else "±0"
 
 
-def _chart(keyword: Keyword, threshold: float, say: Translate) -> alt.LayerChart:
-    rows = [{**row, "measure": say(row["measure"])} for row in keyword.curve()]
-    colors = alt.Scale(domain=[say(m) for m in COLOURS], range=list(COLOURS.values()))
+def _chart(predictions: KeywordPredictions, threshold: float, say: Translate) -> alt.LayerChart:
+    rows = [{**row, "measure": say(row["measure"])} for row in predictions.curve()]
+    colors = alt.Scale(domain=[say(m) for m in COLORS], range=list(COLORS.values()))
     lines = (
         alt.Chart(alt.Data(values=rows))
         .mark_line(interpolate="step-after", strokeWidth=2)
@@ -127,30 +149,25 @@ def _chart(keyword: Keyword, threshold: float, say: Translate) -> alt.LayerChart
             tooltip=[alt.Tooltip("threshold:Q", format=".2f"), "measure:N", alt.Tooltip("value:Q", format=".3f")],
         )
     )
-    here = alt.Data(values=[{"threshold": threshold}])
-    rule = alt.Chart(here).mark_rule(color="#1f2933", strokeDash=[4, 3]).encode(x="threshold:Q")
+    chosen = alt.Data(values=[{"threshold": threshold}])
+    rule = alt.Chart(chosen).mark_rule(color="#1f2933", strokeDash=[4, 3]).encode(x="threshold:Q")
     return alt.layer(lines, rule).properties(height=320)
 
 
-def _per_keyword(content: dict[str, Any], say: Translate) -> str:
-    head = [say(name) for name in ("keyword", "precision", "recall", "f1", "support", "support_train")]
-    rows = []
-    for name, row in content["keywords"]["per_keyword"].items():
-        measures = [float(row[m]) for m in ("precision", "recall", "f1")]
-        rows.append([name, *measures, *(f"{row.get(n) or 0:,}" for n in ("support", "support_train"))])
-    return components.table(head, rows)
+def _per_keyword(report: Report, say: Translate) -> str:
+    header = [say(name) for name in ("keyword", *MEASURES, "support", "support_train")]
+    rows: list[list[str | float | None]] = []
+    for name, row in report["keywords"]["per_keyword"].items():
+        measures = [float(row[m]) for m in MEASURES]
+        rows.append([name, *measures, f"{row.get('support') or 0:,}", f"{row.get('support_train') or 0:,}"])
+    return components.table(header, rows)
 
 
-def _around_zero(size: int) -> range:
+def _scale_around_zero(size: int) -> range:
     """The scale of a report that does not name it."""
     return range(-(size // 2), size - size // 2)
 
 
-def _at(content: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        content = (content or {}).get(key)
-    return content
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _decimal(value: object) -> str:
+    """Three decimals, a dash for None."""
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"

@@ -3,9 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
-from typing import Any
+from typing import Literal, TypedDict
 
-Cells = Iterable[tuple[str, int, date | None, int]]
+from ray_app.ui.queries import Cell
+
+Side = Literal["negative", "neutral", "positive"]
+Cells = Iterable[Cell]
+
+
+class TrendRow(TypedDict):
+    """The share of one side among a keyword's findings of one period, and how many findings these are."""
+
+    period: str  # its first day, ISO
+    side: Side
+    share: float
+    count: int
 
 
 def by_keyword(cells: Cells) -> list[tuple[str, list[tuple[int, int]]]]:
@@ -19,31 +31,32 @@ def by_keyword(cells: Cells) -> list[tuple[str, list[tuple[int, int]]]]:
 
 def totals(cells: Cells) -> tuple[int, int, int]:
     """Findings with a negative, neutral and positive score."""
-    sums = Counter[str]()
+    sums = Counter[Side]()
     for _, score, _, count in cells:
         sums[_side(score)] += count
     return sums["negative"], sums["neutral"], sums["positive"]
 
 
-def decided(cells: Cells) -> str:
-    """The keyword worth a first look: the one with most negative findings, but for the one that every review has."""
+def most_criticized(cells: Cells) -> str:
+    """The keyword with the most negative findings, apart from the most frequent one (overall satisfaction)."""
     names = by_keyword(cells)
-    rest = names[1:] or names
-    return max(rest, key=lambda item: sum(n for score, n in item[1] if score < 0))[0]
+    candidates = names[1:] or names
+    return max(candidates, key=lambda item: sum(n for score, n in item[1] if score < 0))[0]
 
 
-def trend(cells: Cells, keyword: str) -> list[dict[str, Any]]:
-    """Per period and side (positive, negative) the share of the keyword's findings, with their count, by period."""
-    counts: dict[date, Counter[str]] = {}
+def trend(cells: Cells, keyword: str) -> list[TrendRow]:
+    """Rows by period, a positive and a negative one each."""
+    counts: dict[date, Counter[Side]] = {}
     for name, score, period, count in cells:
         if name == keyword and period:
             counts.setdefault(period, Counter())[_side(score)] += count
+    sides: tuple[Side, Side] = ("positive", "negative")
     return [
-        {"period": day.isoformat(), "side": side, "share": sides[side] / sides.total(), "count": sides.total()}
-        for day, sides in sorted(counts.items())
-        for side in ("positive", "negative")
+        {"period": day.isoformat(), "side": side, "share": sums[side] / sums.total(), "count": sums.total()}
+        for day, sums in sorted(counts.items())
+        for side in sides
     ]
 
 
-def _side(score: int) -> str:
+def _side(score: int) -> Side:
     return "negative" if score < 0 else "positive" if score > 0 else "neutral"

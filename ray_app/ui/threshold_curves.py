@@ -1,20 +1,34 @@
-"""What other thresholds would find. In: predictions.parquet of jobs.evaluate. Out: precision and recall, no model."""
+"""What other thresholds would find, without the model.
+
+In: predictions.parquet of jobs.evaluate. Out: precision, recall and F1 of a keyword.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from ray_app.arrays import Flags, Floats
 from ray_app.errors import UserError
 
 GRID = np.round(np.arange(0.0, 1.0001, 0.01), 2)
 
+Measure = Literal["precision", "recall", "f1"]
+MEASURES: tuple[Measure, ...] = ("precision", "recall", "f1")
+
+
+class CurveRow(TypedDict):
+    """One measure at one threshold."""
+
+    threshold: float
+    measure: Measure
+    value: float
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One keyword at one threshold: labelled and found, labelled and missed, found without a label."""
+    """One keyword at one threshold: labeled and found, labeled and missed, found without a label."""
 
     threshold: float
     hits: int
@@ -28,40 +42,48 @@ class Point:
 
     @property
     def recall(self) -> float | None:
-        """None where nothing is labelled."""
+        """None where nothing is labeled."""
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
 
     @property
     def f1(self) -> float | None:
-        all_of_them = 2 * self.hits + self.misses + self.extra
-        return 2 * self.hits / all_of_them if all_of_them else None
+        """None where nothing is found or labeled."""
+        found_and_labeled = 2 * self.hits + self.misses + self.extra
+        return 2 * self.hits / found_and_labeled if found_and_labeled else None
+
+    def value(self, measure: Measure) -> float | None:
+        """Precision, recall or F1."""
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1}[measure]
 
 
-class Keyword:
-    """Probabilities [reviews] of one keyword and whether the labels name it."""
+class KeywordPredictions:
+    """Probabilities [reviews] of one keyword, and whether the labels name it [reviews]."""
 
     def __init__(self, predictions: pa.Table, name: str, position: int) -> None:
         rows = predictions["keyword_probabilities"].to_pylist()
-        self.probabilities: NDArray[np.float32] = np.array([row[position] for row in rows], np.float32)
-        self.labeled = np.array([name in named for named in predictions["keywords"].to_pylist()], bool)
+        self.probabilities: Floats = np.array([row[position] for row in rows], np.float32)
+        self.labeled: Flags = np.array([name in names for names in predictions["keywords"].to_pylist()], bool)
 
     def at(self, threshold: float) -> Point:
-        """Found is what reaches the threshold, compared as the graph does."""
+        """Found is what reaches the threshold, compared in float32 as in the graph."""
         found = self.probabilities >= np.float32(threshold)
         hits, misses = int((found & self.labeled).sum()), int((~found & self.labeled).sum())
         return Point(threshold=threshold, hits=hits, misses=misses, extra=int((found & ~self.labeled).sum()))
 
-    def curve(self) -> list[dict[str, Any]]:
-        """Long rows (threshold, measure, value) over GRID, for a chart; measures that do not exist are left out."""
+    def curve(self) -> list[CurveRow]:
+        """Every measure over GRID, for a chart; undefined values are left out."""
         points = [self.at(float(threshold)) for threshold in GRID]
-        measures = ("precision", "recall", "f1")
-        rows = [{"threshold": p.threshold, "measure": m, "value": getattr(p, m)} for p in points for m in measures]
-        return [row for row in rows if row["value"] is not None]
+        return [
+            {"threshold": point.threshold, "measure": measure, "value": value}
+            for point in points
+            for measure in MEASURES
+            if (value := point.value(measure)) is not None
+        ]
 
 
-def checked(predictions: pa.Table, keywords: int, place: str) -> pa.Table:
-    """The same table. Raises UserError where it does not belong to a report of so many keywords."""
-    needed = {"keyword_probabilities", "keywords"} <= set(predictions.column_names)
-    if not needed or any(len(row) != keywords for row in predictions["keyword_probabilities"].to_pylist()):
-        raise UserError(f"{place}: does not belong to the report beside it; run jobs.evaluate again")
+def check_predictions(predictions: pa.Table, keywords: int, uri: str) -> pa.Table:
+    """The same table. Raises UserError where it does not belong to a report with this many keywords."""
+    complete = {"keyword_probabilities", "keywords"} <= set(predictions.column_names)
+    if not complete or any(len(row) != keywords for row in predictions["keyword_probabilities"].to_pylist()):
+        raise UserError(f"{uri}: does not belong to the report beside it; run jobs.evaluate again")
     return predictions

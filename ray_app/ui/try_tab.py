@@ -1,24 +1,26 @@
 """The first tab: one review, its findings as chips, its highlighted words, what each word contributes."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from ray_app import sample
+from ray_app.data.rows import FindingRow
 from ray_app.data.schema import MAX_CHARACTERS
 from ray_app.data.text import is_blank, words
 from ray_app.errors import UserError
 from ray_app.ui import components
-from ray_app.ui.analyzers import Endpoint, Here, Source, stamp
+from ray_app.ui.analyzers import Analysis, Endpoint, Explanation, LocalBundle, ReviewAnalyzer, bundle_version
 from ray_app.ui.translations import Translate
 
-NO_SPACES = 12  # a word of so many characters is probably several without spaces
+UNSPACED = 12  # a word with this many characters is probably several without spaces
 BARS = 12
 EXAMPLES = (
     "옷은 예쁘지만 배송은 늦어요",
     "배송빠르고옷도이쁘네요굿",
     "가격 대비 원단이 부드럽고 핏도 예뻐요. 다만 실밥이 좀 나와 있네요",
 )
+LONG_EXAMPLE = 400  # characters; a longer one is listed by a name instead of its text
 
 
 @st.cache_resource(show_spinner=False, ttl=30)
@@ -27,29 +29,33 @@ def _endpoint(url: str, token: str) -> Endpoint:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _here(bundle: str, words_are: str, stamped: str) -> Here:
-    return Here(bundle, words_are)
+def _local_bundle(bundle: str, splitter: str, version: str) -> LocalBundle:
+    return LocalBundle(bundle, splitter)
 
 
-def show(endpoint: str, token: str, bundle: str, words_are: str, say: Translate) -> None:
-    """Draws the tab."""
-    if not endpoint and "://" not in bundle and not stamp(bundle):
-        st.info(say("no_bundle", place=components.plain(bundle)))
+def show(endpoint: str, token: str, bundle: str, splitter: str, say: Translate) -> None:
+    """Draws the tab; `splitter` is the option --words."""
+    if not endpoint and "://" not in bundle and not bundle_version(bundle):
+        st.info(say("no_bundle", path=components.plain(bundle)))
         st.code("python -m jobs.quickstart", language="bash")
         return
+    analyzer: ReviewAnalyzer
     try:
         with st.spinner(say("reading") if endpoint else say("loading_bundle")):
-            source: Source = _endpoint(endpoint, token) if endpoint else _here(bundle, words_are, stamp(bundle))
+            if endpoint:
+                analyzer = _endpoint(endpoint, token)
+            else:
+                analyzer = _local_bundle(bundle, splitter, bundle_version(bundle))
     except UserError as error:
         st.error(components.plain(str(error)))
         return
-    _ask(say)
-    _answer(source, st.session_state.get("asked", ""), say)
-    place = {"url": source.where, "path": source.where, "bundle": source.bundle}
-    st.html(components.note(say("source_endpoint" if endpoint else "source_bundle", **place)))
+    _input(say)
+    _analysis(analyzer, st.session_state.get("submitted", ""), say)
+    source = "source_endpoint" if endpoint else "source_bundle"
+    st.html(components.note(say(source, location=analyzer.location, bundle=analyzer.bundle_id)))
 
 
-def _ask(say: Translate) -> None:
+def _input(say: Translate) -> None:
     options = _examples()
     st.selectbox(
         say("pick"),
@@ -57,8 +63,8 @@ def _ask(say: Translate) -> None:
         index=None,
         key="example",
         placeholder=say("pick_hint"),
-        format_func=lambda text: say("example_long") if len(text) > 400 else text,
-        on_change=_picked,
+        format_func=lambda text: say("example_long") if len(text) > LONG_EXAMPLE else text,
+        on_change=_analyze_example,
     )
     st.text_area(
         say("review"),
@@ -68,23 +74,24 @@ def _ask(say: Translate) -> None:
         max_chars=MAX_CHARACTERS,
         persist_state="session",
     )
-    if st.button(say("analyse"), type="primary", key="analyse"):
-        st.session_state["asked"] = st.session_state["review"]
+    if st.button(say("analyze"), type="primary", key="analyze"):
+        st.session_state["submitted"] = st.session_state["review"]
 
 
-def _picked() -> None:
+def _analyze_example() -> None:
     if text := st.session_state["example"]:
-        st.session_state["review"] = st.session_state["asked"] = text
+        st.session_state["review"] = st.session_state["submitted"] = text
 
 
 @st.cache_data(show_spinner=False)
 def _examples() -> list[str]:
-    """Characteristic ones, some of the shipped test reviews, and one that is longer than most bundles read."""
-    tested = [row["text"] for row in sample.written() if row["split"] == "test" and len(row["labels"]) >= 4]
-    return [*EXAMPLES, *tested[:6], " ".join(row["text"] for row in sample.written()[:40])]
+    """EXAMPLES, some of the shipped test reviews, and one that is longer than most bundles can read."""
+    reviews = sample.written_reviews()
+    tested = [row["text"] for row in reviews if row["split"] == "test" and len(row["labels"]) >= 4]
+    return [*EXAMPLES, *tested[:6], " ".join(row["text"] for row in reviews[:40])]
 
 
-def _answer(source: Source, text: str, say: Translate) -> None:
+def _analysis(analyzer: ReviewAnalyzer, text: str, say: Translate) -> None:
     if not text:
         st.html(components.note(say("start_here")))
         return
@@ -92,17 +99,17 @@ def _answer(source: Source, text: str, say: Translate) -> None:
         st.warning(say("empty_review"))
         return
     try:
-        with st.spinner(say("analysing")):
-            analysis = source.analyze(text)
+        with st.spinner(say("analyzing")):
+            analysis = analyzer.analyze(text)
     except UserError as error:
         st.error(components.plain(str(error)))
         return
     _findings(text, analysis, say)
     if analysis["findings"]:
-        _contributions(source, text, analysis["findings"], say)
+        _contributions(analyzer, text, analysis["findings"], say)
 
 
-def _findings(text: str, analysis: dict[str, Any], say: Translate) -> None:
+def _findings(text: str, analysis: Analysis, say: Translate) -> None:
     findings = analysis["findings"]
     st.html(components.heading(say("findings"), say("hover_hint") if findings else ""))
     if not findings:
@@ -110,25 +117,25 @@ def _findings(text: str, analysis: dict[str, Any], say: Translate) -> None:
     st.html(components.review(text, findings, say))
     if analysis["truncated"]:
         st.warning(say("truncated"), icon=":material/content_cut:")
-    if long := unspaced(text):
-        st.info(say("no_space", word=components.plain(long)), icon=":material/space_bar:")
+    if word := unspaced(text):
+        st.info(say("no_space", word=components.plain(word)), icon=":material/space_bar:")
 
 
 def unspaced(text: str) -> str:
-    """The first word that is so long that it is probably a whole sentence without spaces, shortened; else nothing."""
-    found = (text[start:end] for start, end in words([text])[0] if end - start >= NO_SPACES)
-    hangul = (word for word in found if sum("가" <= c <= "힣" for c in word) >= NO_SPACES - 2)
+    """The first word that is probably a whole sentence without spaces, shortened; "" if there is none."""
+    long_words = (text[start:end] for start, end in words([text])[0] if end - start >= UNSPACED)
+    hangul = (word for word in long_words if sum("가" <= c <= "힣" for c in word) >= UNSPACED - 2)
     word = next(hangul, "")
     return word if len(word) <= 24 else word[:23] + "…"
 
 
-def _contributions(source: Source, text: str, findings: list[dict[str, Any]], say: Translate) -> None:
+def _contributions(analyzer: ReviewAnalyzer, text: str, findings: Sequence[FindingRow], say: Translate) -> None:
     st.html(components.heading(say("score_shares")))
-    st.html(components.score_bars(findings, source.scale, say))
+    st.html(components.score_bars(findings, analyzer.scores, say))
     st.html(components.heading(say("why")))
     try:
-        with st.spinner(say("analysing")):
-            told = source.explain(text)
+        with st.spinner(say("analyzing")):
+            explanation = analyzer.explain(text)
     except UserError as error:
         st.info(components.plain(str(error)))
         return
@@ -136,27 +143,27 @@ def _contributions(source: Source, text: str, findings: list[dict[str, Any]], sa
     keyword = st.pills(
         say("why_keyword"),
         list(labels),
-        default=_decisive(findings),
+        default=_largest_drop(findings),
         format_func=lambda name: components.plain(labels[name]),
         label_visibility="collapsed",
         required=True,
     )
     if keyword:
-        _bars(told, keyword, say)
+        _bars(explanation, keyword, say)
 
 
-def _decisive(findings: list[dict[str, Any]]) -> str:
-    """The keyword that leans most on one word: the one worth a first look."""
+def _largest_drop(findings: Sequence[FindingRow]) -> str:
+    """The keyword that depends most on a single word."""
     best = max(findings, key=lambda f: f["highlight"]["drop"] if f["highlight"] else -1.0)
-    return str(best["keyword"])
+    return best["keyword"]
 
 
-def _bars(told: dict[str, Any], keyword: str, say: Translate) -> None:
-    drops = told["drops"].get(keyword) or []
+def _bars(explanation: Explanation, keyword: str, say: Translate) -> None:
+    drops = explanation["drops"].get(keyword) or []
     if not drops:
         st.html(components.note(say("why_none")))
         return
-    rows = list(zip((word["word"] for word in told["words"]), drops, strict=True))
+    rows = list(zip((word["word"] for word in explanation["words"]), drops, strict=True))
     strongest = sorted(range(len(rows)), key=lambda i: -abs(rows[i][1]))[:BARS]
     st.html(components.note(say("why_hint", keyword=keyword)))
     st.html(components.bars([rows[i] for i in sorted(strongest)]))

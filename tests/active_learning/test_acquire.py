@@ -1,4 +1,4 @@
-"""acquire: a batch out of analyses on disk, by the command's own entry point."""
+"""acquire: a batch from analyses on disk, by the job's own entry point."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app import storage
-from ray_app.active_learning.acquire import Config, run
+from ray_app.active_learning.acquire import AcquireReport, Config, run
 from ray_app.active_learning.merge import MergeConfig, merge
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
 from ray_app.labels.reader import read_labels
-from ray_app.sample import written
+from ray_app.sample import written_reviews
 from tests.experiments import synthetic_analyses
 
 ROWS = 900
-PHRASES = np.array([row["text"] for row in written()], object)
+PHRASES = np.array([row["text"] for row in written_reviews()], object)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,12 @@ def catalog(whole: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("labels")
-    rows = [{name: row[name] for name in ("review_id", "text", "labels")} for row in written()[:250]]
+    rows = [{name: row[name] for name in ("review_id", "text", "labels")} for row in written_reviews()[:250]]
     pq.write_table(pa.Table.from_pylist(rows), folder / "labels.parquet")
     return str(folder / "labels.parquet")
 
 
-def acquired(folder: Path, **options: Any) -> tuple[pa.Table, dict[str, Any]]:
+def acquired(folder: Path, **options: Any) -> tuple[pa.Table, AcquireReport]:
     output = str(folder / f"batch-{len(list(folder.iterdir()))}")
     options = {"formats": "csv", "budget": 60, **options, "output": output}
     report = run(Config(**options))
@@ -111,12 +111,12 @@ def test_the_seed_changes_what_is_drawn_and_nothing_else_does(catalog: str, tmp_
     assert len(set(ids[0]) & set(ids[2])) < 20
 
 
-def test_labelled_reviews_are_left_out_by_id_and_by_text(catalog: str, whole: pa.Table, tmp_path: Path) -> None:
+def test_labeled_reviews_are_left_out_by_id_and_by_text(catalog: str, whole: pa.Table, tmp_path: Path) -> None:
     rows = whole.slice(0, 400).to_pylist()
     labels = [{"keyword": "만족도", "score": 1}, {"keyword": "배송", "score": -1}]
-    known = [{"review_id": row["review_id"], "text": f"{i}", "labels": labels} for i, row in enumerate(rows[:300])]
+    labeled = [{"review_id": row["review_id"], "text": f"{i}", "labels": labels} for i, row in enumerate(rows[:300])]
     other = [{"review_id": f"o{i}", "text": f"{row['text']}!", "labels": labels} for i, row in enumerate(rows[300:])]
-    pq.write_table(pa.Table.from_pylist(known + other), tmp_path / "labels.parquet")
+    pq.write_table(pa.Table.from_pylist(labeled + other), tmp_path / "labels.parquet")
     batch, report = acquired(tmp_path, analyses=catalog, labels=str(tmp_path / "labels.parquet"), budget=ROWS)
     assert report["reviews_without_labels"] == 600
     assert not {row["review_id"] for row in rows} & set(batch["review_id"].to_pylist())
@@ -150,9 +150,9 @@ def test_thresholds_come_from_the_bundle_that_the_analyses_name(whole: pa.Table,
 def test_every_keyword_has_its_floor(catalog: str, whole: pa.Table, tmp_path: Path) -> None:
     bundle = bundle_json(tmp_path / "bundle", 0.5)
     batch, _ = acquired(tmp_path, analyses=catalog, bundle=bundle, floor=10, budget=150, strategy="random")
-    found = [finding["keyword"] for findings in batch["findings"].to_pylist() for finding in findings]
+    keywords = [finding["keyword"] for findings in batch["findings"].to_pylist() for finding in findings]
     assert len(batch) == 150
-    assert all(found.count(name) >= 10 for name in load().names)
+    assert all(keywords.count(name) >= 10 for name in load().names)
 
 
 def test_texts_come_from_the_catalog_where_the_analyses_have_none(
@@ -164,11 +164,11 @@ def test_texts_come_from_the_catalog_where_the_analyses_have_none(
     same, _ = acquired(tmp_path, analyses=catalog, strategy="random")
     assert batch.select(["review_id", "text"]) == same.select(["review_id", "text"])
     pq.write_table(whole.select(["text", "review_id"]).slice(0, 100), tmp_path / "part.parquet")
-    with pytest.raises(UserError, match="analysed reviews are not there"):
+    with pytest.raises(UserError, match="analyzed reviews are missing"):
         acquired(tmp_path, analyses=bare, input=str(tmp_path / "part.parquet"))
 
 
-def test_a_column_that_folders_stand_for_is_one_like_the_others(whole: pa.Table, catalog: str, tmp_path: Path) -> None:
+def test_a_partition_column_is_a_column_like_the_others(whole: pa.Table, catalog: str, tmp_path: Path) -> None:
     for mall in set(whole["mall"].to_pylist()):
         rows = whole.filter(pc.equal(whole["mall"], mall)).drop_columns(["mall"])
         storage.write_parquet(f"{tmp_path}/run/data/mall={storage.safe_name(mall)}/part-0.parquet", rows)
@@ -178,7 +178,7 @@ def test_a_column_that_folders_stand_for_is_one_like_the_others(whole: pa.Table,
     assert Counter(batch["mall"].to_pylist()) == Counter(same["mall"].to_pylist())
 
 
-def test_fewer_than_the_budget_is_said(catalog: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_than_the_budget_is_reported(catalog: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch, _ = acquired(tmp_path, analyses=catalog, budget=2 * ROWS, strategy="random")
     assert 800 < len(batch) <= ROWS
     assert "fewer than --budget 1,800" in capsys.readouterr().out
@@ -192,7 +192,7 @@ def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("drop", "options", "said"),
+    ("drop", "options", "message"),
     [
         ([], {"analyses": "nowhere"}, "nowhere: no such file or folder"),
         ([], {"stratify": "mal"}, "--stratify mal: .* no column 'mal'; did you mean 'mall'.*--keep mal"),
@@ -201,32 +201,37 @@ def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: 
         (["embedding"], {"mix": "diverse=1"}, "diverse needs analyses made with --embeddings"),
         ([], {"strategy": "rare"}, "rare needs --labels"),
         ([], {"mix": "boundry=1"}, "did you mean 'boundary'"),
-        ([], {"floor": 2}, "--floor: keywords have their names in a bundle"),
+        ([], {"floor": 2}, "--floor needs the names of the keywords: name a bundle"),
         ([], {"formats": "cvs"}, "--formats cvs: no such format; did you mean 'csv'"),
         ([], {"bundle": "nowhere"}, "nowhere/bundle.json"),
         (["findings"], {}, "no column 'findings'"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_read(
-    whole: pa.Table, tmp_path: Path, drop: list[str], options: dict[str, Any], said: str
+    whole: pa.Table, tmp_path: Path, drop: list[str], options: dict[str, Any], message: str
 ) -> None:
     folder = analyzed(tmp_path / "run", whole.drop_columns(drop))
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         acquired(tmp_path, **{"analyses": folder, **options})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"budget": 0}, "--budget 0"),
         ({"floor": -1}, "--floor -1"),
         ({"alike": 0.0}, "--alike 0.0"),
         ({"strategy": "random", "mix": "boundary=1"}, "--mix and --strategy random"),
+        ({"merge": "answers/"}, "--merge is now a sub-command: python -m jobs.acquire merge --answers answers/"),
+        ({"batch": "runs/batch"}, "--batch: an option of python -m jobs.acquire merge"),
+        ({"round": "2"}, "--round: an option of python -m jobs.acquire merge"),
+        ({"resolve": "newest"}, "--resolve: an option of python -m jobs.acquire merge"),
+        ({"on_bad_label": "drop"}, "--on-bad-label: an option of python -m jobs.acquire merge"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_options_that_make_no_sense_or_moved_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Config(**options)
 
 
@@ -249,8 +254,12 @@ def test_nothing_is_overwritten(catalog: str, tmp_path: Path) -> None:
         run(Config(analyses=catalog, output=str(tmp_path)))
 
 
-def test_answers_join_the_labels_and_are_not_chosen_again(catalog: str, tmp_path: Path) -> None:
+def test_answers_join_the_labels_and_are_not_chosen_again(
+    catalog: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch, report = acquired(tmp_path, analyses=catalog, strategy="random", budget=20)
+    command = f"-m jobs.acquire merge --answers YOUR_ANSWERS --batch {report['config']['output']}"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(command)
     sheet = Path(report["config"]["output"]) / "csv" / "reviews.csv"
     header, *lines = sheet.read_text(encoding="utf-8-sig").splitlines()
     answered = tmp_path / "jiwoo.csv"
@@ -258,13 +267,15 @@ def test_answers_join_the_labels_and_are_not_chosen_again(catalog: str, tmp_path
     assert at == 2
     filled = [header, *(line.replace(",,", ',"만족도 1, 배송 -1",', 1) for line in lines)]
     answered.write_text("\n".join(filled), encoding="utf-8")
-    told = merge(
+    merged = merge(
         MergeConfig(
             answers=str(answered), batch=report["config"]["output"], output=str(tmp_path / "labels-2"), round="2"
         )
     )
-    assert told["new"] == 20
-    labeled = read_labels(told["labels"])
+    assert merged["new"] == 20
+    command = f"-m jobs.train --labels {merged['labels']} --taxonomy default"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(command)
+    labeled = read_labels(merged["labels"])
     assert set(labeled.table["review_id"].to_pylist()) == set(batch["review_id"].to_pylist())
-    again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labels=told["labels"])
+    again, _ = acquired(tmp_path, analyses=catalog, strategy="random", budget=20, labels=merged["labels"])
     assert not set(again["review_id"].to_pylist()) & set(batch["review_id"].to_pylist())

@@ -1,4 +1,4 @@
-"""criteria: higher is more informative, within its range, by the formula that is written."""
+"""criteria: higher is more informative, each within its range and by its formula."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ray_app.active_learning.criteria import Outliers, Rarity, diverse, uniform, unsure_keyword, unsure_score
-from ray_app.sample import written
+from ray_app.sample import written_reviews
 
 shares = st.floats(0, 1, width=32)
 LIMITS = np.array([0.3, 0.5, 0.8], np.float32)
@@ -31,22 +31,22 @@ def test_a_keyword_is_unsure_by_the_distance_to_its_own_threshold(probabilities:
 
 @given(arrays(np.float32, (7, 3), elements=shares))
 def test_unsure_keyword_stays_between_sure_and_at_the_threshold(probabilities: np.ndarray) -> None:
-    found = unsure_keyword(probabilities, LIMITS)
-    assert ((found >= 0) & (found <= 1)).all()
+    values = unsure_keyword(probabilities, LIMITS)
+    assert ((values >= 0) & (values <= 1)).all()
 
 
 def test_a_score_is_unsure_from_certain_to_uniform_and_the_least_sure_finding_counts() -> None:
     rows = np.array([[1, 0, 0, 0, 0], [0.2] * 5, [0.6, 0.4, 0, 0, 0], [0, 0, 1, 0, 0]], np.float32)
-    found = unsure_score(rows, np.array([0, 1, 3, 3]), 4)
-    assert found == pytest.approx([0, 1, 0, 0.5], abs=1e-6)  # (1 - 0.6) * 5 / 4, and nothing found in review 2
+    values = unsure_score(rows, np.array([0, 1, 3, 3]), 4)
+    assert values == pytest.approx([0, 1, 0, 0.5], abs=1e-6)  # (1 - 0.6) * 5 / 4, and nothing found in review 2
 
 
 def test_reviews_without_findings_have_no_unsure_score() -> None:
     assert unsure_score(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), 2).tolist() == [0, 0]
 
 
-def test_rare_texts_are_those_whose_pieces_the_labelled_ones_do_not_hold() -> None:
-    labeled = [row["text"] for row in written()[:300]]
+def test_rare_texts_are_those_whose_tokens_the_labeled_ones_lack() -> None:
+    labeled = [row["text"] for row in written_reviews()[:300]]
     rarity = Rarity(labeled)
     usual, unknown = rarity(labeled), rarity(["ἄνδρα μοι ἔννεπε μοῦσα πολύτροπον", "𠀀𠀁 𠀂𠀃 𠀄𠀅 𠀆𠀇 𠀈𠀉 𠀊𠀋"])
     assert ((usual >= 0) & (usual < 1)).all()
@@ -54,9 +54,9 @@ def test_rare_texts_are_those_whose_pieces_the_labelled_ones_do_not_hold() -> No
     assert rarity(["", "굿"]).tolist() == [0, pytest.approx(rarity(["굿"])[0])]
 
 
-def test_rarity_does_not_depend_on_neighbours() -> None:
-    rarity = Rarity([row["text"] for row in written()[:200]])
-    texts = [row["text"] for row in written()[200:240]]
+def test_rarity_does_not_depend_on_neighbors() -> None:
+    rarity = Rarity([row["text"] for row in written_reviews()[:200]])
+    texts = [row["text"] for row in written_reviews()[200:240]]
     assert rarity(texts).tolist() == [float(rarity([text])[0]) for text in texts]
 
 
@@ -83,6 +83,6 @@ def test_diverse_of_few_points_and_of_none() -> None:
 
 @given(arrays(np.uint64, 50))
 def test_the_smallest_hash_is_drawn_first(hashes: np.ndarray) -> None:
-    found = uniform(hashes)
-    assert ((found >= 0) & (found <= 1)).all()
-    assert (np.diff(found[np.argsort(hashes)]) <= 0).all()
+    values = uniform(hashes)
+    assert ((values >= 0) & (values <= 1)).all()
+    assert (np.diff(values[np.argsort(hashes)]) <= 0).all()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from ray_app.labels.reader import SPLITS
 ROWS = 700
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> str:
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     return str(path)
 
 
 def reviews() -> list[dict[str, Any]]:
-    train = [row for row in sample.written() if row["split"] == "train"][:ROWS]
-    test = [row for row in sample.written() if row["split"] == "test"]
+    train = [row for row in sample.written_reviews() if row["split"] == "train"][:ROWS]
+    test = [row for row in sample.written_reviews() if row["split"] == "test"]
     return [json.loads(json.dumps(row)) for row in (*train, *test)]
 
 
@@ -58,7 +59,7 @@ def test_suspects_are_sorted_and_of_rows_that_are_not_test_rows(audited: tuple[P
         assert (row["evidence"] or row["text"]) in row["text"]
 
 
-def test_a_broken_rule_is_told_with_its_word_and_how_often_it_is_followed(audited: tuple[Path, str]) -> None:
+def test_a_broken_rule_is_reported_with_its_word_and_how_often_it_is_followed(audited: tuple[Path, str]) -> None:
     rows = storage.read_parquet(str(audited[0] / "suspects.parquet")).to_pylist()
     (row,) = (
         row for row in rows if row["kind"] == "rule" and row["review_id"] == "seams" and row["keyword"] == "마감처리"
@@ -69,17 +70,17 @@ def test_a_broken_rule_is_told_with_its_word_and_how_often_it_is_followed(audite
     assert row["suggested"] == "마감처리"
 
 
-def test_the_report_tells_keywords_rules_pairs_and_support(audited: tuple[Path, str]) -> None:
+def test_the_report_has_keywords_rules_pairs_and_support(audited: tuple[Path, str]) -> None:
     text = (audited[0] / "report.md").read_text(encoding="utf-8")
-    for part in (
+    for heading in (
         "## Keywords",
         "## Support",
         "## Worst rows",
         "## Guideline",
         "## Confusable keywords",
-        "### 실밥 -> 마감처리",
+        "### 실밥 -&gt; 마감처리",
     ):
-        assert part in text
+        assert heading in text
     assert f"{ROWS} reviews" in text
     assert "200 test reviews were left alone" in text
     assert "Benjamini-Hochberg" in text
@@ -94,12 +95,12 @@ def test_the_queue_holds_the_likeliest_with_labels_as_given(audited: tuple[Path,
     assert [row["review_id"] for row in queued] == list(dict.fromkeys(suspects))[:30]
     given = {row["review_id"]: row["labels"] for row in reader.read_labels(path).table.to_pylist()}
     for row in queued:
-        meant = [(label["keyword"], label["score"]) for label in given[row["review_id"]]]
-        assert [(each["keyword"], each["score"]) for each in reader.parse_completion(row["Model"])] == meant
+        expected = [(label["keyword"], label["score"]) for label in given[row["review_id"]]]
+        assert [(each["keyword"], each["score"]) for each in reader.parse_completion(row["Model"])] == expected
     assert {each.name for each in (folder / "queue").iterdir()} == {"label-studio", "prodigy", "doccano", "csv"}
 
 
-def test_the_sheet_is_one_line_a_label_and_apply_takes_it(audited: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_sheet_has_one_line_per_label_and_apply_takes_it(audited: tuple[Path, str], tmp_path: Path) -> None:
     folder, path = audited
     with (folder / "decisions.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -127,7 +128,7 @@ def test_an_audit_is_never_overwritten(audited: tuple[Path, str]) -> None:
         audit.run(audit.Config(labels=audited[1], output=str(audited[0]), fast=True))
 
 
-def test_an_audit_that_was_killed_while_it_wrote_is_made_whole(audited: tuple[Path, str], tmp_path: Path) -> None:
+def test_an_audit_that_was_killed_while_it_wrote_is_completed(audited: tuple[Path, str], tmp_path: Path) -> None:
     (tmp_path / "out" / "queue" / "csv").mkdir(parents=True)
     (tmp_path / "out" / "queue" / "csv" / "reviews.csv").write_text("half a li")
     audit.run(audit.Config(labels=audited[1], output=str(tmp_path / "out"), fast=True, folds=2, formats=("csv",)))
@@ -140,7 +141,7 @@ def test_an_unknown_format_is_refused_before_anything_is_trained(audited: tuple[
         audit.run(config)
 
 
-def test_labels_without_a_fault_leave_no_queue_but_a_report(tmp_path: Path) -> None:
+def test_labels_without_a_fault_leave_no_queue_but_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"review_id": str(i), "text": f"배송 빨라요 {i * 7919}", "labels": [{"keyword": "만족도", "score": 1}]}
         for i in range(20)
@@ -148,23 +149,25 @@ def test_labels_without_a_fault_leave_no_queue_but_a_report(tmp_path: Path) -> N
     path = write(tmp_path / "labels.jsonl", rows)
     counts = audit.run(audit.Config(labels=path, output=str(tmp_path / "out"), fast=True, folds=2))
     assert counts == dict.fromkeys(KINDS, 0)
+    command = f"-m jobs.audit apply --labels {path} --decisions {tmp_path}/out/decisions.csv --taxonomy default"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(command)
     assert "0 suspects" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert not (tmp_path / "out" / "queue").exists()
 
 
 def test_test_rows_alone_are_nothing_to_audit(tmp_path: Path) -> None:
-    rows = [row for row in sample.written() if row["split"] == "test"]
+    rows = [row for row in sample.written_reviews() if row["split"] == "test"]
     config = audit.Config(labels=write(tmp_path / "labels.jsonl", rows), output=str(tmp_path / "out"), fast=True)
     with pytest.raises(UserError, match="only test rows"):
         audit.run(config)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [({"folds": 1}, "--folds 1"), ({"queue": 0}, "--queue 0"), ({"cpus_per_fold": 0.0}, "--cpus-per-fold 0")],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         audit.Config(**options)
 
 
@@ -172,14 +175,20 @@ def test_planted_errors_are_found_better_than_by_chance(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.jsonl", reviews())
     config = measure.MeasureConfig(labels=path, output=str(tmp_path / "out"), fast=True, folds=3, share=0.06)
     report = measure.measure(config)
-    assert report["keywords"]["recall"] > 0.4
-    assert report["keywords"]["factor"] > 5
-    assert report["scores"]["recall"] > 2 * report["scores"]["chance"]
+    keywords, scores = report["keywords"], report["scores"]
+    assert keywords["recall"] is not None
+    assert keywords["recall"] > 0.4
+    assert keywords["factor"] is not None
+    assert keywords["factor"] > 5
+    assert scores["recall"] is not None
+    assert scores["recall"] > 2 * scores["chance"]
     assert sum(row["keywords"]["planted"] for row in report["per_keyword"].values()) == report["keywords"]["planted"]
     assert "| 만족도 | 0 |" in (tmp_path / "out" / "measure.md").read_text(encoding="utf-8")
 
 
-def test_compare_tells_what_better_labels_are_worth_on_the_same_test_rows(tmp_path: Path, capsys: Any) -> None:
+def test_compare_shows_what_better_labels_are_worth_on_the_same_test_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = reviews()
     after = write(tmp_path / "after.jsonl", rows)
     for row in rows:
@@ -187,21 +196,23 @@ def test_compare_tells_what_better_labels_are_worth_on_the_same_test_rows(tmp_pa
             row["labels"] = [label for label in row["labels"] if label["keyword"] != "배송"] or row["labels"]
     before = write(tmp_path / "before.jsonl", rows)
     report = compare.compare(compare.CompareConfig(before=before, after=after, output=str(tmp_path / "out")))
-    one, other = (report[when]["keywords"]["per_keyword"]["배송"] for when in ("before", "after"))
-    assert one["f1"] == 0 < other["f1"]
-    assert one["support"] == other["support"] > 0
-    assert one["support_train"] == 0 < other["support_train"]
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| 배송 |"))
+    old, new = (each["keywords"]["per_keyword"]["배송"] for each in (report["before"], report["after"]))
+    assert old["f1"] == 0 < new["f1"]
+    assert old["support"] == new["support"] > 0
+    assert old["support_train"] == 0 < new["support_train"]
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].endswith(f"-m jobs.train --labels {after} --taxonomy default")
+    line = next(line for line in printed.splitlines() if line.startswith("| 배송 |"))
     assert line.count("|") == 14
     assert (tmp_path / "out" / "compare.md").exists()
 
 
-@pytest.mark.parametrize(("change", "said"), [("labels", "was changed"), ("split", "of one table only")])
-def test_versions_with_other_test_rows_are_not_compared(tmp_path: Path, change: str, said: str) -> None:
+@pytest.mark.parametrize(("change", "message"), [("labels", "was changed"), ("split", "of one table only")])
+def test_versions_with_other_test_rows_are_not_compared(tmp_path: Path, change: str, message: str) -> None:
     rows = reviews()
     before = write(tmp_path / "before.jsonl", rows)
     tested = next(row for row in rows if row["split"] == "test")
     tested |= {"labels": [{"keyword": "만족도", "score": -2}]} if change == "labels" else {"split": SPLITS[0]}
     after = write(tmp_path / "after.jsonl", rows)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare.compare(compare.CompareConfig(before=before, after=after))

@@ -1,15 +1,15 @@
-"""suspects: planted wrong labels come first, in either direction; scores count by distance."""
+"""confident_learning: planted wrong labels rank first, in either direction; scores count by distance."""
 
 import numpy as np
 import pytest
 
-from ray_app.audit.confident_learning import DISTANCE_POWER, keyword_verdict, score_verdict, top
+from ray_app.audit.confident_learning import DISTANCE_POWER, keyword_issues, score_issues, top
 
 
-def believed(named: np.ndarray, seed: int = 0) -> np.ndarray:
+def believed(labeled: np.ndarray, seed: int = 0) -> np.ndarray:
     """Probabilities of a decent model of these labels."""
-    noise = np.random.default_rng(seed).beta(1, 8, named.shape)
-    return np.where(named, 1 - noise, noise).astype(np.float32)
+    noise = np.random.default_rng(seed).beta(1, 8, labeled.shape)
+    return np.where(labeled, 1 - noise, noise).astype(np.float32)
 
 
 def test_flipped_keywords_are_flagged_and_come_first_whatever_their_direction() -> None:
@@ -19,57 +19,57 @@ def test_flipped_keywords_are_flagged_and_come_first_whatever_their_direction() 
     for k in range(3):
         for value in (True, False):
             wrong[rng.choice(np.flatnonzero(true[:, k] == value), 4, False), k] = True
-    verdict = keyword_verdict(true ^ wrong, believed(true))
-    assert (top(verdict.confidence, 24) & wrong).sum() >= 22
-    assert (verdict.flagged & wrong).sum() >= 20
-    assert verdict.flagged.sum() <= 40
-    assert verdict.confidence.min() >= 0
-    assert verdict.confidence.max() <= 1
+    issues = keyword_issues(true ^ wrong, believed(true))
+    assert (top(issues.confidence, 24) & wrong).sum() >= 22
+    assert (issues.flagged & wrong).sum() >= 20
+    assert issues.flagged.sum() <= 40
+    assert issues.confidence.min() >= 0
+    assert issues.confidence.max() <= 1
 
 
-def test_a_missing_label_is_told_even_where_the_model_is_never_sure_of_the_keyword() -> None:
+def test_a_missing_label_is_found_even_where_the_model_is_never_sure_of_the_keyword() -> None:
     """It gives at most 0.5 to the keyword, and 0.2 is little for reviews that carry it: those are not the errors."""
-    named = np.zeros((200, 1), bool)
-    named[:40] = True
+    labeled = np.zeros((200, 1), bool)
+    labeled[:40] = True
     probabilities = np.full((200, 1), 0.05, np.float32)
     probabilities[:20], probabilities[20:40], probabilities[40] = 0.2, 0.5, 0.45
-    confidence = keyword_verdict(named, probabilities).confidence
+    confidence = keyword_issues(labeled, probabilities).confidence
     assert top(confidence, 1)[40].all()
 
 
 def test_a_keyword_that_all_reviews_carry_or_none_is_not_judged() -> None:
-    named = np.zeros((50, 3), bool)
-    named[:, 0] = True
-    named[:10, 2] = True
-    verdict = keyword_verdict(named, np.full(named.shape, 0.5, np.float32))
-    assert not verdict.flagged[:, :2].any()
-    assert not verdict.confidence[:, :2].any()
-    assert verdict.confidence[:, 2].all()
+    labeled = np.zeros((50, 3), bool)
+    labeled[:, 0] = True
+    labeled[:10, 2] = True
+    issues = keyword_issues(labeled, np.full(labeled.shape, 0.5, np.float32))
+    assert not issues.flagged[:, :2].any()
+    assert not issues.confidence[:, :2].any()
+    assert issues.confidence[:, 2].all()
 
 
 def test_of_two_wrong_scores_the_further_one_is_surer() -> None:
     given = np.array([3, 0] + [4] * 10 + [0] * 10)
     probabilities = np.full((22, 5), 0.025, np.float32)
     probabilities[np.arange(22), [4, 4] + [4] * 10 + [0] * 10] = 0.9
-    verdict = score_verdict(given, probabilities)
-    assert verdict.confidence[1] > verdict.confidence[0] > verdict.confidence[2]
-    assert verdict.confidence[1] == pytest.approx(
+    issues = score_issues(given, probabilities)
+    assert issues.confidence[1] > issues.confidence[0] > issues.confidence[2]
+    assert issues.confidence[1] == pytest.approx(
         0.9 + 0.025 * sum((d / 4) ** DISTANCE_POWER for d in (1, 2, 3)), abs=1e-6
     )
-    assert verdict.flagged[1]
-    assert not verdict.flagged[2:].any()
+    assert issues.flagged[1]
+    assert not issues.flagged[2:].any()
 
 
 def test_probabilities_need_not_sum_to_one() -> None:
     given = np.array([0, 1] * 10)
     probabilities = np.tile(np.array([[0.5, 0.1], [0.1, 0.5]], np.float32), (10, 1))
-    assert score_verdict(given, probabilities).confidence == pytest.approx(np.full(20, 1 / 6), abs=1e-6)
+    assert score_issues(given, probabilities).confidence == pytest.approx(np.full(20, 1 / 6), abs=1e-6)
 
 
 @pytest.mark.parametrize("given", [[], [2, 2, 2]])
 def test_scores_that_are_all_the_same_are_not_judged(given: list[int]) -> None:
-    verdict = score_verdict(np.array(given, np.int64), np.full((len(given), 5), 0.2, np.float32))
-    assert not verdict.flagged.any()
+    issues = score_issues(np.array(given, np.int64), np.full((len(given), 5), 0.2, np.float32))
+    assert not issues.flagged.any()
 
 
 def test_top_takes_the_first_of_equals_and_never_more_than_there_are() -> None:

@@ -1,11 +1,11 @@
-"""folds: near-identical texts share one, whatever the seed."""
+"""assign_folds: near-identical texts share a fold, whatever the seed."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_app.audit.cross_validation import folds
+from ray_app.audit.cross_validation import assign_folds
 from ray_app.data.near_duplicates import group_near_duplicates
 from ray_app.errors import UserError
 
@@ -35,23 +35,23 @@ def test_every_text_has_a_fold_and_copies_share_it(texts: list[str], count: int,
     doubled = texts + [f"{text}!!" for text in texts]
     if len(np.unique(group_near_duplicates(doubled))) < count:
         with pytest.raises(UserError, match="different texts"):
-            folds(doubled, count, seed)
+            assign_folds(doubled, count, seed)
         return
-    fold = folds(doubled, count, seed)
+    fold = assign_folds(doubled, count, seed)
     assert set(fold) == set(range(count))
     assert (fold[: len(texts)] == fold[len(texts) :]).all()
-    assert (fold == folds(doubled, count, seed)).all()
+    assert (fold == assign_folds(doubled, count, seed)).all()
 
 
 def test_folds_are_of_about_equal_size_and_random() -> None:
     texts = [f"리뷰 {i * 7919} 번입니다 {i * 104729}" for i in range(100)]
-    assert set(np.bincount(folds(texts, 4, 0))) <= {24, 25, 26}
-    assert (folds(texts, 4, 0) != folds(texts, 4, 1)).any()
+    assert set(np.bincount(assign_folds(texts, 4, 0))) <= {24, 25, 26}
+    assert (assign_folds(texts, 4, 0) != assign_folds(texts, 4, 1)).any()
 
 
 @pytest.mark.parametrize(
-    ("texts", "count", "said"), [(TEXTS, 1, "at least 2"), (TEXTS, 5, "4 different texts"), ([], 2, "0")]
+    ("texts", "count", "message"), [(TEXTS, 1, "at least 2"), (TEXTS, 5, "4 different texts"), ([], 2, "0")]
 )
-def test_too_few_texts_or_folds_are_refused(texts: list[str], count: int, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        folds(texts, count, 0)
+def test_too_few_texts_or_folds_are_refused(texts: list[str], count: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        assign_folds(texts, count, 0)

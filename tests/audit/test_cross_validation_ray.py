@@ -1,4 +1,4 @@
-"""An audit whose models are trained as Ray tasks, a fold each: whole, and going on where it was killed."""
+"""An audit whose models train as Ray tasks, one per fold: complete, and resumed after it was killed."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from ray_app import sample, storage
 from ray_app.audit import audit, cross_validation
-from ray_app.audit.cross_validation import FoldTraining
+from ray_app.audit.fold_training import FoldTraining
 from ray_app.audit.suspects import SUSPECTS
 from ray_app.errors import UserError
 from ray_app.labels import reader
@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("labels")
-    rows = [row for row in sample.written() if row["split"] in ("train", "validation")][:80]
+    rows = [row for row in sample.written_reviews() if row["split"] in ("train", "validation")][:80]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "options.yaml").write_text(json.dumps(OPTIONS), encoding="utf-8")
@@ -54,17 +54,19 @@ def test_an_audit_by_encoders_ends_with_suspects_and_nothing_left_over(base: str
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_finished_folds_are_not_learnt_again_and_a_failure_is_one_line(base: str, written: str, tmp_path: Path) -> None:
-    found = reader.read_labels(f"{written}/labels.jsonl")
+def test_finished_folds_are_not_trained_again_and_a_failure_is_one_line(
+    base: str, written: str, tmp_path: Path
+) -> None:
+    labels = reader.read_labels(f"{written}/labels.jsonl")
     copy = tmp_path / "base"
     shutil.copytree(base, copy)
-    recipe = FoldTraining(base_model=str(copy), options=OPTIONS, device="cpu")
-    keep = str(tmp_path / "folds")
-    first = cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 0, recipe, keep)
+    training = FoldTraining(base_model=str(copy), options=OPTIONS, device="cpu")
+    cache = str(tmp_path / "folds")
+    first = cross_validation.out_of_fold_predictions(labels.table, labels.taxonomy, 2, 0, training, cache)
     shutil.rmtree(copy)
-    again = cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 0, recipe, keep)
+    again = cross_validation.out_of_fold_predictions(labels.table, labels.taxonomy, 2, 0, training, cache)
     assert (first.keywords == again.keywords).all()
     assert (first.words == again.words).all()
     assert np.abs(first.scores.sum(1) - 1).max() < 1e-3
-    with pytest.raises(UserError, match=r"fold \d: .*base.*; the same command goes on"):
-        cross_validation.out_of_fold_predictions(found.table, found.taxonomy, 2, 1, recipe, keep)
+    with pytest.raises(UserError, match=r"fold \d: .*base.*; run the same command to resume"):
+        cross_validation.out_of_fold_predictions(labels.table, labels.taxonomy, 2, 1, training, cache)

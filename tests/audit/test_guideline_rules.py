@@ -1,14 +1,14 @@
-"""guidelines: every shipped rule by examples, and what is told of labels that break one."""
+"""guideline_rules: every shipped rule by examples, and what is reported of labels that break one."""
 
 import numpy as np
 import pytest
 
-from ray_app.audit.guideline_rules import asked, check_labels
+from ray_app.audit.guideline_rules import check_labels, required_keywords
 from ray_app.data import taxonomy
 from ray_app.data.taxonomy import Keyword, Rule, Taxonomy, Unless
 
 SHIPPED = taxonomy.load()
-EXAMPLES = {  # a shipped rule's first cue: what it asks of a review, and reviews that it asks nothing of
+EXAMPLES = {  # a shipped rule's first cue: the keyword it requires of a review, and reviews of which it requires none
     "실밥": (
         {
             "실밥이 여기저기 나와요": "마감처리",
@@ -60,45 +60,47 @@ def test_every_shipped_rule_has_examples() -> None:
 
 
 @pytest.mark.parametrize("rule", SHIPPED.rules, ids=lambda rule: rule.cues[0])
-def test_a_shipped_rule_asks_for_its_keyword_where_it_should_and_only_there(rule: Rule) -> None:
+def test_a_shipped_rule_requires_its_keyword_where_it_should_and_only_there(rule: Rule) -> None:
     positive, negative = EXAMPLES[rule.cues[0]]
-    assert {text: list(asked(text.split(), rule)) for text in positive} == {text: [k] for text, k in positive.items()}
-    assert [asked(text.split(), rule) for text in negative] == [{}] * len(negative)
+    assert {text: list(required_keywords(text.split(), rule)) for text in positive} == {
+        text: [k] for text, k in positive.items()
+    }
+    assert [required_keywords(text.split(), rule) for text in negative] == [{}] * len(negative)
 
 
-def test_a_rule_may_ask_for_two_keywords_of_one_review() -> None:
+def test_a_rule_may_require_two_keywords_of_one_review() -> None:
     rule = next(rule for rule in SHIPPED.rules if "구김" in rule.cues)
-    said = ["배송", "중에", "구김이", "생겼는데", "원래", "이", "원단이", "구김이", "잘", "가네요"]
-    assert asked(said, rule) == {"배송": "구김이", "소재": "구김이"}
+    text_words = ["배송", "중에", "구김이", "생겼는데", "원래", "이", "원단이", "구김이", "잘", "가네요"]
+    assert required_keywords(text_words, rule) == {"배송": "구김이", "소재": "구김이"}
 
 
-def test_the_first_word_that_asks_is_the_one_that_is_told() -> None:
-    assert asked(["c1", "c2"], Rule(("c",), "x")) == {"x": "c1"}
+def test_the_first_word_that_requires_a_keyword_is_the_one_reported() -> None:
+    assert required_keywords(["c1", "c2"], Rule(("c",), "x")) == {"x": "c1"}
 
 
 def test_the_first_exception_that_fits_wins_and_zero_words_means_the_whole_review() -> None:
     rule = Rule(("c",), "x", (Unless(("n",), "y"), Unless(("m",), "z", 1)))
-    assert asked(["c", "m", "a", "a", "a", "n"], rule) == {"y": "c"}
-    assert asked(["c", "m"], rule) == {"z": "c"}
-    assert asked(["c", "a", "m"], rule) == {"x": "c"}
+    assert required_keywords(["c", "m", "a", "a", "a", "n"], rule) == {"y": "c"}
+    assert required_keywords(["c", "m"], rule) == {"z": "c"}
+    assert required_keywords(["c", "a", "m"], rule) == {"x": "c"}
 
 
-def test_labels_that_break_a_rule_are_told_with_word_and_share() -> None:
+def test_labels_that_break_a_rule_are_reported_with_word_and_share() -> None:
     small = Taxonomy(
         name="t", keywords=(Keyword(name="전체"), Keyword(name="맛")), overall="전체", rules=(Rule(("달",), "맛"),)
     )
     texts = ["달아요", "아주 달콤해요", "짜요", "달다"]
-    named = np.array([[True, True], [True, False], [True, False], [False, True]])
-    overall, sweet = check_labels(texts, named, small)
-    assert (overall.title, overall.obeyed, [d.review for d in overall.broken]) == (
+    labeled = np.array([[True, True], [True, False], [True, False], [False, True]])
+    overall, sweet = check_labels(texts, labeled, small)
+    assert (overall.title, overall.share_followed, [match.review for match in overall.broken]) == (
         "every review carries 전체",
         0.75,
         [3],
     )
-    assert (len(sweet.demands), round(sweet.obeyed, 3), sweet.keywords) == (3, 0.667, ("맛",))
-    assert [(d.review, d.keyword, d.word) for d in sweet.broken] == [(1, "맛", "달콤해요")]
+    assert (len(sweet.matches), round(sweet.share_followed, 3), sweet.keywords) == (3, 0.667, ("맛",))
+    assert [(match.review, match.keyword, match.word) for match in sweet.broken] == [(1, "맛", "달콤해요")]
 
 
 def test_no_reviews_break_nothing() -> None:
     checked = check_labels([], np.zeros((0, len(SHIPPED.names)), bool), SHIPPED)
-    assert [(rule.obeyed, rule.broken) for rule in checked] == [(1.0, ())] * (1 + len(SHIPPED.rules))
+    assert [(rule.share_followed, rule.broken) for rule in checked] == [(1.0, ())] * (1 + len(SHIPPED.rules))

@@ -1,15 +1,16 @@
-"""planting: only what is told changes, as much as was asked for, the same by the same seed."""
+"""planted_errors: only the reported labels change, as many as requested, and the same by the same seed."""
 
 import numpy as np
 import pytest
 
 from ray_app import sample
-from ray_app.audit.planted_errors import HOW, plant
+from ray_app.audit.measure import HOW
+from ray_app.audit.planted_errors import plant
 from ray_app.labels import reader
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
-FOUND = reader.read_labels(str(sample.FOLDER / "reviews.jsonl"))
-TABLE, TAXONOMY = FOUND.table.slice(0, 600), FOUND.taxonomy
+LABELS = reader.read_labels(str(sample.FOLDER / "reviews.jsonl"))
+TABLE, TAXONOMY = LABELS.table.slice(0, 600), LABELS.taxonomy
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -31,14 +32,14 @@ def test_the_planted_errors_are_all_the_difference(how: str) -> None:
 
 
 def test_as_many_labels_of_a_keyword_are_lost_as_added() -> None:
-    named, planted = keyword_matrix(TABLE, TAXONOMY), plant(TABLE, TAXONOMY, 0.1, 0)
-    lost, added = (planted.keywords & named).sum(0), (planted.keywords & ~named).sum(0)
+    labeled, planted = keyword_matrix(TABLE, TAXONOMY), plant(TABLE, TAXONOMY, 0.1, 0)
+    lost, added = (planted.keywords & labeled).sum(0), (planted.keywords & ~labeled).sum(0)
     assert (lost == added).all()
-    varying = ~named.all(0)
-    assert (lost[varying] == np.round(0.1 * named.sum(0)[varying])).all()
+    varying = ~labeled.all(0)
+    assert (lost[varying] == np.round(0.1 * labeled.sum(0)[varying])).all()
 
 
-def test_cells_flip_at_the_share_asked_for() -> None:
+def test_cells_flip_at_the_requested_share() -> None:
     planted = plant(TABLE, TAXONOMY, 0.1, 0, "cells")
     assert planted.keywords.sum() == pytest.approx(0.1 * 600 * 14, rel=0.15)
     left = len(score_pairs(TABLE, TAXONOMY)[0]) - (planted.keywords & keyword_matrix(TABLE, TAXONOMY)).sum()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ray_app.benchmark import benchmark
-from ray_app.benchmark.benchmark import Config, table
+from ray_app.benchmark.benchmark import Config
 from ray_app.benchmark.methods import METHODS, MethodResult, Workload
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
+from ray_app.benchmark.report import table
 from ray_app.benchmark.timing import compare, time_methods
 from ray_app.errors import UserError
 from ray_app.inference import bundle
@@ -23,38 +24,40 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_random_bundle_has_the_named_shape(tiny: str) -> None:
-    found = bundle.load(tiny)
-    config = json.loads((found.path / "keywords" / "config.json").read_text(encoding="utf-8"))
+    loaded = bundle.load(tiny)
+    config = json.loads((loaded.path / "keywords" / "config.json").read_text(encoding="utf-8"))
     names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
     assert tuple(config[name] for name in names) == SHAPES["tiny"]
 
 
 @pytest.mark.parametrize("name", ["ours", "naive"])
-def test_every_exact_way_finds_the_oracles_numbers(tiny: str, name: str) -> None:
+def test_every_exact_method_finds_the_oracles_numbers(tiny: str, name: str) -> None:
     """Highlights may differ where two drops of these random weights lie on both sides of a rounding step."""
-    subject = Workload(tiny, sample_texts(6), "cpu", 1)
-    oracle = METHODS["hf-review"](subject)
-    difference, same = compare(METHODS[name](subject), oracle, subject.variants.review, subject.runtime.meta.thresholds)
+    workload = Workload(tiny, sample_texts(6), "cpu", 1)
+    oracle = METHODS["hf-review"](workload)
+    difference, same = compare(
+        METHODS[name](workload), oracle, workload.variants.review, workload.runtime.meta.thresholds
+    )
     assert difference <= 2e-6
     assert same is not None
     assert same > 0.9
 
 
 def test_captum_masks_the_same_words_where_each_is_one_token(tiny: str) -> None:
-    """It puts a mask in the place of every token, we put one in the place of a word."""
+    """It puts one mask in place of every token, we put one in place of a word."""
     pytest.importorskip("captum")
-    subject = Workload(tiny, sample_texts(6), "cpu", 1)
-    ours, captum = METHODS["ours"](subject), METHODS["captum"](subject)
+    workload = Workload(tiny, sample_texts(6), "cpu", 1)
+    ours, captum = METHODS["ours"](workload), METHODS["captum"](workload)
     assert ours.after is not None
     assert captum.after is not None
-    whole = subject.masked.lengths == subject.whole.lengths[subject.variants.review]
+    whole = workload.masked.lengths == workload.whole.lengths[workload.variants.review]
     assert 0 < whole.sum() < len(whole)
     np.testing.assert_allclose(captum.after[whole], ours.after[whole], atol=2e-6)
 
 
 def test_recheck_decides_by_exact_drops(tiny: str) -> None:
-    subject = Workload(tiny, sample_texts(6), "cpu", 1)
-    ours, recheck = METHODS["ours"](subject), METHODS["recheck"](subject)
+    workload = Workload(tiny, sample_texts(6), "cpu", 1)
+    ours, recheck = METHODS["ours"](workload), METHODS["recheck"](workload)
     assert ours.after is not None
     assert recheck.after is not None
     decided = np.isfinite(recheck.after)
@@ -72,23 +75,24 @@ def test_compare_sees_a_difference_and_another_highlight() -> None:
     assert compare(MethodResult(oracle.before, None), oracle, owner, [0.5]) == (0.0, None)
 
 
-def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("ray_app.benchmark.timing", fromlist=["EXTRAS"]).EXTRAS, "shap", "no_such_package")
-    results, task = time_methods(tiny, sample_texts(3), ["ours", "hf-review", "shap"], 2, "cpu", 1)
-    assert "no_such_package is not installed" in results["shap"].failure
+def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str) -> None:
+    variants = ["ours", "hf-review", "shap"]
+    timings, task = time_methods(tiny, sample_texts(3), variants, 2, "cpu", 1, packages={"shap": "no_such_package"})
+    assert timings["shap"].failure == "no_such_package is not installed: pip install -e '.[bench]'"
     for name in ("ours", "hf-review"):
-        assert len(results[name].seconds) == len(results[name].gemm) == 2
-        assert results[name].peak_mb > 50
+        assert len(timings[name].seconds) == len(timings[name].gemm) == 2
+        assert timings[name].peak_mb > 50
     assert task.reviews == 3
     assert task.flops > 0
 
 
 def test_a_run_writes_its_report_and_a_floor_out_of_reach_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     options: dict[str, Any] = {"shape": "tiny", "reviews": 2, "rounds": 1, "variants": "ours", "threads": 1}
     assert benchmark.run(Config(**options, output=str(tmp_path), floor=1_000.0)) == 1
-    assert "below --floor 1000" in capsys.readouterr().err
+    assert "below --floor 1000" in caplog.text
+    assert f"{tmp_path}/benchmark.json: ours at " in capsys.readouterr().out
     report = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert {"machine", "gemm_gflops", "rows"} <= set(report)
     names = {"variant", "reviews_per_s", "tokens_per_s", "gemm_ratio", "peak_rss_mb", "max_abs_diff", "same_highlight"}

@@ -1,4 +1,4 @@
-"""The load generator against a small server that answers as it is told to."""
+"""The load generator against a small server whose answers are set."""
 
 import asyncio
 import json
@@ -55,11 +55,12 @@ def config(url: str, output: Path, **changes: Any) -> load.Config:
 
 
 def test_a_run_measures_saturation_open_loop_rates_and_recovery(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NUNCHI_TOKEN", "secret")
-    monkeypatch.setattr(load, "RECOVERY_SECONDS", 1)
-    result = load.run(config(server.url, tmp_path, highlights=False))
+    result = load.run(config(server.url, tmp_path, highlights=False), recovery_seconds=1)
+    assert len(result["recovery"]["reviews_per_s"]) == 1
+    assert f"{tmp_path}/load.json: {result['saturation']['reviews_per_s']:g} reviews/s" in capsys.readouterr().out
     assert json.loads((tmp_path / "load.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     assert len(result["saturation"]["rounds"]) == 2
     assert [sorted(one["statuses"]) for one in result["open_loop"]] == [["200"], ["200"]]
@@ -71,16 +72,16 @@ def test_a_run_measures_saturation_open_loop_rates_and_recovery(
 
 
 def test_open_loop_arrivals_do_not_wait_for_answers() -> None:
-    asked = 0
+    sent = 0
 
-    async def never(_: str, __: load.Tally) -> None:
-        nonlocal asked
-        asked += 1
+    async def slow(_: str, __: load.Tally) -> None:
+        nonlocal sent
+        sent += 1
         await asyncio.sleep(0.2)
 
-    found = asyncio.run(load._open_loop(never, ["가"], 200.0, config("http://x", Path("x"), seconds=0.2)))
-    assert asked > 10, "one after the other would be one or two"
-    assert found["asked_per_s"] == round(asked / 0.2, 2)
+    figures = asyncio.run(load.open_loop(slow, ["가"], rate=200.0, seconds=0.2, seed=0))
+    assert sent > 10, "one after the other would be one or two"
+    assert figures["asked_per_s"] == round(sent / 0.2, 2)
 
 
 def test_a_tally_counts_latencies_of_answers_with_200_only() -> None:
@@ -88,9 +89,9 @@ def test_a_tally_counts_latencies_of_answers_with_200_only() -> None:
     for i in range(1, 101):
         tally.add("200", i / 1_000)
     tally.add("503", 9.0)
-    found = tally.summary(2.0)
-    assert (found["p50_ms"], found["p95_ms"], found["p99_ms"]) == (50.0, 95.0, 99.0)
-    assert (found["reviews_per_s"], found["statuses"]) == (50.0, {"200": 100, "503": 1})
+    figures = tally.summary(2.0)
+    assert (figures["p50_ms"], figures["p95_ms"], figures["p99_ms"]) == (50.0, 95.0, 99.0)
+    assert (figures["reviews_per_s"], figures["statuses"]) == (50.0, {"200": 100, "503": 1})
     assert "p50_ms" not in load.Tally().summary(1.0)
 
 
@@ -106,7 +107,7 @@ def test_no_endpoint_at_all_is_named(tmp_path: Path) -> None:
         load.run(config("http://127.0.0.1:9", tmp_path))
 
 
-@pytest.mark.parametrize(("changes", "said"), [({"rates": "a"}, "--rates a"), ({"seconds": 0}, "--seconds 0")])
-def test_bad_options_are_named(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+@pytest.mark.parametrize(("changes", "line"), [({"rates": "a"}, "--rates a"), ({"seconds": 0}, "--seconds 0")])
+def test_bad_options_are_named(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
         load.Config(**changes)

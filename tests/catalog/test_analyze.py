@@ -1,4 +1,4 @@
-"""A run on an output that holds one before it: gone on with, added to, refused; and verified. Without Ray."""
+"""A run on an output that holds an earlier one: resumed, added to, refused; and verified. Without Ray."""
 
 import signal
 import subprocess
@@ -62,7 +62,7 @@ class Death(BaseException):
 
 
 def dying(reviews: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, commit: int, after: bool) -> None:
-    """A run whose process dies at the so-manieth commit, before its marker is there or just after."""
+    """A run whose process dies at commit number `commit`, just before or just after it creates the marker."""
     left, create = [commit], storage.create
 
     def deadly(uri: str, data: bytes) -> bool:
@@ -82,7 +82,7 @@ def dying(reviews: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, commit: i
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("commit", [1, 3, 7])
-def test_a_run_that_died_is_gone_on_with_and_equals_an_undisturbed_one(
+def test_a_run_that_died_is_resumed_and_equals_an_undisturbed_one(
     reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch, commit: int, after: bool
 ) -> None:
     dying(reviews, bundle_folder, monkeypatch, commit, after)
@@ -96,11 +96,12 @@ def test_a_run_that_died_is_gone_on_with_and_equals_an_undisturbed_one(
     assert disturbed == sorted(calm, key=lambda row: int(row["review_id"]))
 
 
-def test_a_finished_run_is_left_as_it_is(reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_left_as_it_is(reviews: Path, bundle_folder: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ray_app")
     analyze.run(config(reviews, bundle_folder))
     before = storage.read_bytes(f"{reviews.parent}/out/_run.json")
     assert analyze.run(config(reviews, bundle_folder)) == 0
-    assert "50 rows were committed before; 0 units are left" in capsys.readouterr().out
+    assert "50 rows were committed before; 0 units are left" in caplog.text
     assert storage.read_bytes(f"{reviews.parent}/out/_run.json") == before
 
 
@@ -153,7 +154,7 @@ def test_input_that_is_gone_is_refused_where_work_is_left(
     assert len(rows(reviews)) == 50
 
 
-def test_incremental_analyses_new_files_only(
+def test_incremental_analyzes_new_files_only(
     reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert analyze.run(config(reviews, bundle_folder, incremental=True)) == 0  # the first night
@@ -176,7 +177,7 @@ def test_partitions_are_folders_that_readers_know(reviews: Path, bundle_folder: 
     assert verified(reviews) == 0
 
 
-def test_unreadable_files_are_rejects_and_the_job_goes_on(
+def test_unreadable_files_are_rejects_and_the_job_continues(
     reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (reviews / "c.parquet").write_bytes(b"PAR1 no")
@@ -192,11 +193,13 @@ def test_unreadable_files_are_rejects_and_the_job_goes_on(
 
 
 @pytest.mark.parametrize("allowed", ["2", "4%"])
-def test_too_many_rejects_stop_the_job_and_a_higher_limit_goes_on(
+def test_too_many_rejects_stop_the_job_and_a_higher_limit_resumes_it(
     reviews: Path, bundle_folder: str, allowed: str
 ) -> None:
     pq.write_table(pa.table({"id": [91, 92, 93], "text": ["", " ", None], "mall": ["가"] * 3}), reviews / "c.parquet")
-    with pytest.raises(UserError, match=rf"--max-rejected {allowed}: 3 of 53 rows were rejected"):
+    with pytest.raises(
+        UserError, match=rf"--max-rejected {allowed}: 3 of 53 .* raise it and run the same command again"
+    ):
         analyze.run(config(reviews, bundle_folder, max_rejected=allowed))
     assert analyze.run(config(reviews, bundle_folder, max_rejected="3")) == 0
     assert len(rows(reviews)) == 50
@@ -211,14 +214,14 @@ def test_max_rejected_that_is_no_number_is_refused(words: str) -> None:
 def test_a_row_the_model_raises_on_is_rejected_with_its_place(
     reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages = pipeline.StageWorker._stages
+    stages = pipeline.StageWorker.run_stages
 
     def raising(self: Any, table: pa.Table) -> pa.Table:
         if TEXTS[41] in table["text"].to_pylist():
             raise ValueError("a token too many")
         return stages(self, table)
 
-    monkeypatch.setattr(pipeline.StageWorker, "_stages", raising)
+    monkeypatch.setattr(pipeline.StageWorker, "run_stages", raising)
     assert analyze.run(config(reviews, bundle_folder)) == 0
     [reject] = storage.read_parquet(f"{reviews.parent}/out/rejected").to_pylist()
     assert (reject["review_id"], reject["value"], reject["row"]) == ("41", TEXTS[41], 11)
@@ -227,7 +230,7 @@ def test_a_row_the_model_raises_on_is_rejected_with_its_place(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_go_on(
+def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_resume(
     bundle_folder: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     options = ("--bundle", bundle_folder, "--output", f"{tmp_path}/out", "--placement", "here", "--device", "cpu")
@@ -236,15 +239,16 @@ def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_go_on(
     while job.poll() is None and not list(tmp_path.glob("out/_units/*.json")):
         time.sleep(0.02)
     job.send_signal(number)
-    told, _ = job.communicate(timeout=60)
-    assert job.returncode == code, told
-    assert "finishing the units in flight" in told
-    assert "rows are left; the same command goes on" in told
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == code, output
+    assert "finishing the units in flight" in output
+    assert "rows are left; run the same command again to resume" in output
     committed = {path.stem for path in tmp_path.glob("out/_units/*.json")}
     assert not list(tmp_path.glob("out/data/*"))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{20 * len(committed):,} rows were committed before" in done.stdout
+    assert f"{20 * len(committed):,} rows were committed before" in done.stderr
+    assert "-m jobs.analyze verify --output" in done.stdout
 
 
 def test_verify_names_what_is_missing_changed_or_foreign(
@@ -260,13 +264,13 @@ def test_verify_names_what_is_missing_changed_or_foreign(
     data.write_bytes(data.read_bytes() + b" ")
     capsys.readouterr()
     assert verified(reviews) == 1
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in (
         "a.parquet, rows 8 to 15",
         "part-000000.parquet: changed since it was written",
         "mine.parquet: not written by this run",
     ):
-        assert words in told
+        assert words in output
     data.unlink()
     assert verified(reviews) == 1
     assert "part-000000.parquet: missing" in capsys.readouterr().out
@@ -274,10 +278,10 @@ def test_verify_names_what_is_missing_changed_or_foreign(
         verify.run(verify.Config(output=str(reviews)))
 
 
-def test_a_price_an_hour_becomes_an_estimate_and_a_figure(
+def test_a_price_per_hour_becomes_an_estimate_and_a_figure(
     reviews: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     analyze.run(config(reviews, bundle_folder, price_per_hour=3_600.0, dry_run=True))
-    assert "at 3600 an hour. Nothing was written" in capsys.readouterr().out
+    assert "at 3600 per hour. Nothing was written" in capsys.readouterr().out
     analyze.run(config(reviews, bundle_folder, price_per_hour=3_600.0))
     assert storage.read_json(f"{reviews.parent}/out/_run.json")["cost"] > 0

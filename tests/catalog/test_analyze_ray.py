@@ -1,7 +1,9 @@
-"""The main job on a real Ray: every row accounted for, and the same results as by hand."""
+"""The catalog job on a real Ray: every row accounted for, and the same results as in process."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,26 +57,26 @@ def by_id(output: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("placement", ["fused", "pools"])
-def test_the_catalog_job_equals_the_graph_by_hand(
+def test_the_catalog_job_equals_the_graph_in_process(
     catalog: Path, bundle_folder: str, tmp_path: Path, placement: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = analyze.run(config(catalog, bundle_folder, tmp_path, placement=placement))
-    found, run = by_id(tmp_path), storage.read_json(f"{tmp_path}/_run.json")
+    analyses, run = by_id(tmp_path), storage.read_json(f"{tmp_path}/_run.json")
     assert code == analyze.REJECTS_EXIT  # c.parquet could not be read
     assert (run["rows_in"], run["analysed"], run["rejected"]) == (64, 60, 4)
-    assert "64 rows in = 60 analysed + 4 rejected" in capsys.readouterr().out
+    assert "64 rows in = 60 analyzed + 4 rejected" in capsys.readouterr().out
     texts = dict(zip([*map(str, range(30)), *map(str, range(100, 130))], TEXTS, strict=True))
-    by_hand = dict(zip(texts, Analyzer(bundle_folder, device="cpu")(list(texts.values())), strict=True))
-    assert found.keys() == by_hand.keys()
-    for review_id, expected in by_hand.items():
-        assert same(found[review_id], expected)
-    assert {row["mall"] for row in found.values()} == {"가", "나"}
+    in_process = dict(zip(texts, Analyzer(bundle_folder, device="cpu")(list(texts.values())), strict=True))
+    assert analyses.keys() == in_process.keys()
+    for review_id, expected in in_process.items():
+        assert same(analyses[review_id], expected)
+    assert {row["mall"] for row in analyses.values()} == {"가", "나"}
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """The same keywords, scores and words; probabilities within 1e-4."""
 
-    def key(row: dict[str, Any]) -> list[Any]:
+    def key(row: Mapping[str, Any]) -> list[Any]:
         return [(f["keyword"], f["score"], f["highlight"] and f["highlight"]["start"]) for f in row["findings"]]
 
     near = [
@@ -99,7 +101,7 @@ def test_rejected_rows_are_kept_with_reason_file_and_row(catalog: Path, bundle_f
     assert all(f["highlight"] is None for row in by_id(tmp_path).values() for f in row["findings"])
 
 
-def test_output_that_is_there_is_never_overwritten(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
+def test_an_output_that_exists_is_never_overwritten(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(UserError, match=r"--output .*: not empty"):
         analyze.run(config(catalog, bundle_folder, tmp_path))
@@ -115,7 +117,7 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_limit_takes_exactly_so_many_rows_and_text_can_be_kept(bundle_folder: str, tmp_path: Path) -> None:
+def test_limit_takes_exactly_that_many_rows_and_text_can_be_kept(bundle_folder: str, tmp_path: Path) -> None:
     source = tmp_path / "in.parquet"
     pq.write_table(pa.table({"id": list(range(60)), "text": TEXTS}), source)
     settings = {"limit": 21, "highlights": "off", "keep": "text", "placement": "here"}
@@ -142,5 +144,20 @@ def test_reviews_bundle_and_output_may_all_lie_on_s3(s3: str, bundle_folder: str
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "20 rows in = 20 analysed + 0 rejected" in done.stdout
+    assert "20 rows in = 20 analyzed + 0 rejected" in done.stdout
     assert len(storage.read_parquet(f"{s3}/out/data")) == 20
+
+
+def test_no_line_of_rays_core_reaches_the_terminal(bundle_folder: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs.analyze", "--bundle", bundle_folder, "--output", f"{tmp_path}/out"]
+    done = subprocess.run(
+        [*command, "--limit", "20", "--highlights", "off", "--device", "cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "core_worker.cc" not in done.stderr
+    assert not re.search(r"\w+\.cc:\d+", done.stderr), done.stderr
+    assert "rows in 1 units" in done.stderr  # the job's own notes do

@@ -1,4 +1,4 @@
-"""publish: whatever moment a run dies at, every committed row ends in one file, and no reader ever sees it twice."""
+"""Compaction: at whatever moment a run dies, each committed row ends up in one file, and no reader sees it twice."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app import storage
-from ray_app.catalog import commit as units_commit
+from ray_app.catalog import commit as commits
 from ray_app.catalog import compaction
+from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.compaction import Publisher
 from ray_app.data import reviews
 from ray_app.data.schema import rejected_unit
 from ray_app.errors import UserError
 
 
-def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> dict[str, Any]:
-    """A committed unit of so many analysed rows."""
+def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> CommitRecord:
+    """A committed unit of `rows` analyzed rows."""
     unit = reviews.Unit(id=name, file="a.parquet", version="1", row_group=0, skip=0, first=0, rows=rows)
     analyzed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
-    return units_commit.commit(
-        str(out), unit, analyzed, rejected_unit("", 0, "").slice(0, 0), {}, "mall" if mall else ""
-    )
+    facts: commits.UnitFacts = {"findings": 0, "work": {}}
+    return commits.commit(str(out), unit, analyzed, rejected_unit("", 0, "").slice(0, 0), facts, "mall" if mall else "")
 
 
 def seen(out: Path) -> list[str]:
@@ -35,7 +35,7 @@ def ids(*names: str, rows: int = 3) -> list[str]:
     return sorted(f"{name}{i}" for name in names for i in range(rows))
 
 
-def test_parts_become_one_file_when_they_are_large_enough(tmp_path: Path) -> None:
+def test_part_files_become_one_file_when_they_are_large_enough(tmp_path: Path) -> None:
     records = [commit(tmp_path, name) for name in "abc"]
     size = records[0]["parts"]["data"]["bytes"]
     publisher = Publisher(str(tmp_path), target_bytes=2 * size)
@@ -65,7 +65,7 @@ def test_a_partition_has_files_of_its_own(tmp_path: Path) -> None:
 
 
 class Death(BaseException):
-    pass
+    """As if the process had been killed: nothing cleans up after it."""
 
 
 @pytest.mark.parametrize("when", range(1, 12))
@@ -95,7 +95,7 @@ def test_death_at_any_write_loses_no_row_and_shows_none_twice(
     assert seen(tmp_path) == ids(*"abcd")
 
 
-def run(out: Path, records: list[dict[str, Any]]) -> None:
+def run(out: Path, records: list[CommitRecord]) -> None:
     publisher = Publisher(str(out), target_bytes=2 * records[0]["parts"]["data"]["bytes"])
     for record in records:
         publisher.add(record)
@@ -113,9 +113,8 @@ def test_a_run_that_was_taken_over_publishes_nothing(tmp_path: Path) -> None:
     assert seen(tmp_path) == ids("a")
 
 
-def test_row_groups_are_large_however_small_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "GROUP_ROWS", 10)
-    publisher = Publisher(str(tmp_path))
+def test_row_groups_are_large_however_small_the_part_files(tmp_path: Path) -> None:
+    publisher = Publisher(str(tmp_path), group_rows=10)
     for name in "abcdef":
         publisher.add(commit(tmp_path, name, rows=4))
     publisher.finish()

@@ -1,4 +1,4 @@
-"""What the doctor finds, without Ray: an open, closed or silent dashboard, and places that are right or wrong."""
+"""What the doctor finds, without Ray: an open, closed or silent dashboard; data and folders that are right or wrong."""
 
 import http.server
 import socket
@@ -30,8 +30,8 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-def lines(found: list[str], name: str) -> list[str]:
-    return [line for line in found if line.split()[1] == name]
+def lines(output: list[str], name: str) -> list[str]:
+    return [line for line in output if line.split()[1] == name]
 
 
 @contextmanager
@@ -53,9 +53,9 @@ def dashboard(status: int) -> Iterator[str]:
 
 
 def test_a_healthy_machine_has_no_failure_and_nothing_else_is_asked_of_it(examine: Examine) -> None:
-    code, found = examine()
-    assert code == 0, found
-    assert {line.split()[1] for line in found} == {"machine", "token", "dashboard", "cluster"}
+    code, output = examine()
+    assert code == 0, output
+    assert {line.split()[1] for line in output} == {"machine", "token", "dashboard", "cluster"}
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_a_healthy_machine_has_no_failure_and_nothing_else_is_asked_of_it(examin
 )
 def test_an_open_job_api_fails(examine: Examine, status: int, code: int, word: str) -> None:
     with dashboard(status) as url:
-        got, found = examine(dashboard=url)
+        got, output = examine(dashboard=url)
     assert got == code
-    assert word in lines(found, "dashboard")[0]
+    assert word in lines(output, "dashboard")[0]
 
 
 def test_a_silent_dashboard_takes_no_longer_than_it_may(examine: Examine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        code, found = examine(dashboard=f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=1)
+        code, output = examine(dashboard=f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=1)
     assert code == 1
-    assert lines(found, "dashboard") == ["fail  dashboard  no answer in 1 s"]
+    assert lines(output, "dashboard") == ["fail  dashboard  no answer in 1 s"]
     assert time.monotonic() - began < 4
 
 
 def test_a_cluster_without_token_mode_here_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
-    code, found = examine()
+    code, output = examine()
     assert code == 1
-    assert "export RAY_AUTH_MODE=token" in lines(found, "token")[0]
+    assert "export RAY_AUTH_MODE=token" in lines(output, "token")[0]
 
 
 def test_a_token_that_others_can_read_is_named_and_not_shown(
@@ -93,18 +93,18 @@ def test_a_token_that_others_can_read_is_named_and_not_shown(
     path.parent.mkdir()
     path.write_text("s3cret", encoding="utf-8")
     path.chmod(0o644)
-    code, found = examine()
+    code, output = examine()
     assert code == 0
-    assert any(line.startswith("warn") and f"chmod 600 {path}" in line for line in found)
-    assert "s3cret" not in "".join(found)
+    assert any(line.startswith("warn") and f"chmod 600 {path}" in line for line in output)
+    assert "s3cret" not in "".join(output)
 
 
 def test_bundle_input_and_output_are_tried(examine: Examine, bundle_folder: str, tmp_path: Path) -> None:
-    code, found = examine(bundle=bundle_folder, input="sample", output=str(tmp_path / "new" / "folder"))
-    assert code == 0, found
-    assert "15 keywords" in lines(found, "bundle")[0]
-    assert "review_id=review_id text=text" in lines(found, "input")[0]
-    assert "can be written" in lines(found, "output")[0]
+    code, output = examine(bundle=bundle_folder, input="sample", output=str(tmp_path / "new" / "folder"))
+    assert code == 0, output
+    assert "15 keywords" in lines(output, "bundle")[0]
+    assert "review_id=review_id text=text" in lines(output, "input")[0]
+    assert "can be written" in lines(output, "output")[0]
     assert not (tmp_path / "new").exists()
     assert not [path for path in tmp_path.iterdir() if "doctor" in path.name]
 
@@ -112,18 +112,18 @@ def test_bundle_input_and_output_are_tried(examine: Examine, bundle_folder: str,
 def test_each_that_is_wrong_fails_and_the_others_are_still_tried(examine: Examine, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("not Parquet", encoding="utf-8")
-    code, found = examine(bundle=str(tmp_path / "none"), input=str(tmp_path / "nowhere"), output=f"{file}/out")
+    code, output = examine(bundle=str(tmp_path / "none"), input=str(tmp_path / "nowhere"), output=f"{file}/out")
     assert code == 1
-    assert all(lines(found, name)[0].startswith("fail") for name in ("bundle", "input", "output"))
-    assert "no bundle.json" in lines(found, "bundle")[0]
-    assert "no such file" in lines(found, "input")[0]
+    assert all(lines(output, name)[0].startswith("fail") for name in ("bundle", "input", "output"))
+    assert "no bundle.json" in lines(output, "bundle")[0]
+    assert "no such file" in lines(output, "input")[0]
 
 
 def test_on_s3_a_bucket_is_listed_an_object_written_and_taken_away(examine: Examine, s3: str) -> None:
     storage.write_bytes(f"{s3}/mine", b"1")
-    code, found = examine(output=f"{s3}/analyses")
-    assert code == 0, found
-    assert lines(found, "buckets") == [f"ok    buckets    {s3} can be listed"]
+    code, output = examine(output=f"{s3}/analyses")
+    assert code == 0, output
+    assert lines(output, "buckets") == [f"ok    buckets    {s3} can be listed"]
     assert [file.uri for file in storage.list_files(s3)] == [f"{s3}/mine"]
 
 
@@ -131,7 +131,7 @@ def test_a_bucket_that_is_not_there_fails_without_a_word_of_credentials(
     examine: Examine, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
-    code, found = examine(output="s3://nobody-has-this/out")
+    code, output = examine(output="s3://nobody-has-this/out")
     assert code == 1
-    assert any(line.startswith("fail") and "s3://nobody-has-this" in line for line in found)
-    assert "hush-hush" not in "".join(found)
+    assert any(line.startswith("fail") and "s3://nobody-has-this" in line for line in output)
+    assert "hush-hush" not in "".join(output)

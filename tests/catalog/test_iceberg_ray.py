@@ -1,4 +1,4 @@
-"""sink: an output's rows are in the table once, whatever is run again, and new nights add theirs."""
+"""--sink iceberg: an output's rows are in the table once, whatever is run again, and later nights add theirs."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""lease: of two runs on one output one writes, and a dead run's place is taken."""
+"""The lease: of two runs on one output one writes, and a dead run gives way."""
 
 import os
 import threading

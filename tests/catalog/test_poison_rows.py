@@ -1,4 +1,4 @@
-"""attempts: a row that breaks the model or its process is set aside, and its neighbours are analysed."""
+"""Poison rows: one that breaks the model or its process is rejected, and its neighbors are analyzed."""
 
 import subprocess
 import sys
@@ -21,9 +21,9 @@ def table(texts: list[str]) -> pa.Table:
 
 def fails_on(*bad: str) -> Any:
     def run(rows: pa.Table) -> pa.Table:
-        found = set(bad) & set(rows["text"].to_pylist())
-        if found:
-            raise ValueError(f"cannot read {sorted(found)[0]}\nand more")
+        present = set(bad) & set(rows["text"].to_pylist())
+        if present:
+            raise ValueError(f"cannot read {sorted(present)[0]}\nand more")
         return rows
 
     return run
@@ -55,30 +55,13 @@ def test_a_unit_that_nothing_died_on_leaves_no_note(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-DIES = """
-import os, sys
-import pyarrow as pa
-from ray_app.catalog.poison_rows import CrashJournal
-
-def run(rows):
-    if "killer" in rows["text"].to_pylist():
-        os._exit(139)
-    return rows
-
-texts = ["killer" if i == 100 else "good" for i in range(150)]
-rows = pa.table({"review_id": [str(i) for i in range(150)], "text": texts})
-tables, bad = CrashJournal(sys.argv[1]).run(run, rows)
-print(sum(map(len, tables)), bad)
-"""
-
-
 def test_a_row_that_kills_its_process_is_given_up_after_a_few_deaths_and_no_other_row_is(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", DIES, f"{tmp_path}/note.json"]
+    command = [sys.executable, "-m", "tests.support.killer_row", f"{tmp_path}/note.json"]
     deaths = 0
     while (done := subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)).returncode == 139:
         deaths += 1
         assert deaths <= DEATHS + 1 + DEATHS  # whole, the piece, the row alone
-    assert done.stdout.strip() == "149 {100: 'the process that analyses it dies'}", done.stderr
+    assert done.stdout.strip() == "149 {100: 'the process that analyzes it dies'}", done.stderr
     assert deaths == DEATHS + 1 + DEATHS
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import analyze, preflight
-from ray_app.data import reviews as units
+from ray_app.data.reviews import plan
 from ray_app.engine.linear import has_int8
 from ray_app.errors import UserError
 from ray_app.inference.occlusion import recheck_agreement
@@ -50,10 +50,11 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 
 def test_recheck_with_room_for_every_word_gives_the_rows_of_an_exact_run_and_tells_what_it_did(
-    reviews: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reviews: str, bundle: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "ray_app")
     analyze.run(config(reviews, bundle, tmp_path / "exact", placement="here"))
-    assert "as exact does" not in capsys.readouterr().out
+    assert "as exact does" not in caplog.text
     analyze.run(config(reviews, bundle, tmp_path / "recheck", highlights="recheck", recheck_words=500))
     exact, recheck = rows(tmp_path / "exact"), rows(tmp_path / "recheck")
     assert recheck == exact
@@ -62,7 +63,7 @@ def test_recheck_with_room_for_every_word_gives_the_rows_of_an_exact_run_and_tel
     run = storage.read_json(f"{tmp_path}/recheck/_run.json")
     findings = sum(len(row["findings"]) for row in exact)
     assert run["recheck"] == {"agreement": 1.0, "findings": findings, "floor": 0.98}  # the sample is all there is
-    assert f"recheck finds 100.0% of {findings:,} highlights as exact does" in capsys.readouterr().out
+    assert f"recheck finds 100.0% of {findings:,} highlights as exact does" in caplog.text
     other = storage.read_json(f"{tmp_path}/exact/_run.json")
     assert "recheck" not in other
     masked = sum(bool(row["findings"]) for row in exact)
@@ -100,7 +101,7 @@ def test_the_sample_comes_from_all_over_the_input(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"id": list(range(124)), "text": [f"리뷰 {i}" for i in range(124)]}), tmp_path / "in.parquet"
     )
-    plan = units.plan(str(tmp_path / "in.parquet"), "", (), 4, "", 0)
-    texts = preflight.sampled(plan.units, plan.columns)
+    planned = plan(str(tmp_path / "in.parquet"), "", (), 4, "", 0)
+    texts = preflight.sample_texts(planned.units, planned.columns)
     assert {"리뷰 0", "리뷰 123"} <= set(texts)
     assert 64 <= len(texts) <= preflight.SAMPLE_REVIEWS

@@ -14,8 +14,8 @@ DASHBOARD = ROOT / "deploy" / "grafana.json"
 
 
 def panels() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    return found
+    content: list[dict[str, Any]] = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return content
 
 
 def test_a_unit_and_an_event_are_a_json_line_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.ray
 def exported(ray: Any) -> dict[str, float]:
     """Metric and stage -> value, of the run `metrics-test`, at this node's metrics port."""
     text = requests.get(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics", timeout=5).text
-    found = {}
+    values = {}
     for line in text.splitlines():
         if 'run="metrics-test"' in line:
             stage = re.search(r'stage="(\w+)"', line)
-            found[line.split("{")[0] + (f"/{stage[1]}" if stage else "")] = float(line.rsplit(" ", 1)[1])
-    return found
+            values[line.split("{")[0] + (f"/{stage[1]}" if stage else "")] = float(line.rsplit(" ", 1)[1])
+    return values
 
 
 def test_counts_of_units_reach_prometheus(ray_cluster: Any) -> None:
@@ -30,9 +30,9 @@ def test_counts_of_units_reach_prometheus(ray_cluster: Any) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and len(exported(ray_cluster)) <= len(COUNTERS):
         time.sleep(0.5)
-    found = exported(ray_cluster)
-    assert found.pop(f"ray_{MASKED_SHARE}") == 0.5
-    assert found == {
+    values = exported(ray_cluster)
+    assert values.pop(f"ray_{MASKED_SHARE}") == 0.5
+    assert values == {
         "ray_nunchi_units_total": 2,
         "ray_nunchi_rows_total": 120,
         "ray_nunchi_rejected_rows_total": 20,

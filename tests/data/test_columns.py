@@ -1,4 +1,4 @@
-"""schema: columns are found under the names people use, and every bad row is rejected with its place and reason."""
+"""columns: they are found under the names people use, and every bad row is rejected with its location and reason."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.data.columns import Columns, find_columns, split_rows
-from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, REJECTED, empty_like, rejected_unit
+from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, REJECTED, rejected_unit
 from ray_app.errors import UserError
 
 PLAIN = Columns(review_id="review_id", text="text")
@@ -178,8 +178,3 @@ def test_unreadable_unit_is_one_reject_without_values() -> None:
     assert table.to_pylist() == [
         {"review_id": None, "value": None, "reason": "unreadable rows: x", "file": "a.parquet", "row": 40}
     ]
-
-
-def test_empty_like_has_the_columns_and_no_row() -> None:
-    assert empty_like(ANALYSIS).column_names == [name for name, _ in ANALYSIS]
-    assert len(empty_like(ANALYSIS)) == 0

@@ -1,13 +1,13 @@
-"""duplicates: near-duplicates are found whatever their spelling, other texts are let through."""
+"""near_duplicates: they are found whatever their spelling, other texts are let through."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.data.near_duplicates import NearDuplicateFilter, jaccard, trigrams
-from ray_app.sample import written
+from ray_app.sample import written_reviews
 
-TEXTS = [row["text"] for row in written()]
+TEXTS = [row["text"] for row in written_reviews()]
 LONG = "배송은 빨랐는데 단추 하나가 덜렁거려서 아쉬웠고 원단은 도톰하니 마음에 들어요"
 
 

@@ -1,5 +1,6 @@
-"""units: a catalog is planned from its footers, read unit by unit, and no row of it is ever lost."""
+"""reviews: a catalog is planned from its footers, read unit by unit, and no row of it is ever lost."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ray_app import storage
 from ray_app.catalog import commit
 from ray_app.data import reviews
 from ray_app.data.columns import Columns
+from ray_app.data.schema import FILES, UNITS
 from ray_app.errors import UserError
 
 
@@ -56,6 +58,11 @@ def test_plan_cuts_every_row_group_of_every_file_into_units(tmp_path: Path) -> N
     assert (planned.rows, planned.unreadable, planned.columns) == (12, [], Columns(review_id="review_id", text="text"))
 
 
+def test_a_plans_tables_have_a_column_per_field() -> None:
+    for kind, schema in ((reviews.Source, FILES), (reviews.Unit, UNITS)):
+        assert schema.names == [field.name for field in dataclasses.fields(kind)]
+
+
 def test_plan_of_a_file_without_rows_has_no_units(tmp_path: Path) -> None:
     assert plan(write(tmp_path / "a.parquet", [0])).units == ()
 
@@ -68,7 +75,7 @@ def test_ids_are_unique_and_the_same_for_the_same_catalog(tmp_path: Path) -> Non
     assert len(set(ids)) == len(ids) == 6
 
 
-def test_ids_depend_on_the_file_and_on_what_analyses_it(tmp_path: Path) -> None:
+def test_ids_depend_on_the_file_and_on_what_analyzes_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [4])
     before = {unit.id for unit in plan(path).units}
     assert before.isdisjoint(unit.id for unit in plan(path, fingerprint="other").units)
@@ -205,8 +212,11 @@ def test_file_that_changes_after_the_plan_rejects_its_units(tmp_path: Path) -> N
     assert rejected["reason"].to_pylist() == ["the file was changed or removed after the run was planned"]
 
 
-def commit_all(out: str, planned: reviews.Plan) -> list[dict[str, Any]]:
-    return [commit.commit(out, unit, *reviews.read(unit, planned.columns), {"seconds": 1.5}) for unit in planned.units]
+FACTS: commit.UnitFacts = {"findings": 0, "work": {"seconds": 1.5}}
+
+
+def commit_all(out: str, planned: reviews.Plan) -> list[commit.CommitRecord]:
+    return [commit.commit(out, unit, *reviews.read(unit, planned.columns), FACTS) for unit in planned.units]
 
 
 def test_commit_writes_data_rejects_and_the_marker(tmp_path: Path) -> None:
@@ -214,7 +224,7 @@ def test_commit_writes_data_rejects_and_the_marker(tmp_path: Path) -> None:
     [record] = commit_all(f"{tmp_path}/out", planned)
     [unit] = planned.units
     assert storage.read_json(f"{tmp_path}/out/_units/{unit.id}.json") == record
-    assert record.items() >= {"file": unit.file, "rows_in": 3, "analysed": 2, "rejected": 1, "seconds": 1.5}.items()
+    assert record.items() >= {"file": unit.file, "rows_in": 3, "analysed": 2, "rejected": 1, **FACTS}.items()
     assert storage.read_parquet(commit.part(f"{tmp_path}/out", "data", record["parts"]["data"]["name"]))[
         "text"
     ].to_pylist() == ["굿", "별로"]
@@ -243,7 +253,7 @@ def test_a_partition_has_a_folder_for_every_value(tmp_path: Path) -> None:
     table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is not None
     table = table.set_column(2, "mall", pa.array(["../가", None]))
-    record = commit.commit(f"{tmp_path}/out", planned.units[0], table, rejected, {}, "mall")
+    record = commit.commit(f"{tmp_path}/out", planned.units[0], table, rejected, FACTS, "mall")
     folders = ["data/mall=%2E.%2F가", "data/mall=__HIVE_DEFAULT_PARTITION__"]
     assert sorted(record["parts"]) == [*folders, "rejected"]
     for folder, text in zip(folders, ["굿", "별로"], strict=True):
@@ -264,17 +274,15 @@ def test_commit_refuses_to_lose_or_invent_rows_and_writes_nothing(tmp_path: Path
     table, rejected = reviews.read(planned.units[0], planned.columns)
     assert table is not None
     wrong = table.slice(1) if change < 0 else pa.concat_tables([table, table.slice(2)])
-    with pytest.raises(RuntimeError, match=rf"3 in, {3 + change} analysed, 0 rejected"):
-        commit.commit(f"{tmp_path}/out", planned.units[0], wrong, rejected, {})
+    with pytest.raises(RuntimeError, match=rf"3 in, {3 + change} analyzed, 0 rejected"):
+        commit.commit(f"{tmp_path}/out", planned.units[0], wrong, rejected, FACTS)
     assert not (tmp_path / "out").exists()
 
 
 def test_catalog_on_s3_gives_the_same_rows_as_on_disk(tmp_path: Path, s3: str) -> None:
     path = write(tmp_path / "리뷰 1.parquet", [5, 4], ["굿", None] * 4 + [""])
     storage.upload(str(tmp_path), f"{s3}/catalog")
-    records = [
-        commit_all(out, plan(place)) for place, out in ((path, f"{tmp_path}/out"), (f"{s3}/catalog", f"{s3}/out"))
-    ]
+    records = [commit_all(out, plan(uri)) for uri, out in ((path, f"{tmp_path}/out"), (f"{s3}/catalog", f"{s3}/out"))]
     counts = [[(r["first"], r["analysed"], r["rejected"]) for r in each] for each in records]
     assert counts[0] == counts[1] == [(0, 2, 2), (4, 1, 0), (5, 1, 3)]
     assert len(storage.read_parquet(f"{s3}/out/_parts/data")) == 4
@@ -289,7 +297,7 @@ TEXTS = st.sampled_from(["굿", "배송 빨라요", "", "\u200b", None])
     unit_rows=st.integers(1, 6),
     limit=st.integers(0, 12),
 )
-def test_rows_in_are_rows_analysed_and_rows_rejected(
+def test_rows_in_are_rows_analyzed_and_rows_rejected(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[list[str | None]]], unit_rows: int, limit: int
 ) -> None:
     folder = tmp_path_factory.mktemp("catalog")

@@ -45,7 +45,7 @@ def test_a_submitted_job_analyses_reports_and_cannot_be_submitted_twice(
     )
     done = cluster.run(*submit)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "40 rows in = 39 analysed + 1 rejected" in done.stdout  # the job's own words, as they came
+    assert "40 rows in = 39 analyzed + 1 rejected" in done.stdout  # the job's own words, as they came
     assert "'nightly' succeeded" in cluster.run("ray", "job", "status", "nightly").stdout
     assert len(storage.read_parquet(f"{tmp_path}/out/data")) == 39
     again = cluster.run(*submit)

@@ -1,3 +1,5 @@
+"""Attention without padding against its formula, one sequence at a time; which kernel is kept."""
+
 import time
 from collections.abc import Iterator
 from itertools import groupby

@@ -1,3 +1,5 @@
+"""Logits against transformers alone, whatever the batch; batches, probabilities, the device."""
+
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ def test_logits_do_not_depend_on_the_token_budget(case: Any, budget: int) -> Non
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_logits_do_not_depend_on_order_and_neighbours(case: Any, seed: int) -> None:
+def test_logits_do_not_depend_on_order_and_neighbors(case: Any, seed: int) -> None:
     model, pad_id, rows, expected = case
     places = np.random.default_rng(seed).integers(0, len(rows), 30)
     logits = classifier(model, 512, pad_id)(Sequences.of([rows[i] for i in places]))
@@ -108,11 +110,11 @@ def test_probabilities_equal_torch_and_never_overflow(rows: list[list[float]]) -
 def test_the_cpu_is_placed_in_fp32_with_the_threads_asked_for() -> None:
     before = torch.get_num_threads()
     try:
-        placement = choose_device("cpu", threads=1)
+        device = choose_device("cpu", threads=1)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    assert placement == Device(torch.device("cpu"), "fp32", CPU_TOKENS)
+    assert device == Device(torch.device("cpu"), "fp32", CPU_TOKENS)
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -124,4 +126,4 @@ def test_an_unknown_device_is_refused() -> None:
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="--device cpu"):
         choose_device("cuda")
-    assert choose_device("auto").device.type == "cpu"
+    assert choose_device("auto").torch_device.type == "cpu"

@@ -1,3 +1,5 @@
+"""Base models and classifiers: loaded, saved, refused in one line."""
+
 import json
 from pathlib import Path
 from typing import Any

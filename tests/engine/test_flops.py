@@ -1,3 +1,5 @@
+"""FLOPs against what torch counts, the counters of work, and the backends."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +31,7 @@ needs_int8 = pytest.mark.skipif(not has_int8(), reason="this torch has no int8 p
 def model(kind: str, pooling: str) -> EncoderClassifier:
     """As torch counts it: eager attention is made of products."""
     made = fakes.classifier_model(kind, 5, pooling)
-    made.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    made.encoder.set_attn_implementation("eager")
     return made
 
 
@@ -181,13 +183,13 @@ def test_a_bundle_of_int8_runs_both_classifiers_in_int8(bundle_folder: str) -> N
     rows = exact.tokenizer(fakes.sample_texts(40)).sequences
     for name in ("keywords", "scores"):
         one, other = getattr(exact, name)(rows), getattr(rough, name)(rows)
-        assert getattr(rough, name).placement.backend == "int8"
+        assert getattr(rough, name).device.backend == "int8"
         assert 1e-4 < np.abs(one - other).max() < 0.1 * np.ptp(one)
 
 
 @needs_int8
 def test_int8_is_refused_for_an_encoder_that_cannot_run_flat() -> None:
     made = model("bert", "first")
-    made.encoder.config.hidden_act = "relu"  # type: ignore[union-attr]
+    made.encoder.config.hidden_act = "relu"
     with pytest.raises(UserError, match="backend int8: not for bert encoders; write fp32"):
         Classifier(made, choose_device("cpu", backend="int8"), 0)

@@ -1,3 +1,5 @@
+"""Linear layers of each backend against torch, and the same bits whatever rows are beside one."""
+
 from typing import get_args
 
 import numpy as np
@@ -99,7 +101,7 @@ def test_a_row_gets_the_same_bits_alone_and_beside_any_others(
     places=st.lists(st.integers(0, 11), min_size=1, max_size=30),
     powers=st.lists(st.integers(-4, 4), min_size=12, max_size=12),
 )
-def test_a_row_does_not_depend_on_count_order_and_size_of_its_neighbours(
+def test_a_row_does_not_depend_on_count_order_and_size_of_its_neighbors(
     backend: Backend, places: list[int], powers: list[int]
 ) -> None:
     run = linear(*layer(32, 48), backend)

@@ -1,3 +1,5 @@
+"""Ragged sequences against lists, by properties."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_unique_keeps_each_sequence_once_and_leads_back_to_every_row(rows: Rows)
     assert as_lists(distinct.take(position)) == rows
 
 
-def test_unique_tells_apart_order_length_and_neighbouring_rows() -> None:
+def test_unique_tells_apart_order_length_and_neighboring_rows() -> None:
     rows = [[1, 2], [2, 1], [1, 2, 0], [0, 1, 2], [1], [2], [], [0], [0, 0], [1, 2]]
     distinct, position = Sequences.of(rows).unique()
     assert len(distinct) == len(rows) - 1

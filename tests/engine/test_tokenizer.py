@@ -1,3 +1,5 @@
+"""Token ids, prompts and words of tokens against transformers' own tokenization of the whole text."""
+
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,11 @@ from ray_app.data.taxonomy import load
 from ray_app.data.text import words
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer, word_of_token
 from ray_app.inference.bundle import SCORE_PROMPT
-from ray_app.sample import written
+from ray_app.sample import written_reviews
 from tests.support import bundles
 
 KINDS = ("bert", "roberta", "byte-level")
-TEXTS = [row["text"] for row in written()]
+TEXTS = [row["text"] for row in written_reviews()]
 NAMES = load().names
 
 
@@ -44,14 +46,14 @@ def hf(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("max_length", [8, 512])
-def test_plain_equals_tokenising_the_whole_text(hf: Any, max_length: int) -> None:
+def test_plain_equals_tokenizing_the_whole_text(hf: Any, max_length: int) -> None:
     tokenizer = Tokenizer(hf)
     rows = tokenizer.with_special_tokens(tokenizer(TEXTS).sequences, max_length)
     for i, text in enumerate(TEXTS):
         assert rows.row(i).tolist() == hf(text, truncation=True, max_length=max_length)["input_ids"]
 
 
-def test_a_score_prompt_equals_tokenising_it_as_one_string(hf: Any) -> None:
+def test_a_score_prompt_equals_tokenizing_it_as_one_string(hf: Any) -> None:
     tokenizer = Tokenizer(hf)
     keyword = np.arange(len(TEXTS)) % len(NAMES)
     rows = ScorePrompt(tokenizer, NAMES, SCORE_PROMPT)(tokenizer(TEXTS).sequences, keyword, 512)

@@ -1,3 +1,5 @@
+"""Tokenizers trained on texts, and a teacher's that is reduced."""
+
 import re
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""The flat forward against the stock one, and full batches."""
+
 import logging
 
 import numpy as np
@@ -31,7 +33,7 @@ def test_flat_gives_the_logits_of_the_stock_forward(kind: str, pooling: str) -> 
     ordered = found.take(np.argsort(found.lengths, kind="stable"))
     with torch.inference_mode():
         stock = model(*padded(ordered, pad_id))
-    flat = UnpaddedClassifier(model, CPU.device, CPU.backend)(ordered)
+    flat = UnpaddedClassifier(model, CPU.torch_device, CPU.backend)(ordered)
     assert torch.sigmoid(flat) == pytest.approx(torch.sigmoid(stock), abs=2e-6)
 
 
@@ -59,7 +61,7 @@ def test_flat_is_the_default_and_stock_remains(kind: str) -> None:
 
 def test_an_encoder_the_flat_engine_does_not_know_runs_stock_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     model = classifier_model()
-    model.encoder.config.hidden_act = "relu"  # type: ignore[union-attr]
+    model.encoder.config.hidden_act = "relu"
     assert not supports(model)
     with caplog.at_level(logging.WARNING):
         assert Classifier(model, CPU, 0).stock is not None
@@ -88,7 +90,7 @@ def test_full_batches_hold_every_row_once_in_ascending_order_within_the_budget(s
 
 
 def test_shapes_are_few_on_a_cpu() -> None:
-    flat = UnpaddedClassifier(classifier_model(), CPU.device, CPU.backend)
+    flat = UnpaddedClassifier(classifier_model(), CPU.torch_device, CPU.backend)
     rows = {flat.rows(count) for count in range(1, 1_025)}
     assert len(rows) == 56
     assert all(0 <= flat.rows(count) - count < (8 if count < 256 else 32) for count in range(1, 1_025))

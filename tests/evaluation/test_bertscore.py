@@ -1,3 +1,5 @@
+"""BERTScore by its published formula, whatever the batch, and against bert-score."""
+
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,15 +26,15 @@ def scorer() -> BertScore:
 
 
 def test_a_text_with_itself_is_maximal_and_another_is_lower(scorer: BertScore) -> None:
-    found = scorer([SHORT, LONG, SHORT], [SHORT, LONG, "소재가 까슬까슬하네요"])
-    assert found[:2] == pytest.approx(1, abs=1e-5)
-    assert (found[2] < 0.9).all()
+    scores = scorer([SHORT, LONG, SHORT], [SHORT, LONG, "소재가 까슬까슬하네요"])
+    assert scores[:2] == pytest.approx(1, abs=1e-5)
+    assert (scores[2] < 0.9).all()
 
 
 def test_padded_batches_equal_each_pair_alone(scorer: BertScore) -> None:
-    meant, said = [SHORT, LONG, "굿", LONG[:40]], [LONG, SHORT, "좋아요", "굿"]
-    together = scorer(meant, said)
-    alone = np.concatenate([scorer([m], [s]) for m, s in zip(meant, said, strict=True)])
+    references, hypotheses = [SHORT, LONG, "굿", LONG[:40]], [LONG, SHORT, "좋아요", "굿"]
+    together = scorer(references, hypotheses)
+    alone = np.concatenate([scorer([one], [other]) for one, other in zip(references, hypotheses, strict=True)])
     assert together == pytest.approx(alone, abs=1e-5)
 
 
@@ -41,11 +43,12 @@ def test_swapping_the_texts_swaps_precision_and_recall(scorer: BertScore) -> Non
 
 
 def test_match_by_the_published_definition() -> None:
-    """Three generated tokens against two of the reference, cosines by hand."""
-    meant = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    said = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    """Three tokens of the hypothesis against two of the reference, cosines computed by hand."""
+    reference = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    hypothesis = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
     precision, recall = (1 + 0.8 + 0) / 3, (1 + 0.8) / 2
-    assert match(meant, said) == pytest.approx((precision, recall, 2 * precision * recall / (precision + recall)))
+    expected = (precision, recall, 2 * precision * recall / (precision + recall))
+    assert match(reference, hypothesis) == pytest.approx(expected)
 
 
 def test_empty_texts(scorer: BertScore) -> None:
@@ -59,15 +62,16 @@ def test_longer_texts_than_the_encoder_reads_are_cut(scorer: BertScore) -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_it_equals_the_library_on_latin_text(kind: str, tmp_path: Path) -> None:
-    """The library's own vectors and matching, given the words alone: by itself it also matches words with [SEP]."""
+    """The library's own vectors and matching, given the words alone: on its own it also matches words with [SEP]."""
     tokenizer, model = hf_tokenizer(kind), encoder(kind, seed=3)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    meant, said = ["a b c d", "x y z", "hello there old friend"], ["a c b", "z y x w v", "hello there new friend"]
+    references = ["a b c d", "x y z", "hello there old friend"]
+    hypotheses = ["a c b", "z y x w v", "hello there new friend"]
     ours = BertScore(str(tmp_path), choose_device("cpu"))
     tokenizer.model_max_length = 64  # without it, the library breaks
     sides = []
-    for texts in (meant, said):
+    for texts in (references, hypotheses):
         vectors, mask, _ = get_bert_embedding(texts, model, tokenizer, defaultdict(lambda: 1.0), device="cpu")
         words = [row[1 : int(kept.sum()) - 1] for row, kept in zip(vectors, mask, strict=True)]
         for mine, theirs in zip(ours.vectors(texts), words, strict=True):
@@ -76,4 +80,4 @@ def test_it_equals_the_library_on_latin_text(kind: str, tmp_path: Path) -> None:
         padding = [pad_sequence(rows, batch_first=True) for rows in (ones, ones)]
         sides += [pad_sequence(words, batch_first=True, padding_value=2.0), *padding]
     expected = torch.stack(greedy_cos_idf(*sides), 1)
-    assert ours(meant, said) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert ours(references, hypotheses) == pytest.approx(expected.numpy(), abs=1e-5)

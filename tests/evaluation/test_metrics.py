@@ -1,3 +1,7 @@
+"""Metrics by hand, against scikit-learn, and by their properties."""
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +43,8 @@ def test_keywords_are_reported_one_by_one() -> None:
 
 @pytest.mark.parametrize("average", ["micro", "macro", "weighted", "samples"])
 def test_averages_equal_scikit_learn(average: str) -> None:
-    found = keyword_report(TRUE, PREDICTED, ["a", "b", "c"], {})[average]
+    report: dict[str, Any] = {**keyword_report(TRUE, PREDICTED, ["a", "b", "c"], {})}
+    found = report[average]
     for name, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         expected = function(TRUE, PREDICTED, average=average, zero_division=0)
         assert found[name] == pytest.approx(expected, abs=5e-5)
@@ -54,7 +59,7 @@ def test_varying_keywords_leave_out_the_one_that_every_review_has() -> None:
 
 
 def test_a_single_keyword_is_judged_on_its_positives() -> None:
-    report = keyword_report(TRUE[:, 1:2], PREDICTED[:, 1:2], ["배송"], {})
+    report: dict[str, Any] = {**keyword_report(TRUE[:, 1:2], PREDICTED[:, 1:2], ["배송"], {})}
     expected = {"precision": 0.3333, "recall": 0.5, "f1": 0.4}
     assert {name: report["per_keyword"]["배송"][name] for name in expected} == expected
     for average in ("micro", "macro", "weighted", "micro_varying"):

@@ -1,3 +1,5 @@
+"""The evaluation report of predictions, of a bundle and of the baseline; jobs.evaluate in process."""
+
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ from ray_app.data.taxonomy import Taxonomy, from_labels
 from ray_app.errors import UserError
 from ray_app.evaluation import evaluate
 from ray_app.evaluation.baseline import TfidfBaseline
-from ray_app.evaluation.report import evaluate_bundle, evaluate_predictions, highlights, predictions
+from ray_app.evaluation.report import (
+    EvaluationReport,
+    evaluate_bundle,
+    evaluate_predictions,
+    highlight_report,
+    predictions,
+)
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.matrices import score_pairs
 from ray_app.labels.reader import read_labels
@@ -21,7 +29,7 @@ ROWS = [
     {"review_id": "2", "text": "배송 늦어요", "labels": [("배송", -1, ["늦어요"])]},
     {"review_id": "3", "text": "색 칙칙해요", "labels": [("색상", -1, ["칙칙해요"])]},
 ]
-COLOURS = from_labels([("배송", -1), ("배송", 1), ("색상", 1)])
+COLORS = from_labels([("배송", -1), ("배송", 1), ("색상", 1)])
 
 
 def table(rows: list[dict[str, Any]] = ROWS) -> pa.Table:
@@ -31,10 +39,10 @@ def table(rows: list[dict[str, Any]] = ROWS) -> pa.Table:
     return pa.Table.from_pylist([{**row, "labels": [label(*one) for one in row["labels"]]} for row in rows], LABELED)
 
 
-def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
+def test_evaluating_predictions_counts_keywords_scores_and_tuples() -> None:
     predicted = [{"배송": 1}, {"배송": 1, "색상": 1}, {"색상": -1}]
     scores = np.array([[1, 1], [1, 1], [0, 0]])  # positions on the scale -1, 1
-    report = evaluate_predictions(table(), predicted, scores, COLOURS, {"배송": 10})
+    report = evaluate_predictions(table(), predicted, scores, COLORS, {"배송": 10})
     assert report["keywords"]["micro"] == {"precision": 0.75, "recall": 0.75, "f1": 0.75, "support": 4}
     assert report["keywords"]["per_keyword"]["배송"]["share"] == 0.2
     assert report["scores"]["accuracy"] == 0.75
@@ -44,27 +52,27 @@ def test_compare_counts_keywords_scores_and_tuples_by_hand() -> None:
 
 
 def test_the_report_of_a_bundle_has_every_key(bundle_folder: str) -> None:
-    found = read_labels("sample").split("test").slice(0, 12)
+    tested = read_labels("sample").split("test").slice(0, 12)
     runtime = BundleRuntime(bundle_folder, "cpu")
-    report = evaluate_bundle(runtime, found, predictions(runtime, found))
+    report = evaluate_bundle(runtime, tested, predictions(runtime, tested))
     assert report["keywords"].keys() == {
         "per_keyword", "micro", "macro", "weighted", "samples", "micro_varying"
     }  # fmt: skip
-    assert report["scores"]["support"] == len(score_pairs(found, runtime.meta.taxonomy)[0])
-    faithful = highlights(runtime, found, "space", seed=0)
-    assert faithful["comprehensiveness"] >= faithful["random"]["comprehensiveness"]
+    assert report["scores"]["support"] == len(score_pairs(tested, runtime.meta.taxonomy)[0])
+    faithful = highlight_report(runtime, tested, "space", seed=0)
+    assert (faithful["comprehensiveness"] or -1) >= (faithful["random"]["comprehensiveness"] or 0)
 
 
 def test_a_highlight_is_judged_only_where_there_is_a_choice(bundle_folder: str) -> None:
     one_word = [{"review_id": "1", "text": "배송빨라요", "labels": [("배송", 1, ["배송빨라요"])]}]
-    report = highlights(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
+    report = highlight_report(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
     assert (report["hit_rate"], report["support"]) == (None, 0)
 
 
 def test_the_baseline_learns_words_and_survives_keywords_without_contrast() -> None:
     rows = [{**row, "review_id": f"{i}-{row['review_id']}"} for i in range(4) for row in ROWS]
     wide = Taxonomy(
-        name="t", keywords=(*COLOURS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), scores=(-1, 1)
+        name="t", keywords=(*COLORS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), scores=(-1, 1)
     )
     baseline = TfidfBaseline(table(rows), table(), wide)
     assert baseline.predict(["배송 늦어요", "색 칙칙해요"]) == [{"배송": -1}, {"색상": -1}]
@@ -83,19 +91,23 @@ def test_evaluate_writes_the_report_beside_the_baseline(
     assert storage.read_json(str(tmp_path / "out" / "report.json")) == report
     tested = sum(row["split"] == "test" for row in lines)
     assert report["reviews"] == tested == report["keywords"]["per_keyword"]["만족도"]["support"]
+    assert report["baseline"] is not None
     assert report["baseline"]["tuples"]["micro"]["f1"] > 0
-    _says_the_same_again(report, storage.read_parquet(str(tmp_path / "out" / "predictions.parquet")))
+    _assert_same_counts(report, storage.read_parquet(str(tmp_path / "out" / "predictions.parquet")))
     printed = capsys.readouterr().out
     assert "| highlight hit rate |" in printed
-    assert printed.strip().endswith((tmp_path / "out" / "report.md").read_text(encoding="utf-8").strip())
+    text, _, summary = printed.rpartition("\n\n")
+    assert text.strip() == (tmp_path / "out" / "report.md").read_text(encoding="utf-8").strip()
+    assert f"in {tmp_path}/out: tuples F1 {report['tuples']['micro']['f1']:.3f}" in summary
+    assert f"-m jobs.analyze --input YOUR_REVIEWS.parquet --bundle {bundle_folder}" in summary
 
 
-def _says_the_same_again(report: dict[str, Any], kept: pa.Table) -> None:
-    """What is kept of every review leads to the report's own counts at the report's own thresholds."""
-    assert kept.column_names == ["review_id", "keyword_probabilities", "keywords"]
+def _assert_same_counts(report: EvaluationReport, predicted: pa.Table) -> None:
+    """The predictions lead to the report's own counts at the report's own thresholds."""
+    assert predicted.column_names == ["review_id", "keyword_probabilities", "keywords"]
     for k, (name, threshold) in enumerate(report["thresholds"].items()):
-        found = [np.float32(row[k]) >= np.float32(threshold) for row in kept["keyword_probabilities"].to_pylist()]
-        right = sum(f and name in labels for f, labels in zip(found, kept["keywords"].to_pylist(), strict=True))
+        found = [np.float32(row[k]) >= np.float32(threshold) for row in predicted["keyword_probabilities"].to_pylist()]
+        right = sum(f and name in labels for f, labels in zip(found, predicted["keywords"].to_pylist(), strict=True))
         row = report["keywords"]["per_keyword"][name]
         assert row["precision"] == round(right / max(1, sum(found)), 4)
         assert row["recall"] == round(right / max(1, row["support"]), 4)

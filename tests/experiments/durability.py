@@ -1,9 +1,9 @@
-"""What a catalog job survives, measured: it is killed, fed broken input, and run against faulty storage; its output is
+"""What a catalog job survives, measured: it is killed, fed broken input and run on faulty storage, and its output is
 compared with an undisturbed run's. Not a test: each takes minutes. `python -m tests.experiments.durability WHAT`:
 
     driver      kill -9 of the driver, and the same command again
-    actors      kill -9 of the pools' processes during one run
-    nodes       worker nodes die under a run, others come
+    actors      kill -9 of the actors during one run
+    nodes       worker nodes die during a run, others join
     input       100 files: corrupt ones, bad rows, a row that raises, a row that kills
     s3          reviews, bundle and output on an S3 server that fails now and then
     plan        10 million rows in 2,000 files: planning, and planning again to resume
@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app import storage
-from ray_app.catalog import analyze, executors, verify
+from ray_app.catalog import analyze, executors, manifest, planning, verify
+from ray_app.inference import bundle as bundles
 from tests.support.bundles import make_bundle, sample_texts
 from tests.support.deadly_worker import KILLS, RAISES, Deadly
 from tests.support.paths import ROOT
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, rows: int, files: int = 8) -> None:
-    """A bundle with random weights and a catalog of so many rows."""
+    """A bundle with random weights and a catalog of `rows` rows."""
     make_bundle(folder / "bundle")
     (folder / "reviews").mkdir()
     texts = sample_texts(1_000)
@@ -68,8 +69,8 @@ def prepare(folder: Path, rows: int, files: int = 8) -> None:
 
 def config(folder: Path, output: str = "out", **changes: Any) -> analyze.Config:
     settings: dict[str, Any] = {"unit_rows": 250, "device": "cpu", "workers": 2, "cpus_per_worker": 0.5, **changes}
-    places = {"input": str(folder / "reviews"), "bundle": str(folder / "bundle"), "output": str(folder / output)}
-    return analyze.Config(**{**places, **settings})
+    uris = {"input": str(folder / "reviews"), "bundle": str(folder / "bundle"), "output": str(folder / output)}
+    return analyze.Config(**{**uris, **settings})
 
 
 def job(folder: Path, rows: int) -> None:
@@ -91,7 +92,7 @@ def fingerprint(folder: Path, output: str = "out") -> tuple[int, int, str]:
 
 
 def compare(folder: Path, rows: int) -> None:
-    """The disturbed output against an undisturbed run's, by hand in this process."""
+    """Compares the disturbed output with that of an undisturbed run in this process; exits 1 where they differ."""
     import ray
 
     if ray.is_initialized():
@@ -123,8 +124,11 @@ def driver(folder: Path, rows: int, kills: int = 10) -> None:
             break
         process.kill()
         process.wait()
-        told = f"after {time.monotonic() - began:.1f} s, {before} -> {committed(folder)} of {rows // 250} units"
-        print(f"kill {kill + 1}: {told}", flush=True)
+        seconds = time.monotonic() - began
+        print(
+            f"kill {kill + 1}: after {seconds:.1f} s, {before} -> {committed(folder)} of {rows // 250} units",
+            flush=True,
+        )
     print("then undisturbed: exit code", start(folder).wait(), flush=True)
     compare(folder, rows)
 
@@ -261,9 +265,6 @@ def faulty_s3(folder: Path, rows: int, share: float = 0.05) -> None:
 
 def plan(folder: Path, rows: int) -> None:
     """Tiny rows: what counts is how many files, row groups and units there are."""
-    from ray_app.catalog import manifest
-    from ray_app.inference import bundle
-
     make_bundle(folder / "bundle")
     for files in (200, 2_000):
         reviews = folder / f"reviews{files}"
@@ -272,12 +273,12 @@ def plan(folder: Path, rows: int) -> None:
         for i in range(files):
             pq.write_table(table, reviews / f"{i:05d}.parquet", row_group_size=2_500)
         settings = config(folder, f"out{files}", input=str(reviews), unit_rows=2_000)
-        model = bundle.load(settings.bundle)
+        bundle = bundles.load(settings.bundle)
         out = str(folder / f"out{files}")
         began = time.monotonic()
-        run, _ = analyze._begin(settings, model, analyze._settings(settings, model.id), out)
+        run, _ = planning.begin_or_resume(settings, bundle, planning.settings_of(settings, bundle.id), out)
         planned = time.monotonic() - began
-        for unit in run.units:  # as a run that was stopped at the last unit leaves it
+        for unit in run.units:  # as left by a run that was stopped at the last unit
             record = {"id": unit.id, "rows_in": unit.rows, "analysed": unit.rows, "rejected": 0, "findings": 0}
             storage.create(f"{out}/_units/{unit.id}.json", json.dumps({**record, "parts": {}, "work": {}}).encode())
         began = time.monotonic()

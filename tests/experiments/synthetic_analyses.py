@@ -1,6 +1,6 @@
-"""Analyses of a catalog that never was, to measure `jobs.acquire` by: as many rows as wanted, with memory for one file.
+"""Synthetic analyses to measure `jobs.acquire` with: any number of rows, in the memory of one file.
 
-PYTHONPATH=. python tests/experiments/synthetic_analyses.py --rows 1000000 --output /tmp/million
+python -m tests.experiments.synthetic_analyses --rows 1000000 --output runs/synthetic
 """
 
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ import pyarrow.parquet as pq
 from ray_app.cli import main
 from ray_app.data.schema import FINDING, HIGHLIGHT
 from ray_app.data.taxonomy import load
-from ray_app.options import option
-from ray_app.sample import unlabeled
+from ray_app.options import Options, option
+from ray_app.sample import unlabeled_texts
 
 MALLS, CATEGORIES, SCORES = 4, 8, 5
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
     """Options of this script."""
 
-    rows: int = option(100_000, "analyses to write")
-    output: str = option("/tmp/synthetic", "folder to write")
-    file_rows: int = option(10_000, "rows of one file")
-    dimensions: int = option(0, "width of an embedding column, 0 for none")
-    seed: int = option(0, "seed of everything")
+    rows: int = option(100_000, "analyses to write", least=0)
+    output: str = option("/tmp/synthetic", "output folder")
+    file_rows: int = option(10_000, "rows per file", least=1)
+    dimensions: int = option(0, "width of the embedding column, 0 for none", least=0)
+    seed: int = option(0, "seed of everything random")
 
 
 def write(config: Config) -> None:
-    """Writes OUTPUT/data/*.parquet: two review texts in a row each, most keywords sure, a few near their threshold."""
-    phrases = np.array(unlabeled(5_000), object)
+    """Writes OUTPUT/data/*.parquet: each text is two reviews, most keywords are certain, a few near their threshold."""
+    phrases = np.array(unlabeled_texts(5_000), object)
     folder = Path(config.output) / "data"
     folder.mkdir(parents=True)
     for first in range(0, config.rows, config.file_rows):
@@ -73,6 +73,7 @@ def table(rng: np.random.Generator, phrases: np.ndarray, first: int, rows: int, 
 
 
 def _lists(values: np.ndarray) -> pa.Array:
+    """[rows, length] as one list per row."""
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     return fixed.cast(pa.list_(pa.float32()))
 

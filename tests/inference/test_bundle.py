@@ -1,3 +1,5 @@
+"""What is sealed loads again; what was changed, cut short or may hold code is refused."""
+
 import hashlib
 import json
 import re
@@ -212,7 +214,7 @@ def test_a_link_out_of_a_bundle_is_refused(copy: Path, tmp_path: Path, name: str
     """Its hash would fit now, and the file may be another a moment later."""
     (copy / name).rename(tmp_path / "outside")
     (copy / name).symlink_to(tmp_path / "outside")
-    assert f"{name} is a link out of it" in refused(copy)
+    assert f"{name} links out of the bundle" in refused(copy)
 
 
 def test_a_link_within_a_bundle_is_a_file_of_it(copy: Path) -> None:

@@ -1,3 +1,5 @@
+"""Masked variants, drops and the strongest word against slow references."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,7 +72,7 @@ def masked_text(text: str, word: str, mask_token: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_masking_ids_equals_tokenising_the_text_with_the_mask_token_in_the_words_place(kind: str) -> None:
+def test_masking_ids_equals_tokenizing_the_text_with_the_mask_token_in_the_words_place(kind: str) -> None:
     """WordPiece: no exception. Metaspace Unigram: the text's version has a lone `▁` before a mask, since an added token
     cuts the text before the space is moved into the next word; masking ids takes the word's `▁` with it. Spaces at the
     end belong to the last word, and line breaks are tokens of the word after them: such texts are left out.

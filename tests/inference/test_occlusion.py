@@ -1,3 +1,5 @@
+"""Highlights against masking words one by one with transformers; recheck against exact."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from ray_app.errors import UserError
 from ray_app.inference.bundle import Bundle, BundleMeta
 from ray_app.inference.occlusion import Occlusion, recheck_agreement
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.sample import written
+from ray_app.sample import written_reviews
 from tests.support import bundles
 from tests.support.paths import ROOT
 
@@ -138,7 +140,7 @@ def test_highlights_do_not_depend_on_token_budgets(runtime: BundleRuntime, mode:
     found = []
     for budget in (1, 256, 1_024, 8_192):
         for classifier in (runtime.keywords, *([runtime.keywords_int8] if mode == "recheck" else [])):
-            classifier.placement = replace(classifier.placement, token_budget=budget)
+            classifier.device = replace(classifier.device, token_budget=budget)
         found.append(occlusion(texts, before, review, review % before.shape[1]))
     assert all(highlights.equals(found[0]) for highlights in found[1:])
 
@@ -220,7 +222,7 @@ def test_no_found_keyword_at_all_runs_nothing(runtime: BundleRuntime, mode: str)
 
 
 def sample_reviews() -> list[str]:
-    return [row["text"] for row in written()]
+    return [row["text"] for row in written_reviews()]
 
 
 def movie_reviews() -> list[str]:
@@ -240,10 +242,10 @@ needs_shared = pytest.mark.skipif(not (E5.exists() and NSMC.exists()), reason="n
         pytest.param(STARTER, movie_reviews, id="starter-nsmc", marks=needs_shared),
     ],
 )
-def test_masking_ids_of_real_reviews_equals_tokenising_the_text_with_the_mask_token_in_the_words_place(
+def test_masking_ids_of_real_reviews_equals_tokenizing_the_text_with_the_mask_token_in_the_words_place(
     tokenizer: Path, reviews: Callable[[], list[str]], tmp_path: Path
 ) -> None:
-    """One exception, exactly so: where a mask does not begin the text, the tokenised text has a lone `▁` before it.
+    """One exception, exactly so: where a mask does not begin the text, the tokenized text has a lone `▁` before it.
 
     Metaspace makes the space before a word a `▁` of that word, but text is cut at added tokens before that, and the
     space before a mask stays alone; masking ids takes the word with its `▁`. Nothing else differs: none of these

@@ -1,4 +1,6 @@
-from collections.abc import Callable, Sequence
+"""Analyses: one by one, in any batch and by transformers from text, they agree."""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,15 +17,15 @@ from ray_app.data.taxonomy import load
 from ray_app.data.text import kiwi_words
 from ray_app.engine.encoder import load_model
 from ray_app.errors import UserError
-from ray_app.inference import occlusion
 from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.bundle import SCORE_PROMPT
+from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.inference.stages import assemble_findings, build_stages, found_keywords
+from ray_app.inference.stages import HighlightStage, assemble_findings, build_stages, found_keywords
 from tests.support import bundles
 
 TEXTS = [*bundles.sample_texts(25), *bundles.ODD_TEXTS]
-Analyses = list[dict[str, Any]]
+Analyses = Sequence[Mapping[str, Any]]
 Made = Callable[..., str]
 
 
@@ -54,12 +56,12 @@ def assert_same(found: Analyses, expected: Analyses) -> None:
             np.testing.assert_allclose(numbers_of(a), numbers_of(b), atol=2.5e-4)
 
 
-def words_of(finding: dict[str, Any]) -> list[Any]:
+def words_of(finding: Mapping[str, Any]) -> list[Any]:
     highlight = finding["highlight"] or {}
     return [finding["keyword"], finding["score"], *(highlight.get(name) for name in ("word", "start", "end"))]
 
 
-def numbers_of(finding: dict[str, Any]) -> list[float]:
+def numbers_of(finding: Mapping[str, Any]) -> list[float]:
     return [finding["probability"], *finding["score_probabilities"], (finding["highlight"] or {"drop": 0})["drop"]]
 
 
@@ -84,7 +86,7 @@ def test_analyses_do_not_depend_on_token_budget_and_order(made: Made, budget: in
     bundle = made(kind="bert")
     order = np.random.default_rng(budget).permutation(len(TEXTS))
     runtime = BundleRuntime(bundle)
-    runtime.placement = replace(runtime.placement, token_budget=budget)
+    runtime.device = replace(runtime.device, token_budget=budget)
     table = pa.table({"text": [TEXTS[i] for i in order]})
     for _, make in build_stages("exact", "space"):
         table = make(runtime)(table)
@@ -110,7 +112,7 @@ def test_findings_equal_running_the_models_on_texts_by_hand(made: Made, text: st
     words = text.split()
     before = by_hand(bundle, "keywords", text).sigmoid()
     after = [by_hand(bundle, "keywords", text.replace(word, "[MASK]")).sigmoid() for word in words]
-    analysis = Analyzer(bundle)([text])[0]
+    analysis: Mapping[str, Any] = Analyzer(bundle)([text])[0]
     np.testing.assert_allclose(analysis["keyword_probabilities"], before, atol=1e-4)
     expected = [name for k, name in enumerate(taxonomy.names) if before[k] >= 0.5]
     assert [finding["keyword"] for finding in analysis["findings"]] == expected
@@ -181,7 +183,8 @@ def test_a_keyword_at_its_threshold_is_found(made: Made) -> None:
 def test_a_long_text_is_marked_truncated_and_highlights_what_was_read(made: Made) -> None:
     text = " ".join(f"단어{i}" for i in range(40))
     analyze = Analyzer(made(kind="bert", max_length=30, threshold=0.0))
-    short, long = analyze(["옷은 예뻐요", text])
+    rows: Analyses = analyze(["옷은 예뻐요", text])
+    short, long = rows
     assert not short["truncated"]
     assert long["truncated"]
     read = len(bundles.hf_tokenizer("bert").decode(bundles.hf_tokenizer("bert")(text)["input_ids"][1:29]))
@@ -191,9 +194,9 @@ def test_a_long_text_is_marked_truncated_and_highlights_what_was_read(made: Made
 
 def test_a_text_without_spaces_is_its_own_highlight_and_kiwi_finds_words_in_it(made: Made) -> None:
     text = "배송빠르고옷도이쁘네요"
-    whole = Analyzer(made(kind="bert", threshold=0.0))([text])[0]["findings"]
+    whole: Analyses = Analyzer(made(kind="bert", threshold=0.0))([text])[0]["findings"]
     assert {(f["highlight"]["word"], f["highlight"]["start"], f["highlight"]["end"]) for f in whole} == {(text, 0, 11)}
-    findings = Analyzer(made(kind="bert", threshold=0.0), words="kiwi")([text])[0]["findings"]
+    findings: Analyses = Analyzer(made(kind="bert", threshold=0.0), words="kiwi")([text])[0]["findings"]
     spans = {(f["highlight"]["start"], f["highlight"]["end"]) for f in findings}
     assert spans <= set(kiwi_words([text])[0])
     assert all(end - start < len(text) for start, end in spans)
@@ -203,6 +206,7 @@ def test_a_text_without_spaces_is_its_own_highlight_and_kiwi_finds_words_in_it(m
 @pytest.mark.parametrize("text", ["옷은 예쁘지만 배송은 늦어요", "  배송은 늦어요"])
 def test_ties_go_to_the_first_word(made: Made, text: str) -> None:
     for finding in Analyzer(made(kind="bert", spread=0.0, threshold=0.0))([text])[0]["findings"]:
+        assert finding["highlight"]
         assert finding["highlight"]["word"] == text.split()[0]
         assert finding["highlight"]["drop"] == 0
 
@@ -214,6 +218,7 @@ def test_offsets_point_at_the_word_in_the_original_text(made: Made, kind: str) -
     for text, row in zip(texts, Analyzer(made(kind=kind, threshold=0.0))(texts), strict=True):
         for finding in row["findings"]:
             highlight = finding["highlight"]
+            assert highlight
             assert highlight["word"] == text[highlight["start"] : highlight["end"]]
             assert highlight["word"] in text.split()
             starts.add((text, highlight["start"]))
@@ -239,16 +244,16 @@ def test_highlights_can_be_off(made: Made) -> None:
 
 
 @pytest.mark.parametrize("between", [" ", "\n"])
-def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(
-    made: Made, between: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_block_too_large_for_memory_at_once_gives_the_same_highlights(made: Made, between: str) -> None:
     texts = [between.join([f"{word}{i}" for i in range(8)]) for word in ("핏이", "색상은", "배송이", "소재가")]
     analyze = Analyzer(made(kind="bert", max_length=64, threshold=0.0))
     whole = analyze([*texts, "굿"])
-    monkeypatch.setattr(occlusion, "VARIANT_TOKENS", 400)
-    chunks = list(occlusion.Occlusion(analyze.runtime)._chunks(texts))
+    occlusion = Occlusion(analyze.runtime, variant_tokens=400)
+    chunks = list(occlusion.chunks(texts))
     assert len(chunks) > 1
     assert all(len(variants.sequences.ids) <= 400 for _, _, variants in chunks)
+    highlights = next(stage for stage in analyze.stages if isinstance(stage, HighlightStage))
+    highlights.occlusion = occlusion
     assert_same(analyze([*texts, "굿"]), whole)
 
 
@@ -279,7 +284,7 @@ def test_keywords_of_one_review_have_scores_of_their_own(made: Made) -> None:
         assert sum(a != b for a, b in pairwise(found)) == len(found) - 1
 
 
-WISHES: list[tuple[float | None, int | None, bool | None]] = [
+OPTIONS: list[tuple[float | None, int | None, bool | None]] = [
     (None, None, None),
     (0.0, None, True),
     (None, 1, False),
@@ -291,53 +296,55 @@ WISHES: list[tuple[float | None, int | None, bool | None]] = [
 ]
 
 
-def wishing(texts: Sequence[str], wishes: Sequence[tuple[Any, ...]]) -> pa.Table:
+def table_with(texts: Sequence[str], options: Sequence[tuple[Any, ...]]) -> pa.Table:
     table = pa.table({"text": pa.array(texts, pa.string())})
     for at, (name, kind) in enumerate(schema.ROW_OPTIONS):
-        table = table.append_column(name, pa.array([wish[at] for wish in wishes], kind))
+        table = table.append_column(name, pa.array([own[at] for own in options], kind))
     return table
 
 
-def as_wished(every: dict[str, Any], threshold: float | None, top_k: int | None, shown: bool | None) -> dict[str, Any]:
-    """An analysis with every keyword -> what a row with these wishes gets of it."""
+def by_options(
+    every: Mapping[str, Any], threshold: float | None, top_k: int | None, shown: bool | None
+) -> dict[str, Any]:
+    """An analysis with every keyword -> what a row with these options gets of it."""
     findings = [f for f in every["findings"] if f["probability"] >= np.float32(0.5 if threshold is None else threshold)]
     best = sorted(findings, key=lambda finding: -finding["probability"])[:top_k]
     kept = [{**f, "highlight": f["highlight"] if shown in (None, True) else None} for f in findings if f in best]
     return {**every, "findings": kept}
 
 
-def test_rows_get_what_they_wish_for_whoever_is_beside_them(made: Made) -> None:
+def test_rows_get_what_their_options_say_whatever_is_beside_them(made: Made) -> None:
     analyze = Analyzer(made(kind="bert"))
-    texts = [text for text in TEXTS for _ in WISHES]
-    wishes = WISHES * len(TEXTS)
-    every = [row for row in Analyzer(made(kind="bert", threshold=0.0))(TEXTS) for _ in WISHES]
-    together = analyze.table(wishing(texts, wishes))
+    texts = [text for text in TEXTS for _ in OPTIONS]
+    options = OPTIONS * len(TEXTS)
+    every = [row for row in Analyzer(made(kind="bert", threshold=0.0))(TEXTS) for _ in OPTIONS]
+    together = analyze.table(table_with(texts, options))
     assert together.column_names == [name for name, _ in ANALYSIS]
-    assert_same(together.to_pylist(), [as_wished(row, *wish) for row, wish in zip(every, wishes, strict=True)])
+    assert_same(together.to_pylist(), [by_options(row, *own) for row, own in zip(every, options, strict=True)])
     some = range(0, len(texts), 7)
-    alone = [analyze.table(wishing([texts[i]], [wishes[i]])).to_pylist()[0] for i in some]
+    alone = [analyze.table(table_with([texts[i]], [options[i]])).to_pylist()[0] for i in some]
     assert_same(alone, [together.to_pylist()[i] for i in some])
 
 
-def test_null_wishes_are_no_wishes(made: Made) -> None:
+def test_null_options_are_no_options(made: Made) -> None:
     analyze = Analyzer(made(kind="bert"))
-    assert analyze.table(wishing(TEXTS, [(None, None, None)] * len(TEXTS))).to_pylist() == analyze(TEXTS)
-    assert len(analyze.table(wishing([], []))) == 0
+    assert analyze.table(table_with(TEXTS, [(None, None, None)] * len(TEXTS))).to_pylist() == analyze(TEXTS)
+    assert len(analyze.table(table_with([], []))) == 0
 
 
-def test_wishes_in_several_chunks_equal_wishes_in_one(made: Made) -> None:
+def test_options_in_several_chunks_equal_options_in_one(made: Made) -> None:
     analyze = Analyzer(made(kind="bert"))
-    whole = wishing(TEXTS[:8], WISHES)
+    whole = table_with(TEXTS[:8], OPTIONS)
     pieces = pa.concat_tables([whole[:3], whole[3:4], whole[4:]])
     assert pieces["_top_k"].num_chunks == 3
     assert_same(analyze.table(pieces).to_pylist(), analyze.table(whole).to_pylist())
 
 
-def probable(*probabilities: float, **wishes: Any) -> pa.Table:
+def probable(*probabilities: float, **options: Any) -> pa.Table:
     column = pa.array([probabilities], pa.list_(pa.float32()))
     kinds = dict(schema.ROW_OPTIONS)
     return pa.table(
-        {"keyword_probabilities": column, **{name: pa.array([wish], kinds[name]) for name, wish in wishes.items()}}
+        {"keyword_probabilities": column, **{name: pa.array([value], kinds[name]) for name, value in options.items()}}
     )
 
 
@@ -350,7 +357,7 @@ def test_a_threshold_is_met_by_the_probability_as_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "expected"),
+    ("options", "expected"),
     [
         ({"_top_k": 1}, [1]),
         ({"_top_k": 2}, [1, 2]),  # of two equals the first in the taxonomy
@@ -359,8 +366,8 @@ def test_a_threshold_is_met_by_the_probability_as_it_is_written() -> None:
         ({"_top_k": None, "_threshold": 0.4}, [0, 1, 2, 3]),
     ],
 )
-def test_the_most_probable_keywords_come_in_the_order_of_the_taxonomy(wishes: Any, expected: list[int]) -> None:
-    assert found_keywords(probable(0.4, 0.9, 0.8, 0.8, 0.1, **wishes), [0.5] * 5)[1].tolist() == expected
+def test_the_most_probable_keywords_come_in_the_order_of_the_taxonomy(options: Any, expected: list[int]) -> None:
+    assert found_keywords(probable(0.4, 0.9, 0.8, 0.8, 0.1, **options), [0.5] * 5)[1].tolist() == expected
     assert found_keywords(probable(*[0.5, 0.6] * 20, _top_k=3), [0.5] * 40)[1].tolist() == [1, 3, 5]
 
 
@@ -378,9 +385,10 @@ def test_an_explanation_holds_the_drop_of_every_word_and_agrees_with_the_highlig
         for finding in row["findings"]:
             drops = explained["drops"][finding["keyword"]]
             assert len(drops) == len(explained["words"])
-            best = explained["words"][int(np.argmax(drops))]
-            assert {name: finding["highlight"][name] for name in best} == best
-            assert finding["highlight"]["drop"] == pytest.approx(max(drops), abs=2e-4)
+            best, highlight = explained["words"][int(np.argmax(drops))], finding["highlight"]
+            assert highlight
+            assert best == {"word": highlight["word"], "start": highlight["start"], "end": highlight["end"]}
+            assert highlight["drop"] == pytest.approx(max(drops), abs=2e-4)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\u200b"])

@@ -152,13 +152,13 @@ def test_every_format_of_decisions_is_read_and_what_is_open_is_counted(tmp_path:
 def test_a_version_of_an_audit_holds_labels_history_and_decisions(tmp_path: Path) -> None:
     storage.write_parquet(f"{tmp_path}/v1/labels.parquet", version().labels)
     first = sheet(tmp_path / "a.csv", ("1", "배송", "fix", "2"))
-    told = decisions.run(f"{tmp_path}/v1/labels.parquet", first, f"{tmp_path}/v2", TAXONOMY)
-    assert (told["fixed"], told["undecided"]) == (1, 0)
+    applied = decisions.run(f"{tmp_path}/v1/labels.parquet", first, f"{tmp_path}/v2", TAXONOMY)
+    assert (applied["fixed"], applied["undecided"]) == (1, 0)
     second = sheet(tmp_path / "b.csv", ("1", "배송", "fix", "-2"))
-    told = decisions.run(told["labels"], second, f"{tmp_path}/v3", TAXONOMY)
-    found = versions.load(told["labels"], TAXONOMY)
+    applied = decisions.run(str(applied["labels"]), second, f"{tmp_path}/v3", TAXONOMY)
+    found = versions.load(str(applied["labels"]), TAXONOMY)
     assert [row["labels"][0]["score"] for row in found.history.to_pylist()] == [1, 2]
     assert found.rows()["1"]["labels"][0]["score"] == -2
     assert storage.read_parquet(f"{tmp_path}/v3/decisions.parquet")["score"].to_pylist() == [-2]
     with pytest.raises(UserError, match="v3 holds something already"):
-        decisions.run(told["labels"], second, f"{tmp_path}/v3", TAXONOMY)
+        decisions.run(str(applied["labels"]), second, f"{tmp_path}/v3", TAXONOMY)

@@ -1,4 +1,4 @@
-"""labelling: what goes out to a tool comes back from it, and what is wrong in it is named with file and row."""
+"""labeling_tools: what goes out to a tool comes back from it, and what is wrong in it is named with file and row."""
 
 import json
 import tempfile
@@ -262,7 +262,7 @@ def test_an_empty_batch_is_written_and_read(tmp_path: Path) -> None:
     assert (len(read.table), read.skipped, read.dropped) == (0, {}, ())
 
 
-def test_labellers_and_times_are_those_of_the_tool(tmp_path: Path) -> None:
+def test_labelers_and_times_are_those_of_the_tool(tmp_path: Path) -> None:
     labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, labeling_tools.FORMATS)
     out = tmp_path / "back"
     out.mkdir()
@@ -274,8 +274,8 @@ def test_labellers_and_times_are_those_of_the_tool(tmp_path: Path) -> None:
     labeling_exports.spreadsheet(f"{tmp_path}/csv", out, answers)
     read = labeling_tools.read_annotations(str(out), TAXONOMY)
     who = {row["labeller"]: row["labelled_at"] for row in read.table.to_pylist()}
-    told = WHEN.replace(microsecond=123456)
-    assert who == {"7": told, "lee@shop.kr": told, "round-1-park": WHEN, "choi": None, "kim": None}
+    exact = WHEN.replace(microsecond=123456)
+    assert who == {"7": exact, "lee@shop.kr": exact, "round-1-park": WHEN, "choi": None, "kim": None}
 
 
 def test_what_was_not_finished_is_counted_and_no_error(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_what_was_not_finished_is_counted_and_no_error(tmp_path: Path) -> None:
     read = labeling_tools.read_annotations(
         labeling_exports.label_studio(f"{tmp_path}/label-studio", out, answers), TAXONOMY
     )
-    assert (len(read.table), read.skipped) == (1, {"skipped by the labeller": 1, "unfinished": 1})
+    assert (len(read.table), read.skipped) == (1, {"skipped by the labeler": 1, "unfinished": 1})
     uri = labeling_exports.prodigy(f"{tmp_path}/prodigy", out, answers)
     with Path(uri).open("a", encoding="utf-8") as file:
         file.write('{"review_id": "2", "text": "굿", "answer": "reject", "accept": []}\n')

@@ -1,6 +1,6 @@
-"""merging: answers join the labels as a new version; disputes wait; nothing is overwritten or forgotten."""
+"""merge: answers join the labels as a new version; disputes wait; nothing is overwritten or forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ def version_of(*rows: dict[str, Any]) -> LabelVersion:
     return LabelVersion(table, HISTORY.empty_table())
 
 
-def scores(row: dict[str, Any]) -> Scores:
+def scores(row: Mapping[str, Any]) -> Scores:
     return {each["keyword"]: each["score"] for each in row["labels"]}
 
 
 def merged(version: LabelVersion, rows: Sequence[dict[str, Any]], resolve: str = "") -> merge.Merged:
-    return merge.merge(version, answers_of(*rows), "2", NOW, resolve)
+    return merge.merge_answers(version, answers_of(*rows), "2", NOW, resolve)
 
 
 def counted(found: merge.Merged) -> dict[str, int]:
@@ -90,13 +90,13 @@ def test_merging_the_same_answers_again_changes_nothing() -> None:
     assert (len(again.version.history), counted(again)) == (0, {"confirmed": 2})
 
 
-def test_a_labeller_who_answers_twice_means_the_newer_answer() -> None:
+def test_a_labeler_who_answers_twice_means_the_newer_answer() -> None:
     rows = [answer("1", "kim", {"배송": 1}, 1), answer("1", "kim", {"배송": -1}, 0)]
     for order in (rows, rows[::-1]):
         assert scores(merged(version_of(), order).version.rows()["1"]) == {"배송": 1}
 
 
-def test_labellers_who_agree_make_one_row_with_the_highlights_of_both() -> None:
+def test_labelers_who_agree_make_one_row_with_the_highlights_of_both() -> None:
     rows = [answer("1", "lee", {"배송": 1}, 1), answer("1", "kim", {"배송": 1}, 0)]
     rows[0]["labels"], rows[1]["labels"] = [label("배송", 1, "굿", "배송")], [label("배송", 1, "굿")]
     row = merged(version_of(), rows).version.rows()["1"]
@@ -108,7 +108,7 @@ K, L, P = ("kim", "lee", "park")
 
 
 @pytest.mark.parametrize(
-    ("resolve", "said", "expected"),
+    ("resolve", "answered", "expected"),
     [
         ("", [(K, {"배송": 1}, 0), (L, {"배송": 2}, 1)], None),
         ("", [(K, {"배송": 1}, 0), (L, {"배송": 1, "핏": 0}, 1)], None),
@@ -129,19 +129,21 @@ K, L, P = ("kim", "lee", "park")
     ],
 )
 def test_disputes_wait_unless_a_rule_decides(
-    resolve: str, said: list[tuple[str, Scores, int | None]], expected: Scores | None
+    resolve: str, answered: list[tuple[str, Scores, int | None]], expected: Scores | None
 ) -> None:
     old = {"review_id": "1", "labels": [label("가격", 0)]}
-    found = merged(version_of(old), [answer("1", *each) for each in said], resolve)
+    found = merged(version_of(old), [answer("1", *each) for each in answered], resolve)
     row = found.version.rows()["1"]
     if expected is None:
         assert (row["labels"], counted(found)) == (old["labels"], {"disputed": 1})
-        assert [{each["labeller"] for each in answers} for answers in found.disputed] == [{who for who, _, _ in said}]
+        assert [{each["labeller"] for each in answers} for answers in found.disputed] == [
+            {who for who, _, _ in answered}
+        ]
     else:
         assert (scores(row), counted(found), found.disputed) == (expected, {"changed": 1}, ())
 
 
-SAID = st.lists(
+ANSWERED = st.lists(
     st.tuples(
         st.sampled_from("123456"),
         st.sampled_from((K, L, P)),
@@ -152,15 +154,15 @@ SAID = st.lists(
 )
 
 
-@given(said=SAID, resolve=st.sampled_from(merge.RULES))
-def test_every_review_goes_one_way_and_no_row_is_lost(said: Any, resolve: str) -> None:
+@given(answered=ANSWERED, resolve=st.sampled_from(merge.RULES))
+def test_every_review_goes_one_way_and_no_row_is_lost(answered: Any, resolve: str) -> None:
     before = version_of(
         {"review_id": "1", "labels": [label("배송", 1)], "split": "test", "labelled_at": NOW},
         {"review_id": "2", "labels": [label("핏", 1)], "split": "train"},
         {"review_id": "9", "labels": [label("핏", 1)], "split": "validation"},
     )
-    found = merged(before, [answer(*each) for each in said], resolve)
-    assert sum(found.counts.values()) == len({review_id for review_id, *_ in said})
+    found = merged(before, [answer(*each) for each in answered], resolve)
+    assert sum(found.counts.values()) == len({review_id for review_id, *_ in answered})
     ids = found.version.labels["review_id"].to_pylist()
     assert ids[:3] == ["1", "2", "9"]
     assert len(set(ids)) == len(ids) == 3 + found.counts["new"]
@@ -201,31 +203,31 @@ def test_rounds_are_versions_in_new_folders_and_disputes_are_a_queue(tmp_path: P
             ("3", "새것", f"만족도 {score}"),
             ("2", "핏 굿", ""),
         )
-    told = merge.run(f"{tmp_path}/start.parquet", f"{tmp_path}/answers", f"{tmp_path}/v1", TAXONOMY, "1")
-    assert (told["answers"], told["changed"], told["disputed"], told["new"]) == (4, 1, 1, 0)
-    assert (told["skipped"], told["agreement"]["shared"]) == ({"unfinished": 2}, 2)
+    report = merge.run(f"{tmp_path}/start.parquet", f"{tmp_path}/answers", f"{tmp_path}/v1", TAXONOMY, "1")
+    assert (report["answers"], report["changed"], report["disputed"], report["new"]) == (4, 1, 1, 0)
+    assert (report["skipped"], report["agreement"]["shared"]) == ({"unfinished": 2}, 2)
     queue = Path(tmp_path, "v1/disputed.csv").read_text(encoding="utf-8-sig").splitlines()
     assert queue == ["review_id,text,Completion,Answers", "'3,새것,,kim: 만족도 1 / lee: 만족도 2"]
     assert "kim, lee" in Path(tmp_path, "v1/agreement.md").read_text(encoding="utf-8")
 
     sheet(tmp_path / "judge.csv", ("3", "새것", "만족도 2"), ("1", "배송 굿", "배송 0"))
-    told = merge.run(told["labels"], f"{tmp_path}/judge.csv", f"{tmp_path}/v2", TAXONOMY, "2")
-    version = versions.load(told["labels"], TAXONOMY)
-    assert {i: (scores(row), row["split"], row["mall"], row["round"]) for i, row in version.rows().items()} == {
+    report = merge.run(report["labels"], f"{tmp_path}/judge.csv", f"{tmp_path}/v2", TAXONOMY, "2")
+    version = versions.load(report["labels"], TAXONOMY)
+    assert {i: (scores(row), row["split"], dict(row)["mall"], row["round"]) for i, row in version.rows().items()} == {
         "1": ({"배송": 0}, "test", "가", "2"),
         "2": ({"핏": 1}, None, "나", None),
         "3": ({"만족도": 2}, None, None, "2"),
     }
     past = [(row["review_id"], scores(row), row["replaced_by"]) for row in version.history.to_pylist()]
     assert past == [("1", {"배송": -1}, "round 1"), ("1", {"배송": 1}, "round 2")]
-    assert len(reader.read_labels(told["labels"]).table) == 3
+    assert len(reader.read_labels(report["labels"]).table) == 3
     assert storage.read_parquet(f"{tmp_path}/start.parquet").equals(start)
 
 
 def test_a_version_is_never_overwritten_and_a_table_can_start_empty(tmp_path: Path) -> None:
     uri = sheet(tmp_path / "kim.csv", ("1", "배송 굿", "배송 1"))
-    told = merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
-    assert told["new"] == 1
+    report = merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
+    assert report["new"] == 1
     with pytest.raises(UserError, match="v1 holds something already; a version is never overwritten"):
         merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
     with pytest.raises(UserError, match="no such file"):

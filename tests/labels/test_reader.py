@@ -1,4 +1,4 @@
-"""labels: every format gives the same table, and every bad label is named with its file and row."""
+"""reader: every format gives the same table, and every bad label is named with its file and row."""
 
 import json
 from collections.abc import Callable
@@ -249,10 +249,10 @@ def test_completion_needs_no_spaces(completion: str, expected: list[tuple[str, i
         ("a.csv", "id,text\n1,굿", "needs a text column and a Completion column, has id, text"),
         ("a.csv", "id,Completion\n1,배송 1", "needs a text column"),
         ("a.csv", "", "needs a text column"),
-        ("a.csv", "text,Completion\n", "no labelled reviews"),
+        ("a.csv", "text,Completion\n", "no labeled reviews"),
         ("a.csv", "text,Completion\n" + "가" * 200_000, "not CSV"),
         ("a.csv", b"text,Completion\n\xff\xfe\xff", "neither UTF-8 nor cp949"),
-        ("a.jsonl", "\n\n", "no labelled reviews"),
+        ("a.jsonl", "\n\n", "no labeled reviews"),
         ("a.xlsx", "x", "labels are read from .parquet, .jsonl"),
         ("a.parquet", "x", "a.parquet: "),
     ],

@@ -1,4 +1,4 @@
-"""causal: a model folder is plain Hugging Face plus nunchi_lm.json, and holds nothing that runs when it is loaded."""
+"""causal_lm: a model folder is plain Hugging Face plus nunchi_lm.json, and loading it executes nothing."""
 
 import json
 from pathlib import Path
@@ -56,8 +56,8 @@ def test_a_scratch_model_is_the_same_by_its_seed(made: tuple[Any, Any]) -> None:
 
 
 def test_a_folder_comes_back_and_is_one_that_transformers_reads(made: tuple[Any, Any], folder: Path) -> None:
-    model, tokenizer, found = causal_lm.load(str(folder), "cpu")
-    assert found == meta()
+    model, tokenizer, loaded = causal_lm.load(str(folder), "cpu")
+    assert loaded == meta()
     assert not model.training
     plain = AutoModelForCausalLM.from_pretrained(folder)
     ids = torch.tensor([tokenizer(ODD[0])["input_ids"]])
@@ -71,8 +71,8 @@ def test_a_folder_comes_back_and_is_one_that_transformers_reads(made: tuple[Any,
 
 def test_a_remote_folder_is_fetched(folder: Path, s3: str) -> None:
     storage.upload(str(folder), f"{s3}/lm")
-    _, tokenizer, found = causal_lm.load(f"{s3}/lm", "cpu")
-    assert found == meta()
+    _, tokenizer, loaded = causal_lm.load(f"{s3}/lm", "cpu")
+    assert loaded == meta()
     assert tokenizer.eos_token == "</s>"
 
 
@@ -81,8 +81,8 @@ def test_a_folder_of_others_has_no_meta_and_gets_a_pad_token(made: tuple[Any, An
     path = tmp_path / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({k: v for k, v in content.items() if k != "pad_token"}), encoding="utf-8")
-    _, tokenizer, found = causal_lm.load(str(tmp_path), "cpu")
-    assert found is None
+    _, tokenizer, loaded = causal_lm.load(str(tmp_path), "cpu")
+    assert loaded is None
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
 
 

@@ -1,3 +1,5 @@
+"""constrained_decoding: with any tokenizer, whatever is chosen among the allowed tokens parses and fits."""
+
 import random
 
 import pytest
@@ -27,7 +29,7 @@ GRAMMARS = {kind: made(kind) for kind in KINDS}
 
 
 def walk(automaton: Grammar, kind: str, room: int, seed: int) -> str:
-    """The text of a model that knows nothing but what is allowed; checks that it needs no more than `room` tokens."""
+    """The text of a model that chooses among the allowed at random; checks that it takes at most `room` tokens."""
     choose, written, state = random.Random(seed).choice, list[int](), State()
     while True:
         token = int(choose(automaton.allowed(state, room - len(written))))
@@ -51,7 +53,7 @@ def test_whatever_is_chosen_among_the_allowed_parses_and_fits(kind: str, seed: i
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_label_can_be_written_as_the_tokenizer_writes_it(kind: str) -> None:
-    """What a tuned model has learnt to write, token for token, is allowed from beginning to end."""
+    """What a tuned model has learned to write is allowed token by token, from start to end."""
     tokenizer, automaton = lm_tokenizer(kind), GRAMMARS[kind]
     text = ", ".join(f"{name}{score}" for name, score in zip(SHIPPED.names, [-2, -1, 0, 1, 2] * 3, strict=True))
     ids = tokenizer(" " + text, add_special_tokens=False)["input_ids"]
@@ -72,12 +74,14 @@ def test_a_token_may_end_one_label_and_begin_the_next() -> None:
     assert crossing
     after = automaton.after(state, crossing[0])
     assert after is not None
-    assert after.said == 1 << SHIPPED.index["배송"]
-    for token in automaton.allowed(state, 2):  # what leaves room for the end alone ends a label, here or further on
+    assert after.written == 1 << SHIPPED.index["배송"]
+    for token in automaton.allowed(
+        state, 2
+    ):  # room for the end alone: the token completes a label, this one or the next
         assert ENDS["straddling"][0] in automaton.allowed(automaton.after(state, token) or state, 1)
 
 
-def test_a_keyword_is_not_said_twice_and_the_end_comes_when_all_are_said() -> None:
+def test_a_keyword_is_not_written_twice_and_the_end_comes_after_all() -> None:
     known = Taxonomy(name="t", keywords=(Keyword(name="배송"), Keyword(name="핏")), scores=(-1, 1))
     automaton = made("byte-level", known)
     texts = {walk(automaton, "byte-level", 99, i) for i in range(300)}
@@ -90,12 +94,12 @@ def test_a_keyword_is_not_said_twice_and_the_end_comes_when_all_are_said() -> No
 def test_scores_of_two_digits_and_keywords_that_begin_alike() -> None:
     known = Taxonomy(name="t", keywords=(Keyword(name="맛"), Keyword(name="맛집")), scores=(-10, -1, 1, 10))
     automaton = made("fallback", known)
-    found = set()
+    pairs = set()
     for i in range(400):
         parsed = REVIEW.parse(walk(automaton, "fallback", 60, i), known)
         assert not parsed.bad
-        found |= set(parsed.scores.items())
-    assert found == {(name, score) for name in known.names for score in known.scores}
+        pairs |= set(parsed.scores.items())
+    assert pairs == {(name, score) for name in known.names for score in known.scores}
 
 
 def test_a_keyword_that_the_tokenizer_cannot_spell_is_never_begun() -> None:

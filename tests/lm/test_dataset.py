@@ -1,4 +1,4 @@
-"""examples: every format gives the same rows, and every bad row is named with its file and row."""
+"""dataset: every format gives the same rows, and every bad row is named with its file and row."""
 
 import json
 from pathlib import Path
@@ -111,13 +111,15 @@ def test_only_bad_rows_are_no_input(tmp_path: Path) -> None:
         dataset.read(uri, INTERVIEW, on_bad_row="drop")
 
 
-@pytest.mark.parametrize(("text", "message"), [("answr=답변", "did you mean 'answer'"), ("answer", "FIELD=COLUMN")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("answr=답변", "did you mean 'answer'"), ("answer", "write question=NAME,experience=NAME")]
+)
 def test_a_mistake_in_columns_is_named(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         dataset.column_names(text, INTERVIEW)
 
 
-def test_labelled_reviews_come_with_their_labels_in_the_taxonomys_order(tmp_path: Path) -> None:
+def test_labeled_reviews_come_with_their_labels_in_the_taxonomys_order(tmp_path: Path) -> None:
     labels = [{"keyword": "디자인", "score": 1}, {"keyword": "배송", "score": -1}, {"keyword": "만족도", "score": 0}]
     uri = write(tmp_path / "labels.jsonl", [{"review_id": "r1", "text": "좋아요", "labels": labels, "split": "test"}])
     for taxonomy in ("default", load()):

@@ -1,3 +1,5 @@
+"""evaluate_lm in this process: what is evaluated, on which rows, and what the report holds."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ import pytest
 from ray_app import storage
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.errors import UserError
-from ray_app.lm import evaluate_lm, templates
+from ray_app.lm import dataset, evaluate_lm, templates
 from ray_app.lm.evaluate_lm import Config
 from tests.support.bundles import make_bundle
 from tests.support.language_models import lm_tokenizer, make_lm, tiny_lm
@@ -25,14 +27,19 @@ def interviewer(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_lm(tmp_path_factory.mktemp("lm") / "interview", "interview")
 
 
-def evaluate(model: str, output: Path, **options: Any) -> dict[str, Any]:
+def evaluate(model: str, output: Path, **options: Any) -> Any:
     settings = {"workers": 0, "limit": 6, "max_new_tokens": 48, "device": "cpu", **options}
     return evaluate_lm.run(Config(model=model, output=str(output), **settings))
 
 
 def test_a_random_model_writes_reviews_that_parse_beside_the_classifiers(
-    model: str, bundle_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str,
+    bundle_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "ray_app")
     report = evaluate(model, tmp_path / "out", bundle=bundle_folder, benchmark=3)
     assert storage.read_json(str(tmp_path / "out" / "report.json")) == report
     assert report["parsed"] == {"rows": 6, "share": 1.0, "bad_parts": 0, "nothing_said": 0}
@@ -49,7 +56,25 @@ def test_a_random_model_writes_reviews_that_parse_beside_the_classifiers(
     printed = capsys.readouterr().out
     assert "| tuples F1, exact score |" in printed
     assert "## Worst" not in printed
+    assert f"rows/ in {tmp_path}/out: tuples F1 {report['tuples']['micro']['f1']:.3f} on 6 rows\nNext: " in printed
+    assert "review, 6 rows of sample, 0 shots, constrained decoding" in caplog.text
+    assert "6/6 rows" in caplog.text
     assert "## Worst by ROUGE-L" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_limit_draws_test_rows_by_the_seed() -> None:
+    data = dataset.read("sample", templates.load("review"))
+    tested = [row["id"] for row in data.split("test")]
+    drawn = []
+    for seed in (0, 0, 1):
+        rows, _ = evaluate_lm.draw_rows(data, Config(model="m", limit=20, seed=seed))
+        drawn.append([row["id"] for row in rows])
+        assert len(rows) == 20
+        assert drawn[-1] == [name for name in tested if name in drawn[-1]]
+        assert drawn[-1] != tested[:20]
+    assert drawn[0] == drawn[1] != drawn[2]
+    everything, _ = evaluate_lm.draw_rows(data, Config(model="m", seed=1))
+    assert [row["id"] for row in everything] == tested
 
 
 def test_free_decoding_counts_what_cannot_be_read(model: str, tmp_path: Path) -> None:
@@ -64,7 +89,7 @@ def test_a_plain_folder_answers_with_solved_examples(tmp_path: Path) -> None:
     for part in (tiny_lm("byte-level", "gpt2", positions=640), lm_tokenizer("byte-level")):
         part.save_pretrained(tmp_path / "plain")
     model = str(tmp_path / "plain")
-    with pytest.raises(UserError, match="does not say what it was taught; name a --task"):
+    with pytest.raises(UserError, match=r"no nunchi_lm\.json that names its task; write --task NAME"):
         evaluate(model, tmp_path / "out")
     none = evaluate(model, tmp_path / "out", task="review", limit=3)
     two = evaluate(model, tmp_path / "out", task="review", limit=3, shots=2)
@@ -112,7 +137,7 @@ def test_interviews_with_other_column_names(interviewer: str, tmp_path: Path) ->
 def test_mistakes_are_named(model: str, interviewer: str, bundle_folder: str, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match=r"empty.jsonl: no labelled reviews"):
+    with pytest.raises(UserError, match=r"empty.jsonl: no labeled reviews"):
         evaluate(model, tmp_path / "out", labels=str(empty))
     with pytest.raises(UserError, match=r"empty.jsonl: no rows"):
         evaluate(interviewer, tmp_path / "out", labels=str(empty))

@@ -1,3 +1,5 @@
+"""evaluate_lm on real Ray: a pool of actors gives one process's results, and a failure frees its CPUs."""
+
 import gc
 import time
 from pathlib import Path
@@ -26,11 +28,11 @@ def all_cpus_are_free(seconds: float = 30) -> bool:
 
 def test_a_pool_of_actors_reports_what_one_process_does(ray_cluster: Any, tmp_path: Path) -> None:
     model = make_lm(tmp_path / "model")
-    common = {"limit": 30, "max_new_tokens": 48, "unit_rows": 7, "device": "cpu"}
-    here = evaluate_lm.run(Config(model=model, output=str(tmp_path / "here"), workers=0, **common))  # type: ignore[arg-type]
-    pool = evaluate_lm.run(Config(model=model, output=str(tmp_path / "pool"), workers=2, **common))  # type: ignore[arg-type]
-    assert figures(pool) == pytest.approx(figures(here), abs=2e-4)
-    rows = [storage.read_parquet(str(tmp_path / name / "rows")).sort_by("row") for name in ("here", "pool")]
+    common: dict[str, Any] = {"limit": 30, "max_new_tokens": 48, "unit_rows": 7, "device": "cpu"}
+    alone = evaluate_lm.run(Config(model=model, output=str(tmp_path / "alone"), workers=0, **common))
+    pool = evaluate_lm.run(Config(model=model, output=str(tmp_path / "pool"), workers=2, **common))
+    assert figures(pool) == pytest.approx(figures(alone), abs=2e-4)
+    rows = [storage.read_parquet(str(tmp_path / name / "rows")).sort_by("row") for name in ("alone", "pool")]
     assert rows[0]["generated"].to_pylist() == rows[1]["generated"].to_pylist()
     assert len(storage.list_files(str(tmp_path / "pool" / "rows"))) == 5
 
@@ -40,11 +42,11 @@ def test_a_mistake_in_a_worker_is_one_line(
 ) -> None:
     model = make_lm(tmp_path / "model")
     request.addfinalizer(gc.enable)
-    gc.disable()  # by chance it would free what must be freed by design
-    caplog.set_level("CRITICAL", "ray.data")  # pytest keeps what is logged, and an exception keeps its pipeline
+    gc.disable()  # a collection by chance would free what must be freed by design
+    caplog.set_level("CRITICAL", "ray.data")  # pytest keeps log records, and an exception in one keeps its pipeline
     with pytest.raises(UserError, match=r"evaluation failed: .*--max-new-tokens 1: too few"):
         evaluate_lm.run(Config(model=model, output=str(tmp_path / "out"), limit=3, max_new_tokens=1, device="cpu"))
-    assert all_cpus_are_free(), "the failed pipeline's actor still holds its CPUs: what comes next would wait for ever"
+    assert all_cpus_are_free(), "the failed pipeline's actor still holds its CPUs: the next run would wait forever"
     with pytest.raises(UserError, match="9 workers x 1 CPUs are more than"):
         evaluate_lm.run(
             Config(model=model, output=str(tmp_path / "out"), limit=3, workers=9, cpus_per_worker=1, device="cpu")

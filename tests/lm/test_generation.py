@@ -1,3 +1,5 @@
+"""generation: a batch writes what a plain loop writes for each prompt alone, greedy, sampled or constrained."""
+
 from typing import Any
 
 import pytest
@@ -28,11 +30,11 @@ def generator(kind: str = "unigram", family: str = "gpt2", batch_tokens: int = 8
     return Generator(tiny_lm(kind, family), lm_tokenizer(kind), batch_tokens)
 
 
-def automaton(kind: str, made: Generator) -> constrained_decoding.Grammar:
+def grammar(kind: str, made: Generator) -> constrained_decoding.Grammar:
     return constrained_decoding.grammar_for(REVIEW, SHIPPED, TokenBytes(lm_tokenizer(kind)), made.ends)
 
 
-def oracle(model: Any, prompt: list[int], ends: set[int], count: int) -> list[int]:
+def plain_loop(model: Any, prompt: list[int], ends: set[int], count: int) -> list[int]:
     """One token at a time by a whole forward pass, without cache, padding or batch."""
     written: list[int] = []
     while len(written) < count:
@@ -47,11 +49,11 @@ def oracle(model: Any, prompt: list[int], ends: set[int], count: int) -> list[in
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_batches_write_what_a_plain_loop_writes(family: str) -> None:
     made, given_prompts = generator(family=family), prompts("unigram")
-    expected = [oracle(tiny_lm("unigram", family), prompt, made.ends, 24) for prompt in given_prompts]
-    found = made(given_prompts, SHORT)
-    assert [row.text for row in found] == [made.pieces.spelled(ids).decode() for ids in expected]
-    assert [row.tokens for row in found] == list(map(len, expected))
-    assert len({row.text for row in found}) > 5
+    expected = [plain_loop(tiny_lm("unigram", family), prompt, made.ends, 24) for prompt in given_prompts]
+    written = made(given_prompts, SHORT)
+    assert [row.text for row in written] == [made.pieces.spelled(ids).decode() for ids in expected]
+    assert [row.tokens for row in written] == list(map(len, expected))
+    assert len({row.text for row in written}) > 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -59,7 +61,7 @@ def test_greedy_batches_write_what_a_plain_loop_writes(family: str) -> None:
 @pytest.mark.parametrize("constrained", [False, True])
 def test_batched_equals_one_by_one(family: str, decoding: Decoding, constrained: bool) -> None:
     made, given_prompts = generator(family=family), prompts("unigram")
-    allowed = automaton("unigram", made) if constrained else None
+    allowed = grammar("unigram", made) if constrained else None
     together = made(given_prompts, decoding, allowed)
     alone = [made([prompt], decoding, allowed, rows=[i])[0] for i, prompt in enumerate(given_prompts)]
     in_threes = generator(family=family, batch_tokens=3 * 60)(given_prompts[::-1], decoding, allowed, range(8, -1, -1))
@@ -95,7 +97,7 @@ def test_constrained_output_of_a_random_model_always_parses(
     kind: str, seed: int, room: int, temperature: float
 ) -> None:
     made = Generator(tiny_lm(kind, seed=seed), lm_tokenizer(kind))
-    allowed = automaton(kind, made)
+    allowed = grammar(kind, made)
     decoding = Decoding(max_new_tokens=allowed.shortest + room, temperature=temperature, seed=seed)
     for row in made(prompts(kind), decoding, allowed):
         parsed = REVIEW.parse(row.text, SHIPPED)
@@ -118,22 +120,22 @@ def test_it_stops_at_a_text_whatever_its_tokens() -> None:
 def test_nothing_in_nothing_out_and_an_empty_text_is_an_answer() -> None:
     made, prompt = generator(), prompts("unigram", 1)[0]
     assert made([], SHORT) == []
-    first = oracle(tiny_lm(), prompt, made.ends, 1)[0]
+    first = plain_loop(tiny_lm(), prompt, made.ends, 1)[0]
     made.ends |= {first}
     assert made([prompt], SHORT) == [Generation("", 0)]
 
 
-def test_a_models_own_liking_for_samples_is_put_aside() -> None:
+def test_a_models_own_sampling_defaults_are_ignored() -> None:
     model = tiny_lm(seed=9)
     model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, max_new_tokens=2)
     made = Generator(model, lm_tokenizer("unigram"))
     row = prompts("unigram", 2)[1]
-    assert made([row], SHORT)[0].text == made.pieces.spelled(oracle(model, row, made.ends, 24)).decode()
+    assert made([row], SHORT)[0].text == made.pieces.spelled(plain_loop(model, row, made.ends, 24)).decode()
 
 
 def test_mistakes_are_named() -> None:
     made = generator()
     with pytest.raises(UserError, match=r"--max-new-tokens 1: too few .* takes \d+ tokens"):
-        made(prompts("unigram"), Decoding(max_new_tokens=1), automaton("unigram", made))
+        made(prompts("unigram"), Decoding(max_new_tokens=1), grammar("unigram", made))
     with pytest.raises(UserError, match="without a single token"):
         made([[]], SHORT)

@@ -1,5 +1,6 @@
 """next_token: losses equal transformers' own, however rows are laid out, accumulated or shared among workers."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from ray_app.engine.device import choose_device
 from ray_app.engine.ragged import Sequences
 from ray_app.lm import causal_lm
 from ray_app.lm.encoding import IGNORED, Encoded, cut_prompt, encode, packed, padded
-from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, teacher_forced, token_losses, unigram
+from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, token_losses, unigram
 from ray_app.training.loop import Settings, train_model
 from tests.support.language_models import KINDS, lm_tokenizer, tiny_lm
 
@@ -136,8 +137,19 @@ def test_a_cut_prompt_is_its_beginning_and_its_end(ids: list[int], tail: int, ro
     assert found[: len(found) - kept] == ids[: len(found) - kept]
 
 
-def test_a_memorised_text_shows_the_off_by_one() -> None:
-    """Position t predicts token t + 1: shifted, the teacher-forced view is the text; unshifted it is not."""
+@torch.no_grad()
+def teacher_forced(model: Any, ids: Sequence[int]) -> list[int]:
+    """The model's predictions after each true token: entry t predicts `ids[t + 1]`, given `ids[: t + 1]`.
+
+    So they align with `ids[1:]`, one place after the logits they come from; beside `ids` they would be off by one.
+    """
+    logits = model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits
+    predictions: list[int] = logits[0, :-1].argmax(-1).tolist()
+    return predictions
+
+
+def test_a_memorized_text_shows_the_off_by_one() -> None:
+    """Position t predicts token t + 1: shifted, the teacher-forced predictions are the text; unshifted they are not."""
     prompt, completion = (
         " 질문: 왜 지원하셨나요? 경력: 신입 직업: ICT 답변:",
         " 어, 지하철에서 앱을 쓰다가 궁금해져서요. ",
@@ -145,20 +157,20 @@ def test_a_memorised_text_shows_the_off_by_one() -> None:
     model, tokenizer = causal_lm.make_small_llama([prompt + completion], layers=1, hidden=64, vocabulary=300, seed=0)
     row = encode(tokenizer, [prompt], [completion], 256, loss_on="all")
     ids = row.sequences.row(0).tolist()
-    lesson = NextTokenTask(name="one", train=row, validation=row, pad_id=tokenizer.pad_token_id)
+    task = NextTokenTask(name="one", train=row, validation=row, pad_id=tokenizer.pad_token_id)
     history = train_model(
         model,
-        lesson,
+        task,
         Settings(epochs=200, batch_size=1, learning_rate=5e-3, patience=0, warmup=0),
         lambda metrics, write: None,
         device="cpu",
     )
     assert history[-1]["validation_loss"] < 0.01 < 1 < history[0]["validation_loss"]
     assert history[-1]["perplexity"] < 1.01
-    view = teacher_forced(model.eval(), ids)
-    assert view == ids[1:]
-    assert tokenizer.decode([ids[0], *view], skip_special_tokens=True) == prompt + completion
-    assert np.mean(np.array(view) == ids[:-1]) < 0.2  # beside its own position instead of the next: the trap
+    predictions = teacher_forced(model.eval(), ids)
+    assert predictions == ids[1:]
+    assert tokenizer.decode([ids[0], *predictions], skip_special_tokens=True) == prompt + completion
+    assert np.mean(np.array(predictions) == ids[:-1]) < 0.2  # beside its own position instead of the next: the trap
     begin = row.sequences.offsets[0] + len(encode(tokenizer, [prompt], [""], 256).sequences.row(0)) - 1
     written = model.generate(torch.tensor([ids[:begin]]), max_new_tokens=200, do_sample=False)[0, begin:]
     assert tokenizer.decode(written, skip_special_tokens=True) == completion
@@ -189,10 +201,10 @@ def train(case: str) -> tuple[list[tuple[float, float]], dict[str, Any]]:
     torch.manual_seed(0)
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=200, n_positions=64, **shape))
-    lesson = NextTokenTask(
+    task = NextTokenTask(
         name="t", train=random_rows(LENGTHS), validation=random_rows(LENGTHS[:5], 1), pad_id=0, pack=pack
     )
-    history = train_model(model, lesson, how, lambda metrics, write: None, device="cpu")
+    history = train_model(model, task, how, lambda metrics, write: None, device="cpu")
     return [(r["loss"], r["validation_loss"]) for r in history], {k: v.clone() for k, v in model.state_dict().items()}
 
 
@@ -218,17 +230,17 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
 def test_two_workers_equal_one(two_workers: list[dict[str, Any]], case: str) -> None:
     losses, weights = train(case)
     for found in two_workers:
-        told, learned = found[case]
-        np.testing.assert_allclose(told, losses, atol=1e-5)
+        own_losses, learned = found[case]
+        np.testing.assert_allclose(own_losses, losses, atol=1e-5)
         for name, value in weights.items():
             assert_near(learned[name], value, name)
 
 
-def test_packing_and_accumulating_change_nothing_that_is_learnt() -> None:
+def test_packing_and_accumulating_change_nothing_that_is_learned() -> None:
     losses, weights = train("padded")
     for case in ("packed", "accumulated"):
-        told, learned = train(case)
-        np.testing.assert_allclose(told, losses, atol=1e-5)
+        own_losses, learned = train(case)
+        np.testing.assert_allclose(own_losses, losses, atol=1e-5)
         for name, value in weights.items():
             assert_near(learned[name], value, name)
 
@@ -242,7 +254,7 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
 def test_the_first_loss_is_the_mean_over_tokens_of_all_batches() -> None:
     rows, model = random_rows(LENGTHS), deepcopy(tiny_lm(family="llama"))  # which has no dropout
     expected = row_losses(model, rows, choose_device("cpu"), 0).sum() / rows.terms.sum()
-    lesson = NextTokenTask(name="t", train=rows, validation=rows, pad_id=0)
+    task = NextTokenTask(name="t", train=rows, validation=rows, pad_id=0)
     still = replace(SETTINGS, epochs=1, learning_rate=0.0)
-    [first] = train_model(model, lesson, still, lambda metrics, write: None, device="cpu")
+    [first] = train_model(model, task, still, lambda metrics, write: None, device="cpu")
     assert [first["loss"], first["validation_loss"]] == [pytest.approx(float(expected), abs=1e-5)] * 2

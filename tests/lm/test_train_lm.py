@@ -29,7 +29,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """40 labelled reviews without splits."""
+    """40 labeled reviews without splits."""
     rows = dataset.read("sample", templates.load("review")).split("train")[:40]
     keep = ("review_id", "text", "labels")
     lines = [json.dumps({k: row[k] for k in keep}, ensure_ascii=False) for row in rows]
@@ -48,16 +48,27 @@ def losses(output: Path) -> list[tuple[float, float]]:
     return [(row["loss"], row["validation_loss"]) for row in map(json.loads, lines)]
 
 
-def test_rows_become_a_model_folder_that_says_how_it_was_taught(base: str, reviews: str, tmp_path: Path) -> None:
+def test_rows_become_a_model_folder_that_says_how_it_was_trained(
+    base: str,
+    reviews: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "ray_app")
     metrics = train_lm.run(config(base, reviews, tmp_path / "lm"))
+    assert "review: 36 training and 4 validation rows, 0 dropped" in caplog.text
+    printed = capsys.readouterr().out
+    assert f"validation loss {metrics['validation_loss']:.3f}" in printed
+    assert f"-m jobs.evaluate_lm --model {tmp_path}/lm --labels {reviews}\n" in printed
     model, tokenizer, meta = causal_lm.load(str(tmp_path / "lm"), "cpu")
     assert meta is not None
     assert meta.template == templates.load("review")
     assert meta.support["만족도"] == meta.provenance["rows"] == 36
     assert (meta.max_length, meta.loss_on, meta.metrics) == (256, "answer", metrics)
     assert metrics["unigram_entropy"] <= metrics["unigram_loss"]
-    found = dataset.read(reviews, meta.template)
-    held = [row for row in found.rows if row["id"] in _held(config(base, reviews, tmp_path), found)]
+    data = dataset.read(reviews, meta.template)
+    held = train_lm.split_rows(data, config(base, reviews, tmp_path))[1]
     prompts, completions = map(meta.template.prompt, held), map(meta.template.completion, held)
     rows = encode(tokenizer, list(prompts), list(completions), 256)
     loss = row_losses(model, rows, choose_device("cpu"), tokenizer.pad_token_id).sum() / rows.terms.sum()
@@ -67,10 +78,6 @@ def test_rows_become_a_model_folder_that_says_how_it_was_taught(base: str, revie
     assert left == {"metrics.jsonl", "tensorboard"}
 
 
-def _held(config: train_lm.Config, found: dataset.PromptRows) -> set[str]:
-    return {row["id"] for row in train_lm._split(found, config)[1]}
-
-
 def test_saving_memory_changes_no_loss(base: str, reviews: str, tmp_path: Path) -> None:
     ways: dict[str, dict[str, Any]] = {
         "plain": {},
@@ -78,13 +85,13 @@ def test_saving_memory_changes_no_loss(base: str, reviews: str, tmp_path: Path) 
         "accumulate": {"accumulate": 3},
         "checkpointing": {"checkpointing": True},
     }
-    found = {}
+    by_way = {}
     for name, options in ways.items():
         # without dropout the ways differ in nothing but the layout
         train_lm.run(config(_without_dropout(base, tmp_path), reviews, tmp_path / name, **options))
-        found[name] = losses(tmp_path / name)
+        by_way[name] = losses(tmp_path / name)
     for name in ways:
-        assert found[name] == [pytest.approx(pair, abs=2e-5) for pair in found["plain"]], name
+        assert by_way[name] == [pytest.approx(pair, abs=2e-5) for pair in by_way["plain"]], name
 
 
 def _without_dropout(base: str, folder: Path) -> str:
@@ -110,7 +117,7 @@ def test_lora_leaves_a_plain_folder_and_the_rest_of_the_weights(base: str, revie
     assert meta.metrics == metrics
 
 
-def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path) -> None:
+def test_an_interview_is_learned_from_scratch_with_the_whole_text(tmp_path: Path) -> None:
     options = {"limit": 24, "epochs": 1, "layers": 1, "hidden": 64, "vocabulary": 400, "loss_on": "all"}
     options |= {"task": "interview", "max_length": 64, "device": "cpu", "workers": 0, "seed": 1}
     train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "lm"), **options))  # type: ignore[arg-type]
@@ -121,8 +128,8 @@ def test_an_interview_is_learnt_from_scratch_with_the_whole_text(tmp_path: Path)
     assert model.config.num_hidden_layers == 1
 
 
-def test_a_killed_process_goes_on_with_resume_to_the_same_losses(tmp_path: Path) -> None:
-    """`kill -9` after the first epoch; on Ray Train the same code does it, see test_train_ray."""
+def test_a_killed_process_resumes_to_the_same_losses(tmp_path: Path) -> None:
+    """`kill -9` after the first epoch; on Ray Train the same code resumes, see tests/training/test_train_ray."""
     options = ["--task", "interview", "--base-model", "scratch", "--workers", "0", "--limit", "64", "--epochs", "12"]
     options += ["--layers", "1", "--hidden", "64", "--vocabulary", "400", "--max-length", "64", "--device", "cpu"]
     command = [sys.executable, "-m", "jobs.train_lm", *options, "--patience", "0", "--output"]
@@ -146,8 +153,8 @@ def test_a_killed_process_goes_on_with_resume_to_the_same_losses(tmp_path: Path)
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
-def test_an_interrupted_run_goes_on_only_with_resume(base: str, reviews: str, tmp_path: Path) -> None:
-    """Here it is interrupted at its very end, by an output that cannot be written any more."""
+def test_an_interrupted_run_resumes_only_with_the_flag(base: str, reviews: str, tmp_path: Path) -> None:
+    """The run is interrupted at its very end, by an output that can no longer be written."""
     options = {"storage_path": str(tmp_path / "kept")}
 
     def block() -> None:
@@ -200,8 +207,8 @@ def test_an_output_that_is_there_is_left_alone(base: str, reviews: str, tmp_path
 
 
 def test_test_rows_take_no_part(tmp_path: Path) -> None:
-    found = dataset.read("sample", templates.load("interview"))
-    train, held = train_lm._split(found, train_lm.Config(base_model="scratch", limit=100))
+    data = dataset.read("sample", templates.load("interview"))
+    train, held = train_lm.split_rows(data, train_lm.Config(base_model="scratch", limit=100))
     assert {row["split"] for row in train} == {"train"}
     assert {row["split"] for row in held} == {"validation"}
     assert len(train) == 100

@@ -1,6 +1,6 @@
 """Language models on real Ray Train workers: the same losses on two, of which one is killed.
 
-A killed driver goes on as the classifiers' does, by the same code: see test_train_ray.
+A killed driver resumes by the same code as the classifiers': see tests/training/test_train_ray.
 """
 
 import threading

@@ -9,34 +9,34 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app.data import columns, schema
-from ray_app.sample import CATALOG, catalog, written
+from ray_app.sample import CATALOG, catalog, written_reviews
 
 PATHS = sorted(CATALOG.glob("*"))
 COLUMNS = columns.Columns(review_id="review_id", text="text", keep=("product", "rating"))
 
 
 def rows() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pa.concat_tables(pq.read_table(path) for path in PATHS).to_pylist()
-    return found
+    content: list[dict[str, object]] = pa.concat_tables(pq.read_table(path) for path in PATHS).to_pylist()
+    return content
 
 
 def texts() -> list[str]:
-    """The texts that can be analysed."""
+    """The texts that can be analyzed."""
     groups = [
         pq.ParquetFile(path).read_row_group(n) for path in PATHS for n in range(pq.read_metadata(path).num_row_groups)
     ]
     return [text for group in groups for text in columns.split_rows(group, COLUMNS, "", 0)[0]["text"].to_pylist()]
 
 
-def share(what: str, product: str, months: range) -> float:
-    """How many of the texts about products of this name, in these months, say it."""
-    chosen = [
-        re.search(what, str(row["text"])) is not None
+def share(pattern: str, product: str, months: range) -> float:
+    """The share of the texts about matching products, in these months, in which the pattern is found."""
+    matching = [
+        re.search(pattern, str(row["text"])) is not None
         for row in rows()
         if re.search(product, str(row["product"])) and getattr(row["created_at"], "month", 0) in months
     ]
-    assert len(chosen) > 30
-    return sum(chosen) / len(chosen)
+    assert len(matching) > 30
+    return sum(matching) / len(matching)
 
 
 def test_files_are_small_zstd_parquet_with_one_or_two_row_groups() -> None:
@@ -78,12 +78,12 @@ def test_every_file_has_one_bad_row_of_each_kind(path: object) -> None:
 
 
 def test_no_text_of_the_test_or_validation_split_is_inside() -> None:
-    kept_apart = {row["text"] for row in written() if row["split"] != "train"}
-    assert not kept_apart & set(texts())
+    held_out = {row["text"] for row in written_reviews() if row["split"] != "train"}
+    assert not held_out & set(texts())
 
 
 def test_about_250_texts_are_written_by_hand() -> None:
-    by_hand = {row["text"] for row in written() if row["split"] == "train"}
+    by_hand = {row["text"] for row in written_reviews() if row["split"] == "train"}
     assert 230 <= sum(text in by_hand for text in texts()) <= 290
 
 
@@ -110,9 +110,9 @@ def test_months_and_products_are_uneven() -> None:
     assert products.most_common(1)[0][1] > 8 * min(products.values())
 
 
-@pytest.mark.parametrize(("said", "expected"), [("강추|만족해|인생템", {4, 5}), ("최악|비추|후회만|실망했", {1, 2})])
-def test_the_rating_follows_the_text(said: str, expected: set[int]) -> None:
-    rated = [row["rating"] for row in rows() if re.search(said, str(row["text"]))]
+@pytest.mark.parametrize(("pattern", "expected"), [("강추|만족해|인생템", {4, 5}), ("최악|비추|후회만|실망했", {1, 2})])
+def test_the_rating_follows_the_text(pattern: str, expected: set[int]) -> None:
+    rated = [row["rating"] for row in rows() if re.search(pattern, str(row["text"]))]
     assert sum(rating in expected for rating in rated) > 0.75 * len(rated) > 50
 
 
@@ -125,19 +125,19 @@ PARCEL = "배송|출고|포장|택배|상자|박스|도착|받았|왔"
 
 
 @pytest.mark.parametrize(
-    ("said", "product", "months", "other", "other_months"),
+    ("pattern", "product", "months", "other", "other_months"),
     [
         (PARCEL, "숏패딩", YEAR, "블레이저|코트", YEAR),
         (TIGHT_OR_LOOSE, "생지 청바지", FROM_JUNE, "생지 청바지", BEFORE_JUNE),
         (BADLY_SEWN, "투포켓 라이트 백팩", BEFORE_JUNE, "투포켓 라이트 백팩", FROM_JUNE),
     ],
 )
-def test_products_and_months_differ(said: str, product: str, months: range, other: str, other_months: range) -> None:
-    assert share(said, product, months) > 1.4 * share(said, other, other_months)
+def test_products_and_months_differ(pattern: str, product: str, months: range, other: str, other_months: range) -> None:
+    assert share(pattern, product, months) > 1.4 * share(pattern, other, other_months)
 
 
 @pytest.mark.parametrize(
-    ("said", "category"),
+    ("pattern", "category"),
     [
         ("밑창|앞코|발볼|뒤꿈치", "신발|양말"),
         ("허벅지|밑위|골반", "하의|원피스"),
@@ -145,8 +145,8 @@ def test_products_and_months_differ(said: str, product: str, months: range, othe
         ("기모", "하의|아우터"),
     ],
 )
-def test_a_text_is_about_the_product_it_stands_beside(said: str, category: str) -> None:
-    found = [row for row in rows() if re.search(said, str(row["text"]))]
-    assert len(found) > 2
-    stray = [row for row in found if not re.search(category, f"{row['category']} {row['product']}")]
-    assert len(stray) <= 0.1 * len(found), stray
+def test_a_text_is_about_the_product_it_stands_beside(pattern: str, category: str) -> None:
+    about = [row for row in rows() if re.search(pattern, str(row["text"]))]
+    assert len(about) > 2
+    stray = [row for row in about if not re.search(category, f"{row['category']} {row['product']}")]
+    assert len(stray) <= 0.1 * len(about), stray

@@ -1,4 +1,4 @@
-"""Requests gathered into batches. The engine here is a function over numbers that can be held up and made to fail."""
+"""Requests gathered into batches. The engine is a function over numbers that can be held up and made to fail."""
 
 import asyncio
 import threading
@@ -22,11 +22,11 @@ LATER = 1e12  # a deadline that never comes
 
 
 class Panic(BaseException):
-    """What a bug in a Rust library raises: no Exception."""
+    """What a bug in a Rust library raises: not an Exception."""
 
 
 class Engine:
-    """Doubles numbers, notes its batches, waits where it is held, fails on what is poison."""
+    """Doubles numbers, records its batches, waits while it is held, fails on poison."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -47,10 +47,10 @@ class Engine:
             raise MemoryError
         return table.append_column("double", pa.array([2 * value for value in values], pa.int64()))
 
-    async def hold(self, gather: DynamicBatcher) -> "asyncio.Task[BatchResult]":
-        """Keeps the engine at work on a first request, so that what comes next has to wait."""
+    async def hold(self, batch: DynamicBatcher) -> "asyncio.Task[BatchResult]":
+        """Keeps the engine busy with a first request, so that the next ones have to wait."""
         self.free.clear()
-        first = asyncio.create_task(gather(rows(0), LATER))
+        first = asyncio.create_task(batch(rows(0), LATER))
         assert await asyncio.to_thread(self.entered.wait, 30)
         return first
 
@@ -78,15 +78,15 @@ def cost(table: pa.Table) -> Ints:
     return tokens
 
 
-def gatherer(engine: Engine, thread: Executor, **bounds: Any) -> DynamicBatcher:
-    return DynamicBatcher(engine, cost, BatchLimits(**{"batch_tokens": 100, "queue_seconds": 1e9, **bounds}), thread)
+def batcher(engine: Engine, thread: Executor, **limits: Any) -> DynamicBatcher:
+    return DynamicBatcher(engine, cost, BatchLimits(**{"batch_tokens": 100, "queue_seconds": 1e9, **limits}), thread)
 
 
-async def ask(gather: DynamicBatcher, *tables: pa.Table, deadline: float = LATER) -> "list[asyncio.Task[BatchResult]]":
-    """Tasks that have all arrived at the gatherer, in this order."""
+async def ask(batch: DynamicBatcher, *tables: pa.Table, deadline: float = LATER) -> "list[asyncio.Task[BatchResult]]":
+    """Tasks whose requests all wait in the batcher, in this order."""
     tasks = []
     for table in tables:
-        tasks.append(asyncio.create_task(gather(table, deadline)))
+        tasks.append(asyncio.create_task(batch(table, deadline)))
         await asyncio.sleep(0)
     return tasks
 
@@ -96,7 +96,7 @@ def doubles(answer: BatchResult) -> list[int]:
 
 
 def test_a_request_comes_back_in_order_with_what_it_cost(thread: Executor) -> None:
-    answer = run(gatherer(Engine(), thread)(rows(3, 1, 2, cost=5), LATER))
+    answer = run(batcher(Engine(), thread)(rows(3, 1, 2, cost=5), LATER))
     assert doubles(answer) == [6, 2, 4]
     assert (answer.failed, answer.refused) == ((), "")
     assert (answer.stats["batch_rows"], answer.stats["batch_tokens"], answer.stats["tokens"]) == (3, 15, 15)
@@ -106,7 +106,7 @@ def test_a_request_comes_back_in_order_with_what_it_cost(thread: Executor) -> No
 
 def test_an_empty_table_is_answered_without_a_run(thread: Executor) -> None:
     engine = Engine()
-    answer = run(gatherer(engine, thread)(rows(), LATER))
+    answer = run(batcher(engine, thread)(rows(), LATER))
     assert answer.table is not None
     assert len(answer.table) == 0
     assert not engine.batches
@@ -114,13 +114,13 @@ def test_an_empty_table_is_answered_without_a_run(thread: Executor) -> None:
 
 def test_what_waits_goes_into_one_batch(thread: Executor) -> None:
     async def scenario() -> list[BatchResult]:
-        first = await engine.hold(gather)
-        tasks = await ask(gather, rows(1), rows(2, 3), rows(4))
+        first = await engine.hold(batch)
+        tasks = await ask(batch, rows(1), rows(2, 3), rows(4))
         engine.free.set()
         return await asyncio.gather(first, *tasks)
 
     engine = Engine()
-    gather = gatherer(engine, thread)
+    batch = batcher(engine, thread)
     assert [doubles(answer) for answer in run(scenario())] == [[0], [2], [4, 6], [8]]
     assert engine.batches == [[0], [1, 2, 3, 4]]
 
@@ -128,116 +128,116 @@ def test_what_waits_goes_into_one_batch(thread: Executor) -> None:
 @pytest.mark.parametrize(("budget", "sizes"), [(10, [4, 4, 2]), (9, [3, 3, 3, 1]), (1, [1] * 10), (1_000, [10])])
 def test_a_batch_is_over_its_budget_by_its_last_row_at_most(thread: Executor, budget: int, sizes: list[int]) -> None:
     engine = Engine()
-    answer = run(gatherer(engine, thread, batch_tokens=budget)(rows(*range(10), cost=3), LATER))
+    answer = run(batcher(engine, thread, batch_tokens=budget)(rows(*range(10), cost=3), LATER))
     assert [len(batch) for batch in engine.batches] == sizes
     assert doubles(answer) == [2 * i for i in range(10)]
 
 
 def test_a_small_request_is_not_held_up_by_a_large_one_before_it(thread: Executor) -> None:
     async def scenario() -> None:
-        gather.seen_seconds, gather.seen_tokens = 1e4, 100.0  # as learnt from an engine of 100 s a token
-        first = await engine.hold(gather)
-        large, small = await ask(gather, rows(*range(1, 21)), rows(99))
+        batch.measured_seconds, batch.measured_tokens = 1e4, 100.0  # as measured on an engine of 100 s per token
+        first = await engine.hold(batch)
+        large, small = await ask(batch, rows(*range(1, 21)), rows(99))
         engine.free.set()
         assert doubles(await large) == [2 * i for i in range(1, 21)]
         assert doubles(await small) == [198]
         await first
 
     engine = Engine()
-    gather = gatherer(engine, thread, batch_tokens=1)
+    batch = batcher(engine, thread, batch_tokens=1)
     run(scenario())
     assert engine.batches.index([99]) == 2  # after the large one's first row
 
 
 def test_a_large_request_does_not_starve_beside_a_stream_of_small_ones(thread: Executor) -> None:
-    async def stream(gather: DynamicBatcher, large: "asyncio.Task[BatchResult]") -> None:
+    async def stream(batch: DynamicBatcher, large: "asyncio.Task[BatchResult]") -> None:
         while not large.done():
-            await gather(rows(7), LATER)
+            await batch(rows(7), LATER)
 
-    async def scenario(gather: DynamicBatcher) -> BatchResult:
-        (large,) = await ask(gather, rows(*range(100)))
-        streams = [asyncio.create_task(stream(gather, large)) for _ in range(8)]
+    async def scenario(batch: DynamicBatcher) -> BatchResult:
+        (large,) = await ask(batch, rows(*range(100)))
+        streams = [asyncio.create_task(stream(batch, large)) for _ in range(8)]
         answer = await asyncio.wait_for(large, 30)
         await asyncio.gather(*streams)
         return answer
 
-    assert doubles(run(scenario(gatherer(Engine(), thread, batch_tokens=2)))) == [2 * i for i in range(100)]
+    assert doubles(run(scenario(batcher(Engine(), thread, batch_tokens=2)))) == [2 * i for i in range(100)]
 
 
-@pytest.mark.parametrize("bounds", [{"queue_rows": 3}, {"queue_seconds": 3.5}])
-def test_beyond_the_queue_requests_are_refused_unread(thread: Executor, bounds: dict[str, Any]) -> None:
+@pytest.mark.parametrize("limits", [{"queue_rows": 3}, {"queue_seconds": 3.5}])
+def test_beyond_the_queue_requests_are_refused_unread(thread: Executor, limits: dict[str, Any]) -> None:
     async def scenario() -> None:
-        gather.seen_seconds, gather.seen_tokens = 1.0, 1.0
-        first = await engine.hold(gather)
-        waiting = await ask(gather, rows(1), rows(2, 3))
-        (full,) = await ask(gather, pa.table({"value": [4]}))  # has no cost: would fail if it was looked at
+        batch.measured_seconds, batch.measured_tokens = 1.0, 1.0
+        first = await engine.hold(batch)
+        waiting = await ask(batch, rows(1), rows(2, 3))
+        (full,) = await ask(batch, pa.table({"value": [4]}))  # has no cost column: would fail if it was read
         answer = await full
         assert (answer.refused, answer.table) == ("overloaded", None)
         assert answer.retry_after == 4  # three wait and one runs, a second each
         assert answer.stats["queue_rows"] == 3
         engine.free.set()
         assert [doubles(answer) for answer in await asyncio.gather(first, *waiting)] == [[0], [2], [4, 6]]
-        assert doubles(await gather(rows(5), LATER)) == [10]
+        assert doubles(await batch(rows(5), LATER)) == [10]
 
     engine = Engine()
-    gather = gatherer(engine, thread, **bounds)
+    batch = batcher(engine, thread, **limits)
     run(scenario())
 
 
 def test_a_request_larger_than_the_queue_is_taken_where_nothing_waits(thread: Executor) -> None:
-    answer = run(gatherer(Engine(), thread, queue_rows=3)(rows(*range(9)), LATER))
+    answer = run(batcher(Engine(), thread, queue_rows=3)(rows(*range(9)), LATER))
     assert len(doubles(answer)) == 9
 
 
 def test_a_slow_first_batch_is_soon_forgotten(thread: Executor) -> None:
-    gather = gatherer(Engine(), thread, batch_tokens=10_000)
-    gather.seen_seconds, gather.seen_tokens = 60.0, 20.0  # a model that was loaded on the way
-    run(gather(rows(*range(100), cost=100), LATER))
-    assert gather.seconds_per_token < 0.03  # from 3
+    batch = batcher(Engine(), thread, batch_tokens=10_000)
+    batch.measured_seconds, batch.measured_tokens = 60.0, 20.0  # a model that was loaded meanwhile
+    run(batch(rows(*range(100), cost=100), LATER))
+    assert batch.seconds_per_token < 0.03  # from 3
 
 
 def test_a_request_past_its_deadline_is_dropped_before_it_is_run(thread: Executor) -> None:
     async def scenario() -> None:
-        first = await engine.hold(gather)
-        late = await ask(gather, rows(1, 2), deadline=time.time() - 1)
-        punctual = await ask(gather, rows(3))
+        first = await engine.hold(batch)
+        late = await ask(batch, rows(1, 2), deadline=time.time() - 1)
+        punctual = await ask(batch, rows(3))
         engine.free.set()
         answers = await asyncio.gather(first, *late, *punctual)
         assert [answer.refused for answer in answers] == ["", "late", ""]
         assert answers[1].table is None
 
     engine = Engine()
-    gather = gatherer(engine, thread)
+    batch = batcher(engine, thread)
     run(scenario())
     assert engine.batches == [[0], [3]]
 
 
 def test_rows_of_a_request_that_nobody_waits_for_are_not_run(thread: Executor) -> None:
     async def scenario() -> None:
-        first = await engine.hold(gather)
-        gone, kept = await ask(gather, rows(1, 2), rows(3))
+        first = await engine.hold(batch)
+        gone, kept = await ask(batch, rows(1, 2), rows(3))
         gone.cancel()
         engine.free.set()
         assert doubles(await kept) == [6]
         await first
 
     engine = Engine()
-    gather = gatherer(engine, thread)
+    batch = batcher(engine, thread)
     run(scenario())
     assert engine.batches == [[0], [3]]
-    assert (gather.heap, gather.waiting_tokens) == ([], 0)
+    assert (batch.heap, batch.waiting_tokens) == ([], 0)
 
 
 @pytest.mark.parametrize("poison", [POISON, PANIC])
 def test_a_poisonous_row_fails_alone(thread: Executor, poison: int) -> None:
     async def scenario() -> list[BatchResult]:
-        first = await engine.hold(gather)
-        tasks = await ask(gather, rows(*range(1, 20)), rows(31, poison, 33), rows(poison))
+        first = await engine.hold(batch)
+        tasks = await ask(batch, rows(*range(1, 20)), rows(31, poison, 33), rows(poison))
         engine.free.set()
         return await asyncio.gather(first, *tasks)
 
     engine = Engine()
-    gather = gatherer(engine, thread)
+    batch = batcher(engine, thread)
     _, healthy, mixed, lost = run(scenario())
     assert (doubles(healthy), healthy.failed) == ([2 * i for i in range(1, 20)], ())
     assert (doubles(mixed), mixed.failed) == ([62, 66], (1,))
@@ -248,44 +248,44 @@ def test_a_poisonous_row_fails_alone(thread: Executor, poison: int) -> None:
 def test_a_batch_too_large_for_the_memory_is_run_in_halves(thread: Executor) -> None:
     engine = Engine()
     engine.most = 3
-    answer = run(gatherer(engine, thread)(rows(*range(11)), LATER))
+    answer = run(batcher(engine, thread)(rows(*range(11)), LATER))
     assert (doubles(answer), answer.failed) == ([2 * i for i in range(11)], ())
 
 
 def test_the_text_of_a_review_that_fails_stays_out_of_the_log(
     thread: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(gatherer(Engine(), thread)(rows(POISON), LATER))
+    run(batcher(Engine(), thread)(rows(POISON), LATER))
     assert "ValueError" in caplog.text
     assert "could not read" not in caplog.text
 
 
-def test_the_gatherer_survives_what_cannot_be_costed_or_joined(thread: Executor) -> None:
+def test_the_batcher_survives_what_cannot_be_costed_or_joined(thread: Executor) -> None:
     async def scenario() -> None:
         with pytest.raises(KeyError):
-            await gather(pa.table({"value": [1]}), LATER)
-        first = await engine.hold(gather)
-        odd = await ask(gather, rows(1), rows(2).append_column("more", pa.array([1])))
+            await batch(pa.table({"value": [1]}), LATER)
+        first = await engine.hold(batch)
+        odd = await ask(batch, rows(1), rows(2).append_column("more", pa.array([1])))
         engine.free.set()
         found = await asyncio.gather(first, *odd, return_exceptions=True)
         assert isinstance(found[0], BatchResult)
         assert all(isinstance(one, pa.ArrowInvalid) for one in found[1:])
-        assert doubles(await gather(rows(5), LATER)) == [10]
+        assert doubles(await batch(rows(5), LATER)) == [10]
 
     engine = Engine()
-    gather = gatherer(engine, thread)
+    batch = batcher(engine, thread)
     run(scenario())
 
 
 def test_nothing_is_left_behind_after_thousands_of_requests(thread: Executor) -> None:
     async def scenario() -> "weakref.ref[DynamicBatcher]":
-        gather = gatherer(Engine(), thread, batch_tokens=64)
+        batch = batcher(Engine(), thread, batch_tokens=64)
         for _ in range(20):
-            await asyncio.gather(*(gather(rows(i, i), LATER if i % 3 else 0.0) for i in range(100)))
+            await asyncio.gather(*(batch(rows(i, i), LATER if i % 3 else 0.0) for i in range(100)))
         await asyncio.sleep(0)
-        assert (gather.heap, gather.waiting_tokens, gather.seconds()) == ([], 0, 0.0)
+        assert (batch.heap, batch.waiting_tokens, batch.seconds()) == ([], 0, 0.0)
         assert len(asyncio.all_tasks()) == 1
-        return weakref.ref(gather)
+        return weakref.ref(batch)
 
     assert run(scenario())() is None
 
@@ -302,19 +302,19 @@ REQUEST = st.tuples(
 def test_every_request_gets_exactly_its_own_rows_in_order(
     thread: Executor, requests: list[tuple[list[tuple[int, int]], str, int]], budget: int
 ) -> None:
-    async def one(gather: DynamicBatcher, number: int, values: list[tuple[int, int]], kind: str) -> None:
+    async def one(batch: DynamicBatcher, number: int, values: list[tuple[int, int]], kind: str) -> None:
         codes = [value if value < 0 else 100 * number + value for value, _ in values]
         table = rows(*codes).set_column(1, "cost", pa.array([tokens for _, tokens in values], pa.int64()))
-        answer = await gather(table, 0.0 if kind == "late" else LATER)
+        answer = await batch(table, 0.0 if kind == "late" else LATER)
         assert answer.refused == ("late" if kind == "late" and values else "")
         if values and not answer.refused:
             assert doubles(answer) == [2 * code for code in codes if code != POISON]
             assert answer.failed == tuple(i for i, code in enumerate(codes) if code == POISON)
 
-    async def scenario(gather: DynamicBatcher) -> None:
+    async def scenario(batch: DynamicBatcher) -> None:
         tasks = []
         for number, (values, kind, turns) in enumerate(requests):
-            tasks.append(asyncio.create_task(one(gather, number, values, kind)))
+            tasks.append(asyncio.create_task(one(batch, number, values, kind)))
             for _ in range(turns):
                 await asyncio.sleep(0)
             if kind == "cancel":
@@ -322,13 +322,13 @@ def test_every_request_gets_exactly_its_own_rows_in_order(
         await asyncio.gather(*tasks)
 
     engine = Engine()
-    run(scenario(gatherer(engine, thread, batch_tokens=budget)))
+    run(scenario(batcher(engine, thread, batch_tokens=budget)))
 
 
 def test_a_batch_takes_as_many_tokens_as_the_measured_speed_allows(thread: Executor) -> None:
-    gather = gatherer(Engine(), thread, batch_tokens=4, batch_seconds=0.5)
-    assert gather.budget == 4, "nothing is known of its speed"
-    gather.seen_seconds, gather.seen_tokens = 2.0, 80.0
-    assert gather.budget == 20
-    gather.seen_tokens = 8.0
-    assert gather.budget == 4, "never less than it was told"
+    batch = batcher(Engine(), thread, batch_tokens=4, batch_seconds=0.5)
+    assert batch.budget == 4, "nothing is known of its speed"
+    batch.measured_seconds, batch.measured_tokens = 2.0, 80.0
+    assert batch.budget == 20
+    batch.measured_tokens = 8.0
+    assert batch.budget == 4, "never less than batch_tokens"

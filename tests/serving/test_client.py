@@ -14,12 +14,11 @@ import pytest
 import uvicorn
 
 from ray_app.errors import UserError
-from ray_app.serving import client as module
 from ray_app.serving import http_app
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.client import LOST, ROW, Client
 from ray_app.serving.http_app import Limits
-from tests.serving.test_http_app import Told
+from tests.serving.test_http_app import FakeService
 
 TOKEN = "열쇠"
 EMPTY: dict[str, list[Any]] = {"analyses": [], "rejected": []}
@@ -43,22 +42,21 @@ def served(app: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def told() -> Told:
-    return Told()
+def service() -> FakeService:
+    return FakeService()
 
 
 @pytest.fixture(scope="module")
-def url(told: Told) -> Iterator[str]:
+def url(service: FakeService) -> Iterator[str]:
     limits = Limits(reviews=64, body_bytes=200_000)
-    with served(http_app.build_app(told, limits, http_app.hashed(TOKEN))) as address:
+    with served(http_app.build_app(service, limits, http_app.hashed(TOKEN))) as address:
         yield address
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    """Starts a server of given replies, one a request and the last one for ever: its URL, and the requests it gets."""
+def script() -> Iterator[Script]:
+    """Starts a server of given replies, one per request and the last one forever: its URL, and the requests it gets."""
     servers = []
-    monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
 
     def start(*replies: Reply) -> tuple[str, list[dict[str, Any]]]:
         seen: list[dict[str, Any]] = []
@@ -92,11 +90,16 @@ def reply(content: Any, status: int = 200, **headers: str) -> Reply:
     return status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(content).encode()
 
 
+def quick(url: str, **settings: float) -> Client:
+    """A client whose pauses begin at 10 ms."""
+    return Client(url, first_wait=0.01, **settings)  # type: ignore[arg-type] # no test sets chunk by it
+
+
 BUSY = reply({"error": "too much is waiting", "field": None}, 503)
 
 
-def test_reviews_go_in_chunks_and_come_back_at_their_places(url: str, told: Told) -> None:
-    told.tables.clear()
+def test_reviews_go_in_chunks_and_come_back_at_their_places(url: str, service: FakeService) -> None:
+    service.tables.clear()
     reviews = [" " if i % 4 == 1 else {"text": f"글 {i}", "review_id": 1_000 + i} for i in range(130)]
     found = Client(url, TOKEN, chunk=50)(reviews, top_k=2, threshold=None)
     good = [i for i in range(130) if i % 4 != 1]
@@ -105,9 +108,9 @@ def test_reviews_go_in_chunks_and_come_back_at_their_places(url: str, told: Told
     assert found.rejected["index"].to_pylist() == [i for i in range(130) if i % 4 == 1]
     assert set(found.rejected["reason"].to_pylist()) == {"empty text"}
     assert (found.analyses.schema, found.rejected.schema) == (ROW, LOST)
-    assert [text for table in told.tables for text in table["text"].to_pylist()] == [f"글 {i}" for i in good]
-    assert len(told.tables) == 3
-    assert set(told.tables[0]["_top_k"].to_pylist()) == {2}
+    assert [text for table in service.tables for text in table["text"].to_pylist()] == [f"글 {i}" for i in good]
+    assert len(service.tables) == 3
+    assert set(service.tables[0]["_top_k"].to_pylist()) == {2}
     frame = found.to_pandas()
     assert (len(frame), list(frame.columns)) == (len(good), ROW.names)
 
@@ -149,7 +152,7 @@ def test_a_mistake_is_told_by_its_place_in_what_was_given(
 def test_a_mistake_is_not_sent_again(script: Script) -> None:
     url, seen = script(reply({"error": "valid string", "field": "reviews[0]"}, 422))
     with pytest.raises(UserError, match=r"reviews\[0\] valid string"):
-        Client(url, patience=1)(["a"])
+        quick(url, patience=1)(["a"])
     assert len(seen) == 1
 
 
@@ -174,19 +177,19 @@ def test_one_text_in_place_of_a_list_is_refused() -> None:
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 429])
 def test_what_may_pass_is_tried_again(script: Script, status: int) -> None:
     url, seen = script(reply({"error": "so"}, status), reply({"error": "so"}, status), reply(EMPTY))
-    assert Client(url).request(["배송"], threshold=0.5) == EMPTY
+    assert quick(url).request(["배송"], threshold=0.5) == EMPTY
     assert [row["body"] for row in seen] == [{"reviews": ["배송"], "options": {"threshold": 0.5}}] * 3
 
 
 def test_it_waits_as_long_as_the_endpoint_asks(script: Script) -> None:
     url, seen = script(reply({"error": "so"}, 503, Retry_After="1"), reply(EMPTY))
-    assert Client(url).request(["a"]) == EMPTY
+    assert quick(url).request(["a"]) == EMPTY
     assert seen[1]["time"] - seen[0]["time"] >= 1
 
 
 def test_pauses_grow(script: Script) -> None:
     url, seen = script(*[BUSY] * 6, reply(EMPTY))
-    Client(url).request(["a"])
+    quick(url).request(["a"])
     pauses = [b["time"] - a["time"] for a, b in pairwise(seen)]
     assert all(pause >= 0.005 * 2**i for i, pause in enumerate(pauses))
 
@@ -194,26 +197,26 @@ def test_pauses_grow(script: Script) -> None:
 @pytest.mark.parametrize("odd", ["-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "²"])
 def test_an_odd_retry_after_does_no_harm(script: Script, odd: str) -> None:
     url, _ = script(reply({}, 503, Retry_After=odd), reply(EMPTY))
-    assert Client(url).request(["a"]) == EMPTY
+    assert quick(url).request(["a"]) == EMPTY
 
 
 def test_patience_ends_with_the_line_of_the_endpoint(script: Script) -> None:
     url, seen = script(BUSY)
     with pytest.raises(UserError, match="too much is waiting"):
-        Client(url, patience=0.2)(["a"])
+        quick(url, patience=0.2)(["a"])
     assert len(seen) > 1
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(script: Script) -> None:
     broken: Reply = (200, {"Transfer-Encoding": "chunked"}, b'5\r\n{"ana')
     url, seen = script((200, {"Content-Length": "999"}, b'{"ana'), broken, reply(EMPTY))
-    assert Client(url).request(["a"]) == EMPTY
+    assert quick(url).request(["a"]) == EMPTY
     assert len(seen) == 3
 
 
 def test_the_endpoint_is_told_how_long_the_client_waits(script: Script) -> None:
     url, seen = script(reply(EMPTY))
-    Client(url, timeout=7.5).request(["a"])
+    quick(url, timeout=7.5).request(["a"])
     assert seen[0]["headers"]["X-Timeout-Seconds"] == "7.5"
 
 
@@ -229,7 +232,7 @@ def test_the_endpoint_is_told_how_long_the_client_waits(script: Script) -> None:
 def test_what_another_server_says_is_one_line(script: Script, answer: Reply, line: str) -> None:
     url, seen = script(answer)
     with pytest.raises(UserError, match=line) as raised:
-        Client(url).request(["a"])
+        quick(url).request(["a"])
     assert (len(seen), "\n" in str(raised.value)) == (1, False)
 
 
@@ -249,7 +252,7 @@ def test_an_address_that_is_none_is_one_line(address: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_an_endpoint_refusing_under_load_is_asked_again(url: str, told: Told) -> None:
-    told.answer = BatchResult(refused="overloaded", retry_after=1)
-    threading.Timer(0.3, setattr, (told, "answer", None)).start()
+def test_an_endpoint_refusing_under_load_is_asked_again(url: str, service: FakeService) -> None:
+    service.result = BatchResult(refused="overloaded", retry_after=1)
+    threading.Timer(0.3, setattr, (service, "result", None)).start()
     assert len(Client(url, TOKEN)(["a"]).analyses) == 1

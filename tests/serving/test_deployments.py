@@ -1,8 +1,7 @@
-"""A replica's bundles and the gateway's way through the stages, without Ray."""
+"""A replica's bundles, and the gateway's calls of the stages, without Ray."""
 
 import asyncio
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from ray_app.serving import protocol
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.deployments import HandleService, InProcessService, Replica
 from ray_app.serving.protocol import AnalyzeRequest
-from ray_app.serving.replica_engine import ReplicaOptions, groups
+from ray_app.serving.replica_engine import ReplicaOptions, stage_groups
 from tests.support.bundles import make_bundle, sample_texts
 
 TEXTS = sample_texts(12)
-FUSED = groups("exact", fused=True)[0]
+FUSED = stage_groups("exact", fused=True)[0]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +28,9 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def replica(names: tuple[str, ...] = FUSED, keep_seconds: float = 60.0) -> Replica:
-    ways = ReplicaOptions(names=names, last="highlights" in names, device="cpu", threads=1)
-    return Replica(asdict(ways), keep_seconds)
+def replica(stages: tuple[str, ...] = FUSED, keep_seconds: float = 60.0) -> Replica:
+    options = ReplicaOptions(stages=stages, last="highlights" in stages, device="cpu", threads=1)
+    return Replica(options, keep_seconds)
 
 
 def rows(texts: list[str]) -> pa.Table:
@@ -43,7 +42,7 @@ def findings(answer: BatchResult) -> list[Any]:
     return [row["findings"] for row in answer.table.to_pylist()]
 
 
-def by_hand(bundle: str) -> list[Any]:
+def in_process(bundle: str) -> list[Any]:
     return [row["findings"] for row in Analyzer(bundle, threads=1)(TEXTS)]
 
 
@@ -61,7 +60,7 @@ def test_a_new_bundle_answers_new_requests_and_the_old_one_those_that_began_with
         await served.reconfigure({"bundle": other_bundle})
         second, new = await served.analyze(rows(TEXTS), soon())
         again, same = await served.analyze(rows(TEXTS), soon(), old)
-        assert (findings(first), findings(second)) == (by_hand(bundle_folder), by_hand(other_bundle))
+        assert (findings(first), findings(second)) == (in_process(bundle_folder), in_process(other_bundle))
         assert (findings(again), same) == (findings(first), old)
         assert new == (await served.info())["version"]["bundle"] != old
 
@@ -75,7 +74,7 @@ def test_an_old_bundle_is_forgotten_when_no_request_can_need_it(bundle_folder: s
         old = served.newest
         await served.reconfigure({"bundle": other_bundle})
         await asyncio.sleep(0.05)
-        assert list(served.engines) == list(served.gatherers) == [served.newest] != [old]
+        assert list(served.engines) == list(served.batchers) == [served.newest] != [old]
         assert (await served.analyze(rows(TEXTS), soon(), old))[0].refused == "moved"
 
     asyncio.run(work())
@@ -88,7 +87,7 @@ def test_going_back_to_a_bundle_keeps_it(bundle_folder: str, other_bundle: str) 
             await served.reconfigure({"bundle": bundle})
         await asyncio.sleep(0.2)
         assert list(served.engines) == [Analyzer(bundle_folder, threads=1).runtime.bundle.id]
-        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == by_hand(bundle_folder)
+        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == in_process(bundle_folder)
 
     asyncio.run(work())
 
@@ -101,7 +100,7 @@ def test_a_bundle_that_cannot_be_loaded_leaves_the_old_one_in_use(bundle_folder:
         await served.reconfigure({"bundle": bundle_folder})
         await served.reconfigure({"bundle": str(tmp_path)})
         assert (await served.info())["version"]["update"] == "failed"
-        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == by_hand(bundle_folder)
+        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == in_process(bundle_folder)
         await served.reconfigure({"bundle": bundle_folder})
         assert (await served.info())["version"]["update"] == "done"
 
@@ -126,7 +125,7 @@ class Handle:
 
 @pytest.fixture
 def pools(bundle_folder: str) -> list[Replica]:
-    made = [replica(names) for names in groups("exact", fused=False)]
+    made = [replica(names) for names in stage_groups("exact", fused=False)]
     asyncio.run(_load(made, bundle_folder))
     return made
 
@@ -136,9 +135,9 @@ async def _load(served: list[Replica], bundle: str) -> None:
         await one.reconfigure({"bundle": bundle})
 
 
-def test_stages_apart_answer_as_by_hand(pools: list[Replica], bundle_folder: str) -> None:
+def test_stages_apart_answer_as_in_process(pools: list[Replica], bundle_folder: str) -> None:
     answer = asyncio.run(HandleService([Handle(pool) for pool in pools]).analyze(rows(TEXTS), soon()))
-    assert findings(answer) == by_hand(bundle_folder)
+    assert findings(answer) == in_process(bundle_folder)
     assert answer.failed == ()
 
 
@@ -152,7 +151,7 @@ def test_stages_wait_for_one_another_until_all_have_the_new_bundle(pools: list[R
         answer: BatchResult = await asking
         return answer
 
-    assert findings(asyncio.run(work())) == by_hand(other_bundle)
+    assert findings(asyncio.run(work())) == in_process(other_bundle)
 
 
 class Losing:
@@ -205,17 +204,15 @@ def test_explanations_are_bounded(bundle_folder: str) -> None:
 def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
     async def work() -> Any:
         make_bundle(tmp_path, mask_token=False)
-        served = Replica(
-            asdict(ReplicaOptions(names=("keywords", "scores"), last=True, highlights="off", device="cpu", threads=1)),
-            1.0,
-        )
+        options = ReplicaOptions(stages=("keywords", "scores"), last=True, highlights="off", device="cpu", threads=1)
+        served = Replica(options, 1.0)
         await served.reconfigure({"bundle": str(tmp_path)})
         return await served.explain(TEXTS[0])
 
     assert asyncio.run(work()).refused == "unable"
 
 
-def test_a_replica_that_cannot_analyse_any_more_says_so(bundle_folder: str) -> None:
+def test_a_replica_that_cannot_analyze_any_more_fails_its_health_check(bundle_folder: str) -> None:
     async def work() -> None:
         served = replica()
         await served.reconfigure({"bundle": bundle_folder})
@@ -233,7 +230,7 @@ def _broken(table: pa.Table) -> pa.Table:
     raise RuntimeError("out of order")
 
 
-def test_a_review_that_fails_alone_makes_no_replica_ill(bundle_folder: str) -> None:
+def test_a_review_that_fails_alone_leaves_the_replica_healthy(bundle_folder: str) -> None:
     async def work() -> None:
         served = replica()
         await served.reconfigure({"bundle": bundle_folder})
@@ -253,9 +250,9 @@ def test_a_bundle_that_is_in_use_again_is_not_forgotten_too_early(bundle_folder:
             await served.reconfigure({"bundle": bundle})
         first, change = served.newest, served.changes
         await served.reconfigure({"bundle": other_bundle})
-        served._forget(first, change - 1)  # the timer of the first change to the other bundle
+        served.forget(first, change - 1)  # the timer of the first change to the other bundle
         assert first in served.engines
-        served._forget(first, served.changes)
+        served.forget(first, served.changes)
         assert first not in served.engines
 
     asyncio.run(work())
@@ -276,7 +273,7 @@ class Full:
         return BatchResult(refused="overloaded", retry_after=3), "b"
 
 
-def test_a_replica_that_refuses_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_refuses_is_not_asked_again_at_once() -> None:
     async def work(behind: HandleService) -> list[BatchResult]:
         return [await behind.analyze(rows(["가"]), soon()) for _ in range(5)]
 
@@ -284,8 +281,7 @@ def test_a_replica_that_refuses_is_not_asked_again_at_once(monkeypatch: pytest.M
     answers = asyncio.run(work(HandleService([Handle(full)])))
     assert {(answer.refused, answer.retry_after) for answer in answers} == {("overloaded", 3)}
     assert full.asked == 1
-    monkeypatch.setattr("ray_app.serving.deployments.REFUSE_SECONDS", 0.0)
-    asyncio.run(work(HandleService([Handle(full)])))
+    asyncio.run(work(HandleService([Handle(full)], refuse_seconds=0.0)))
     assert full.asked == 6
 
 
@@ -296,10 +292,9 @@ class Gone:
         raise RayActorError
 
 
-def test_a_replica_that_is_gone_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_app.serving.deployments.INFO_SECONDS", 0.2)
+def test_a_replica_that_is_gone_is_not_ready() -> None:
     with pytest.raises(TimeoutError):
-        asyncio.run(HandleService([Handle(Gone())]).info())
+        asyncio.run(HandleService([Handle(Gone())], info_seconds=0.2).info())
 
 
 def test_a_replica_that_answers_http_itself_gives_up_at_the_deadline_too() -> None:

@@ -1,4 +1,4 @@
-"""The HTTP side over a service that answers what it is told to."""
+"""The HTTP side over a fake service whose answers are set."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ STATS = {"batch_rows": 8.0, "batch_tokens": 300.0, "waited_seconds": 0.02, "toke
 ROUTES = ["/taxonomy", "/version", "/health", "/ready", "/metrics", "/openapi.json", "/docs"]
 
 
-class Told:
-    """A service whose next answers are set; without them every review has the same analysis."""
+class FakeService:
+    """Its next answers are set; without them every review has the same analysis."""
 
     def __init__(self) -> None:
-        self.answer: BatchResult | Exception | None = None
-        self.explained: dict[str, Any] | BatchResult = {"words": [], "drops": {"배송": [0.1]}}
+        self.result: BatchResult | Exception | None = None
+        self.explanation: dict[str, Any] | BatchResult = {"words": [], "drops": {"배송": [0.1]}}
         self.loaded = True
         self.tables: list[pa.Table] = []
         self.deadlines: list[float] = []
@@ -33,12 +33,12 @@ class Told:
     async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
         self.tables.append(table)
         self.deadlines.append(deadline - time.time())
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer or BatchResult(table=same(table), stats=STATS)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result or BatchResult(table=same(table), stats=STATS)
 
     async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
-        return self.explained
+        return self.explanation
 
     async def info(self) -> dict[str, Any]:
         while not self.loaded:
@@ -54,15 +54,15 @@ def same(table: pa.Table) -> pa.Table:
 
 
 @pytest.fixture
-def service() -> Told:
-    return Told()
+def service() -> FakeService:
+    return FakeService()
 
 
 @pytest.fixture
-def client(service: Told) -> Iterator[TestClient]:
+def client(service: FakeService) -> Iterator[TestClient]:
     app = http_app.build_app(service, Limits(reviews=5, body_bytes=100_000))
-    with TestClient(app, raise_server_exceptions=False) as made:
-        yield made
+    with TestClient(app, raise_server_exceptions=False) as test_client:
+        yield test_client
 
 
 def post(client: TestClient, body: Any, path: str = "/analyze", **headers: str) -> Any:
@@ -70,12 +70,12 @@ def post(client: TestClient, body: Any, path: str = "/analyze", **headers: str) 
     return client.post(path, content=content, headers={"Content-Type": "application/json", **headers})
 
 
-def test_reviews_are_answered_in_their_order_with_what_was_rejected(client: TestClient, service: Told) -> None:
-    found = post(client, {"reviews": [{"text": "a", "review_id": 2}, " ", "c"], "options": {"top_k": 1}})
-    assert found.status_code == 200
-    assert set(found.json()) == {"analyses", "rejected"}
-    assert [row["review_id"] for row in found.json()["analyses"]] == ["2", None]
-    assert found.json()["rejected"] == [{"index": 1, "review_id": None, "reason": "empty text"}]
+def test_analyses_keep_the_order_of_the_reviews(client: TestClient, service: FakeService) -> None:
+    response = post(client, {"reviews": [{"text": "a", "review_id": 2}, " ", "c"], "options": {"top_k": 1}})
+    assert response.status_code == 200
+    assert set(response.json()) == {"analyses", "rejected"}
+    assert [row["review_id"] for row in response.json()["analyses"]] == ["2", None]
+    assert response.json()["rejected"] == [{"index": 1, "review_id": None, "reason": "empty text"}]
     assert service.tables[0]["text"].to_pylist() == ["a", "c"]
     assert service.tables[0]["_top_k"].to_pylist() == [1, 1]
 
@@ -122,13 +122,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("body", "field", "line"), MISTAKES)
 def test_a_mistake_is_a_422_that_names_the_field_and_the_limit(
-    client: TestClient, service: Told, body: Any, field: str, line: str
+    client: TestClient, service: FakeService, body: Any, field: str, line: str
 ) -> None:
-    found = post(client, body)
-    assert (found.status_code, set(found.json())) == (422, {"error", "field"})
-    assert (found.json()["field"], line in found.json()["error"]) == (field, True)
-    assert "\n" not in found.json()["error"]
-    assert not any(part in found.text for part in (SECRET, "Traceback", ".py", "/home", "pydantic"))
+    response = post(client, body)
+    assert (response.status_code, set(response.json())) == (422, {"error", "field"})
+    assert (response.json()["field"], line in response.json()["error"]) == (field, True)
+    assert "\n" not in response.json()["error"]
+    assert not any(part in response.text for part in (SECRET, "Traceback", ".py", "/home", "pydantic"))
     assert not service.tables
 
 
@@ -136,28 +136,29 @@ def test_a_mistake_is_a_422_that_names_the_field_and_the_limit(
     "body", [b"", b"{", b"a", b"\xff\xfe", b'{"reviews":["\xff"]}', b"[" * 90_000, b'{"a":' + b"9" * 9_000, b"[]", b"3"]
 )
 def test_what_is_no_json_object_is_a_422_in_one_line(client: TestClient, body: bytes) -> None:
-    found = post(client, body)
-    assert (found.status_code, found.json()) == (422, {"error": http_app.NO_OBJECT, "field": None})
+    response = post(client, body)
+    assert (response.status_code, response.json()) == (422, {"error": http_app.NO_OBJECT, "field": None})
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_another_content_type_is_a_422_that_names_the_right_one(client: TestClient, kind: str) -> None:
-    found = client.post("/analyze", content=b'{"reviews":["a"]}', headers={"Content-Type": kind} if kind else {})
-    assert (found.status_code, "Content-Type: application/json" in found.text) == (422, True)
+    response = client.post("/analyze", content=b'{"reviews":["a"]}', headers={"Content-Type": kind} if kind else {})
+    assert (response.status_code, "Content-Type: application/json" in response.text) == (422, True)
 
 
 def test_another_route_or_method_is_one_line_too(client: TestClient) -> None:
-    for found, status in ((client.get("/nowhere"), 404), (client.get("/analyze"), 405), (client.post("/health"), 405)):
-        assert (found.status_code, set(found.json())) == (status, {"error", "field"})
+    responses = (client.get("/nowhere"), client.get("/analyze"), client.post("/health"))
+    for response, status in zip(responses, (404, 405, 405), strict=True):
+        assert (response.status_code, set(response.json())) == (status, {"error", "field"})
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "1;2"])
-def test_a_timeout_that_is_no_time_is_refused(client: TestClient, service: Told, seconds: str) -> None:
-    found = post(client, {"reviews": ["a"]}, **{"X-Timeout-Seconds": seconds})
-    assert (found.status_code, "X-Timeout-Seconds" in found.text, service.tables) == (422, True, [])
+def test_a_timeout_that_is_no_time_is_refused(client: TestClient, service: FakeService, seconds: str) -> None:
+    response = post(client, {"reviews": ["a"]}, **{"X-Timeout-Seconds": seconds})
+    assert (response.status_code, "X-Timeout-Seconds" in response.text, service.tables) == (422, True, [])
 
 
-def test_a_client_may_ask_for_less_time_than_the_limit_and_not_for_more(client: TestClient, service: Told) -> None:
+def test_a_client_may_set_a_shorter_time_than_the_limit(client: TestClient, service: FakeService) -> None:
     for seconds in ("2", "1e6", ""):
         post(client, {"reviews": ["a"]}, **{"X-Timeout-Seconds": seconds})
     short, long, none = service.deadlines
@@ -166,42 +167,40 @@ def test_a_client_may_ask_for_less_time_than_the_limit_and_not_for_more(client: 
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "retry_after"),
+    ("result", "status", "retry_after"),
     [
         (BatchResult(refused="overloaded", retry_after=3, stats={"queue_rows": 9}), 503, "3"),
         (BatchResult(refused="late"), 408, None),
     ],
 )
 def test_a_request_that_was_not_run_says_so(
-    client: TestClient, service: Told, answer: BatchResult, status: int, retry_after: str | None
+    client: TestClient, service: FakeService, result: BatchResult, status: int, retry_after: str | None
 ) -> None:
-    service.answer = service.explained = answer
-    for found in (post(client, {"reviews": ["a"]}), post(client, {"text": "a"}, "/explain")):
-        assert (found.status_code, found.headers.get("Retry-After")) == (status, retry_after)
-        assert set(found.json()) == {"error", "field"}
+    service.result = service.explanation = result
+    for response in (post(client, {"reviews": ["a"]}), post(client, {"text": "a"}, "/explain")):
+        assert (response.status_code, response.headers.get("Retry-After")) == (status, retry_after)
+        assert set(response.json()) == {"error", "field"}
 
 
-def test_an_error_inside_shows_nothing_of_it(client: TestClient, service: Told) -> None:
-    service.answer = RuntimeError(f"{SECRET} in /data/shop/bundle")
-    found = post(client, {"reviews": [SECRET]})
-    assert (found.status_code, set(found.json())) == (500, {"error", "field"})
-    assert not any(part in found.text for part in (SECRET, "/data", "RuntimeError", "Traceback"))
+def test_an_error_inside_shows_nothing_of_it(client: TestClient, service: FakeService) -> None:
+    service.result = RuntimeError(f"{SECRET} in /data/shop/bundle")
+    response = post(client, {"reviews": [SECRET]})
+    assert (response.status_code, set(response.json())) == (500, {"error", "field"})
+    assert not any(part in response.text for part in (SECRET, "/data", "RuntimeError", "Traceback"))
 
 
-def test_reviews_that_fail_are_rejected_and_their_neighbours_answered(client: TestClient, service: Told) -> None:
-    service.answer = BatchResult(table=same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
-    found = post(client, {"reviews": [{"text": "a", "review_id": i} for i in (1, 2, 3)]}).json()
-    assert [row["review_id"] for row in found["analyses"]] == ["1", "3"]
-    assert found["rejected"] == [{"index": 1, "review_id": "2", "reason": "analysis failed"}]
+def test_reviews_that_fail_are_rejected_and_their_neighbours_answered(client: TestClient, service: FakeService) -> None:
+    service.result = BatchResult(table=same(pa.table({"review_id": ["1", "3"]})), failed=(1,))
+    response = post(client, {"reviews": [{"text": "a", "review_id": i} for i in (1, 2, 3)]}).json()
+    assert [row["review_id"] for row in response["analyses"]] == ["1", "3"]
+    assert response["rejected"] == [{"index": 1, "review_id": "2", "reason": "analysis failed"}]
 
 
-def test_it_is_ready_only_when_the_models_are_loaded(
-    client: TestClient, service: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_app, "READY_SECONDS", 0.05)
-    service.loaded = False
-    found = client.get("/ready")
-    assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
-    assert [client.get(path).status_code for path in ("/health", "/version", "/taxonomy")] == [200, 503, 503]
-    service.loaded = True
-    assert client.get("/ready").json() == {"status": "ready"}
+def test_it_is_ready_only_when_the_models_are_loaded(service: FakeService) -> None:
+    with TestClient(http_app.build_app(service, Limits(ready_seconds=0.05))) as client:
+        service.loaded = False
+        response = client.get("/ready")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert [client.get(path).status_code for path in ("/health", "/version", "/taxonomy")] == [200, 503, 503]
+        service.loaded = True
+        assert client.get("/ready").json() == {"status": "ready"}

@@ -27,7 +27,7 @@ MODES = schemathesis.GenerationMode
 def app(bundle_folder: str) -> Iterator[Any]:
     """An endpoint with a real engine behind it."""
     with ThreadPoolExecutor(1) as thread:
-        service = Local(ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True)), thread)
+        service = Local(ReplicaEngine(bundle_folder, ReplicaOptions(stages=ALL, last=True)), thread)
         yield http_app.build_app(service, Limits(reviews=8, deadline_seconds=60))
 
 

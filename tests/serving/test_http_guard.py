@@ -1,4 +1,4 @@
-"""What stands in front of the routes: the token, the size of a body, the docs page, the meters."""
+"""What comes before the routes: the token, the size of a body; and the docs page, the schema, the metrics."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 from ray_app.serving import http_app
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
-from tests.serving.test_http_app import ROUTES, Told, client, post, service
+from tests.serving.test_http_app import ROUTES, FakeService, client, post, service
 
 __all__ = ["client", "service"]  # fixtures
 
 
-def by_hand(app: Any, path: str, headers: list[tuple[bytes, bytes]], receive: Callable[[], Awaitable[Any]]) -> int:
+def status_of(app: Any, path: str, headers: list[tuple[bytes, bytes]], receive: Callable[[], Awaitable[Any]]) -> int:
     """The status of a request that no HTTP library would send."""
     sent: list[dict[str, Any]] = []
 
@@ -34,18 +34,18 @@ async def nothing() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def test_a_body_over_the_limit_is_a_413(client: TestClient, service: Told) -> None:
+def test_a_body_over_the_limit_is_a_413(client: TestClient, service: FakeService) -> None:
     body = json.dumps({"reviews": ["가" * 5_000] * 4}).encode()  # \uac00 is six bytes
     assert len(body) > 100_000
     for content in (body, iter([body[:70_000], body[70_000:]])):  # an iterator goes in chunks, without a length
-        found = client.post("/analyze", content=content, headers={"Content-Type": "application/json"})
-        assert (found.status_code, "limit of 100,000 bytes" in found.json()["error"]) == (413, True)
+        response = client.post("/analyze", content=content, headers={"Content-Type": "application/json"})
+        assert (response.status_code, "limit of 100,000 bytes" in response.json()["error"]) == (413, True)
     assert not service.tables
     assert post(client, {"reviews": ["a" * 19_000] * 5}).status_code == 200
 
 
 @pytest.mark.parametrize("length", [b"", b"10", b"-1", b"x", b"0" * 30 + b"9", b"9" * 5_000])
-def test_a_body_without_end_is_not_read_to_its_end(service: Told, length: bytes) -> None:
+def test_a_body_without_end_is_not_read_to_its_end(service: FakeService, length: bytes) -> None:
     async def endless() -> dict[str, Any]:
         read.append(1)
         return {"type": "http.request", "body": b"x" * 1_000, "more_body": True}
@@ -53,7 +53,7 @@ def test_a_body_without_end_is_not_read_to_its_end(service: Told, length: bytes)
     read: list[int] = []
     app = http_app.build_app(service, Limits(body_bytes=10_000))
     headers = [(b"content-length", length)] if length else []
-    assert by_hand(app, "/analyze", headers, endless) == 413
+    assert status_of(app, "/analyze", headers, endless) == 413
     assert len(read) == (0 if len(length) > 1_000 else 11)
 
 
@@ -74,24 +74,25 @@ OTHERS = ["/analyze", "/explain", "/", "/docs/oauth2-redirect", "/static-offline
 
 
 @pytest.mark.parametrize("path", [*ROUTES, *OTHERS])
-def test_every_route_but_health_needs_the_token(service: Told, path: str) -> None:
+def test_every_route_but_health_needs_the_token(service: FakeService, path: str) -> None:
     app = http_app.build_app(service, Limits(), http_app.hashed(TOKEN))
     expected = 405 if path == "/health" else 401
     for wrong in WRONG:
-        assert by_hand(app, path, [(b"authorization", wrong)], nothing) == expected
-    assert by_hand(app, path, [], nothing) == expected
+        assert status_of(app, path, [(b"authorization", wrong)], nothing) == expected
+    assert status_of(app, path, [], nothing) == expected
     for right in (b"Bearer " + TOKEN.encode(), b"bearer  " + TOKEN.encode() + b" "):
-        assert by_hand(app, path, [(b"authorization", right)], nothing) != 401
+        assert status_of(app, path, [(b"authorization", right)], nothing) != 401
 
 
-def test_without_a_token_the_answer_says_how_to_send_one_and_reads_no_body(service: Told) -> None:
+def test_without_a_token_the_answer_says_how_to_send_one_and_reads_no_body(service: FakeService) -> None:
     async def unread() -> dict[str, Any]:
         raise AssertionError("the body was read")
 
     app = http_app.build_app(service, Limits(), http_app.hashed("x"))
-    assert by_hand(app, "/analyze", [], unread) == 401
-    found = TestClient(app).get("/version")
-    assert (found.headers["WWW-Authenticate"], "Authorization: Bearer" in found.json()["error"]) == ("Bearer", True)
+    assert status_of(app, "/analyze", [], unread) == 401
+    response = TestClient(app).get("/version")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert "Authorization: Bearer" in response.json()["error"]
     assert TestClient(app).get("/version", headers={"Authorization": "Bearer x"}).status_code == 200
 
 
@@ -115,10 +116,10 @@ def test_the_schema_declares_what_requests_and_answers_hold(client: TestClient) 
         assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{model}"}
 
 
-def test_metrics_count_requests_batches_queue_rejections_and_tokens(client: TestClient, service: Told) -> None:
+def test_metrics_count_requests_batches_queue_rejections_and_tokens(client: TestClient, service: FakeService) -> None:
     post(client, {"reviews": ["a", " "]})
     post(client, {"reviews": [None]})
-    service.answer = BatchResult(refused="overloaded", retry_after=1)  # refused on the way: says nothing of the queue
+    service.result = BatchResult(refused="overloaded", retry_after=1)  # without stats of a queue
     post(client, {"reviews": ["a"]})
     for path in ("/nowhere", "/nowhere/else", "/" + "x" * 5_000):
         client.get(path)

@@ -24,7 +24,7 @@ def accepted(*reviews: Any, **options: Any) -> protocol.Accepted:
 
 
 def analyses(request: protocol.Accepted, rows: list[int]) -> pa.Table:
-    """What a gatherer gives back for some of a request's rows."""
+    """What a batcher returns for some of a request's rows."""
     table = request.table.select(["review_id"]).take(pa.array(rows, pa.int64()))
     values: dict[str, Any] = {"keyword_probabilities": [0.1, 0.9999], "findings": [FOUND], "truncated": False}
     for name, kind in ANALYSIS:
@@ -63,7 +63,7 @@ def test_an_id_that_comes_again_is_rejected_and_no_id_may_come_often() -> None:
     }
 
 
-def test_options_become_wishes_of_every_row() -> None:
+def test_options_become_columns_of_every_row() -> None:
     columns = ["_threshold", "_top_k", "_highlights"]
     plain, own = accepted("a", "b"), accepted("a", "b", threshold=0.25, top_k=3, highlights=False)
     assert plain.table.select(columns).to_pylist() == [{"_threshold": None, "_top_k": None, "_highlights": True}] * 2

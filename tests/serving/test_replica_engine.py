@@ -1,9 +1,9 @@
-"""One replica's engine behind a gatherer and the HTTP side, against the graph by hand."""
+"""One replica's engine behind a batcher and the HTTP side, against the graph in process."""
 
 import asyncio
 import shutil
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,28 +18,28 @@ from ray_app.serving import http_app, protocol
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
 from ray_app.serving.protocol import AnalyzeRequest
-from ray_app.serving.replica_engine import SECONDS, ReplicaEngine, ReplicaOptions, groups
+from ray_app.serving.replica_engine import BATCH_SECONDS, ReplicaEngine, ReplicaOptions, stage_groups
 from tests.inference.test_stages import assert_same
 from tests.support import bundles
 
 TEXTS = [*bundles.sample_texts(100), *bundles.ODD_TEXTS]
 POISON = "독이 든 후기"
-ALL = groups("exact", fused=True)[0]
+ALL = stage_groups("exact", fused=True)[0]
 
 
 class Local:
-    """gateway.Service over one engine in this process."""
+    """`http_app.Service` over one engine in this process."""
 
     def __init__(self, engine: ReplicaEngine, thread: Executor) -> None:
-        self.engine, self.gather = engine, engine.gatherer(thread)
+        self.engine, self.batcher = engine, engine.batcher(thread)
 
     async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
-        return await self.gather(table, deadline)
+        return await self.batcher(table, deadline)
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
+    async def explain(self, text: str, deadline: float) -> Mapping[str, object]:
         return self.engine.explain(text)
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> dict[str, dict[str, object]]:
         return self.engine.info()
 
 
@@ -58,7 +58,7 @@ def breaks(table: pa.Table) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def engine(bundle_folder: str) -> ReplicaEngine:
-    return ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True, batch_tokens=5_000))
+    return ReplicaEngine(bundle_folder, ReplicaOptions(stages=ALL, last=True, batch_tokens=5_000))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def table_of(texts: Sequence[str], **options: Any) -> pa.Table:
     return protocol.parse_request(AnalyzeRequest.model_validate({"reviews": list(texts), "options": options})).table
 
 
-def test_the_endpoint_finds_what_the_graph_finds_by_hand_whoever_asks_beside(
+def test_the_endpoint_finds_what_the_graph_finds_in_process_whatever_shares_its_batches(
     client: TestClient, bundle_folder: str
 ) -> None:
     expected = Analyzer(bundle_folder)(TEXTS)
@@ -91,13 +91,14 @@ def test_the_endpoint_finds_what_the_graph_finds_by_hand_whoever_asks_beside(
     assert sum(len(row["findings"]) for row in expected) > 200
 
 
-def test_requests_with_wishes_of_their_own_share_batches(client: TestClient) -> None:
+def test_requests_with_options_of_their_own_share_batches(client: TestClient) -> None:
     texts = bundles.sample_texts(12)
-    wishes: list[dict[str, Any]] = [{}, {"top_k": 1}, {"threshold": 0.0}, {"highlights": False}, {"threshold": 1.0}]
-    alone = [analyses(client, texts, **wish) for wish in wishes]
+    requests: list[dict[str, Any]] = [{}, {"top_k": 1}, {"threshold": 0.0}, {"highlights": False}, {"threshold": 1.0}]
+    alone = [analyses(client, texts, **options) for options in requests]
     with ThreadPoolExecutor(5) as callers:
-        for rows, own in zip(callers.map(lambda wish: analyses(client, texts, **wish), wishes), alone, strict=True):
-            assert_same(rows, own)
+        together = list(callers.map(lambda options: analyses(client, texts, **options), requests))
+    for rows, expected in zip(together, alone, strict=True):
+        assert_same(rows, expected)
     plain, best, every, bare, none = ([row["findings"] for row in rows] for rows in alone)
     assert all(len(row) == 1 for row in best)
     assert all(len(row) == 15 for row in every)
@@ -108,7 +109,7 @@ def test_requests_with_wishes_of_their_own_share_batches(client: TestClient) -> 
 
 
 def test_a_review_that_makes_a_stage_fail_is_rejected_alone(bundle_folder: str, engine: ReplicaEngine) -> None:
-    broken = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True))
+    broken = ReplicaEngine(bundle_folder, ReplicaOptions(stages=ALL, last=True))
     broken.stages.insert(2, breaks)
     texts = bundles.sample_texts(9)
     with endpoint(broken) as poisoned, endpoint(engine) as healthy, ThreadPoolExecutor(3) as callers:
@@ -122,15 +123,14 @@ def test_a_review_that_makes_a_stage_fail_is_rejected_alone(bundle_folder: str, 
 
 @pytest.mark.parametrize("highlights", ["exact", "off"])
 def test_stages_in_pools_of_their_own_equal_stages_in_one(bundle_folder: str, highlights: str) -> None:
-    (fused,), pools = groups(highlights, fused=True), groups(highlights, fused=False)
+    (fused,), pools = stage_groups(highlights, fused=True), stage_groups(highlights, fused=False)
     assert tuple(name for pool in pools for name in pool) == fused
     texts = table_of(TEXTS[:20], threshold=0.4)
-    whole = ReplicaEngine(bundle_folder, ReplicaOptions(names=fused, last=True, highlights=highlights))(texts)
+    whole = ReplicaEngine(bundle_folder, ReplicaOptions(stages=fused, last=True, highlights=highlights))(texts)
     table = texts
     for pool in pools:
-        table = ReplicaEngine(bundle_folder, ReplicaOptions(names=pool, last=pool == pools[-1], highlights=highlights))(
-            table
-        )
+        options = ReplicaOptions(stages=pool, last=pool == pools[-1], highlights=highlights)
+        table = ReplicaEngine(bundle_folder, options)(table)
     assert table.equals(whole)
     assert [len(pool) for pool in pools] == [1] * len(fused)
 
@@ -141,7 +141,7 @@ def test_rows_cost_the_tokens_that_are_read(engine: ReplicaEngine) -> None:
     lengths = [len(bundles.hf_tokenizer("bert")(text)["input_ids"]) for text in texts]
     assert alone.tolist() == lengths
     assert masked.tolist() == [length * (1 + len(text.split())) for length, text in zip(lengths, texts, strict=True)]
-    only = ReplicaEngine(str(engine.runtime.bundle.path), ReplicaOptions(names=("keywords",), last=False))
+    only = ReplicaEngine(str(engine.runtime.bundle.path), ReplicaOptions(stages=("keywords",), last=False))
     assert only.cost(table_of(texts)).tolist() == lengths
 
 
@@ -150,29 +150,29 @@ def test_a_long_text_costs_what_is_read_of_it_and_not_its_length(engine: Replica
     assert long == longer <= 64 * 65
 
 
-def test_a_gatherer_takes_what_the_engine_runs_in_a_while_unless_told_how_much(
+def test_a_batcher_takes_what_the_engine_runs_in_a_while_unless_told_how_much(
     bundle_folder: str, engine: ReplicaEngine
 ) -> None:
     with ThreadPoolExecutor(1) as thread:
-        automatic = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True)).gatherer(thread).bounds
-        assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.runtime.placement.token_budget, SECONDS)
+        automatic = ReplicaEngine(bundle_folder, ReplicaOptions(stages=ALL, last=True)).batcher(thread).limits
+        assert (automatic.batch_tokens, automatic.batch_seconds) == (engine.runtime.device.token_budget, BATCH_SECONDS)
         given = ReplicaEngine(
-            bundle_folder, ReplicaOptions(names=ALL, last=True, batch_tokens=9, queue_seconds=1.0, queue_rows=2)
+            bundle_folder, ReplicaOptions(stages=ALL, last=True, batch_tokens=9, queue_seconds=1.0, queue_rows=2)
         )
-        bounds = given.gatherer(thread).bounds
-    assert (bounds.batch_tokens, bounds.batch_seconds, bounds.queue_seconds, bounds.queue_rows) == (9, 0.0, 1.0, 2)
+        limits = given.batcher(thread).limits
+    assert (limits.batch_tokens, limits.batch_seconds, limits.queue_seconds, limits.queue_rows) == (9, 0.0, 1.0, 2)
 
 
-def test_a_text_is_explained_as_it_is_analysed(client: TestClient) -> None:
+def test_a_text_is_explained_as_it_is_analyzed(client: TestClient) -> None:
     text = "  옷은 예쁘지만 배송은 늦어요 옷은"
-    found = client.post("/explain", json={"text": text}).json()
-    assert [word["word"] for word in found["words"]] == ["옷은", "예쁘지만", "배송은", "늦어요"]
+    explanation = client.post("/explain", json={"text": text}).json()
+    assert [word["word"] for word in explanation["words"]] == ["옷은", "예쁘지만", "배송은", "늦어요"]
     (row,) = analyses(client, [text])
-    assert list(found["drops"]) == [finding["keyword"] for finding in row["findings"]]
+    assert list(explanation["drops"]) == [finding["keyword"] for finding in row["findings"]]
     for finding in row["findings"]:
-        drops = found["drops"][finding["keyword"]]
+        drops = explanation["drops"][finding["keyword"]]
         best = drops.index(max(drops))
-        assert finding["highlight"] == {**found["words"][best], "drop": pytest.approx(drops[best], abs=2e-4)}
+        assert finding["highlight"] == {**explanation["words"][best], "drop": pytest.approx(drops[best], abs=2e-4)}
 
 
 def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written_anew(
@@ -180,11 +180,12 @@ def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle_folder, folder)
-    engine = ReplicaEngine(str(folder), ReplicaOptions(names=ALL, last=True))
+    engine = ReplicaEngine(str(folder), ReplicaOptions(stages=ALL, last=True))
     before = engine.info()
     assert before["version"]["bundle"] == engine.id
     assert {"metrics", "files", "thresholds", "nunchi"} <= set(before["version"])
-    assert [keyword["name"] for keyword in before["taxonomy"]["keywords"]] == list(engine.runtime.meta.taxonomy.names)
+    taxonomy: dict[str, Any] = before["taxonomy"]
+    assert [keyword["name"] for keyword in taxonomy["keywords"]] == list(engine.runtime.meta.taxonomy.names)
     assert str(tmp_path) not in str(before)
     shutil.rmtree(folder)
     assert engine.info() == before
@@ -193,9 +194,9 @@ def test_version_and_taxonomy_are_the_bundle_s_even_where_its_folder_was_written
 def test_a_bundle_that_is_let_go_leaves_the_memory(bundle_folder: str) -> None:
     async def scenario() -> "weakref.ref[ReplicaEngine]":
         with ThreadPoolExecutor(1) as thread:
-            engine = ReplicaEngine(bundle_folder, ReplicaOptions(names=ALL, last=True))
-            gather = engine.gatherer(thread)
-            await gather(table_of(["굿"]), 1e12)
+            engine = ReplicaEngine(bundle_folder, ReplicaOptions(stages=ALL, last=True))
+            batcher = engine.batcher(thread)
+            await batcher(table_of(["굿"]), 1e12)
             await asyncio.sleep(0)
             return weakref.ref(engine)
 

@@ -44,12 +44,12 @@ def test_a_token_or_insecure_opens_other_addresses(way: str, tmp_path: Path, mon
         serve.start(serve.Config(host="0.0.0.0", bundle=str(tmp_path), **changes.get(way, {})))
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("\n", "empty")])
-def test_a_token_file_that_holds_none_is_refused(content: str | None, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "line"), [(None, "No such file"), ("\n", "empty")])
+def test_a_token_file_that_holds_none_is_refused(content: str | None, line: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=f"--token-file .*: {said}"):
+    with pytest.raises(UserError, match=f"--token-file .*: {line}"):
         serve.start(serve.Config(token_file=str(path)))
 
 
@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "line"),
     [
         ({"bundel": "x"}, "args: unknown option 'bundel'; did you mean 'bundle'"),
         ({"bundle": "x"}, "args: set NUNCHI_TOKEN or token_file, or write insecure: true"),
@@ -70,8 +70,8 @@ def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
         ({"queue_seconds": 0}, "--queue-seconds 0: above 0"),
     ],
 )
-def test_bad_arguments_of_a_serve_yaml_get_one_clear_line(arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_bad_arguments_of_a_serve_yaml_get_one_clear_line(arguments: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
         serve.app(arguments)
 
 
@@ -98,7 +98,7 @@ def test_a_signal_interrupts_while_starting_and_is_noted_afterwards() -> None:
             signal.raise_signal(signal.SIGTERM)
         signals.started = True
         signal.raise_signal(signal.SIGINT)
-        assert signals.seen
+        assert signals.received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -117,6 +117,6 @@ def test_whether_anything_listens() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        place = f"127.0.0.1:{server.getsockname()[1]}"
-        assert cluster.listens(place)
-    assert not cluster.listens(place)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert cluster.listens(address)
+    assert not cluster.listens(address)

@@ -1,4 +1,4 @@
-"""The endpoint on a real Ray Serve: results as by hand, and what users see while replicas die and bundles change."""
+"""The endpoint on a real Ray Serve: results as in process; no request fails while replicas die or bundles change."""
 
 import signal
 import socket
@@ -56,12 +56,12 @@ def endpoint(bundle_folder: str, port: int) -> Iterator[str]:
     serve.stop()
 
 
-def by_hand(bundle: str, texts: list[str]) -> list[dict[str, Any]]:
+def in_process(bundle: str, texts: list[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = protocol.round_floats(Analyzer(bundle, threads=1)(texts))
     return [{"review_id": None, **row} for row in rows]
 
 
-def test_five_hundred_reviews_asked_for_one_at_a_time_are_analysed_as_by_hand(
+def test_five_hundred_reviews_asked_for_one_at_a_time_are_analyzed_as_in_process(
     endpoint: str, bundle_folder: str
 ) -> None:
     files = sorted(sample.CATALOG.glob("*.parquet"))
@@ -72,16 +72,16 @@ def test_five_hundred_reviews_asked_for_one_at_a_time_are_analysed_as_by_hand(
         answers = list(pool.map(lambda text: client.request([text]), texts))
     assert len(answers) == 500
     assert [answer["rejected"] for answer in answers] == [[]] * 500
-    assert [answer["analyses"][0] for answer in answers] == by_hand(bundle_folder, texts)
+    assert [answer["analyses"][0] for answer in answers] == in_process(bundle_folder, texts)
     metrics = requests.get(f"{endpoint}/metrics", timeout=10).text
     largest = max(
         float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("nunchi_batch_reviews_sum")
     )
-    assert largest > 500, "requests were not gathered"
+    assert largest > 500, "requests were not batched"
 
 
 class Load:
-    """Single-review requests from a few threads, without retries, until it is told to stop."""
+    """Single-review requests from a few threads, without retries, until the block ends."""
 
     def __init__(self, url: str, threads: int = 2) -> None:
         self.url, self.stopped = url, threading.Event()
@@ -143,18 +143,18 @@ def test_a_new_bundle_fails_no_request_and_every_answer_is_of_one_bundle(
         before = len(load.answers)
         wait_for(lambda: len(load.answers) > before + 20)
     assert load.failed == []
-    known = [dict(zip(TEXTS, by_hand(bundle, TEXTS), strict=True)) for bundle in (bundle_folder, other_bundle)]
+    known = [dict(zip(TEXTS, in_process(bundle, TEXTS), strict=True)) for bundle in (bundle_folder, other_bundle)]
     origin = [[answers[text] == answer["analyses"][0] for answers in known] for text, _, answer in load.answers]
     assert all(any(of) for of in origin)
     assert origin[0] == [True, False]
     assert origin[-1] == [False, True]
 
 
-def test_a_deployment_a_stage_answers_as_by_hand(endpoint: str, bundle_folder: str, port: int) -> None:
+def test_a_deployment_per_stage_answers_as_in_process(endpoint: str, bundle_folder: str, port: int) -> None:
     assert endpoint  # `pools` takes its place
     url = serve.start(config(bundle_folder, port, placement="pools"))
     found = Client(url).request(TEXTS)
-    assert found == {"analyses": by_hand(bundle_folder, TEXTS), "rejected": []}
+    assert found == {"analyses": in_process(bundle_folder, TEXTS), "rejected": []}
     assert Client(url).explain(TEXTS[0]) == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
 
 
@@ -165,7 +165,7 @@ def test_replicas_that_answer_http_themselves_count_together_and_outlive_one_ano
 
     assert endpoint  # `whole` takes its place
     url = serve.start(config(bundle_folder, port, placement="whole", replicas=2))
-    client, expected = Client(url), by_hand(bundle_folder, TEXTS)
+    client, expected = Client(url), in_process(bundle_folder, TEXTS)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda text: client.request([text]), TEXTS))
     assert [answer["analyses"][0] for answer in answers] == expected
@@ -203,4 +203,5 @@ def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_fo
         output, errors = job.communicate(timeout=60)
     assert job.returncode == 0, errors
     assert "Traceback" not in errors
-    assert "requests under way finish" in output
+    assert f"jobs.load --url {client.url} --bundle {bundle_folder}" in output
+    assert "requests under way finish" in errors

@@ -1,6 +1,5 @@
-"""Bundles on S3, loaded by many processes of a node at once."""
+"""node_cache: a bundle on S3, loaded by many processes of a node at once, is fetched once and whole."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from ray_app.inference import bundle
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.paths import ROOT
 
-LOAD = "import sys; from ray_app.inference import bundle; print(bundle.load(sys.argv[1]).id)"
-
 
 @pytest.fixture
 def faulty(s3: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
@@ -27,8 +24,9 @@ def faulty(s3: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def start(uri: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", LOAD, uri], stdout=subprocess.PIPE, text=True, env=environment)
+    """A process that loads a bundle and prints its id."""
+    command = [sys.executable, "-m", "tests.support.load_bundle", uri]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_eight_processes_fetch_a_bundle_once(faulty: FaultyS3, s3: str, bundle_folder: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_create_whose_answer_is_lost_knows_its_own(faulty: FaultyS3, s3: str, ki
 
 
 @pytest.mark.parametrize("kind", ["reset", "lost", "late"])
-def test_of_many_who_create_one_is_told_that_it_did(faulty: FaultyS3, s3: str, kind: str) -> None:
+def test_of_many_who_create_one_learns_that_it_did(faulty: FaultyS3, s3: str, kind: str) -> None:
     faulty.ahead.extend([kind] * 4)
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(lambda _: storage.create(f"{s3}/marker", b"same"), range(6))) == 1
@@ -124,13 +124,13 @@ def test_parquet_is_read_through_faults(faulty: FaultyS3, s3: str) -> None:
     assert faulty.faults
 
 
-def test_a_broken_answer_goes_on_where_it_broke(faulty: FaultyS3, s3: str) -> None:
+def test_a_broken_answer_is_continued_where_it_broke(faulty: FaultyS3, s3: str) -> None:
     storage.write_bytes(f"{s3}/a", content(2) * 40)
     faulty.ahead.extend(["", *["cut"] * 6])
     assert storage.read_bytes(f"{s3}/a") == content(2) * 40
 
 
-def test_a_file_that_changes_while_it_is_read_is_told(faulty: FaultyS3, s3: str) -> None:
+def test_a_file_that_changes_while_it_is_read_is_reported(faulty: FaultyS3, s3: str) -> None:
     storage.write_bytes(f"{s3}/a", content(2))
     with storage.open_input(f"{s3}/a") as source:
         storage.write_bytes(f"{s3}/a", content(5))
@@ -143,7 +143,7 @@ def test_what_never_mends_is_given_up_and_says_nothing_of_the_file(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     faulty.share, faulty.kinds = 1, ("reset",)
-    with pytest.raises(storage.UnavailableError, match=r"s3://shop/a: no answer of S3 from 127\.0\.0\.1"):
+    with pytest.raises(storage.UnavailableError, match=r"s3://shop/a: no answer from S3 at 127\.0\.0\.1"):
         storage.read_bytes(f"{s3}/a")
     assert faulty.requests == {"GET": 3}
 
@@ -178,19 +178,19 @@ def refused(act: Callable[[str], object], uri: str) -> str:
     return message
 
 
-def test_a_missing_bucket_is_told_at_once(secret: str) -> None:
+def test_a_missing_bucket_is_reported_at_once(secret: str) -> None:
     for act in ACTS:
         assert "no such bucket" in refused(act, "s3://nobucket/x")
 
 
-def test_denied_access_is_told_at_once(faulty: FaultyS3, secret: str) -> None:
+def test_denied_access_is_reported_at_once(faulty: FaultyS3, secret: str) -> None:
     faulty.share, faulty.kinds = 1, ("denied",)
     for act in ACTS:
         assert "access denied; check" in refused(act, f"{secret}/x")
     assert sum(faulty.requests.values()) == len(ACTS)
 
 
-def test_no_server_there_is_told_within_seconds(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_server_is_reported_within_seconds(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:not-to-be-seen@127.0.0.1:{port}")
@@ -198,14 +198,14 @@ def test_no_server_there_is_told_within_seconds(secret: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://nowhere.invalid"])
-def test_an_endpoint_that_is_none_is_told_within_seconds(
+def test_an_invalid_endpoint_is_reported_within_seconds(
     secret: str, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     assert refused(storage.read_bytes, f"{secret}/x")
 
 
-def test_no_credentials_are_told_within_seconds(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported_within_seconds(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

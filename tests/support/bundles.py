@@ -39,7 +39,7 @@ SPECIALS = {
 
 
 def sample_texts(count: int = 200) -> list[str]:
-    return [row["text"] for row in sample.written()[:count]]
+    return [row["text"] for row in sample.written_reviews()[:count]]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A worker that some reviews break, as a real one is broken by a model's bug or by running out of memory."""
+"""An actor that some reviews break, as a model's bug or running out of memory breaks a real one."""
 
 import os
 
@@ -10,10 +10,12 @@ RAISES, KILLS = "이 리뷰는 모델이 못 읽는다", "이 리뷰는 프로�
 
 
 class Deadly(Actor):
-    def _stages(self, table: pa.Table) -> pa.Table:
+    """Raises on the review RAISES, dies on the review KILLS."""
+
+    def run_stages(self, table: pa.Table) -> pa.Table:
         texts = set(table["text"].to_pylist())
         if KILLS in texts:
             os._exit(139)
         if RAISES in texts:
             raise ValueError("index out of range")
-        return super()._stages(table)
+        return super().run_stages(table)

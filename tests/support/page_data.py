@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from ray_app import storage
+from ray_app.data.rows import FindingRow
 from ray_app.data.schema import ANALYSIS
 from ray_app.inference.analyzer import Analyzer
+from ray_app.inference.occlusion import Explanation
 from ray_app.serving import http_app
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.http_app import Limits
@@ -36,17 +38,17 @@ SAYINGS = (
 )
 
 
-def finding(text: str, keyword: str, score: int, word: str, drop: float = 0.5) -> dict[str, Any]:
+def finding(text: str, keyword: str, score: int, word: str, drop: float = 0.5) -> FindingRow:
+    """A finding whose highlight is the first place of `word`."""
     start = text.index(word)
-    place = {"word": word, "start": start, "end": start + len(word), "drop": drop}
-    shares = [0.1] * 5
-    shares[score + 2] = 0.6
+    probabilities = [0.1] * 5
+    probabilities[score + 2] = 0.6
     return {
         "keyword": keyword,
         "probability": 0.9,
         "score": score,
-        "score_probabilities": shares,
-        "highlight": place,
+        "score_probabilities": probabilities,
+        "highlight": {"word": word, "start": start, "end": start + len(word), "drop": drop},
     }
 
 
@@ -120,7 +122,7 @@ class _Here:
     async def analyze(self, table: pa.Table, deadline: float) -> BatchResult:
         return BatchResult(table=self.analyzer.table(table), stats=STATS)
 
-    async def explain(self, text: str, deadline: float) -> dict[str, Any] | BatchResult:
+    async def explain(self, text: str, deadline: float) -> Explanation:
         return self.analyzer.explain(text)
 
     async def info(self) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+"""What the classifiers train on, are judged by and tune."""
+
 from typing import Any
 
 import numpy as np
@@ -69,33 +71,33 @@ def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
         expected = hf(row["text"].rstrip(), truncation=True, max_length=64)["input_ids"]
         assert plain.sequences.row(i).tolist() == expected
     prompt = ScorePrompt(tokenizer, TAXONOMY.names, SCORE_PROMPT)
-    scored = classifier_task.score_data(TABLE, TAXONOMY, tokenizer, prompt, 200)
+    scored = classifier_task.score_data(TABLE, TAXONOMY, prompt, 200)
     assert [TAXONOMY.scores[s] for s in scored.targets] == [s for _, _, s in PAIRS]
     for i, (review, keyword, _) in enumerate(PAIRS[:4]):
         whole = SCORE_PROMPT.format(review=ROWS[review]["text"], keyword=keyword)
         assert scored.sequences.row(i).tolist() == hf(whole)["input_ids"]
 
 
-def test_keywords_are_judged_and_thresholds_tuned_on_probabilities() -> None:
+def test_keywords_are_selected_and_thresholds_tuned_on_probabilities() -> None:
     tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
     data = classifier_task.keyword_data(TABLE, TAXONOMY, tokenizer, 64)
     probabilities = np.random.default_rng(0).uniform(0.1, 0.9, (3, 15)).astype(np.float32)
     true = data.targets.astype(bool)
-    judged = classifier_task.keyword_judge(data)(logits_of(probabilities))
-    assert judged == {"select": pytest.approx(best_micro_f1(true, probabilities), abs=1e-4)}
-    assert classifier_task.keyword_judge(data)(np.where(true, 9, -9).astype(np.float32))["select"] == 1
-    thresholds = classifier_task.keyword_thresholds(data)(logits_of(probabilities))
+    metrics = classifier_task.keyword_metrics(data)
+    assert metrics(logits_of(probabilities)) == {"select": pytest.approx(best_micro_f1(true, probabilities), abs=1e-4)}
+    assert metrics(np.where(true, 9, -9).astype(np.float32))["select"] == 1
+    thresholds = classifier_task.keyword_thresholds(data, logits_of(probabilities))
     np.testing.assert_allclose(thresholds, tune_thresholds(true, probabilities), atol=1e-3)
 
 
 def test_scores_are_selected_by_accuracy_and_macro_f1_together() -> None:
     data = Data(sequences_of(4), np.array([0, 1, 4, 4]))
     logits = np.eye(5, dtype=np.float32)[[0, 2, 4, 4]]
-    judged = classifier_task.score_judge(data, TAXONOMY)(logits)
-    assert judged["accuracy"] == 0.75
-    assert judged["macro_f1"] == 0.4
-    assert judged["mae"] == 0.25
-    assert judged["select"] == pytest.approx(0.575, abs=1e-4)
+    metrics = classifier_task.score_metrics(data, TAXONOMY)(logits)
+    assert metrics["accuracy"] == 0.75
+    assert metrics["macro_f1"] == 0.4
+    assert metrics["mae"] == 0.25
+    assert metrics["select"] == pytest.approx(0.575, abs=1e-4)
 
 
 def sequences_of(count: int) -> Any:

@@ -1,3 +1,5 @@
+"""A head that starts from a logistic regression on pooled vectors."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import POOLINGS
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
-from ray_app.training.classifier_task import Data, evaluate
+from ray_app.training.classifier_task import Data, predict_logits
 from ray_app.training.linear_probe import CERTAIN, initialize_head, pooled
 from tests.support import bundles
 
@@ -28,7 +30,7 @@ def data(outputs: int = 3) -> tuple[Data, int]:
 def test_pooled_vectors_are_what_the_head_reads(pooling: str) -> None:
     model, (rows, pad_id) = bundles.classifier_model("bert", 3, pooling), data()
     vectors = pooled(model, rows, np.array([5, 2]), CPU, pad_id)
-    expected = evaluate(model, Data(rows.sequences.take(np.array([5, 2])), None), CPU, pad_id)
+    expected = predict_logits(model, rows.sequences.take(np.array([5, 2])), CPU, pad_id)
     by_head = vectors @ model.head.weight.detach().numpy().T + model.head.bias.detach().numpy()
     np.testing.assert_allclose(by_head, expected, atol=1e-4)
 
@@ -40,14 +42,14 @@ def test_a_probed_head_tells_reviews_apart_before_any_training() -> None:
     initialize_head(model, rows, CPU, pad_id)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
-    found = sigmoid(evaluate(model, rows, CPU, pad_id))
+    probabilities = sigmoid(predict_logits(model, rows.sequences, CPU, pad_id))
     on = rows.targets[:, 0] > 0.5
     assert 10 < on.sum() < len(on) - 10
-    ranks = np.argsort(np.argsort(found[:, 0]))
+    ranks = np.argsort(np.argsort(probabilities[:, 0]))
     auc = (ranks[on].mean() - (on.sum() - 1) / 2) / (~on).sum()
     assert auc > 0.6  # of random vectors of width 32; a random head is at 0.5
-    assert found[:, 1] == pytest.approx(sigmoid(np.full((1, 1), CERTAIN))[0, 0])
-    assert found[:, 2] == pytest.approx(sigmoid(np.full((1, 1), -CERTAIN))[0, 0])
+    assert probabilities[:, 1] == pytest.approx(sigmoid(np.full((1, 1), CERTAIN))[0, 0])
+    assert probabilities[:, 2] == pytest.approx(sigmoid(np.full((1, 1), -CERTAIN))[0, 0])
 
 
 def test_the_same_seed_starts_the_same_head() -> None:

@@ -1,3 +1,5 @@
+"""The training loop: losses, best epoch, resuming, and two workers that equal one."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,11 +19,11 @@ from ray_app.arrays import Floats
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
-from ray_app.training.classifier_task import Data, Objective, evaluate, fit
-from ray_app.training.loop import Settings, global_batches
+from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
+from ray_app.training.loop import EpochRow, Settings, global_batches, train_model
 from tests.support import bundles
 
-History = list[dict[str, Any]]
+History = list[EpochRow]
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=1e-3, patience=0, warmup=0.2, clip=5.0)
 CLASSES, MULTILABEL = Objective("scores", "classes"), Objective("keywords", "multilabel")
 
@@ -29,30 +31,34 @@ CLASSES, MULTILABEL = Objective("scores", "classes"), Objective("keywords", "mul
 def data(rows: int, kind: str = "classes", seed: int = 0) -> Data:
     """Sequences of many lengths; the class is the token behind the first, each label whether a token occurs."""
     rng = np.random.default_rng(seed)
-    found = [[2, int(rng.integers(10, 13)), *rng.integers(10, 30, rng.integers(0, 12)), 3] for _ in range(rows)]
+    ids = [[2, int(rng.integers(10, 13)), *rng.integers(10, 30, rng.integers(0, 12)), 3] for _ in range(rows)]
     if kind == "classes":
-        return Data(Sequences.of(found), np.array([row[1] - 10 for row in found]))
-    return Data(Sequences.of(found), np.array([[float(t in row) for t in (10, 11, 12)] for row in found], np.float32))
+        return Data(Sequences.of(ids), np.array([row[1] - 10 for row in ids]))
+    return Data(Sequences.of(ids), np.array([[float(t in row) for t in (10, 11, 12)] for row in ids], np.float32))
 
 
 def model_of(seed: int = 0) -> EncoderClassifier:
     return bundles.classifier_model("bert", 3, seed=seed)
 
 
-def accuracy(targets: Any) -> Callable[[Floats], dict[str, float]]:
+def task_of(train: Data, validation: Data, objective: Objective, metrics: Metrics) -> ClassifierTask:
+    return ClassifierTask(train=train, validation=validation, objective=objective, outputs=3, metrics=metrics, pad_id=0)
+
+
+def accuracy(targets: Any) -> Metrics:
     return lambda logits: {"select": float((logits.argmax(1) == targets).mean())}
 
 
-def ignore(metrics: dict[str, Any], write: Callable[[Path], None]) -> None: ...
+def ignore(metrics: EpochRow, write: Callable[[Path], None]) -> None: ...
 
 
 class Keep:
-    """Reports to folders, one an epoch."""
+    """Reports to folders, one per epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder, History()
 
-    def __call__(self, metrics: dict[str, Any], write: Callable[[Path], None]) -> None:
+    def __call__(self, metrics: EpochRow, write: Callable[[Path], None]) -> None:
         self.rows.append(metrics)
         self.epoch(metrics["epoch"]).mkdir(parents=True)
         write(self.epoch(metrics["epoch"]))
@@ -69,12 +75,13 @@ def train(
     objective: Objective = CLASSES,
     **options: Any,
 ) -> tuple[History, EncoderClassifier]:
-    """A small run; `selects`: what each epoch is judged, instead of its accuracy."""
+    """A small run; `selects`: the metric of each epoch, instead of its accuracy."""
     model, learned = model or model_of(), data(rows, objective.kind)
-    told = iter(selects or [])
-    judge = (lambda _: {"select": next(told)}) if selects else accuracy(np.zeros(rows))
+    values = iter(selects or [])
+    metrics: Metrics = (lambda _: {"select": next(values)}) if selects else accuracy(np.zeros(rows))
     report = options.pop("report", ignore)
-    return fit(model, learned, learned, objective, settings, judge, 0, report, device="cpu", **options), model
+    task = task_of(learned, learned, objective, metrics)
+    return train_model(model, task, settings, report, device="cpu", **options), model
 
 
 def weights(model: EncoderClassifier) -> dict[str, Any]:
@@ -93,27 +100,30 @@ def losses(history: History) -> list[float]:
 
 
 @pytest.mark.parametrize(("kind", "objective"), [("classes", CLASSES), ("multilabel", MULTILABEL)])
-def test_the_loss_falls_on_a_task_that_can_be_learnt(kind: str, objective: Objective) -> None:
-    learned, held = data(96, kind), data(60, kind, seed=1)
+def test_the_loss_falls_on_a_task_that_can_be_learned(kind: str, objective: Objective) -> None:
+    learned, held_out = data(96, kind), data(60, kind, seed=1)
     model = model_of()
 
-    def judge(logits: Floats) -> dict[str, float]:
-        right = logits.argmax(1) == held.targets if kind == "classes" else (logits > 0) == held.targets.astype(bool)
+    def metrics(logits: Floats) -> dict[str, float]:
+        targets = held_out.targets
+        right = logits.argmax(1) == targets if kind == "classes" else (logits > 0) == targets.astype(bool)
         return {"select": float(right.mean()), "other": 1.0}
 
     settings = Settings(epochs=10, batch_size=16, learning_rate=5e-3, patience=0)
-    history = fit(model, learned, held, objective, settings, judge, 0, ignore, device="cpu")
+    task = task_of(learned, held_out, objective, metrics)
+    history = train_model(model, task, settings, ignore, device="cpu")
     assert losses(history)[-1] < losses(history)[0] / 2
     assert max(row["select"] for row in history) > 0.75
     assert [row["epoch"] for row in history] == list(range(1, 11))
-    assert {(row["model"], row["epochs"], row["other"]) for row in history} == {(objective.name, 10, 1.0)}
-    assert judge(evaluate(model, held, choose_device("cpu"), 0))["select"] == max(row["select"] for row in history)
+    assert {(row["model"], row["epochs"], {**row}["other"]) for row in history} == {(objective.name, 10, 1.0)}
+    best = metrics(task.validation_logits(model, choose_device("cpu")))
+    assert best["select"] == max(row["select"] for row in history)
 
 
 def test_the_first_loss_is_the_mean_over_rows_before_any_step() -> None:
     settings = replace(SETTINGS, epochs=1, learning_rate=0.0, batch_size=5)
     learned = data(12)
-    logits = torch.tensor(evaluate(model_of(), learned, choose_device("cpu"), 0))
+    logits = torch.tensor(predict_logits(model_of(), learned.sequences, choose_device("cpu"), 0))
     expected = F.cross_entropy(logits, torch.tensor(learned.targets)).item()
     assert losses(train(settings=settings)[0]) == [pytest.approx(expected, abs=1e-5)]
 
@@ -122,7 +132,7 @@ def test_the_first_loss_is_the_mean_over_rows_before_any_step() -> None:
     ("patience", "selects", "epochs"),
     [(2, [0.1, 0.5, 0.4, 0.5, 0.9], 4), (1, [0.3, 0.3, 0.9], 2), (0, [0.5, 0.4, 0.3, 0.2, 0.1], 5)],
 )
-def test_training_stops_after_so_many_epochs_without_gain(patience: int, selects: list[float], epochs: int) -> None:
+def test_training_stops_after_patience_epochs_without_gain(patience: int, selects: list[float], epochs: int) -> None:
     history, _ = train(settings=replace(SETTINGS, epochs=5, patience=patience), selects=selects)
     assert [row["select"] for row in history] == selects[:epochs]
 
@@ -175,10 +185,10 @@ def test_accumulating_gradients_equals_one_batch(objective: Objective) -> None:
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
 def test_global_batches_hold_every_row_once(lengths: list[int], size: int, epoch: int, seed: int) -> None:
-    found = [rows.tolist() for rows in global_batches(np.array(lengths), size, epoch, seed)]
-    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
-    assert sorted(map(len, found))[1:] == [size] * (len(found) - 1)
-    assert found == [rows.tolist() for rows in global_batches(np.array(lengths), size, epoch, seed)]
+    batches = [rows.tolist() for rows in global_batches(np.array(lengths), size, epoch, seed)]
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    assert sorted(map(len, batches))[1:] == [size] * (len(batches) - 1)
+    assert batches == [rows.tolist() for rows in global_batches(np.array(lengths), size, epoch, seed)]
 
 
 def test_global_batches_differ_by_epoch_and_seed_and_hold_similar_lengths() -> None:
@@ -227,11 +237,11 @@ WORLD_CASES: dict[str, tuple[int, Settings, Objective]] = {
 def worker(rank: int, folder: str) -> None:
     store, patience = f"file://{folder}/store", timedelta(seconds=120)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
-    found = {}
+    results = {}
     for name, (rows, settings, objective) in WORLD_CASES.items():
         history, model = train(rows, settings, objective=objective)
-        found[name] = (losses(history), {n: torch.from_numpy(w) for n, w in weights(model).items()})
-    torch.save(found, f"{folder}/{rank}.pt")
+        results[name] = (losses(history), {n: torch.from_numpy(w) for n, w in weights(model).items()})
+    torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -250,7 +260,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
 def test_two_workers_equal_one(two_workers: list[dict[str, Any]], name: str) -> None:
     rows, settings, objective = WORLD_CASES[name]
     history, model = train(rows, settings, objective=objective)
-    for found in two_workers:
-        told, learned = found[name]
-        assert told == pytest.approx(losses(history), abs=1e-5)
+    for results in two_workers:
+        other_losses, learned = results[name]
+        assert other_losses == pytest.approx(losses(history), abs=1e-5)
         assert_same_weights({n: w.numpy() for n, w in learned.items()}, weights(model), 3e-5)

@@ -1,4 +1,4 @@
-"""Training on real Ray Train workers: the same losses on one and two, and going on after a kill."""
+"""Training on real Ray Train workers: the same losses on one and two, and resuming after a kill."""
 
 import json
 import signal
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A two-layer base model and 101 labelled reviews: an odd number, so that shares are uneven."""
+    """A two-layer base model and 101 labeled reviews: an odd number, so that shares are uneven."""
     folder = tmp_path_factory.mktemp("training")
     encoder("bert").save_pretrained(folder / "base")
     hf_tokenizer("bert").save_pretrained(folder / "base")
-    rows = [row for row in sample.written() if row["split"] == "train"][:101]
+    rows = [row for row in sample.written_reviews() if row["split"] == "train"][:101]
     lines = [json.dumps({k: row[k] for k in ("review_id", "text", "labels")}, ensure_ascii=False) for row in rows]
     (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return {"labels": str(folder / "labels.jsonl"), "base_model": str(folder / "base")}
@@ -77,7 +77,7 @@ def test_a_killed_worker_resumes_from_the_last_checkpoint(inputs: dict[str, str]
     assert list(seen.values()) == pytest.approx(list(calm.values()), abs=1e-5)
 
 
-def test_a_killed_driver_goes_on_with_resume(inputs: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_driver_resumes(inputs: dict[str, str], tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -116,7 +116,7 @@ def test_a_killed_driver_goes_on_with_resume(inputs: dict[str, str], tmp_path: P
     epochs = [row["epoch"] for row in _rows(log) if row["model"] == "keywords"]
     assert epochs[0] == 1
     assert sorted(set(epochs)) == list(range(1, 13))
-    assert len(epochs) < 12 + before  # it went on from a checkpoint, not from the start
+    assert len(epochs) < 12 + before  # it resumed from a checkpoint, not from the start
     bundle.load(str(tmp_path / "b"))
 
 

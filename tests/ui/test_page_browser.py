@@ -1,6 +1,6 @@
-"""The page as its one line starts it, in a real Chromium: every tab at two widths in both languages.
+"""The page as started from the command line, in a real Chromium: every tab at two widths in both languages.
 
-Screenshots go to the folder that NUNCHI_ARTIFACTS names (build/page). Chromium and its driver are Debian's.
+Screenshots go to the folder in NUNCHI_ARTIFACTS (build/page). Chromium and its driver are Debian's.
 """
 
 import json
@@ -54,8 +54,8 @@ class Browser:
         self.settle()
 
     def all(self, selector: str) -> list[WebElement]:
-        found: list[WebElement] = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return found
+        elements: list[WebElement] = self.driver.find_elements(By.CSS_SELECTOR, selector)
+        return elements
 
     def script(self, code: str, *values: Any) -> Any:
         return self.driver.execute_script(code, *values)
@@ -63,13 +63,13 @@ class Browser:
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
-            if found := condition():
-                return found
+            if result := condition():
+                return result
             time.sleep(0.1)
         pytest.fail(f"waited {SECONDS:.0f} s for {what}; the page says: {self.text()[:500]}")
 
     def settle(self) -> None:
-        """Until nothing has been running for three looks in a row."""
+        """Waits until nothing has been running for three checks in a row."""
         quiet = 0
 
         def still() -> bool:
@@ -84,8 +84,8 @@ class Browser:
     def text(self) -> str:
         return str(self.script("return document.body.innerText"))
 
-    def click(self, selector: str, place: int = 0) -> None:
-        element = self.until(lambda: self.all(selector)[place : place + 1] or None, selector)[0]
+    def click(self, selector: str, index: int = 0) -> None:
+        element = self.until(lambda: self.all(selector)[index : index + 1] or None, selector)[0]
         self.script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
         self.settle()
@@ -93,8 +93,8 @@ class Browser:
     def says(self, text: str) -> None:
         self.until(lambda: text in self.text(), f"{text!r}")
 
-    def keep(self, name: str) -> None:
-        """A screenshot of all of it; nothing may be wider than the screen."""
+    def screenshot(self, name: str) -> None:
+        """A screenshot of the whole page; nothing may be wider than the screen."""
         self.settle()
         inner = "const m = document.querySelector('[data-testid=stMain]');"
         tall = self.script(inner + "return m.scrollHeight")
@@ -111,16 +111,16 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
     def hosts(self) -> set[str | None]:
-        """Of every request and socket since this was last asked."""
-        seen: set[str | None] = set()
+        """The hosts of every request and socket since the last call."""
+        hosts: set[str | None] = set()
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
-            asked = message["params"]
+            params = message["params"]
             if message["method"] == "Network.requestWillBeSent":
-                seen.add(urlsplit(asked["request"]["url"]).hostname)
+                hosts.add(urlsplit(params["request"]["url"]).hostname)
             elif message["method"] == "Network.webSocketCreated":
-                seen.add(urlsplit(asked["url"]).hostname)
-        return seen
+                hosts.add(urlsplit(params["url"]).hostname)
+        return hosts
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +130,22 @@ def browser() -> Iterator[Browser]:
         pytest.fail("no chromium or no chromedriver: apt-get install chromium chromium-driver", pytrace=False)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    plain = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    for flag in [*plain, *(f"--disable-{name}" for name in QUIET), "--lang=ko-KR"]:
+    switches = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    for flag in [*switches, *(f"--disable-{name}" for name in QUIET), "--lang=ko-KR"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as opened:
-        yield Browser(opened)
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        yield Browser(chrome)
 
 
 @contextmanager
 def started(*flags: str) -> Iterator[str]:
-    """The address of the page that the one line starts, at the repository's root."""
+    """The address of a page started at the repository's root."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [sys.executable, "-m", "streamlit", "run", "ray_app/ui/page.py", "--server.port", str(port), "--", *flags]
-    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-m", "streamlit", "run", "ray_app/ui/page.py", "--server.port", str(port), "--", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         _wait(process, f"http://127.0.0.1:{port}/_stcore/health")
         yield f"http://127.0.0.1:{port}"
@@ -185,12 +185,12 @@ def analyze(browser: Browser, text: str) -> None:
     area = browser.all("textarea")[0]
     area.send_keys(Keys.CONTROL, "a")
     area.send_keys(text)
-    browser.click(".st-key-analyse button")
+    browser.click(".st-key-analyze button")
     browser.until(lambda: browser.all(".nu-bars"), "the contributions")
 
 
-def tab(browser: Browser, place: int) -> None:
-    browser.click("[data-testid=stTab]", place)
+def tab(browser: Browser, index: int) -> None:
+    browser.click("[data-testid=stTab]", index)
 
 
 @pytest.mark.parametrize(("width", "language"), VIEWS)
@@ -199,31 +199,31 @@ def test_the_three_tabs(browser: Browser, page: str, width: int, language: str) 
     analyze(browser, REVIEW)
     assert len(browser.all(".nu-review .nu-chip")) >= 2
     assert browser.script("return document.querySelector('.nu-text').textContent").startswith(REVIEW[:2])
-    browser.keep(f"try-{width}-{language}")
+    browser.screenshot(f"try-{width}-{language}")
 
     tab(browser, 1)
     browser.says("abc123")
     browser.until(
         lambda: browser.all("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"), "a chart"
     )
-    browser.keep(f"catalog-{width}-{language}")
+    browser.screenshot(f"catalog-{width}-{language}")
     browser.click(".st-key-f_scores button", 0)  # −2
     browser.says("20.0%")
     browser.click(".st-key-view button", 1)
     assert len(browser.all(".nu-card")) == 86
     assert "늦어요" in browser.all(".nu-card .nu-text")[0].text
-    browser.keep(f"reviews-{width}-{language}")
+    browser.screenshot(f"reviews-{width}-{language}")
 
     tab(browser, 2)
     browser.says("0.500")
     browser.script("document.querySelector('[data-testid=stSlider] input').focus()")
     ActionChains(browser.driver).send_keys(Keys.ARROW_LEFT * 30).perform()
     browser.says("0.667")  # precision at 0.40
-    browser.keep(f"model-{width}-{language}")
+    browser.screenshot(f"model-{width}-{language}")
     clean(browser)
 
 
-def test_pointing_at_a_keyword_leaves_its_words(browser: Browser, page: str) -> None:
+def test_hovering_over_a_keyword_fades_the_others(browser: Browser, page: str) -> None:
     browser.open(f"{page}/?lang=en", 1280)
     analyze(browser, REVIEW)
     chips = browser.all(".nu-review .nu-chip")
@@ -231,7 +231,7 @@ def test_pointing_at_a_keyword_leaves_its_words(browser: Browser, page: str) -> 
     browser.until(
         lambda: _opacities(browser)[0] == 1.0 and set(_opacities(browser)[1:]) == {0.22}, "the others to fade"
     )
-    browser.keep("pointing-1280-en")
+    browser.screenshot("hovering-1280-en")
     clean(browser)
 
 
@@ -264,22 +264,22 @@ def _buttons(browser: Browser, text: str) -> list[WebElement]:
 def test_reviews_that_attack_the_page_are_shown_as_text(browser: Browser, page: str) -> None:
     browser.open(f"{page}/?lang=en", 1280)
     analyze(browser, f"좋아요 {EVIL} {MARKDOWN}")
-    assert _said(browser) == f"좋아요 {EVIL} {MARKDOWN}"
+    assert _shown_review(browser) == f"좋아요 {EVIL} {MARKDOWN}"
     tab(browser, 1)
     _choose(browser, "가격")
     browser.until(lambda: _buttons(browser, f"{MARKDOWN} · 86"), "the word of 가격")
     browser.click(".st-key-view button", 1)
     browser.says(MARKDOWN)
-    browser.keep("attacks-1280-en")
+    browser.screenshot("attacks-1280-en")
     assert browser.all("img") == []
     assert browser.script("return document.title") != "taken"
     clean(browser)
 
 
-def _said(browser: Browser) -> str:
-    """The review as it is shown, without the labels on its words."""
-    copied = "const t = document.querySelector('.nu-text').cloneNode(true);"
-    return str(browser.script(copied + "t.querySelectorAll('i').forEach(i => i.remove()); return t.textContent"))
+def _shown_review(browser: Browser) -> str:
+    """The review as shown, without the labels on its words."""
+    copy = "const t = document.querySelector('.nu-text').cloneNode(true);"
+    return str(browser.script(copy + "t.querySelectorAll('i').forEach(i => i.remove()); return t.textContent"))
 
 
 def _choose(browser: Browser, keyword: str) -> None:
@@ -294,8 +294,8 @@ def test_a_page_with_nothing_to_show_says_what_to_do(browser: Browser, tmp_path:
     with started("--bundle", none, "--analyses", none, "--report", f"{none}/report.json") as url:
         browser.open(f"{url}/?lang=en", width)
         lines: Sequence[str] = ("python -m jobs.quickstart", "python -m jobs.analyze", "python -m jobs.evaluate")
-        for place, line in enumerate(lines):
-            tab(browser, place)
+        for index, line in enumerate(lines):
+            tab(browser, index)
             browser.says(line)
-            browser.keep(f"empty-{place}-{width}-en")
+            browser.screenshot(f"empty-{index}-{width}-en")
     assert browser.hosts() <= set(OURS)

@@ -1,4 +1,4 @@
-"""Questions to analyses, against the same rows filtered in Python."""
+"""Queries over analyses, compared with the same rows filtered in Python."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from ray_app import sample, storage
 from ray_app.catalog import analyze
 from ray_app.errors import UserError
 from ray_app.ui.filters import Filters
-from ray_app.ui.queries import SAMPLE_ROWS, Catalog, Place, files_of
+from ray_app.ui.queries import SAMPLE_ROWS, Catalog, Cursor, list_analyses
 from tests.support.page_data import EVIL, MALLS, MARKDOWN, rows, write_analyses
 
 ROWS = rows(730)
-Meets = Callable[[dict[str, Any]], bool]
+Predicate = Callable[[dict[str, Any]], bool]
 
 
 def opened(uri: str, sample_rows: int = SAMPLE_ROWS) -> Catalog:
-    return Catalog(uri, files_of(uri), sample_rows)
+    return Catalog(uri, list_analyses(uri), sample_rows)
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,16 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 def ids(catalog: Catalog, filters: Filters, size: int = 200) -> list[str]:
     """The ids of all pages."""
-    found: list[str] = []
-    place: Place | None = Place()
-    while place:
-        page = catalog.page(filters, place, size)
+    review_ids: list[str] = []
+    cursor: Cursor | None = Cursor()
+    while cursor:
+        page = catalog.page(filters, cursor, size)
         assert len(page.rows) <= size
-        assert page.rows or not found, "a next page that is empty"
-        assert len(found) <= len(ROWS), "a row came twice"
-        found += [row["review_id"] for row in page.rows]
-        place = page.next
-    return found
+        assert page.rows or not review_ids, "a next page that is empty"
+        assert len(review_ids) <= len(ROWS), "a row came twice"
+        review_ids += [row["review_id"] for row in page.rows]
+        cursor = page.next
+    return review_ids
 
 
 def has(row: dict[str, Any], keywords: tuple[str, ...], scores: tuple[int, ...]) -> bool:
@@ -58,7 +58,7 @@ def test_pages_hold_every_review_once_and_in_order(catalog: Catalog, size: int) 
 
 
 @pytest.mark.parametrize(
-    ("filters", "meets"),
+    ("filters", "matches"),
     [
         (Filters(keywords=("배송",)), lambda r: has(r, ("배송",), ())),
         (Filters(scores=(-2, -1)), lambda r: has(r, (), (-2, -1))),
@@ -80,8 +80,8 @@ def test_pages_hold_every_review_once_and_in_order(catalog: Catalog, size: int) 
         (Filters(word=MARKDOWN), lambda r: MARKDOWN in r["text"]),
     ],
 )  # fmt: skip
-def test_filters_find_what_python_finds(catalog: Catalog, filters: Filters, meets: Meets) -> None:
-    wanted = [row for row in ROWS if meets(row)]
+def test_filters_find_what_python_finds(catalog: Catalog, filters: Filters, matches: Predicate) -> None:
+    wanted = [row for row in ROWS if matches(row)]
     assert ids(catalog, filters) == [row["review_id"] for row in wanted]
     counts = catalog.counts(filters)
     assert (counts.reviews, counts.read, counts.total) == (len(wanted), 730, 730)
@@ -91,7 +91,7 @@ def test_filters_find_what_python_finds(catalog: Catalog, filters: Filters, meet
     assert cells == Counter((f["keyword"], f["score"]) for row in wanted for f in row["findings"])
 
 
-def test_counts_are_told_by_month_and_words_without_their_punctuation(catalog: Catalog) -> None:
+def test_counts_are_by_month_and_words_come_without_their_punctuation(catalog: Catalog) -> None:
     months = {period for _, _, period, _ in catalog.counts(Filters()).cells}
     assert catalog.period == "month"
     assert months == {date(2025, month, 1) for month in range(1, 13)}
@@ -99,11 +99,13 @@ def test_counts_are_told_by_month_and_words_without_their_punctuation(catalog: C
     assert words["배송"] == [("늦어요", 146, -2.0), ("빨라요", 146, 2.0)]
 
 
-def test_a_page_tells_what_was_kept(catalog: Catalog) -> None:
-    first = catalog.page(Filters(), Place(), 1).rows[0]
+def test_a_page_has_the_kept_columns(catalog: Catalog) -> None:
+    first = catalog.page(Filters(), Cursor(), 1).rows[0]
     assert first["text"] == "배송 빨라요!!"
     assert (first["rating"], first["mall"], first["truncated"]) == (1.0, MALLS[0], True)
-    assert first["findings"][0]["highlight"]["word"] == "빨라요!!"
+    highlights = [finding["highlight"] for finding in first["findings"] or ()]
+    assert highlights[0] is not None
+    assert highlights[0]["word"] == "빨라요!!"
 
 
 def test_choices_and_dates(catalog: Catalog) -> None:
@@ -111,15 +113,15 @@ def test_choices_and_dates(catalog: Catalog) -> None:
     assert catalog.span == (min(r["created_at"] for r in ROWS).date(), max(r["created_at"] for r in ROWS).date())
 
 
-def test_a_large_catalog_is_counted_from_a_part_unless_all_is_asked(catalog: Catalog) -> None:
-    large = Catalog(catalog.uri, files_of(catalog.uri), sample_rows=150)
-    part, whole = large.counts(Filters()), large.counts(Filters(), everything=True)
+def test_a_large_catalog_is_counted_from_a_part_unless_exact_counts_are_wanted(catalog: Catalog) -> None:
+    large = Catalog(catalog.uri, list_analyses(catalog.uri), sample_rows=150)
+    part, whole = large.counts(Filters()), large.counts(Filters(), exact=True)
     assert (part.read, part.total) == (200, 730)
     assert (whole.read, whole.total) == (730, 730)
     assert ids(large, Filters()) == [row["review_id"] for row in ROWS]
 
 
-def test_without_kept_columns_their_filters_ask_for_nothing(tmp_path: Path) -> None:
+def test_filters_without_their_column_are_ignored(tmp_path: Path) -> None:
     write_analyses(str(tmp_path), ROWS[:50], keep=())
     bare = opened(str(tmp_path))
     assert (bare.columns, bare.span) == ({}, None)
@@ -128,7 +130,7 @@ def test_without_kept_columns_their_filters_ask_for_nothing(tmp_path: Path) -> N
     assert {period for _, _, period, _ in bare.counts(Filters()).cells} == {None}
 
 
-def test_a_folder_on_s3_answers_alike(s3: str) -> None:
+def test_a_folder_on_s3_gives_the_same_answers(s3: str) -> None:
     uri = f"{s3}/분석 [1] 결과"
     write_analyses(uri, ROWS[:300])
     remote, filters = opened(uri), Filters(keywords=("배송",), scores=(2,))
@@ -138,7 +140,7 @@ def test_a_folder_on_s3_answers_alike(s3: str) -> None:
 
 
 @pytest.mark.parametrize("partition_by", ["", "mall"])
-def test_what_the_job_writes_can_be_asked(bundle_folder: str, tmp_path: Path, partition_by: str) -> None:
+def test_what_the_job_writes_can_be_queried(bundle_folder: str, tmp_path: Path, partition_by: str) -> None:
     out = str(tmp_path / "out")
     settings: dict[str, Any] = {"keep": "text,product,mall,category,rating,created_at", "partition_by": partition_by}
     config = analyze.Config(bundle=bundle_folder, output=out, placement="here", device="cpu", limit=60, **settings)
@@ -163,10 +165,10 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 def test_other_parquet_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
-        files_of(str(tmp_path / "nowhere"))
+        list_analyses(str(tmp_path / "nowhere"))
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match="no analyses there"):
-        files_of(str(tmp_path))
+        list_analyses(str(tmp_path))
     import pyarrow as pa
 
     storage.write_parquet(str(tmp_path / "data" / "x.parquet"), pa.table({"a": [1]}))

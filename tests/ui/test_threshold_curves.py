@@ -1,4 +1,4 @@
-"""Thresholds moved and findings added up, by hand."""
+"""Thresholds and sums of findings, compared with values worked out by hand."""
 
 from datetime import date
 
@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from ray_app.errors import UserError
-from ray_app.ui.summary import by_keyword, decided, totals, trend
-from ray_app.ui.threshold_curves import Keyword, checked
+from ray_app.ui.queries import Cell
+from ray_app.ui.summary import by_keyword, most_criticized, totals, trend
+from ray_app.ui.threshold_curves import KeywordPredictions, check_predictions
 from ray_app.ui.try_tab import unspaced
 
 PREDICTIONS = pa.table(
@@ -16,7 +17,7 @@ PREDICTIONS = pa.table(
         "keywords": [["배송"], ["배송"], ["색상"], ["색상", "배송"]],
     }
 )
-CELLS = [
+CELLS: list[Cell] = [
     ("만족도", 1, date(2025, 1, 1), 6),
     ("만족도", -1, date(2025, 2, 1), 4),
     ("배송", -2, date(2025, 1, 1), 1),
@@ -32,16 +33,16 @@ CELLS = [
     [(0.0, 0.75, 1.0), (0.4, 2 / 3, 2 / 3), (0.41, 1.0, 2 / 3), (0.9, 1.0, 1 / 3), (1.0, None, 0.0)],
 )
 def test_precision_and_recall_at_a_threshold(threshold: float, precision: float | None, recall: float) -> None:
-    point = Keyword(PREDICTIONS, "배송", 0).at(threshold)
+    point = KeywordPredictions(PREDICTIONS, "배송", 0).at(threshold)
     assert (point.precision, point.recall) == (precision, recall)
 
 
-def test_what_reaches_the_threshold_is_found_in_the_graph_s_own_precision() -> None:
-    assert Keyword(PREDICTIONS, "배송", 0).at(float(pa.scalar(0.9, pa.float32()).as_py())).hits == 1
+def test_a_threshold_is_compared_in_float32_as_in_the_graph() -> None:
+    assert KeywordPredictions(PREDICTIONS, "배송", 0).at(float(pa.scalar(0.9, pa.float32()).as_py())).hits == 1
 
 
-def test_the_curve_leaves_out_what_does_not_exist() -> None:
-    rows = Keyword(PREDICTIONS, "배송", 0).curve()
+def test_the_curve_leaves_out_undefined_values() -> None:
+    rows = KeywordPredictions(PREDICTIONS, "배송", 0).curve()
     last = {row["measure"] for row in rows if row["threshold"] == 1.0}
     assert last == {"recall", "f1"}
     recall = [row["value"] for row in rows if row["measure"] == "recall"]
@@ -49,16 +50,16 @@ def test_the_curve_leaves_out_what_does_not_exist() -> None:
 
 
 def test_predictions_of_another_report_are_refused() -> None:
-    assert checked(PREDICTIONS, 2, "p") is PREDICTIONS
+    assert check_predictions(PREDICTIONS, 2, "p") is PREDICTIONS
     for wrong in (PREDICTIONS.drop_columns("keywords"), PREDICTIONS):
         with pytest.raises(UserError, match="does not belong to the report"):
-            checked(wrong, 3, "p")
+            check_predictions(wrong, 3, "p")
 
 
 def test_findings_add_up_by_keyword_side_and_period() -> None:
     assert by_keyword(CELLS)[1] == ("배송", [(-2, 1), (-1, 3), (0, 1), (2, 2)])
     assert totals(CELLS) == (8, 1, 13)
-    assert decided(CELLS) == "배송"
+    assert most_criticized(CELLS) == "배송"
     assert trend(CELLS, "배송") == [
         {"period": "2025-01-01", "side": "positive", "share": 0.5, "count": 4},
         {"period": "2025-01-01", "side": "negative", "share": 0.25, "count": 4},
@@ -78,5 +79,5 @@ def test_findings_add_up_by_keyword_side_and_period() -> None:
         ("가" * 40, "가" * 23 + "…"),
     ],
 )
-def test_a_review_without_spaces_is_noticed(text: str, word: str) -> None:
+def test_a_review_without_spaces_is_detected(text: str, word: str) -> None:
     assert unspaced(text) == word

@@ -1,0 +1,100 @@
+"""What a run is to analyze: the plan of its input, and the run that an output folder holds, new, resumed or added to.
+
+In: a run's Config and its bundle. Out: a manifest.Run, written to the output; UserError where the two do not fit.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from ray_app import storage
+from ray_app.catalog import manifest, preflight
+from ray_app.catalog.manifest import Settings
+from ray_app.catalog.preflight import RecheckAgreement
+from ray_app.data import reviews
+from ray_app.data.reviews import Plan
+from ray_app.errors import check
+from ray_app.inference.bundle import Bundle
+
+if TYPE_CHECKING:
+    from ray_app.catalog.analyze import Config
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(config: "Config", bundle_id: str) -> Settings:
+    """What decides an output's rows, by the flag that sets it: the same for all runs on one output."""
+    mode = f"{config.highlights} {config.recheck_words}" if config.highlights == "recheck" else config.highlights
+    return {
+        "--input": reviews.resolve_input(config.input),
+        "--bundle": bundle_id,
+        "--columns": config.columns,
+        "--keep": ",".join(config.keep),
+        "--partition-by": config.partition_by,
+        "--limit": config.limit,
+        "--highlights": mode,
+        "--words": config.words,
+        "--embeddings": config.embeddings,
+        "--unit-rows": config.unit_rows,
+    }
+
+
+def plan_input(config: "Config", settings: Settings, before: manifest.Run | None = None) -> Plan:
+    """The plan of the input; with an earlier run, of the files that it did not plan."""
+    return reviews.plan(
+        settings["--input"],
+        config.columns,
+        config.keep,
+        config.unit_rows,
+        f"{settings['--bundle']}|{settings['--highlights']}|{settings['--words']}|{settings['--embeddings']}",
+        config.limit,
+        before.columns if before else None,
+        frozenset(source.file for source in before.sources) if before else frozenset(),
+    )
+
+
+def describe(plan: Plan, bundle: Bundle) -> str:
+    """One line, and a second one where files cannot be read."""
+    columns = plan.columns
+    line = (
+        f"{plan.rows:,} rows in {len(plan.units):,} units; review_id={columns.review_id} text={columns.text} "
+        f"keep={','.join(columns.keep) or 'nothing'}; bundle {bundle.id}, {len(bundle.meta.thresholds)} keywords"
+    )
+    if not plan.unreadable:
+        return line
+    return f"{line}\n{len(plan.unreadable)} of {len(plan.sources):,} files cannot be read: they become rejects"
+
+
+def check_output(config: "Config", out: str) -> None:
+    """Raises UserError where `out` holds anything but a run, or a run that is not to be resumed."""
+    if manifest.begun(out):
+        check(
+            config.resume or config.incremental,
+            f"--output {config.output}: holds a run; drop --no-resume to resume it, or name another folder",
+        )
+        return
+    visible = storage.exists(out) and storage.list_files(out)
+    check(not visible, f"--output {config.output}: not empty; remove it or name another folder")
+
+
+def begin_or_resume(
+    config: "Config", bundle: Bundle, settings: Settings, out: str
+) -> tuple[manifest.Run, RecheckAgreement | None]:
+    """The run that `out` holds, with new files added where --incremental asks for them, or else a new run.
+
+    Where something is planned for `--highlights recheck` its agreement comes too, measured before anything is written.
+    Raises UserError where the settings are not those of the run, or recheck agrees too seldom.
+    """
+    run = manifest.load(out)
+    agreement: RecheckAgreement | None = None
+    if run is not None:
+        manifest.agree(out, run.settings, settings)
+    if run is None or config.incremental:
+        plan = plan_input(config, settings, run)
+        log.info("%s", describe(plan, bundle))
+        if config.highlights == "recheck" and plan.units:
+            agreement = preflight.recheck_agreement(config, plan.units, plan.columns)
+        if run is None or plan.sources:
+            manifest.add(out, len(run.plans) if run else 0, plan, settings)
+        run = manifest.load(out)
+    assert run is not None
+    return run, agreement
