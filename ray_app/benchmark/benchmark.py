@@ -229,4 +229,4 @@ def _conclude(config: Config, ours: Figures | None) -> None:
     left = [name for name in SWEEPS if name not in config.sweeps]
     measured = {"bundle": config.bundle} if config.bundle else {"shape": config.shape}
     if left:
-        print(f"next: {next_command('benchmark', **measured, sweeps=','.join(left))}")
+        print(f"Next: {next_command('benchmark', **measured, sweeps=','.join(left))}")

@@ -153,7 +153,7 @@ def _conclude(config: Config, path: str, report: LoadReport) -> None:
     print(f"{path}: {report['saturation']['reviews_per_s']:g} reviews/s at saturation")
     engine_alone = next_command("benchmark", bundle=config.bundle, variants="ours")
     compared = next_command("load", url=config.url, bundle="BUNDLE")
-    print(f"next: {engine_alone if config.bundle else compared}")
+    print(f"Next: {engine_alone if config.bundle else compared}")
 
 
 def _texts(config: Config) -> list[str]:

@@ -7,105 +7,10 @@ death needs (`commit.py`, `manifest.py`, `compaction.py`). `planning.py` says wh
 steps of a unit, `executors.py` says where they run, `catalog_run.py` is one run from its plan to its last file.
 """
 
-from dataclasses import dataclass
+from ray_app.catalog.options import Config
 
-from ray_app.errors import check
-from ray_app.options import Options, option
-
+__all__ = ["Config", "run"]
 REJECTS_EXIT = 3  # the job is complete, but some files could not be read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Options):
-    """Options of `jobs.analyze`."""
-
-    input: str = option(
-        "sample",
-        "reviews: a Parquet file, folder or glob, local or s3://; sample = the shipped catalog",
-        "Data",
-        common=True,
-    )
-    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data", common=True)
-    output: str = option("runs/analyses", "output folder; an unfinished run in it is resumed", "Data", common=True)
-    columns: str = option(
-        "", "column names, where they are not recognized: review_id=NAME,text=NAME", "Data", common=True
-    )
-    keep: tuple[str, ...] = option((), "columns that pass through", "Data", common=True)
-    partition_by: str = option("", "kept column whose values become folders: OUTPUT/data/mall=A/", "Data")
-    sink: str = option("", "also append the rows to a table, in pyiceberg's catalog", "Data", ("", "iceberg"))
-    table: str = option("nunchi.analyses", "the table that --sink appends to", "Data")
-    limit: int = option(0, "analyze only the first N rows; 0 for all", "Data", least=0, common=True)
-    resume: bool = option(True, "resume the unfinished run that --output holds", "Run")
-    incremental: bool = option(
-        False, "also analyze input files that were added since --output was begun", "Run", common=True
-    )
-    dry_run: bool = option(False, "print plan, columns, estimated time and memory; write nothing", "Run", common=True)
-    max_rejected: str = option("100%", "stop when more than this are rejected: 1% of the rows, or a number", "Run")
-    price_per_hour: float = option(0.0, "price of the machines per hour, to report the cost of the run", "Run", least=0)
-    highlights: str = option(
-        "exact",
-        "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
-        "Analysis",
-        ("exact", "recheck", "off"),
-        common=True,
-    )
-    recheck_words: int = option(3, "words per keyword that recheck decides among", "Analysis", least=1)
-    recheck_floor: float = option(
-        0.98,
-        "smallest share of highlights, on a sample of the input, in which recheck must agree with exact",
-        "Analysis",
-        least=0,
-        most=1,
-    )
-    words: str = option(
-        "space",
-        "what a word is: whitespace units, or kiwi's words for texts without spaces",
-        "Analysis",
-        ("space", "kiwi"),
-    )
-    embeddings: bool = option(False, "keep the keyword encoder's vector of every review (`embedding`)", "Analysis")
-    placement: str = option(
-        "fused",
-        "all stages in one actor (fused), one pool per stage (pools), or in this process without Ray (here)",
-        "Cluster",
-        ("fused", "pools", "here"),
-    )
-    workers: int = option(
-        0, "actors per pool, 0 for one per GPU, or one per four CPUs", "Cluster", least=0, common=True
-    )
-    cpus_per_worker: float = option(
-        0.0, "CPUs an actor reserves and uses as threads, 0 for an equal share", "Cluster", least=0
-    )
-    device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
-    unit_rows: int = option(2_000, "most rows per unit of work", "Cluster", least=1)
-    file_megabytes: int = option(128, "megabytes per output file", "Cluster", least=1)
-    progress_seconds: float = option(
-        30.0, "seconds between progress lines where stderr is no terminal", "Cluster", above=0
-    )
-    log: str = option(
-        "text", "json also prints a line of JSON per committed unit, with a run id", "Cluster", ("text", "json")
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check("://" not in self.output or self.output.startswith("s3://"), f"--output {self.output}: a folder or s3://")
-        check(
-            not self.partition_by or (self.partition_by in self.keep and self.partition_by != "text"),
-            f"--partition-by {self.partition_by}: name it in --keep too",
-        )
-        check(all(self.table.split(".")) and "." in self.table, f"--table {self.table!r}: write NAMESPACE.TABLE")
-        check(not (self.limit and self.incremental), "--limit with --incremental: a cut input cannot be added to")
-        self.rejects_allowed(100)
-
-    def rejects_allowed(self, rows: int) -> float:
-        """How many of `rows` rows may be rejected. Raises UserError where --max-rejected is neither % nor number."""
-        share = self.max_rejected.endswith("%")
-        try:
-            number = float(self.max_rejected.removesuffix("%"))
-        except ValueError:
-            number = -1
-        check(number >= 0, f"--max-rejected {self.max_rejected}: write 1% or a number of rows")
-        return rows * number / 100 if share else number
 
 
 def run(config: Config) -> int:

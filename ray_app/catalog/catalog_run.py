@@ -23,7 +23,7 @@ from ray_app.inference.bundle import Bundle
 from ray_app.options import as_dict
 
 if TYPE_CHECKING:
-    from ray_app.catalog.analyze import Config
+    from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
 LISTED = 10  # unreadable files that the final report names
@@ -149,6 +149,6 @@ def _print_report(figures: RunFigures, cost: float | None, output: str) -> None:
         f"{figures['rows_in']:,} rows in = {figures['analysed']:,} analyzed + {figures['rejected']:,} rejected, "
         f"{figures['findings']:,} findings, {figures['seconds']:.0f} s, {figures['rows_per_second']:.0f} rows/s{price}"
         f"; {output}/data\n"
-        f"next: {next_command('analyze verify', output=output)}",
+        f"Next: {next_command('analyze verify', output=output)}",
         flush=True,
     )

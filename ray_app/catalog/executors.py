@@ -23,7 +23,7 @@ from ray_app.data.reviews import Unit
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-    from ray_app.catalog.analyze import Config
+    from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
 EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet and no flag says otherwise

@@ -27,7 +27,7 @@ from ray_app.engine.flops import WorkCounters
 from ray_app.engine.own_thread import OwnThread
 
 if TYPE_CHECKING:
-    from ray_app.catalog.analyze import Config
+    from ray_app.catalog.options import Config
 
 UnitRow = dict[str, list[object] | pa.Array]  # the columns of a table of one row, from which the next step's is made
 

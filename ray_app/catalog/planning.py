@@ -16,7 +16,7 @@ from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 
 if TYPE_CHECKING:
-    from ray_app.catalog.analyze import Config
+    from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
 

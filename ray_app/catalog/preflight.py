@@ -18,7 +18,7 @@ from ray_app.data.reviews import Plan, Unit
 from ray_app.errors import UserError, check, first_line
 
 if TYPE_CHECKING:
-    from ray_app.catalog.analyze import Config
+    from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
 SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256
