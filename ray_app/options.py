@@ -84,6 +84,7 @@ def former_names(config_type: type) -> dict[str, str]:
 
 
 def flag(name: str) -> str:
+    """A field's name as it is typed: `cpus_per_worker` -> `--cpus-per-worker`."""
     return "--" + name.replace("_", "-")
 
 

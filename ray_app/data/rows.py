@@ -4,7 +4,7 @@ from typing import TypedDict
 
 
 class LabelRow(TypedDict):
-    """A keyword that a labeled review speaks of, its score, and acceptable highlight words (None: not said)."""
+    """A keyword that a labeled review speaks of, its score, and acceptable highlight words (None: unknown)."""
 
     keyword: str
     score: int
@@ -42,7 +42,7 @@ class FindingRow(TypedDict):
 class AnalysisRow(TypedDict):
     """The result for one review; the columns that were kept lie beside these."""
 
-    review_id: str
+    review_id: str | None  # None online, where a request gives none
     keyword_probabilities: list[float]
     findings: list[FindingRow]
     truncated: bool

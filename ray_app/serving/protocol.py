@@ -63,15 +63,21 @@ class Options(_Strict):
 
 
 class AnalyzeRequest(_Strict):
+    """Reviews to analyze, with options for all of them."""
+
     reviews: Annotated[list[Text | Review], FailFast()] = Field(description="texts, or objects with text and review_id")
     options: Options = Options()
 
 
 class ExplainRequest(_Strict):
+    """One review to explain."""
+
     text: Text
 
 
 class Highlight(BaseModel):
+    """A word of the review: code points [start, end), and the drop in probability without it."""
+
     word: str
     start: int
     end: int
@@ -79,6 +85,8 @@ class Highlight(BaseModel):
 
 
 class Finding(BaseModel):
+    """A keyword found in a review, its score, and the word behind it."""
+
     keyword: str
     probability: float
     score: int
@@ -87,6 +95,8 @@ class Finding(BaseModel):
 
 
 class Analysis(BaseModel):
+    """The result for one review; `keyword_probabilities` in the order of the taxonomy."""
+
     review_id: str | None
     keyword_probabilities: list[float]
     findings: list[Finding]
@@ -94,23 +104,31 @@ class Analysis(BaseModel):
 
 
 class Rejected(BaseModel):
+    """A review that could not be analyzed: its place in the request, and why."""
+
     index: int
     review_id: str | None
     reason: str
 
 
 class AnalyzeResponse(BaseModel):
+    """The analyses in the order of the request, and what was rejected."""
+
     analyses: list[Analysis]
     rejected: list[Rejected]
 
 
 class Word(BaseModel):
+    """A word of the review: code points [start, end)."""
+
     word: str
     start: int
     end: int
 
 
 class ExplainResponse(BaseModel):
+    """Every word of a review, and per keyword the drop in probability without each."""
+
     words: list[Word]
     drops: dict[str, list[float]]
 
