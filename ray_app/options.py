@@ -33,6 +33,7 @@ def option(
     each: Collection[str] | None = None,
     common: bool = False,
     formerly: tuple[str, ...] = (),
+    earlier: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a Config.
 
@@ -44,6 +45,7 @@ def option(
         each: the allowed values of a list's items; the hint `tuple[str, ...]` makes a list of `a,b`.
         common: listed first by `--help`.
         formerly: old names, still understood for one release.
+        earlier: what releases did that had no such option, where that is not the default.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below}
     return dataclasses.field(
@@ -56,6 +58,7 @@ def option(
             "each": each,
             "common": common or default is REQUIRED,
             "formerly": formerly,
+            "earlier": default if earlier is dataclasses.MISSING else earlier,
         },
     )
 
@@ -81,6 +84,11 @@ def as_dict(config: Any) -> dict[str, Any]:
 def former_names(config_type: type) -> dict[str, str]:
     """Old name -> name of every renamed option: what an earlier release saved is read with it."""
     return {old: field.name for field in dataclasses.fields(config_type) for old in field.metadata.get("formerly", ())}
+
+
+def earlier_values(config_type: type) -> dict[str, Any]:
+    """Per option the value that a config saved before the option existed stands for."""
+    return {f.name: f.metadata.get("earlier", f.default) for f in dataclasses.fields(config_type)}
 
 
 def flag(name: str) -> str:

@@ -84,7 +84,9 @@ def test_an_unfinished_training_is_resumed(tmp_path: Path) -> None:
     saved = tmp_path / "b.training" / "config.json"
     options = json.loads(saved.read_text(encoding="utf-8").replace("FOLDER", str(tmp_path)))
     saved.write_text(json.dumps(options), encoding="utf-8")
-    train.run(train.Config(**options, workers=0, device="cpu", resume=True))
+    with pytest.raises(UserError, match="--resume: score_form differ"):
+        train.run(train.Config(**options, workers=0, device="cpu", resume=True))
+    train.run(train.Config(**options, score_form="prompt", workers=0, device="cpu", resume=True))
     lines = (tmp_path / "b.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     wanted = (OLD / "expected_metrics.jsonl").read_text(encoding="utf-8").splitlines()
     seen, calm = ([json.loads(line) for line in rows] for rows in (lines, wanted))

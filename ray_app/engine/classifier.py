@@ -16,6 +16,7 @@ from ray_app.engine.batching import batches, padded
 from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.flops import WorkCounters, encoder_flops
+from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.unpadded import UnpaddedClassifier, supports
 from ray_app.errors import check
@@ -35,7 +36,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: EncoderClassifier,
+        model: EncoderClassifier | KeywordScorer,
         device: Device,
         pad_id: int,
         flat: bool = True,

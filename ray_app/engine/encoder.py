@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.errors import UserError, check, first_line
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
-def save_model(model: EncoderClassifier, folder: Path) -> None:
+def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path) -> None:
     """The encoder as transformers saves it, the head beside it."""
     model.encoder.save_pretrained(folder)
     save_file(
@@ -137,13 +138,27 @@ def save_model(model: EncoderClassifier, folder: Path) -> None:
 
 
 def load_model(folder: Path, pooling: str) -> EncoderClassifier:
-    """What `save_model` wrote, in fp32 on the CPU."""
+    """The EncoderClassifier that `save_model` wrote, in fp32 on the CPU."""
+    encoder, head = _load_parts(folder)
+    model = EncoderClassifier(encoder, outputs=head["weight"].shape[0], pooling=pooling)
+    model.head.load_state_dict(head)
+    return model
+
+
+def load_keyword_scorer(folder: Path) -> KeywordScorer:
+    """The KeywordScorer that `save_model` wrote, in fp32 on the CPU."""
+    encoder, state = _load_parts(folder)
+    keywords, width = state["query"].shape
+    head = KeywordAttention(keywords, width, len(state["out.bias"]))
+    head.load_state_dict(state)
+    return KeywordScorer(encoder, head)
+
+
+def _load_parts(folder: Path) -> "tuple[PreTrainedModel, dict[str, Tensor]]":
+    """The encoder, and the state of its head."""
     from transformers import AutoConfig, AutoModel, utils
 
     utils.logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
     encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **_without_pooler(config))
-    head = load_file(folder / "head.safetensors")
-    model = EncoderClassifier(encoder, outputs=head["weight"].shape[0], pooling=pooling)
-    model.head.load_state_dict(head)
-    return model
+    return encoder, load_file(folder / "head.safetensors")

@@ -6,6 +6,8 @@ and where the classifier reads only the first token the last layer computes only
 product. Tests compare it with the stock transformers forward.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 from ray_app.engine.attention import Layout, choose
 from ray_app.engine.encoder import EncoderClassifier
+from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.linear import DTYPES, Backend, Linear, linear
 from ray_app.engine.ragged import Sequences
 
@@ -23,7 +26,7 @@ HEAD: dict[Backend, Backend] = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"} 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
 
-def supports(model: EncoderClassifier) -> bool:
+def supports(model: EncoderClassifier | KeywordScorer) -> bool:
     """True where the flat forward equals the stock one: a plain encoder of a known family with exact GELU."""
     config = model.encoder.config
     plain = not getattr(config, "is_decoder", False) and not getattr(config, "add_cross_attention", False)
@@ -52,10 +55,50 @@ class _Layer:
     norm: _Norm
 
 
+class _Scorer:
+    """A KeywordAttention over states that lie end to end. Standardization and both projections of a key are folded into
+    one product: the fit of every token to every keyword."""
+
+    def __init__(
+        self, head: KeywordAttention, device: torch.device, backend: Backend, rows: Callable[[int], int]
+    ) -> None:
+        def own(value: Tensor) -> Tensor:
+            return value.detach().to(device, DTYPES[backend]).contiguous()
+
+        width = head.query.shape[1]
+        fit = head.query @ head.key.weight / math.sqrt(width) / head.spread
+        bias = head.query @ head.key.bias / math.sqrt(width) - fit @ head.mean
+        self.fit = linear(own(fit), own(bias), backend)
+        self.mean, self.spread = own(head.mean), own(head.spread)
+        pooled, keyword = head.inner.weight[:, :width], head.inner.weight[:, width:]
+        self.inner = linear(own(pooled), own(torch.zeros(len(pooled), device=pooled.device)), backend)
+        self.own = own(head.own @ keyword.T + head.inner.bias)
+        self.out = linear(own(head.out.weight), own(head.out.bias), backend)
+        self.rows = rows
+
+    def __call__(self, states: Tensor, layout: Layout) -> Tensor:
+        """[tokens or more, hidden] -> logits [n, keywords * scores]."""
+        fits = self.fit(states)
+        pooled = torch.cat([self._pooled(states, fits, *group) for group in layout.groups])
+        n, keywords, width = pooled.shape
+        flat = ((pooled - self.mean) / self.spread).view(-1, width)
+        flat = F.pad(flat, (0, 0, 0, self.rows(len(flat)) - len(flat)))
+        inner = self.inner(flat)[: n * keywords].view(n, keywords, -1) + self.own
+        scores = F.pad(F.gelu(inner).view(n * keywords, -1), (0, 0, 0, len(flat) - n * keywords))
+        return self.out(scores)[: n * keywords].view(n, -1)
+
+    @staticmethod
+    def _pooled(states: Tensor, fits: Tensor, _: int, token: int, n: int, size: int) -> Tensor:
+        """[n, keywords, hidden] of a group of equally long sequences."""
+        tokens = slice(token, token + n * size)
+        attention = fits[tokens].view(n, size, -1).float().softmax(1).to(states.dtype)
+        return attention.transpose(1, 2) @ states[tokens].view(n, size, -1)
+
+
 class UnpaddedClassifier:
     """The same logits as the model it is made from, without padding."""
 
-    def __init__(self, model: EncoderClassifier, device: torch.device, backend: Backend) -> None:
+    def __init__(self, model: EncoderClassifier | KeywordScorer, device: torch.device, backend: Backend) -> None:
         encoder = model.encoder
         self.device, self.backend, self.pooling = device, backend, model.pooling
         self.heads = int(encoder.config.num_attention_heads)
@@ -70,7 +113,11 @@ class UnpaddedClassifier:
         self.project = self._linear(project.weight, project.bias) if project is not None else None
         *front, last = encoder.encoder.layer
         self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
-        self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
+        self.scorer = self.head = None
+        if isinstance(model, KeywordScorer):
+            self.scorer = _Scorer(model.head, device, HEAD[backend], self.rows)
+        else:
+            self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
 
     def rows(self, count: int, step: int = 32) -> int:
         """How many rows to compute for `count`. On a CPU, oneDNN compiles code for each new shape of a product, so
@@ -92,6 +139,9 @@ class UnpaddedClassifier:
         for layer in self.layers[:-1]:
             x = self._full(layer, x, layout)
         last = self.layers[-1]
+        if self.scorer is not None:
+            return self.scorer(self._full(last, x, layout), layout)
+        assert self.head is not None
         if last.query is not None:
             pooled = self._first_rows(last, last.query, x, layout)
         else:

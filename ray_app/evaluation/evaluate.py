@@ -42,6 +42,7 @@ class Config(Options):
 def run(config: Config) -> "EvaluationReport":
     """Evaluates, prints, writes; returns the report."""
     from ray_app import storage
+    from ray_app.evaluation.mixed_reviews import warning
     from ray_app.evaluation.report import evaluate_bundle, highlight_report, markdown, predictions
     from ray_app.inference import bundle
     from ray_app.inference.runtime import BundleRuntime
@@ -72,6 +73,8 @@ def run(config: Config) -> "EvaluationReport":
     storage.write_bytes(storage.join(config.output, "report.md"), text.encode())
     storage.write_parquet(storage.join(config.output, "predictions.parquet"), predicted)
     print(f"{text}\n{_summary(config, report)}")
+    if line := warning(report["scores"]["mixed"]):
+        print(line)
     return report
 
 

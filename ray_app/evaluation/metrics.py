@@ -58,6 +58,15 @@ class KeywordReport(TypedDict):
     micro_varying: KeywordAverage
 
 
+class MixedReport(TypedDict):
+    """Over the `n` labels of mixed reviews that are not about the whole review; None where there are none."""
+
+    n: int
+    sign_accuracy: float | None
+    copy_overall: float | None
+    shuffled: float | None
+
+
 class ScoreReport(TypedDict):
     """Scores of keywords that the labels name; None where they name none. `confusion` has a row per true score."""
 
@@ -67,6 +76,9 @@ class ScoreReport(TypedDict):
     confusion: list[list[int]]
     support: int
     accuracy_shuffled_keywords: NotRequired[float | None]
+    sign_accuracy: NotRequired[float | None]
+    copy_overall: NotRequired[float | None]
+    mixed: NotRequired[MixedReport]
 
 
 class TupleReport(TypedDict):

@@ -23,10 +23,11 @@ from ray_app.evaluation.metrics import (
     score_report,
     tuple_report,
 )
+from ray_app.evaluation.mixed_reviews import LabeledPairs, labeled_pairs, mixed_report
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
-from ray_app.labels.matrices import keyword_matrix, score_pairs
+from ray_app.labels.matrices import keyword_matrix
 from ray_app.markdown import escape, look_up, number, table
 
 MEASURES = (
@@ -37,6 +38,11 @@ MEASURES = (
     ("score macro F1", ("scores", "macro_f1")),
     ("score mean absolute error", ("scores", "mae")),
     ("score accuracy, shuffled keywords", ("scores", "accuracy_shuffled_keywords")),
+    ("sign of the score, given the keyword", ("scores", "sign_accuracy")),
+    ("sign, copying the review's overall feeling", ("scores", "copy_overall")),
+    ("sign in mixed reviews", ("scores", "mixed", "sign_accuracy")),
+    ("sign in mixed reviews, copying", ("scores", "mixed", "copy_overall")),
+    ("sign in mixed reviews, shuffled keywords", ("scores", "mixed", "shuffled")),
     ("tuples F1, exact score", ("tuples", "micro", "f1")),
     ("tuples F1, sign of the score", ("tuples", "micro_sign", "f1")),
     ("highlight hit rate", ("highlights", "hit_rate")),
@@ -106,8 +112,11 @@ def evaluate_bundle(runtime: BundleRuntime, tested: pa.Table, predicted_keywords
     scores[review, keyword] = sentiment.probabilities(texts, review, keyword).argmax(1)
     names, scale = meta.taxonomy.names, meta.taxonomy.scores
     predicted = [{names[k]: scale[scores[i, k]] for k in np.flatnonzero(row)} for i, row in enumerate(named)]
-    report = evaluate_predictions(tested, predicted, scores, meta.taxonomy, meta.support)
-    report["scores"]["accuracy_shuffled_keywords"] = _shuffled_accuracy(sentiment, tested, meta.taxonomy)
+    pairs = labeled_pairs(tested, meta.taxonomy)
+    shuffled = _shuffled_scores(sentiment, texts, pairs, len(names))
+    report = evaluate_predictions(tested, predicted, scores, meta.taxonomy, meta.support, shuffled)
+    if shuffled is not None:
+        report["scores"]["accuracy_shuffled_keywords"] = mean_or_none((shuffled == pairs.score).tolist())
     return report
 
 
@@ -117,6 +126,7 @@ def evaluate_predictions(
     scores: Ints,
     taxonomy: Taxonomy,
     support_train: dict[str, int],
+    shuffled: Ints | None = None,
 ) -> PredictionReport:
     """The report of any predictions.
 
@@ -124,14 +134,20 @@ def evaluate_predictions(
         predicted: per review its found keywords and their scores.
         scores: [reviews, keywords] position on the scale of the score each keyword has, found or not.
         support_train: training reviews per keyword.
+        shuffled: [labels] position of the score that another keyword of the same review has.
     """
     true = [{label["keyword"]: label["score"] for label in labels} for labels in tested["labels"].to_pylist()]
     named = np.array([[name in row for name in taxonomy.names] for row in predicted], bool)
-    review, keyword, score = score_pairs(tested, taxonomy)
-    scale = np.asarray(taxonomy.scores)
+    pairs, scale = labeled_pairs(tested, taxonomy), np.asarray(taxonomy.scores)
+    given = scale[scores[pairs.review, pairs.keyword]]
+    sign = np.sign(given)
+    score_section = score_report(scale[pairs.score], given, taxonomy.scores)
+    score_section["sign_accuracy"] = mean_or_none((sign == pairs.sign).tolist())
+    score_section["copy_overall"] = mean_or_none((pairs.copied == pairs.sign).tolist())
+    score_section["mixed"] = mixed_report(pairs, sign, None if shuffled is None else np.sign(scale[shuffled]))
     return {
         "keywords": keyword_report(keyword_matrix(tested, taxonomy), named, taxonomy.names, support_train),
-        "scores": score_report(scale[score], scale[scores[review, keyword]], taxonomy.scores),
+        "scores": score_section,
         "tuples": tuple_report(true, predicted),
     }
 
@@ -200,17 +216,19 @@ def _faithfulness(
     }
 
 
-def _shuffled_accuracy(sentiment: SentimentStage, tested: pa.Table, taxonomy: Taxonomy) -> float | None:
-    """Score accuracy where every pair is asked about another keyword of the taxonomy: it must fall far, or the model
-    does not read the keyword."""
-    review, keyword, score = score_pairs(tested, taxonomy)
-    if len(taxonomy.names) < 2 or not len(review):
+def _shuffled_scores(
+    sentiment: SentimentStage, texts: Sequence[str], pairs: LabeledPairs, keywords: int
+) -> Ints | None:
+    """[labels] the score of another keyword of the same review: it throws off a model that reads the keyword."""
+    if keywords < 2 or not len(pairs.review):
         return None
-    labeled = [[k for r, k in zip(review, keyword, strict=True) if r == i] for i in range(len(tested))]
+    named: dict[int, list[int]] = {}
+    for review, keyword in zip(pairs.review.tolist(), pairs.keyword.tolist(), strict=True):
+        named.setdefault(review, []).append(keyword)
     rng = np.random.default_rng(0)
-    other = np.array([_another(labeled[r], k, len(taxonomy.names), rng) for r, k in zip(review, keyword, strict=True)])
-    predicted = sentiment.probabilities(tested["text"].to_pylist(), review, other).argmax(1)
-    return mean_or_none((predicted == score).tolist())
+    labels = zip(pairs.review.tolist(), pairs.keyword.tolist(), strict=True)
+    other = np.array([_another(named[review], keyword, keywords, rng) for review, keyword in labels])
+    return np.asarray(sentiment.probabilities(texts, pairs.review, other).argmax(1))
 
 
 def _another(labeled: list[int], keyword: int, count: int, rng: np.random.Generator) -> int:

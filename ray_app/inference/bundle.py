@@ -46,6 +46,7 @@ class BundleMeta:
     max_length: int = 256
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
+    score_form: str = "prompt"  # or attention, see `engine/keyword_attention.py`
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
@@ -134,6 +135,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             max_length=content["max_length"],
             score_prompt=content["score_prompt"],
             pooling=content["pooling"],
+            score_form=content.get("score_form", "prompt"),
             backend=content["backend"],
             metrics=content["metrics"],
             support=content["support"],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray_app.arrays import Flags, Floats
 from ray_app.engine.classifier import Classifier, sigmoid
 from ray_app.engine.device import Device, choose_device
-from ray_app.engine.encoder import load_model
+from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.engine.flops import WorkCounters, measure_gemm_flops
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
@@ -55,8 +55,10 @@ class BundleRuntime:
 
     @cached_property
     def scores(self) -> Classifier:
-        """The score classifier: logits [n, scores]."""
-        return self._classifier("scores", len(self.meta.taxonomy.scores), self.device)
+        """The score classifier: logits [n, scores] of prompts, or [n, keywords * scores] of reviews (attention)."""
+        taxonomy = self.meta.taxonomy
+        reads = len(taxonomy.keywords) if self.meta.score_form == "attention" else 1
+        return self._classifier("scores", reads * len(taxonomy.scores), self.device)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[TokenizedReviews, Flags]:
         """Tokens of each text, cut to what the keyword classifier reads, and [n] whether it was cut."""
@@ -76,7 +78,9 @@ class BundleRuntime:
         return rounded(sigmoid(both[:, :width])), both[:, width:].astype(np.float16)
 
     def _classifier(self, name: str, outputs: int, device: Device) -> Classifier:
-        model = load_model(self.bundle.path / name, self.meta.pooling)
+        attends = name == "scores" and self.meta.score_form == "attention"
+        folder = self.bundle.path / name
+        model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
         check(
             model.head.out_features == outputs,
             f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",

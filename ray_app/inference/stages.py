@@ -71,8 +71,16 @@ class SentimentStage:
         return table.append_column("scores", _nested(per_finding, review, len(table)))
 
     def probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
-        """[pairs, scores] for (review, keyword) pairs, rounded."""
+        """[pairs, scores] for (review, keyword) pairs, rounded. In the attention form a review is read once, and not at
+        all where it has no pair."""
         reviews = self.runtime.tokenizer(texts).sequences
+        if self.runtime.meta.score_form == "attention":
+            some, row = np.unique(review, return_inverse=True)
+            logits = self.classifier(
+                self.runtime.tokenizer.with_special_tokens(reviews.take(some), self.runtime.meta.max_length)
+            )
+            grid = logits.reshape(len(some), -1, len(self.runtime.meta.taxonomy.scores))
+            return rounded(softmax(grid[row, keyword]))
         prompts = self.prompt(reviews.take(review), keyword, self.runtime.meta.max_length)
         return rounded(softmax(self.classifier(prompts)))
 

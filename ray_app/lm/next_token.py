@@ -97,6 +97,9 @@ class NextTokenTask:
         """[n] tokens that count of every training row."""
         return self.train.terms
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Rows stay as they are."""
+
     def parts(self, model: nn.Module, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """The whole model, at the learning rate of the settings."""
         return ((model, 1.0),)

@@ -8,13 +8,12 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
 from ray_app import storage
 from ray_app.errors import check
-from ray_app.options import as_dict, former_names
+from ray_app.options import as_dict, earlier_values, former_names
 from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
 
@@ -96,7 +95,7 @@ def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
     """Makes the training folder this run's: a new one, without an earlier run's `leftovers`, or with `--resume` that of
     an interrupted run with the same config. Raises UserError naming the options that differ.
 
-    An earlier release may have saved an option under another name, or not have had it: then it had today's default.
+    An earlier release may have saved an option under another name, or not have had it.
     """
     folder = config.storage
     saved = storage.join(folder, "config.json")
@@ -104,8 +103,8 @@ def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
     if config.resume and storage.exists(saved):
         former = former_names(type(config))
         before = {former.get(name, name): value for name, value in storage.read_json(saved).items()}
-        defaults = {field.name: field.default for field in fields(config)}
-        changed = [key for key, value in same.items() if before.get(key, defaults[key]) != value]
+        absent = earlier_values(type(config))
+        changed = [key for key, value in same.items() if before.get(key, absent[key]) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
         return
     check(not storage.exists(saved), f"{folder}: it holds an interrupted run; add --resume, or remove the folder")

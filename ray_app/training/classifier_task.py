@@ -18,6 +18,7 @@ from ray_app.engine.batching import padded
 from ray_app.engine.classifier import Classifier, sigmoid
 from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
+from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
@@ -80,6 +81,9 @@ class ClassifierTask:
         """[n] ones."""
         return np.ones(len(self.train), np.int64)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Rows stay as they are."""
+
     def parts(self, model: EncoderClassifier, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """Encoder and head: the new linear layer may learn faster."""
         return (model.encoder, 1.0), (model.head, settings.head_start)
@@ -100,7 +104,9 @@ class ClassifierTask:
 
 
 @torch.no_grad()
-def predict_logits(model: EncoderClassifier, sequences: Sequences, device: Device, pad_id: int) -> Floats:
+def predict_logits(
+    model: EncoderClassifier | KeywordScorer, sequences: Sequences, device: Device, pad_id: int
+) -> Floats:
     """[n, outputs], with weights in fp32 on any device; the model stays in training mode if it is in it."""
     was_training = model.training
     logits = Classifier(model, replace(device, backend="fp32"), pad_id)(sequences)
@@ -137,7 +143,7 @@ def score_task(
         validation=held_out,
         objective=Objective("scores", "classes", weights),
         outputs=len(taxonomy.scores),
-        metrics=score_metrics(held_out, taxonomy),
+        metrics=score_metrics(held_out.targets.astype(np.int64), taxonomy),
         pad_id=prompt.tokenizer.pad_id,
     )
 
@@ -167,10 +173,13 @@ def keyword_thresholds(data: Data, logits: Floats) -> list[float]:
     return thresholds
 
 
-def score_metrics(data: Data, taxonomy: Taxonomy) -> Metrics:
-    """`select` is the mean of accuracy and macro F1: the frequent scores and the rare ones both count."""
+def score_metrics(true_positions: Ints, taxonomy: Taxonomy) -> Metrics:
+    """`select` is the mean of accuracy and macro F1: the frequent scores and the rare ones both count.
+
+    `true_positions` [labels]: places on the scale.
+    """
     scale = np.asarray(taxonomy.scores)
-    true = scale[data.targets.astype(np.int64)]
+    true = scale[true_positions]
 
     def metrics(logits: Floats) -> dict[str, float]:
         report = score_report(true, scale[logits.argmax(1)], taxonomy.scores)

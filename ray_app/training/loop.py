@@ -78,6 +78,9 @@ class TrainingTask(Protocol[M]):
     def terms(self) -> Ints:
         """[n] how many terms every row adds to the loss: 1, or its tokens that count. Losses are means over terms."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each pass: rows may change from epoch to epoch, by the seed; their number may not."""
+
     def parts(self, model: M, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """Parts of the model, each with its factor on the learning rate."""
 
@@ -206,6 +209,7 @@ class _Training(Generic[M]):
         """Returns the mean loss per term over all workers, and rows per second."""
         pace = Pace(LOG_SECONDS)
         self.wrapped.train()
+        self.task.begin_epoch(epoch)
         terms, batch_size = self.task.terms, self.settings.batch_size
         batches = list(global_batches(self.task.lengths, batch_size, epoch, self.settings.seed))
         total, counted = 0.0, 0

@@ -13,7 +13,6 @@ from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
 from ray_app.inference.bundle import SCORE_PROMPT
 from ray_app.labels import matrices
 from ray_app.training import classifier_task
-from ray_app.training.classifier_task import Data
 from tests.support import bundles
 
 TAXONOMY = load()
@@ -91,9 +90,9 @@ def test_keywords_are_selected_and_thresholds_tuned_on_probabilities() -> None:
 
 
 def test_scores_are_selected_by_accuracy_and_macro_f1_together() -> None:
-    data = Data(sequences_of(4), np.array([0, 1, 4, 4]))
+    true = np.array([0, 1, 4, 4])
     logits = np.eye(5, dtype=np.float32)[[0, 2, 4, 4]]
-    metrics = classifier_task.score_metrics(data, TAXONOMY)(logits)
+    metrics = classifier_task.score_metrics(true, TAXONOMY)(logits)
     assert metrics["accuracy"] == 0.75
     assert metrics["macro_f1"] == 0.4
     assert metrics["mae"] == 0.25

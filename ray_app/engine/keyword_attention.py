@@ -1,0 +1,82 @@
+"""The score classifier that reads the keyword: every keyword is a query that attends over the review's token states.
+
+In: token states of an encoder. Out: per review and keyword one logit per score, from what the keyword attended to, so
+that one pass of the encoder scores every keyword. States are standardized first: those of E5 and its kind all point one
+way, and queries would see nothing else.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MASKED = -1e4  # of a padding token, before the softmax
+
+
+class KeywordAttention(nn.Module):
+    """Token states [reviews, length, hidden] -> logits [reviews, keywords * scores].
+
+    Per keyword, attention over the tokens pools their states; two layers turn that, beside what is the keyword's own,
+    into scores.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, keywords: int, hidden: int, scores: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(keywords, hidden) * hidden**-0.5)
+        self.key = nn.Linear(hidden, hidden)
+        self.own = nn.Parameter(torch.zeros(keywords, hidden))
+        self.inner = nn.Linear(2 * hidden, 2 * hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(2 * hidden, scores)
+        self.register_buffer("mean", torch.zeros(hidden))
+        self.register_buffer("spread", torch.ones(hidden))
+
+    @property
+    def out_features(self) -> int:
+        """Logits per review."""
+        return len(self.query) * self.out.out_features
+
+    def standardized(self, states: Tensor) -> Tensor:
+        """States of any shape [..., hidden] with zero mean and unit spread, as measured before training."""
+        return (states - self.mean) / self.spread
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the logarithm of the attention [reviews, keywords, length].
+
+        Args:
+            states: [reviews, length, hidden].
+            mask: [reviews, length], 0 at padding.
+        """
+        states = self.standardized(states)
+        fit = torch.einsum("kd,nld->nkl", self.query, self.key(states)) / math.sqrt(states.shape[-1])
+        attention = fit.float().masked_fill(mask[:, None] == 0, MASKED).log_softmax(-1)
+        pooled = torch.einsum("nkl,nld->nkd", attention.exp().to(states.dtype), states)
+        both = torch.cat([pooled, self.own.expand(len(states), -1, -1)], -1)
+        return self.out(self.dropout(F.gelu(self.inner(both)))).flatten(1), attention
+
+
+class KeywordScorer(nn.Module):
+    """An encoder under KeywordAttention: ids [reviews, length] -> logits [reviews, keywords * scores]."""
+
+    encoder: "PreTrainedModel"
+    pooling = "keywords"
+
+    def __init__(self, encoder: "PreTrainedModel", head: KeywordAttention) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, vectors: bool = False, attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits; with `attention` also its logarithm [reviews, keywords, length]. There are no pooled vectors."""
+        assert not vectors, "a keyword scorer has no pooled vector"
+        logits, weights = self.head(self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        return (logits, weights) if attention else logits

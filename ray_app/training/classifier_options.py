@@ -1,0 +1,78 @@
+"""What training the classifiers is told: the options of `jobs.train`."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ray_app.options import option
+from ray_app.training.options import TrainingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingOptions):
+    """Options of `jobs.train`."""
+
+    labels: str = option(
+        "sample", "labeled reviews: Parquet, JSONL, CSV/TSV, a folder of them, or sample", "Data", common=True
+    )
+    output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data", common=True)
+    taxonomy: str = option("default", "default, labels (the keywords they name) or a YAML file", "Data", common=True)
+    on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
+    base_model: str = option(
+        "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model", common=True
+    )
+    layers: int = option(0, "keep only this many first layers of the encoder, 0 for all", "Model", least=0)
+    pooling: str = option(
+        "auto",
+        "which vector the classifiers read; auto is mean for starter and scratch, else first",
+        "Model",
+        ("auto", "first", "mean"),
+    )
+    dropout: float = option(0.2, "dropout before the linear layer", "Model", least=0, below=1)
+    encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model", least=0, below=1)
+    epochs: int = option(5, "passes of the keyword classifier", "Training", least=1, common=True)
+    score_epochs: int = option(0, "passes of the score classifier, 0 for as many", "Training", least=0)
+    learning_rate: float = option(
+        0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training", least=0, common=True
+    )
+    head_start: float = option(5.0, "learning rate of the linear layer relative to the encoder's", "Training", above=0)
+    probe: bool = option(
+        True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
+    )
+    score_form: str = option(
+        "attention",
+        "the score classifier: keywords attend over the review (attention), or are written into it (prompt)",
+        "Model",
+        ("attention", "prompt"),
+        earlier="prompt",
+    )
+    evidence: float = option(
+        0.3,
+        "weight of drawing a keyword's attention onto its highlight words, where labels have some",
+        "Training",
+        least=0,
+    )
+    join: float = option(
+        0.6,
+        "share of reviews that scores learn from joined with another, so that feelings are mixed",
+        "Training",
+        least=0,
+        most=1,
+    )
+    weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
+    warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)
+    balance: float = option(
+        0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training", least=0
+    )
+
+    def resolved(self) -> "Config":
+        """With every `auto` decided and every path absolute, so that it holds in a worker's own working folder."""
+        from ray_app.storage import absolute
+
+        small = self.base_model in ("starter", "scratch")
+        return replace(
+            self,
+            pooling=("mean" if small else "first") if self.pooling == "auto" else self.pooling,
+            learning_rate=self.learning_rate or (1e-3 if small else 5e-5),
+            base_model=absolute(self.base_model) if Path(self.base_model).is_dir() and not small else self.base_model,
+            storage_path=absolute(self.storage),
+        )

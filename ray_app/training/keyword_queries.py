@@ -1,0 +1,64 @@
+"""What a KeywordAttention starts from: how the encoder's token states lie, and what the keywords' own texts look like.
+
+In: an untouched encoder, training texts, the taxonomy. Out: the head with its standardization measured and its queries
+set, so that a keyword of a new taxonomy does not start from noise.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ray_app.data.taxonomy import Keyword, Taxonomy
+from ray_app.engine.batching import padded
+from ray_app.engine.device import Device
+from ray_app.engine.keyword_attention import KeywordScorer
+from ray_app.engine.tokenizer import Tokenizer
+
+TEXTS = 400  # whose token states are measured
+SHARPNESS = 2.0  # length of a query in units of what fits a token it equals with a logit of sqrt(hidden)
+BATCH = 50
+
+
+@torch.no_grad()
+def initialize_queries(
+    model: KeywordScorer,
+    texts: Sequence[str],
+    taxonomy: Taxonomy,
+    tokenizer: Tokenizer,
+    max_length: int,
+    device: Device,
+) -> None:
+    """Sets the head's mean and spread from up to TEXTS texts, and its queries from the keywords' texts."""
+    head = model.head.to(device.torch_device)
+    training = model.encoder.training
+    model.encoder.to(device.torch_device).eval()
+    states = torch.cat(_states(model, texts[:: max(1, len(texts) // TEXTS)][:TEXTS], tokenizer, max_length, device))
+    head.mean.copy_(states.mean(0))
+    head.spread.copy_(states.std(0) + 1e-6)
+    keyword_states = _states(model, [keyword_text(k) for k in taxonomy.keywords], tokenizer, max_length, device)
+    queries = torch.stack([head.standardized(rows).mean(0) for rows in keyword_states])
+    queries = queries - queries.mean(0)  # what sets a keyword apart from the others
+    head.query.copy_(SHARPNESS * torch.nn.functional.normalize(queries, dim=1))
+    torch.nn.init.eye_(head.key.weight)
+    torch.nn.init.zeros_(head.key.bias)
+    model.encoder.train(training)
+
+
+def keyword_text(keyword: Keyword) -> str:
+    """A keyword as its guideline describes it."""
+    return " ".join(filter(None, (keyword.name, keyword.belongs, *keyword.cues)))
+
+
+def _states(
+    model: KeywordScorer, texts: Sequence[str], tokenizer: Tokenizer, max_length: int, device: Device
+) -> list[Tensor]:
+    """Per text its token states [tokens, hidden]."""
+    sequences = tokenizer.with_special_tokens(tokenizer(texts).sequences, max_length)
+    states: list[Tensor] = []
+    for first in range(0, len(texts), BATCH):
+        rows = torch.arange(first, min(first + BATCH, len(texts))).numpy()
+        ids, mask = (t.to(device.torch_device) for t in padded(sequences.take(rows), tokenizer.pad_id))
+        hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        states += [one[keep.bool()] for one, keep in zip(hidden, mask, strict=True)]
+    return states

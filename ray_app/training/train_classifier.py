@@ -1,0 +1,136 @@
+"""Trains one classifier, keywords or scores, as the options say. Runs on every worker.
+
+In: options, taxonomy, labeled tables. Out: the trained model with all that is saved of it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from ray_app.data.taxonomy import Taxonomy
+    from ray_app.engine.encoder import EncoderClassifier
+    from ray_app.engine.keyword_attention import KeywordScorer
+    from ray_app.training.checkpoints import Checkpoints
+    from ray_app.training.classifier_options import Config
+    from ray_app.training.classifier_task import ClassifierTask
+    from ray_app.training.loop import EpochRow, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained classifier and all that is saved of it; `thresholds` per keyword, none of scores."""
+
+    name: str
+    model: "EncoderClassifier | KeywordScorer"
+    tokenizer: "PreTrainedTokenizerFast"
+    history: "list[EpochRow]"
+    thresholds: list[float]
+
+
+def train_classifier(
+    name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
+) -> Trained:
+    """Trains the classifier called `name`, keywords or scores, from its base model or its last checkpoint."""
+    from ray_app.engine.device import choose_device
+    from ray_app.engine.encoder import EncoderClassifier, load_base_model
+    from ray_app.inference.bundle import SCORE_PROMPT
+    from ray_app.training.classifier_task import keyword_thresholds
+    from ray_app.training.linear_probe import initialize_head
+    from ray_app.training.loop import train_model
+
+    prompts = [SCORE_PROMPT.format(review="", keyword=keyword) for keyword in taxonomy.names]
+    texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
+    encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
+    resume = checkpoints.resume(name)
+    if name == "scores" and config.score_form == "attention":
+        return _train_scorer(config, taxonomy, tables, encoder, tokenizer, checkpoints, resume)
+    task = _task(name, config, taxonomy, tokenizer, tables)
+    model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
+    if config.probe and name == "keywords" and resume is None:
+        initialize_head(model, task.train, choose_device(config.device), task.pad_id, config.seed)
+    report = checkpoints.reporter(name)
+    history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
+    thresholds: list[float] = []
+    if name == "keywords":
+        logits = task.validation_logits(model, choose_device(config.device))
+        thresholds = keyword_thresholds(task.validation, logits)
+    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
+
+
+def _train_scorer(
+    config: "Config",
+    taxonomy: "Taxonomy",
+    tables: dict[str, "pa.Table"],
+    encoder: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    checkpoints: "Checkpoints",
+    resume: Path | None,
+) -> Trained:
+    """The score classifier in its attention form."""
+    from ray_app.engine.device import choose_device
+    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+    from ray_app.engine.tokenizer import Tokenizer
+    from ray_app.training.keyword_queries import initialize_queries
+    from ray_app.training.keyword_scores import keyword_score_task
+    from ray_app.training.loop import train_model
+
+    own, train = Tokenizer(tokenizer), tables["train"]
+    task = keyword_score_task(
+        train,
+        tables["validation"],
+        taxonomy,
+        own,
+        config.max_length,
+        balance=config.balance,
+        evidence=config.evidence,
+        join=config.join,
+        seed=config.seed,
+    )
+    hidden = int(encoder.config.hidden_size)
+    head = KeywordAttention(len(taxonomy.names), hidden, len(taxonomy.scores), config.dropout)
+    model = KeywordScorer(encoder, head)
+    if resume is None:
+        device, texts = choose_device(config.device), train["text"].to_pylist()
+        initialize_queries(model, texts, taxonomy, own, config.max_length, device)
+    report = checkpoints.reporter("scores")
+    history = train_model(model, task, _settings(config, "scores"), report, resume, config.device, checkpoints.say)
+    return Trained(name="scores", model=model, tokenizer=tokenizer, history=history, thresholds=[])
+
+
+def _task(
+    name: str,
+    config: "Config",
+    taxonomy: "Taxonomy",
+    hf_tokenizer: "PreTrainedTokenizerFast",
+    tables: dict[str, "pa.Table"],
+) -> "ClassifierTask":
+    from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
+    from ray_app.inference.bundle import SCORE_PROMPT
+    from ray_app.training.classifier_task import keyword_task, score_task
+
+    tokenizer, (train, validation) = Tokenizer(hf_tokenizer), (tables["train"], tables["validation"])
+    if name == "keywords":
+        return keyword_task(train, validation, taxonomy, tokenizer, config.max_length)
+    prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
+    return score_task(train, validation, taxonomy, prompt, config.max_length, config.balance)
+
+
+def _settings(config: "Config", name: str) -> "Settings":
+    from ray_app.training.loop import Settings
+
+    return Settings(
+        epochs=config.score_epochs if name == "scores" and config.score_epochs else config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        accumulate=config.accumulate,
+        clip=config.clip,
+        patience=config.patience,
+        head_start=config.head_start,
+        seed=config.seed,
+    )
