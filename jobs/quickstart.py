@@ -75,7 +75,7 @@ def _training(config: Config, labels: str, bundle: str) -> train.Config:
         output=bundle,
         base_model=config.base_model,
         epochs=config.epochs,
-        score_epochs=1,
+        score_epochs=4,
         encoder_dropout=0.0,
         workers=config.workers,
         patience=0,

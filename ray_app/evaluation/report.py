@@ -15,6 +15,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span
 from ray_app.evaluation.metrics import (
     KeywordReport,
+    MixedReport,
     ScoreReport,
     TupleReport,
     hit,
@@ -118,6 +119,15 @@ def evaluate_bundle(runtime: BundleRuntime, tested: pa.Table, predicted_keywords
     if shuffled is not None:
         report["scores"]["accuracy_shuffled_keywords"] = mean_or_none((shuffled == pairs.score).tolist())
     return report
+
+
+def evaluate_mixed(runtime: BundleRuntime, tested: pa.Table) -> MixedReport:
+    """Whether a bundle's scores read the keyword, on the mixed reviews of a labeled table."""
+    taxonomy, texts = runtime.meta.taxonomy, tested["text"].to_pylist()
+    sentiment, pairs, scale = SentimentStage(runtime), labeled_pairs(tested, taxonomy), np.asarray(taxonomy.scores)
+    given = sentiment.probabilities(texts, pairs.review, pairs.keyword).argmax(1)
+    shuffled = _shuffled_scores(sentiment, texts, pairs, len(taxonomy.names))
+    return mixed_report(pairs, np.sign(scale[given]), None if shuffled is None else np.sign(scale[shuffled]))
 
 
 def evaluate_predictions(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "run"]
 DONE = "done.json"
+CHECKED = 500  # validation reviews that are read once more, to see whether scores read the keyword
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +67,19 @@ def run(config: Config) -> str:
         config.storage, ("config.json", "ray", "checkpoints", *MODELS, "tokenizer", checkpoints.PROGRESS)
     )
     print(_summary(config, identity, finished, time.monotonic() - began))
+    if line := _warning(config, validation):
+        print(line)
     return identity
+
+
+def _warning(config: Config, validation: "pa.Table") -> str:
+    """One line where the bundle's scores hardly read the keyword, by the mixed reviews among the validation rows."""
+    from ray_app.evaluation.mixed_reviews import warning
+    from ray_app.evaluation.report import evaluate_mixed
+    from ray_app.inference.runtime import BundleRuntime
+
+    device = config.device if config.workers == 0 else "auto"
+    return warning(evaluate_mixed(BundleRuntime(config.output, device), validation.slice(0, CHECKED)))
 
 
 def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Checkpoints") -> None:
