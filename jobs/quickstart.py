@@ -76,7 +76,7 @@ def _training(config: Config, labels: str, bundle: str) -> train.Config:
         base_model=config.base_model,
         epochs=config.epochs,
         score_epochs=4,
-        encoder_dropout=0.0,
+        encoder_dropout=0.1,
         workers=config.workers,
         patience=0,
         probe=False,  # the starter's vectors gain nothing by it

@@ -66,6 +66,7 @@ def test_an_unfinished_run_is_resumed(s3: str) -> None:
             device="cpu",
             unit_rows=4,
             keep=("mall",),
+            opinions=False,
         )
     )
     assert code == 0

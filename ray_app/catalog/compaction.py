@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog.commit import CommitRecord, part
+from ray_app.data.schema import with_opinions
 from ray_app.errors import check
 
 TARGET_BYTES = 128 << 20  # what Parquet readers like: 64 to 512 MB
@@ -138,7 +139,7 @@ def _groups(uris: list[str], group_rows: int) -> Iterator[pa.Table]:
     """The files' rows as tables of `group_rows` rows or more; the last may have fewer."""
     waiting: list[pa.Table] = []
     for uri in uris:
-        waiting.append(storage.read_parquet(uri))
+        waiting.append(with_opinions(storage.read_parquet(uri)))
         if sum(map(len, waiting)) >= group_rows:
             yield pa.concat_tables(waiting)
             waiting = []

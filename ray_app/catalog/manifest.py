@@ -34,6 +34,7 @@ Settings = TypedDict(  # flag -> value: what must not change within one output
         "--partition-by": str,
         "--limit": int,
         "--highlights": str,
+        "--opinions": bool,
         "--words": str,
         "--embeddings": bool,
         "--unit-rows": int,
@@ -94,6 +95,7 @@ def load(out: str) -> Run | None:
     while storage.exists(uri := _plan_uri(out, len(plans), "json")):
         content: PlanContent = storage.read_json(uri)
         settings = content["settings"]
+        settings.setdefault("--opinions", False)  # what wrote it knew none
         settings["--keep"] = ",".join(name.strip() for name in settings["--keep"].split(",") if name.strip())
         plans.append(_load_plan(out, len(plans), content))
     return Run(settings, tuple(plans)) if settings is not None else None

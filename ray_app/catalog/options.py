@@ -40,6 +40,9 @@ class Config(Options):
         ("exact", "recheck", "off"),
         common=True,
     )
+    opinions: bool = option(
+        True, "beside every highlight, the word that says the feeling; takes a second masked pass", "Analysis"
+    )
     recheck_words: int = option(3, "words per keyword that recheck decides among", "Analysis", least=1)
     recheck_floor: float = option(
         0.98,

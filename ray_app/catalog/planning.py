@@ -32,6 +32,7 @@ def settings_of(config: "Config", bundle_id: str) -> Settings:
         "--partition-by": config.partition_by,
         "--limit": config.limit,
         "--highlights": mode,
+        "--opinions": config.opinions,
         "--words": config.words,
         "--embeddings": config.embeddings,
         "--unit-rows": config.unit_rows,

@@ -37,7 +37,9 @@ def dry_run(config: "Config", plan: Plan) -> None:
     """Analyzes a few rows in this process and prints the time, memory and cost of the whole plan."""
     from ray_app.inference.analyzer import Analyzer
 
-    analyzer = Analyzer(config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words)
+    analyzer = Analyzer(
+        config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words, config.opinions
+    )
     accepted, rejected = reviews.read(plan.units[0], plan.columns) if plan.units else (None, [])
     if accepted is None or not len(accepted):
         print("the first unit has no readable row: no estimate")

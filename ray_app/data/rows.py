@@ -1,6 +1,6 @@
 """What the rows of the tables hold, as Python sees them; `schema.py` has the same as Arrow columns."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class LabelRow(TypedDict):
@@ -21,7 +21,8 @@ class LabeledRow(TypedDict):
 
 
 class HighlightRow(TypedDict):
-    """A word of the review: code points [start, end) of the original text, and the drop in probability without it."""
+    """A word of the review: code points [start, end) of the original text, and the drop in probability without it, of
+    the keyword for a highlight, of its score for an opinion."""
 
     word: str
     start: int
@@ -30,13 +31,14 @@ class HighlightRow(TypedDict):
 
 
 class FindingRow(TypedDict):
-    """A keyword found in a review, with its score and the word behind it."""
+    """A keyword found in a review, with its score, the word that names it and the word that says the feeling."""
 
     keyword: str
     probability: float
     score: int
     score_probabilities: list[float]
     highlight: HighlightRow | None
+    opinion: NotRequired[HighlightRow | None]  # analyses of releases before 0.2 have none
 
 
 class AnalysisRow(TypedDict):

@@ -16,6 +16,7 @@ FINDING = pa.struct(
         ("score", pa.int8()),
         ("score_probabilities", pa.list_(pa.float32())),
         ("highlight", HIGHLIGHT),
+        ("opinion", HIGHLIGHT),
     ]
 )
 ANALYSIS = [
@@ -23,6 +24,22 @@ ANALYSIS = [
     ("findings", pa.list_(FINDING)),
     ("truncated", pa.bool_()),
 ]
+
+
+def with_opinions(table: pa.Table) -> pa.Table:
+    """Analyses of a release whose findings had no `opinion`, with null ones."""
+    at = table.schema.get_field_index("findings")
+    if at < 0 or table.schema.field(at).type == pa.list_(FINDING):
+        return table
+    findings = table["findings"].combine_chunks()
+    flat = findings.flatten()
+    columns = [
+        flat.field(f.name) if flat.type.get_field_index(f.name) >= 0 else pa.nulls(len(flat), f.type) for f in FINDING
+    ]
+    rows = pa.StructArray.from_arrays(columns, fields=list(FINDING))
+    return table.set_column(at, "findings", pa.ListArray.from_arrays(findings.offsets, rows))
+
+
 ROW_OPTIONS = [  # options of a row, null for the bundle's defaults: least probability, most keywords, highlights
     ("_threshold", pa.float32()),
     ("_top_k", pa.int32()),

@@ -34,9 +34,12 @@ class Analyzer:
         highlights: str = "exact",
         words: str = "space",
         shortlisted: int = SHORTLIST,
+        opinions: bool = True,
     ) -> None:
         self.runtime, self.words = BundleRuntime(bundle, device, threads), words
-        self.stages = [make(self.runtime) for _, make in build_stages(highlights, words, shortlisted)]
+        self.stages = [
+            make(self.runtime) for _, make in build_stages(highlights, words, shortlisted, opinions=opinions)
+        ]
 
     def __call__(self, texts: Sequence[str]) -> list[Analysis]:
         """One analysis per text."""

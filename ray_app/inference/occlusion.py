@@ -1,4 +1,7 @@
-"""Highlights of many reviews at once. In: texts, probabilities, found keywords. Out: a word per found keyword.
+"""Highlights and opinions of many reviews at once. In: texts, probabilities, found keywords. Out: words per keyword.
+
+The highlight is the word without which the keyword's probability falls most (`배송은`), the opinion the one without
+which the probability of its score does (`늦어요`). Both classifiers read the same masked variants.
 
 exact    every word of a review masked once; one masked pass yields the drop of every keyword
 recheck  an int8 pass over all masked variants names a few words per keyword, exact masking decides among them
@@ -6,6 +9,7 @@ recheck  an int8 pass over all masked variants names a few words per keyword, ex
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -52,6 +56,15 @@ class Explanation(TypedDict):
     drops: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """[pairs] the position of each pair's review among some texts, its keyword, and its score probabilities."""
+
+    review: Ints
+    keyword: Ints
+    scores: Floats | None
+
+
 class Occlusion:
     """Masks words and finds the one without which a keyword's probability falls most.
 
@@ -84,14 +97,31 @@ class Occlusion:
 
         `before` [texts, keywords] are the probabilities of the whole texts.
         """
+        return self.words_of(texts, before, review, keyword)[0]
+
+    def words_of(
+        self, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints, scores: Floats | None = None
+    ) -> tuple[pa.Array, pa.Array]:
+        """Highlights and opinions [pairs] of such pairs; opinions are null without `scores` [pairs, scores], the score
+        probabilities of the whole texts."""
         needed = np.unique(review)  # reviews without a found keyword are never masked
         chunks = self.chunks([texts[i] for i in needed])
-        highlights = [pa.array([], HIGHLIGHT)]
+        highlights, opinions = [pa.array([], HIGHLIGHT)], [pa.array([], HIGHLIGHT)]
         for start, firsts, variants in self._ahead(chunks):
             rows = needed[start : start + len(firsts)]
-            pairs = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
-            highlights.append(self._best(texts, rows, (firsts, variants), before, review[pairs], keyword[pairs]))
-        return pa.concat_arrays(highlights)
+            own = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
+            pairs = _Pairs(np.searchsorted(rows, review[own]), keyword[own], None if scores is None else scores[own])
+            own_texts = [texts[i] for i in rows]
+            drop = self.decisive(variants, before[rows], pairs.review, pairs.keyword)
+            highlights.append(_strongest_words(own_texts, firsts, variants, drop, pairs))
+            if scores is None:
+                opinions.append(pa.nulls(len(pairs.review), HIGHLIGHT))
+            else:
+                opinions.append(
+                    _strongest_words(own_texts, firsts, variants, self._score_drops(variants, pairs), pairs)
+                )
+            self.runtime.work.add(masked=len(rows), words=len(variants.review))
+        return pa.concat_arrays(highlights), pa.concat_arrays(opinions)
 
     def mask(self, texts: Sequence[str]) -> Masked:
         """Every candidate word of every text masked once."""
@@ -127,23 +157,20 @@ class Occlusion:
         """[variants, keywords] exact drops."""
         return drops(before[variants.review], self.runtime.probabilities(variants.sequences))
 
-    def _best(
-        self, texts: Sequence[str], rows: Ints, masked: Masked, before: Floats, review: Ints, keyword: Ints
-    ) -> pa.Array:
-        """Highlights of the pairs whose reviews are the texts at `rows`, masked in `masked`."""
-        firsts, variants = masked
-        local = np.searchsorted(rows, review)
-        drop = self.decisive(variants, before[rows], local, keyword)
-        best = strongest_variant(drop, variants.review, local, keyword)
-        self.runtime.work.add(masked=len(rows), words=len(variants.review))
-        spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(local, best, strict=True)]
-        words = [texts[i][start:end] for i, (start, end) in zip(review, spans, strict=True)]
-        start, end = np.array(spans, np.int64).reshape(-1, 2).T
-        value = drop[best, keyword] if len(drop) else np.zeros(len(best), np.float32)
-        columns = [
-            pa.array(column, field.type) for column, field in zip((words, start, end, value), HIGHLIGHT, strict=True)
-        ]
-        return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
+    def _score_drops(self, variants: Variants, pairs: "_Pairs") -> Floats:
+        """[variants, keywords] how much masking lowers the probability of each pair's score; zero beside the pairs."""
+        assert pairs.scores is not None
+        shape = (int(pairs.review.max(initial=-1)) + 1, len(self.runtime.meta.taxonomy.names))
+        position, whole = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        position[pairs.review, pairs.keyword] = pairs.scores.argmax(1)
+        whole[pairs.review, pairs.keyword] = pairs.scores.max(1)
+        named = np.zeros(shape, bool)
+        named[pairs.review, pairs.keyword] = True
+        variant, keyword = np.nonzero(named[variants.review])
+        after = np.zeros((len(variants.review), shape[1]), np.float32)
+        masked = self.runtime.score_probabilities(variants.sequences, variant, keyword)
+        after[variant, keyword] = masked[np.arange(len(variant)), position[variants.review[variant], keyword]]
+        return drops(whole[variants.review], after)
 
     def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
         """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for all others."""
@@ -177,6 +204,21 @@ class Occlusion:
             while (item := following.result()) is not None:
                 following = pool.submit(next, source, None)
                 yield item
+
+
+def _strongest_words(
+    texts: Sequence[str], firsts: list[list[Span]], variants: Variants, drop: Floats, pairs: _Pairs
+) -> pa.Array:
+    """[pairs] the word whose masking drops most; null for a review in which nothing can be masked."""
+    best = strongest_variant(drop, variants.review, pairs.review, pairs.keyword)
+    spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(pairs.review, best, strict=True)]
+    words = [texts[i][start:end] for i, (start, end) in zip(pairs.review, spans, strict=True)]
+    start, end = np.array(spans, np.int64).reshape(-1, 2).T
+    value = drop[best, pairs.keyword] if len(drop) else np.zeros(len(best), np.float32)
+    columns = [
+        pa.array(column, field.type) for column, field in zip((words, start, end, value), HIGHLIGHT, strict=True)
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
 
 
 def recheck_agreement(

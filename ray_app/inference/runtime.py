@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_app.arrays import Flags, Floats
-from ray_app.engine.classifier import Classifier, sigmoid
+from ray_app.arrays import Flags, Floats, Ints
+from ray_app.engine.classifier import Classifier, sigmoid, softmax
 from ray_app.engine.device import Device, choose_device
 from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.engine.flops import WorkCounters, measure_gemm_flops
 from ray_app.engine.ragged import Sequences
-from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
+from ray_app.engine.tokenizer import ScorePrompt, TokenizedReviews, Tokenizer
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 from ray_app.inference.bundle import load as load_bundle
@@ -76,6 +76,24 @@ class BundleRuntime:
         both = self.keywords(self.tokenizer.with_special_tokens(reviews, self.meta.max_length), vectors=True)
         width = self.keywords.outputs
         return rounded(sigmoid(both[:, :width])), both[:, width:].astype(np.float16)
+
+    @cached_property
+    def score_prompt(self) -> ScorePrompt:
+        """What the score classifier reads in its prompt form."""
+        return ScorePrompt(self.tokenizer, self.meta.taxonomy.names, self.meta.score_prompt)
+
+    def score_probabilities(self, reviews: Sequences, review: Ints, keyword: Ints) -> Floats:
+        """[pairs, scores] for (review, keyword) pairs of reviews without special tokens, rounded.
+
+        In the attention form a review is read once, whatever its pairs, and not at all where it has none.
+        """
+        if self.meta.score_form != "attention":
+            prompts = self.score_prompt(reviews.take(review), keyword, self.meta.max_length)
+            return rounded(softmax(self.scores(prompts)))
+        some, row = np.unique(review, return_inverse=True)
+        logits = self.scores(self.tokenizer.with_special_tokens(reviews.take(some), self.meta.max_length))
+        grid = logits.reshape(len(some), len(self.meta.taxonomy.names), len(self.meta.taxonomy.scores))
+        return rounded(softmax(grid[row, keyword]))
 
     def _classifier(self, name: str, outputs: int, device: Device) -> Classifier:
         attends = name == "scores" and self.meta.score_form == "attention"

@@ -6,7 +6,8 @@ loads in `__init__` and works in `__call__`. The catalog job puts stages in acto
 
     text -> KeywordStage -> keyword_probabilities, truncated; on request embedding
          -> SentimentStage -> scores        (per found keyword, its score probabilities)
-         -> HighlightStage -> highlights    (per found keyword, the word that carries it)
+         -> HighlightStage -> highlights    (per found keyword, the word that names it)
+                              opinions      (per found keyword, the word that says the feeling)
          -> assemble_findings -> findings
 
 A row may carry options of its own (`schema.ROW_OPTIONS`), as requests online do.
@@ -21,13 +22,11 @@ from numpy.typing import NDArray
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
-from ray_app.engine.classifier import softmax
-from ray_app.engine.tokenizer import ScorePrompt
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import MODES, SHORTLIST, Occlusion
-from ray_app.inference.runtime import BundleRuntime, rounded
+from ray_app.inference.runtime import BundleRuntime
 
 Stage = Callable[[pa.Table], pa.Table]
 
@@ -59,7 +58,6 @@ class SentimentStage:
 
     def __init__(self, runtime: BundleRuntime) -> None:
         self.runtime, self.classifier = runtime, runtime.scores
-        self.prompt = ScorePrompt(runtime.tokenizer, runtime.meta.taxonomy.names, runtime.meta.score_prompt)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
@@ -71,36 +69,43 @@ class SentimentStage:
         return table.append_column("scores", _nested(per_finding, review, len(table)))
 
     def probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
-        """[pairs, scores] for (review, keyword) pairs, rounded. In the attention form a review is read once, and not at
-        all where it has no pair."""
-        reviews = self.runtime.tokenizer(texts).sequences
-        if self.runtime.meta.score_form == "attention":
-            some, row = np.unique(review, return_inverse=True)
-            logits = self.classifier(
-                self.runtime.tokenizer.with_special_tokens(reviews.take(some), self.runtime.meta.max_length)
-            )
-            grid = logits.reshape(len(some), -1, len(self.runtime.meta.taxonomy.scores))
-            return rounded(softmax(grid[row, keyword]))
-        prompts = self.prompt(reviews.take(review), keyword, self.runtime.meta.max_length)
-        return rounded(softmax(self.classifier(prompts)))
+        """[pairs, scores] for (review, keyword) pairs, rounded."""
+        return self.runtime.score_probabilities(self.runtime.tokenizer(texts).sequences, review, keyword)
 
 
 class HighlightStage:
-    """text, keyword_probabilities -> highlights: per found keyword, the word whose masking lowers it most."""
+    """text, keyword_probabilities, scores -> highlights, and opinions unless they are off: per found keyword the word
+    that names it, and the word that says the feeling."""
 
     def __init__(
-        self, runtime: BundleRuntime, words: str = "space", mode: str = "exact", shortlisted: int = SHORTLIST
+        self,
+        runtime: BundleRuntime,
+        words: str = "space",
+        mode: str = "exact",
+        shortlisted: int = SHORTLIST,
+        opinions: bool = True,
     ) -> None:
-        self.runtime, self.occlusion = runtime, Occlusion(runtime, words, mode, shortlisted)
+        self.runtime, self.opinions = runtime, opinions
+        self.occlusion = Occlusion(runtime, words, mode, shortlisted)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
         probabilities = probability_matrix(table, len(self.runtime.meta.thresholds))
         self.runtime.work.add(reviews=len(table))
         wanted = _row_option(table, "_highlights", True)[review].astype(bool)
-        highlights = self.occlusion(table["text"].to_pylist(), probabilities, review[wanted], keyword[wanted])
+        scores = _score_grid(table, len(self.runtime.meta.taxonomy.scores))[wanted] if self.opinions else None
+        pair = (review[wanted], keyword[wanted])
+        words = self.occlusion.words_of(table["text"].to_pylist(), probabilities, *pair, scores)
         positions = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
-        return table.append_column("highlights", _nested(highlights.take(positions), review, len(table)))
+        for name, column in zip(("highlights", "opinions"), words, strict=True):
+            table = table.append_column(name, _nested(column.take(positions), review, len(table)))
+        return table
+
+
+def _score_grid(table: pa.Table, scores: int) -> Floats:
+    """[findings, scores] of a table's `scores`."""
+    flat = table["scores"].combine_chunks().flatten().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(-1, scores), np.float32)
 
 
 def probability_matrix(table: pa.Table, keywords: int) -> Floats:
@@ -137,24 +142,31 @@ def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) 
     review, keyword = found_keywords(table, bundle.meta.thresholds)
     probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
-    grid = score_probabilities.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(taxonomy.scores))
-    scores = np.asarray(taxonomy.scores, np.int8)[grid.argmax(1)]
-    highlighted = "highlights" in table.column_names
-    highlight = table["highlights"].combine_chunks().flatten() if highlighted else pa.nulls(len(review), HIGHLIGHT)
+    scores = np.asarray(taxonomy.scores, np.int8)[_score_grid(table, len(taxonomy.scores)).argmax(1)]
+    highlight, opinion = (
+        table[name].combine_chunks().flatten() if name in table.column_names else pa.nulls(len(review), HIGHLIGHT)
+        for name in ("highlights", "opinions")
+    )
     names = pa.array([taxonomy.names[k] for k in keyword], pa.string())
     findings = pa.StructArray.from_arrays(
-        [names, pa.array(probability, pa.float32()), pa.array(scores), score_probabilities, highlight],
+        [names, pa.array(probability, pa.float32()), pa.array(scores), score_probabilities, highlight, opinion],
         fields=list(FINDING),
     )
     table = table.append_column("findings", _nested(findings, review, len(table)))
     result = [name for name, _ in ANALYSIS]
-    dropped = {"scores", "highlights", *(name for name, _ in ROW_OPTIONS), *(() if keep_text else ("text",))}
+    dropped = {
+        "scores",
+        "highlights",
+        "opinions",
+        *(name for name, _ in ROW_OPTIONS),
+        *(() if keep_text else ("text",)),
+    }
     others = [name for name in table.column_names if name not in {*dropped, *result}]
     return table.select([*others, *result])
 
 
 def build_stages(
-    highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False
+    highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False, opinions: bool = True
 ) -> list[tuple[str, Callable[[BundleRuntime], Stage]]]:
     """The graph: each stage's name, and the function that makes it from a BundleRuntime.
 
@@ -166,7 +178,7 @@ def build_stages(
         ("scores", SentimentStage),
     ]
     if highlights != "off":
-        graph.append(("highlights", lambda runtime: HighlightStage(runtime, words, highlights, shortlisted)))
+        graph.append(("highlights", lambda runtime: HighlightStage(runtime, words, highlights, shortlisted, opinions)))
     return graph
 
 

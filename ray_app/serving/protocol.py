@@ -85,13 +85,14 @@ class Highlight(BaseModel):
 
 
 class Finding(BaseModel):
-    """A keyword found in a review, its score, and the word behind it."""
+    """A keyword found in a review, its score, the word that names it and the word that says the feeling."""
 
     keyword: str
     probability: float
     score: int
     score_probabilities: list[float]
     highlight: Highlight | None
+    opinion: Highlight | None
 
 
 class Analysis(BaseModel):

@@ -31,6 +31,7 @@ class ReplicaOptions:
     stages: tuple[str, ...]  # names of those it runs
     last: bool  # whether it also assembles the findings
     highlights: str = "exact"
+    opinions: bool = True
     words: str = "space"
     device: str = "auto"
     threads: int = 0
@@ -44,7 +45,7 @@ class ReplicaEngine:
 
     def __init__(self, bundle: str, options: ReplicaOptions) -> None:
         self.runtime, self.options = BundleRuntime(bundle, options.device, options.threads), options
-        graph = build_stages(options.highlights, options.words)
+        graph = build_stages(options.highlights, options.words, opinions=options.opinions)
         self.stages = [make(self.runtime) for name, make in graph if name in options.stages]
         text = (self.runtime.bundle.path / "bundle.json").read_text(encoding="utf-8")
         self.content: dict[str, Any] = json.loads(text)  # read now: the next bundle may be written to the same folder
@@ -88,6 +89,10 @@ class ReplicaEngine:
         if "keywords" not in self.options.stages:
             row = row.append_column("keyword_probabilities", pa.array([keywords], pa.list_(pa.float32())))
             row = row.append_column("truncated", pa.array([False]))
+        if not {"keywords", "scores"} & set(self.options.stages):
+            even = [1.0 / len(self.runtime.meta.taxonomy.scores)] * len(self.runtime.meta.taxonomy.scores)
+            nested = pa.list_(pa.list_(pa.float32()))
+            row = row.append_column("scores", pa.array([[even] * len(keywords)], nested))
         for stage in self.stages:
             row = stage(row)
 

@@ -47,6 +47,7 @@ class Config(Options):
         "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
     )
     highlights: str = option("exact", "find the word behind each keyword", "Analysis", ("exact", "off"), common=True)
+    opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
     words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))
     max_reviews: int = option(256, "reviews per request", "Limits", above=0)
     max_body_bytes: int = option(8_000_000, "bytes per request", "Limits", above=0)
@@ -207,6 +208,7 @@ def _replica_options(config: Config, stages: tuple[str, ...], last: bool, thread
         stages=stages,
         last=last,
         highlights=config.highlights,
+        opinions=config.opinions,
         words=config.words,
         device=config.device,
         threads=threads,

@@ -5,7 +5,7 @@ style.css.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -120,12 +120,35 @@ def highlighted(text: str, findings: Sequence[FindingRow], names: bool = True) -
     for i, finding in enumerate(findings):
         if highlight := finding["highlight"]:
             spans.setdefault((highlight["start"], highlight["end"]), []).append((i, finding, highlight))
+    opinions = _opinions(findings, spans)
+    spans |= opinions
     pieces, done = [], 0
     for (start, end), owners in sorted(spans.items(), key=lambda item: item[0]):
         if done <= start < end <= len(text):  # of overlapping spans only the first is marked; each has its chip
-            pieces += [escape(text[done:start]), _mark(text[start:end], owners, names)]
+            mark = _opinion if (start, end) in opinions else _mark
+            pieces += [escape(text[done:start]), mark(text[start:end], owners, names)]
             done = end
     return "".join([*pieces, escape(text[done:])])
+
+
+def _opinions(
+    findings: Sequence[FindingRow], taken: Mapping[tuple[int, int], list[_Highlight]]
+) -> dict[tuple[int, int], list[_Highlight]]:
+    """The words that say the feelings, where they are not highlights themselves."""
+    spans: dict[tuple[int, int], list[_Highlight]] = {}
+    for i, finding in enumerate(findings):
+        opinion = finding.get("opinion")
+        if opinion and opinion["drop"] >= WEAK and (opinion["start"], opinion["end"]) not in taken:
+            spans.setdefault((opinion["start"], opinion["end"]), []).append((i, finding, opinion))
+    return spans
+
+
+def _opinion(word: str, owners: Sequence[_Highlight], names: bool) -> str:
+    """A word that says how the customer feels about one or more keywords: underlined in the color of the score."""
+    _, finding, _ = max(owners, key=lambda owner: owner[2]["drop"])
+    classes = " ".join(["nu-opinion", f"nu-o-{tone(int(finding['score']))}", *(f"nu-k{i}" for i, _, _ in owners)])
+    tooltip = " · ".join(f"{owner['keyword']} {signed(int(owner['score']))}" for _, owner, _ in owners)
+    return f'<mark class="{classes}" title="{escape(tooltip)}">{escape(word)}</mark>'
 
 
 def _mark(word: str, owners: Sequence[_Highlight], names: bool) -> str:

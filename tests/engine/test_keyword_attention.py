@@ -6,29 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from ray_app.data.taxonomy import load
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import Classifier
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import load_keyword_scorer, save_model
-from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
 from tests.support import bundles
 
-KEYWORDS, SCORES = 4, 5
-
-
-def scorer(kind: str, seed: int = 0) -> KeywordScorer:
-    """Two layers of width 32 under an attention whose keywords look at different tokens."""
-    encoder = bundles.encoder(kind, seed)
-    torch.manual_seed(seed)
-    head = KeywordAttention(KEYWORDS, 32, SCORES)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.normal_(std=0.15)
-        head.mean.normal_()
-        head.spread.uniform_(0.5, 2.0)
-    return KeywordScorer(encoder, head).eval()
+TAXONOMY = load()
 
 
 def sequences(kind: str) -> tuple[Sequences, int]:
@@ -40,18 +27,18 @@ def sequences(kind: str) -> tuple[Sequences, int]:
 @pytest.mark.parametrize("kind", bundles.KINDS)
 @pytest.mark.parametrize("budget", [64, 512, 8_192])
 def test_the_flat_forward_equals_the_stock_one(kind: str, budget: int) -> None:
-    model, (rows, pad_id) = scorer(kind), sequences(kind)
+    model, (rows, pad_id) = bundles.keyword_scorer(kind, TAXONOMY), sequences(kind)
     with torch.inference_mode():
         stock = model(*padded(rows, pad_id))
     device = choose_device("cpu")
     flat = Classifier(model, type(device)(device.torch_device, device.backend, budget), pad_id)
-    assert flat.outputs == KEYWORDS * SCORES
+    assert flat.outputs == len(TAXONOMY.names) * len(TAXONOMY.scores)
     np.testing.assert_allclose(flat(rows), stock.numpy(), atol=2e-6, rtol=2e-6)
 
 
 @pytest.mark.parametrize("kind", bundles.KINDS)
 def test_a_review_alone_has_the_bits_it_has_among_others(kind: str) -> None:
-    model, (rows, pad_id) = scorer(kind), sequences(kind)
+    model, (rows, pad_id) = bundles.keyword_scorer(kind, TAXONOMY), sequences(kind)
     classifier = Classifier(model, choose_device("cpu"), pad_id)
     together = classifier(rows)
     alone = np.concatenate([classifier(rows.take(np.array([i]))) for i in range(len(rows))])
@@ -59,7 +46,7 @@ def test_a_review_alone_has_the_bits_it_has_among_others(kind: str) -> None:
 
 
 def test_attention_leaves_padding_alone_and_sums_to_one() -> None:
-    model, (rows, pad_id) = scorer("bert"), sequences("bert")
+    model, (rows, pad_id) = bundles.keyword_scorer("bert", TAXONOMY), sequences("bert")
     ids, mask = padded(rows, pad_id)
     with torch.inference_mode():
         _, attention = model(ids, mask, attention=True)
@@ -69,7 +56,7 @@ def test_attention_leaves_padding_alone_and_sums_to_one() -> None:
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    model, (rows, pad_id) = scorer("bert"), sequences("bert")
+    model, (rows, pad_id) = bundles.keyword_scorer("bert", TAXONOMY), sequences("bert")
     save_model(model, tmp_path)
     loaded = load_keyword_scorer(tmp_path).eval()
     with torch.inference_mode():

@@ -270,3 +270,31 @@ def test_masking_ids_of_real_reviews_equals_tokenizing_the_text_with_the_mask_to
         for token in variants.sequences.row(at).tolist():
             by_ids += [space, token] if token == mask_id and by_ids else [token]
         assert by_ids == encoding.ids, written_out[at]
+
+
+def test_an_opinion_is_the_word_whose_masking_lowers_its_score_most(runtime: BundleRuntime) -> None:
+    """Against masking one word after the other and reading each variant with the score classifier."""
+    before, review, keyword = pairs(runtime, TEXTS)
+    reviews = runtime.tokenizer(TEXTS).sequences
+    scores = runtime.score_probabilities(reviews, review, keyword)
+    occlusion = Occlusion(runtime)
+    _, opinions = occlusion.words_of(TEXTS, before, review, keyword, scores)
+    firsts, variants = occlusion.mask(TEXTS)
+    for i, (row, name, opinion) in enumerate(zip(review, keyword, opinions.to_pylist(), strict=True)):
+        own = np.flatnonzero(variants.review == row)
+        if not len(own):
+            assert opinion is None
+            continue
+        given = int(scores[i].argmax())
+        masked = runtime.score_probabilities(variants.sequences, own, np.full(len(own), name))[:, given]
+        drop = np.round(scores[i, given] - masked, 4)
+        start, end = firsts[row][variants.candidate[own[int(drop.argmax())]]]
+        assert (opinion["start"], opinion["end"], opinion["word"]) == (start, end, TEXTS[row][start:end])
+        assert opinion["drop"] == pytest.approx(float(drop.max()), abs=1e-6)
+
+
+def test_without_scores_there_are_no_opinions(runtime: BundleRuntime) -> None:
+    before, review, keyword = pairs(runtime, TEXTS)
+    highlights, opinions = Occlusion(runtime).words_of(TEXTS, before, review, keyword)
+    assert opinions.null_count == len(review)
+    assert highlights.equals(Occlusion(runtime)(TEXTS, before, review, keyword))

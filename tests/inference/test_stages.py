@@ -15,7 +15,7 @@ from ray_app.data import schema
 from ray_app.data.schema import ANALYSIS, FINDING
 from ray_app.data.taxonomy import load
 from ray_app.data.text import kiwi_words
-from ray_app.engine.encoder import load_model
+from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.bundle import SCORE_PROMPT
@@ -237,8 +237,48 @@ def test_highlights_can_be_off(made: Made) -> None:
     for row in on:
         for finding in row["findings"]:
             assert finding["highlight"]
-            finding["highlight"] = None
+            assert finding["opinion"]
+            finding["highlight"] = finding["opinion"] = None
     assert on == off
+
+
+@pytest.mark.parametrize("form", ["prompt", "attention"])
+def test_scores_and_opinions_do_not_depend_on_the_other_reviews(made: Made, form: str) -> None:
+    analyze = Analyzer(made(kind="bert", score_form=form))
+    together = analyze(TEXTS)
+    alone = [analyze([text])[0] for text in TEXTS]
+    assert_same(together, alone)
+    words, others = (
+        [[f["opinion"]["word"] if f["opinion"] else None for f in row["findings"]] for row in rows]
+        for rows in (together, alone)
+    )
+    assert words == others
+    assert any(word for row in words for word in row)
+
+
+def test_a_keyword_that_attends_scores_what_the_stock_forward_scores(made: Made) -> None:
+    folder = made(kind="bert", score_form="attention")
+    model, hf = load_keyword_scorer(Path(folder) / "scores").eval(), bundles.hf_tokenizer("bert")
+    analyze = Analyzer(folder)
+    for text, row in zip(TEXTS[:8], analyze(TEXTS[:8]), strict=True):
+        ids = torch.tensor([hf(text, truncation=True, max_length=64)["input_ids"]])
+        with torch.inference_mode():
+            grid = model(ids, torch.ones_like(ids)).view(15, 5).softmax(-1).numpy()
+        for finding in row["findings"]:
+            expected = grid[analyze.runtime.meta.taxonomy.index[finding["keyword"]]]
+            np.testing.assert_allclose(finding["score_probabilities"], expected, atol=1.5e-4)
+
+
+def test_opinions_can_be_off_alone(made: Made) -> None:
+    bundle = made(kind="bert")
+    on, off = Analyzer(bundle)(TEXTS), Analyzer(bundle, opinions=False)(TEXTS)
+    for row in on:
+        for finding in row["findings"]:
+            finding["opinion"] = None
+    assert on == off
+
+
+def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(UserError, match="write exact, recheck, off"):
         build_stages("some", "space")
 

@@ -15,7 +15,8 @@ FOUND = {
     "probability": 0.1,
     "score": -1,
     "score_probabilities": [0.2, 0.7, 0.1],
-    "highlight": {"word": "늦어요", "start": 12, "end": 15, "drop": 0.3333},
+    "highlight": {"word": "배송은", "start": 8, "end": 11, "drop": 0.3333},
+    "opinion": {"word": "늦어요", "start": 12, "end": 15, "drop": 0.25},
 }
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from ray_app import sample
 from ray_app.data.taxonomy import Taxonomy, load
 from ray_app.engine.encoder import EncoderClassifier, save_model
+from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer_training import train_tokenizer
 from ray_app.inference import bundle
 
@@ -103,6 +104,19 @@ def classifier_model(
     return model.eval()
 
 
+def keyword_scorer(kind: str, taxonomy: Taxonomy, seed: int = 0) -> KeywordScorer:
+    """Keywords that attend to different tokens, with random weights large enough that texts differ."""
+    base = encoder(kind, seed)
+    torch.manual_seed(seed)
+    head = KeywordAttention(len(taxonomy.names), 32, len(taxonomy.scores))
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_(std=0.15)
+        head.mean.normal_()
+        head.spread.uniform_(0.5, 2.0)
+    return KeywordScorer(base, head).eval()
+
+
 def make_bundle(
     folder: Path,
     kind: str = "bert",
@@ -113,17 +127,24 @@ def make_bundle(
     taxonomy: Taxonomy | None = None,
     mask_token: bool = True,
     spread: float = 0.3,
+    score_form: str = "prompt",
 ) -> str:
     """A sealed bundle with random weights; returns its id. About half of all keywords are found at threshold 0.5."""
     taxonomy = taxonomy or load()
     outputs = {"keywords": len(taxonomy.names), "scores": score_outputs or len(taxonomy.scores)}
     for seed, (name, width) in enumerate(outputs.items()):
-        save_model(classifier_model(kind, width, pooling, seed, spread=spread), folder / name)
+        attends = name == "scores" and score_form == "attention"
+        model = keyword_scorer(kind, taxonomy, seed) if attends else None
+        save_model(model or classifier_model(kind, width, pooling, seed, spread=spread), folder / name)
     hf_tokenizer(kind).save_pretrained(folder / "tokenizer")
     if not mask_token:
         _without_mask(folder / "tokenizer")
     meta = bundle.BundleMeta(
-        taxonomy=taxonomy, thresholds=(threshold,) * len(taxonomy.names), max_length=max_length, pooling=pooling
+        taxonomy=taxonomy,
+        thresholds=(threshold,) * len(taxonomy.names),
+        max_length=max_length,
+        pooling=pooling,
+        score_form=score_form,
     )
     return bundle.seal(folder, meta)
 
