@@ -12,6 +12,7 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.catalog import analyze
 from ray_app.cli import main, next_command
+from ray_app.data.rows import FindingRow
 from ray_app.evaluation import evaluate
 from ray_app.options import Options, option
 from ray_app.training import train
@@ -103,8 +104,14 @@ def _show(analyses: str) -> None:
     best = {row["product"]: row for row in reversed(short)}  # the best of each product
     for row in [row for row in short if best[row["product"]] is row][:SHOWN]:
         clear = [f for f in row["findings"] if f["highlight"] and f["highlight"]["drop"] > 0.1]
-        words = " · ".join(f"{f['keyword']} {f['score']:+d} 「{f['highlight']['word']}」" for f in clear)
+        words = " · ".join(f"{f['keyword']} {f['score']:+d} 「{_words(f)}」" for f in clear)
         print(f"\n{row['product']}: {row['text']}\n    -> {words}")
+
+
+def _words(finding: FindingRow) -> str:
+    """The word that names the keyword, and the one that says the feeling where that is another."""
+    words = [word["word"] for word in (finding["highlight"], finding.get("opinion")) if word]
+    return " ".join(dict.fromkeys(words))
 
 
 if __name__ == "__main__":

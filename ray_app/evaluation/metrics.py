@@ -68,7 +68,10 @@ class MixedReport(TypedDict):
 
 
 class ScoreReport(TypedDict):
-    """Scores of keywords that the labels name; None where they name none. `confusion` has a row per true score."""
+    """Scores of keywords that the labels name; None where they name none. `confusion` has a row per true score.
+
+    `sign_accuracy` and `copy_overall` are over labels that are not about the whole review, see `mixed_reviews.py`.
+    """
 
     accuracy: float | None
     macro_f1: float | None

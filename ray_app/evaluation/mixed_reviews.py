@@ -21,13 +21,15 @@ MARGIN = 0.1  # by which reading the keyword must beat both yardsticks
 @dataclass(frozen=True, kw_only=True)
 class LabeledPairs:
     """The labels of a table: [labels] positions of review, keyword and score, the sign of each score, the sign that
-    copying would give, and whether the label counts among the mixed."""
+    copying would give, whether the label is about something in particular (not the whole review), and whether it is
+    one of those in a mixed review."""
 
     review: Ints
     keyword: Ints
     score: Ints
     sign: Ints
     copied: Ints
+    particular: Flags
     mixed: Flags
 
 
@@ -53,6 +55,7 @@ def labeled_pairs(table: pa.Table, taxonomy: Taxonomy) -> LabeledPairs:
         score=score,
         sign=sign,
         copied=copied[review],
+        particular=~about_all,
         mixed=(positive & negative)[review] & ~about_all,
     )
 

@@ -152,8 +152,8 @@ def evaluate_predictions(
     given = scale[scores[pairs.review, pairs.keyword]]
     sign = np.sign(given)
     score_section = score_report(scale[pairs.score], given, taxonomy.scores)
-    score_section["sign_accuracy"] = mean_or_none((sign == pairs.sign).tolist())
-    score_section["copy_overall"] = mean_or_none((pairs.copied == pairs.sign).tolist())
+    score_section["sign_accuracy"] = mean_or_none((sign == pairs.sign)[pairs.particular].tolist())
+    score_section["copy_overall"] = mean_or_none((pairs.copied == pairs.sign)[pairs.particular].tolist())
     score_section["mixed"] = mixed_report(pairs, sign, None if shuffled is None else np.sign(scale[shuffled]))
     return {
         "keywords": keyword_report(keyword_matrix(tested, taxonomy), named, taxonomy.names, support_train),
