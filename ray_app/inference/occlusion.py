@@ -1,7 +1,8 @@
 """Highlights and opinions of many reviews at once. In: texts, probabilities, found keywords. Out: words per keyword.
 
 The highlight is the word without which the keyword's probability falls most (`배송은`), the opinion the one without
-which the probability of its score does (`늦어요`). Both classifiers read the same masked variants.
+which the feeling's does (`늦어요`): the probability that the score has its sign. Both classifiers read the same masked
+variants.
 
 exact    every word of a review masked once; one masked pass yields the drop of every keyword
 recheck  an int8 pass over all masked variants names a few words per keyword, exact masking decides among them
@@ -118,7 +119,7 @@ class Occlusion:
                 opinions.append(pa.nulls(len(pairs.review), HIGHLIGHT))
             else:
                 opinions.append(
-                    _strongest_words(own_texts, firsts, variants, self._score_drops(variants, pairs), pairs)
+                    _strongest_words(own_texts, firsts, variants, self._feeling_drops(variants, pairs), pairs)
                 )
             self.runtime.work.add(masked=len(rows), words=len(variants.review))
         return pa.concat_arrays(highlights), pa.concat_arrays(opinions)
@@ -157,19 +158,20 @@ class Occlusion:
         """[variants, keywords] exact drops."""
         return drops(before[variants.review], self.runtime.probabilities(variants.sequences))
 
-    def _score_drops(self, variants: Variants, pairs: "_Pairs") -> Floats:
-        """[variants, keywords] how much masking lowers the probability of each pair's score; zero beside the pairs."""
+    def _feeling_drops(self, variants: Variants, pairs: "_Pairs") -> Floats:
+        """[variants, keywords] how much masking lowers the probability that each pair's feeling has the sign of its
+        score; zero beside the pairs. By the exact score an intensifier (`정말`) would win: it makes a +1 a +2."""
         assert pairs.scores is not None
+        signs = np.sign(self.runtime.meta.taxonomy.scores)
+        same = signs[None, :] == signs[pairs.scores.argmax(1)][:, None]  # [pairs, scores]
         shape = (int(pairs.review.max(initial=-1)) + 1, len(self.runtime.meta.taxonomy.names))
-        position, whole = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-        position[pairs.review, pairs.keyword] = pairs.scores.argmax(1)
-        whole[pairs.review, pairs.keyword] = pairs.scores.max(1)
-        named = np.zeros(shape, bool)
-        named[pairs.review, pairs.keyword] = True
-        variant, keyword = np.nonzero(named[variants.review])
-        after = np.zeros((len(variants.review), shape[1]), np.float32)
+        number, whole = np.full(shape, -1), np.zeros(shape, np.float32)
+        number[pairs.review, pairs.keyword] = np.arange(len(same))
+        whole[pairs.review, pairs.keyword] = (pairs.scores * same).sum(1)
+        variant, keyword = np.nonzero(number[variants.review] >= 0)
         masked = self.runtime.score_probabilities(variants.sequences, variant, keyword)
-        after[variant, keyword] = masked[np.arange(len(variant)), position[variants.review[variant], keyword]]
+        after = np.zeros((len(variants.review), shape[1]), np.float32)
+        after[variant, keyword] = (masked * same[number[variants.review[variant], keyword]]).sum(1)
         return drops(whole[variants.review], after)
 
     def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:

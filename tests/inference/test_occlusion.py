@@ -272,7 +272,7 @@ def test_masking_ids_of_real_reviews_equals_tokenizing_the_text_with_the_mask_to
         assert by_ids == encoding.ids, written_out[at]
 
 
-def test_an_opinion_is_the_word_whose_masking_lowers_its_score_most(runtime: BundleRuntime) -> None:
+def test_an_opinion_is_the_word_whose_masking_lowers_its_feeling_most(runtime: BundleRuntime) -> None:
     """Against masking one word after the other and reading each variant with the score classifier."""
     before, review, keyword = pairs(runtime, TEXTS)
     reviews = runtime.tokenizer(TEXTS).sequences
@@ -285,9 +285,10 @@ def test_an_opinion_is_the_word_whose_masking_lowers_its_score_most(runtime: Bun
         if not len(own):
             assert opinion is None
             continue
-        given = int(scores[i].argmax())
-        masked = runtime.score_probabilities(variants.sequences, own, np.full(len(own), name))[:, given]
-        drop = np.round(scores[i, given] - masked, 4)
+        signs = np.sign(runtime.meta.taxonomy.scores)
+        same = signs == signs[scores[i].argmax()]
+        masked = runtime.score_probabilities(variants.sequences, own, np.full(len(own), name))[:, same].sum(1)
+        drop = np.round(scores[i, same].sum() - masked, 4)
         start, end = firsts[row][variants.candidate[own[int(drop.argmax())]]]
         assert (opinion["start"], opinion["end"], opinion["word"]) == (start, end, TEXTS[row][start:end])
         assert opinion["drop"] == pytest.approx(float(drop.max()), abs=1e-6)
