@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
@@ -22,6 +19,7 @@ from ray_app.lm.encoding import IGNORED, Encoded, cut_prompt, encode, packed, pa
 from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, token_losses, unigram
 from ray_app.training.loop import Settings, train_model
 from tests.support.language_models import KINDS, lm_tokenizer, tiny_lm
+from tests.support.two_processes import results_of_two
 
 FAMILIES = ("gpt2", "llama")
 PROMPTS = [
@@ -208,22 +206,14 @@ def train(case: str) -> tuple[list[tuple[float, float]], dict[str, Any]]:
     return [(r["loss"], r["validation_loss"]) for r in history], {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def worker(rank: int, folder: str) -> None:
-    wait = timedelta(seconds=120)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=wait)
-    torch.save({case: train(case) for case in CASES}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+def train_all() -> dict[str, Any]:
+    """Every case."""
+    return {case: train(case) for case in CASES}
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("world")
-    other = mp.get_context("spawn").Process(target=worker, args=(1, str(folder)))
-    other.start()
-    worker(0, str(folder))
-    other.join(60)
-    assert other.exitcode == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return results_of_two(tmp_path_factory.mktemp("world"), train_all)
 
 
 @pytest.mark.parametrize("case", CASES)

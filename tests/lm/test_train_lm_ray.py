@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ray_app.lm import causal_lm, train_lm
-from tests.training.test_train_ray import _kill_a_worker, _rows
+from tests.support.training_folder import kill_a_worker, metric_rows
 
 pytestmark = pytest.mark.ray
 
@@ -20,7 +20,7 @@ OPTIONS: dict[str, Any] = {**SMALL, "limit": 101, "batch_size": 16, "learning_ra
 
 def losses(output: Path) -> dict[int, list[float]]:
     """By epoch: an epoch that was trained twice counts as it was last."""
-    rows = _rows(Path(f"{output}.training/metrics.jsonl"))
+    rows = metric_rows(Path(f"{output}.training/metrics.jsonl"))
     return {row["epoch"]: [row["loss"], row["validation_loss"]] for row in rows}
 
 
@@ -29,7 +29,7 @@ def test_two_workers_of_which_one_is_killed_see_the_losses_of_one(tmp_path: Path
     """101 rows: an odd number, so that shares are uneven; answers of all lengths, so that tokens are too."""
     common = {**OPTIONS, "epochs": 4, "patience": 0, "cpus_per_worker": 1.0}
     train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "calm"), workers=0, **common))
-    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "hit.training" / "metrics.jsonl",))
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "hit.training" / "metrics.jsonl",))
     killer.start()
     train_lm.run(train_lm.Config(base_model="scratch", output=str(tmp_path / "hit"), workers=2, **common))
     killer.join()

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -22,6 +19,7 @@ from ray_app.engine.ragged import Sequences
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
 from ray_app.training.loop import EpochRow, Settings, global_batches, train_model
 from tests.support import bundles
+from tests.support.two_processes import results_of_two
 
 History = list[EpochRow]
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=1e-3, patience=0, warmup=0.2, clip=5.0)
@@ -234,26 +232,18 @@ WORLD_CASES: dict[str, tuple[int, Settings, Objective]] = {
 }
 
 
-def worker(rank: int, folder: str) -> None:
-    store, patience = f"file://{folder}/store", timedelta(seconds=120)
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
+def train_all() -> dict[str, Any]:
+    """Every case: its losses, and its weights."""
     results = {}
     for name, (rows, settings, objective) in WORLD_CASES.items():
         history, model = train(rows, settings, objective=objective)
         results[name] = (losses(history), {n: torch.from_numpy(w) for n, w in weights(model).items()})
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("world")
-    other = mp.get_context("spawn").Process(target=worker, args=(1, str(folder)))
-    other.start()
-    worker(0, str(folder))
-    other.join(60)
-    assert other.exitcode == 0
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return results_of_two(tmp_path_factory.mktemp("world"), train_all)
 
 
 @pytest.mark.parametrize("name", WORLD_CASES)

@@ -17,6 +17,7 @@ from ray_app.inference import bundle
 from ray_app.training import train
 from tests.support.bundles import encoder, hf_tokenizer
 from tests.support.paths import ROOT
+from tests.support.training_folder import kill_a_worker, metric_rows
 
 pytestmark = pytest.mark.ray
 
@@ -67,12 +68,16 @@ def test_one_and_two_workers_see_the_same_losses(inputs: dict[str, str], tmp_pat
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_killed_worker_resumes_from_the_last_checkpoint(inputs: dict[str, str], tmp_path: Path) -> None:
     train.run(config(inputs, tmp_path / "calm", workers=0, epochs=4))
-    killer = threading.Thread(target=_kill_a_worker, args=(tmp_path / "hit.training" / "metrics.jsonl",))
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "hit.training" / "metrics.jsonl",))
     killer.start()
     train.run(config(inputs, tmp_path / "hit", workers=1, epochs=4))
     killer.join()
-    seen = {(row["model"], row["epoch"]): row["loss"] for row in _rows(tmp_path / "hit.training" / "metrics.jsonl")}
-    calm = {(row["model"], row["epoch"]): row["loss"] for row in _rows(tmp_path / "calm.training" / "metrics.jsonl")}
+    seen = {
+        (row["model"], row["epoch"]): row["loss"] for row in metric_rows(tmp_path / "hit.training" / "metrics.jsonl")
+    }
+    calm = {
+        (row["model"], row["epoch"]): row["loss"] for row in metric_rows(tmp_path / "calm.training" / "metrics.jsonl")
+    }
     assert seen.keys() == calm.keys()
     assert list(seen.values()) == pytest.approx(list(calm.values()), abs=1e-5)
 
@@ -107,28 +112,17 @@ def test_a_killed_driver_resumes(inputs: dict[str, str], tmp_path: Path) -> None
     for process in [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]:
         process.send_signal(signal.SIGKILL)
     driver.wait()
-    before = len(_rows(log))
+    before = len(metric_rows(log))
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "add --resume" in again.stderr
     resumed = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    epochs = [row["epoch"] for row in _rows(log) if row["model"] == "keywords"]
+    epochs = [row["epoch"] for row in metric_rows(log) if row["model"] == "keywords"]
     assert epochs[0] == 1
     assert sorted(set(epochs)) == list(range(1, 13))
     assert len(epochs) < 12 + before  # it resumed from a checkpoint, not from the start
     bundle.load(str(tmp_path / "b"))
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-
-
-def _wait_for_rows(log: Path, count: int) -> None:
-    deadline = time.monotonic() + 300
-    while not log.exists() or len(_rows(log)) < count:
-        assert time.monotonic() < deadline, f"{log} did not reach {count} rows"
-        time.sleep(0.05)
 
 
 def _wait_for_a_checkpoint(folder: Path) -> None:
@@ -137,11 +131,3 @@ def _wait_for_a_checkpoint(folder: Path) -> None:
     while not any("checkpoint_dir_name" in p.read_text() for p in folder.rglob("checkpoint_manager_snapshot.json")):
         assert time.monotonic() < deadline, f"no checkpoint was noted under {folder}"
         time.sleep(0.05)
-
-
-def _kill_a_worker(log: Path) -> None:
-    """SIGKILL to the training worker among this process's own descendants, after its first epoch."""
-    _wait_for_rows(log, 1)
-    for process in psutil.Process().children(recursive=True):
-        if "RayTrainWorker" in " ".join(process.cmdline()):
-            process.kill()
