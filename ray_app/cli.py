@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ray_app.errors import UserError, check, closest, no_package
-from ray_app.options import REQUIRED, flag, former_names
+from ray_app.options import FORMER, REQUIRED, flag, former_names
 
 T = TypeVar("T")
 Verb = tuple[type[Any], Callable[[Any], object], str]  # a sub-command: its Config, what runs it, its description
@@ -203,6 +203,8 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[object], hint:
         "default": argparse.SUPPRESS,
         "help": f"{field.metadata['help']} ({shown})".replace("%", "%%"),
     }
+    if field.metadata["group"] == FORMER:
+        settings["help"] = argparse.SUPPRESS
     if hint is bool:
         group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **settings)
         return

@@ -12,6 +12,7 @@ from typing import Any
 from ray_app.errors import UserError, check, closest
 
 REQUIRED: Any = dataclasses.MISSING
+FORMER = "Former options"  # a group that --help leaves out
 _BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "least": (operator.ge, "at least {:g}"),
     "most": (operator.le, "at most {:g}"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ray_app.cli import next_command
 from ray_app.errors import check, closest
-from ray_app.options import Options, as_dict, option
+from ray_app.options import FORMER, Options, as_dict, option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,11 +70,11 @@ class Config(Options):
         0.8, "share of common trigrams from which two texts are near-duplicates", "Selection", above=0, most=1
     )
     seed: int = option(0, "seed of everything random", "Selection", common=True)
-    merge: str = option("", "now a sub-command: jobs.acquire merge", "Former options")
-    batch: str = option("", "see jobs.acquire merge", "Former options")
-    round: str = option("", "see jobs.acquire merge", "Former options")
-    resolve: str = option("", "see jobs.acquire merge", "Former options")
-    on_bad_label: str = option("", "see jobs.acquire merge", "Former options")
+    merge: str = option("", "now a sub-command: jobs.acquire merge", FORMER)
+    batch: str = option("", "see jobs.acquire merge", FORMER)
+    round: str = option("", "see jobs.acquire merge", FORMER)
+    resolve: str = option("", "see jobs.acquire merge", FORMER)
+    on_bad_label: str = option("", "see jobs.acquire merge", FORMER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
-from ray_app.options import Options, as_dict, option
+from ray_app.options import FORMER, Options, as_dict, option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -53,8 +53,14 @@ class Config(Options):
     threads: int = option(0, "CPU threads, 0 for all", "Training", least=0)
     seed: int = option(0, "seed of everything random", "Training")
 
+    text_column: str = option("", "now written --columns text=NAME", FORMER)
+    rating_column: str = option("", "now written --columns rating=NAME", FORMER)
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        former = {"text": self.text_column, "rating": self.rating_column}
+        named = [f"{role}={name}" for role, name in former.items() if name]
+        object.__setattr__(self, "columns", ",".join(filter(None, (self.columns, *named))))
         check(self.hidden % 32 == 0, f"--hidden {self.hidden}: write a multiple of 32")
 
 

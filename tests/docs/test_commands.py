@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from ray_app.errors import UserError
+from ray_app.options import FORMER
 from tests.support.documents import PAGES, commands, configured, job_call
 from tests.support.paths import ROOT
 
@@ -72,3 +74,32 @@ def test_python_snippets_compile(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) <= 8_192
+
+
+@pytest.mark.parametrize(
+    ("job", "old", "name", "value"),
+    [
+        ("acquire", "--labelled", "labels", "x"),
+        ("acquire", "--reviews", "input", "x"),
+        ("train_lm", "--data", "labels", "x"),
+        ("evaluate_lm", "--data", "labels", "x"),
+        ("pretrain", "--reviews", "input", ("x",)),
+        ("pretrain", "--text-column", "columns", "text=x"),
+        ("pretrain", "--rating-column", "columns", "rating=x"),
+    ],
+)
+def test_former_names_of_options_are_understood(
+    job: str, old: str, name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required = {"train_lm": ["--base-model", "b"], "evaluate_lm": ["--model", "m"]}.get(job, [])
+    _, config = configured(job, [*required, old, "x"], monkeypatch)
+    assert getattr(config, name) == value
+
+
+def test_one_thing_has_one_name_in_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reviews without labels are --input, labeled ones --labels, whatever is read of them --columns."""
+    for path in (ROOT / "jobs").glob("[a-z]*.py"):
+        required = {"train_lm": ["--base-model", "b"], "evaluate_lm": ["--model", "m"]}.get(path.stem, [])
+        _, config = configured(path.stem, required, monkeypatch)
+        names = {field.name for field in fields(config) if field.metadata.get("group") != FORMER}
+        assert not names & {"labelled", "labeled", "data", "reviews_path", "text_column", "rating_column"}, path
