@@ -40,15 +40,14 @@ def option(
 
     Args:
         default: its value where none is given; REQUIRED for none.
-        group: the heading it is listed under.
-        choices: the allowed values.
+        group: the heading it is listed under. `choices`: the allowed values.
         least, most, above, below: bounds of a number (or of each number of a list), checked by `Options`.
         each: the allowed values of a list's items; the hint `tuple[str, ...]` makes a list of `a,b`.
-        common: listed first by `--help`.
-        formerly: old names, still understood for one release.
+        common: listed first by `--help`. `formerly`: old names, still understood for one release.
         earlier: what releases did that had no such option, where that is not the default.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below}
+    before = default if earlier is dataclasses.MISSING else earlier
     return dataclasses.field(
         default=default,
         metadata={
@@ -59,7 +58,7 @@ def option(
             "each": each,
             "common": common or default is REQUIRED,
             "formerly": formerly,
-            "earlier": default if earlier is dataclasses.MISSING else earlier,
+            "earlier": before,
         },
     )
 

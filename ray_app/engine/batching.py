@@ -13,6 +13,8 @@ from torch import Tensor
 from ray_app.arrays import Ints
 from ray_app.engine.ragged import Sequences
 
+GROUP = 32  # batches whose rows are sorted together by length: less padding, still random
+
 
 def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
     """Row numbers in ascending order of length, in batches of at most `budget` tokens (or one longer row).
@@ -63,3 +65,16 @@ def padded(batch: Sequences, pad_id: int) -> tuple[Tensor, Tensor]:
     ids = np.full(mask.shape, pad_id, np.int64)
     ids[mask] = batch.ids
     return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+
+def global_batches(lengths: Ints, batch_size: int, epoch: int, seed: int) -> Iterator[Ints]:
+    """Row numbers of every global batch of an epoch: random, similar lengths together, the same on every worker."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), batch_size * GROUP):
+        chunk = order[start : start + batch_size * GROUP]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+    for i in rng.permutation(len(batches)):
+        yield batches[i]

@@ -8,7 +8,7 @@ does not depend on the number of workers: one worker with batch size 2B and two 
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar, cast
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ray_app.arrays import Ints
+from ray_app.engine.batching import global_batches
 from ray_app.engine.device import Device, choose_device
 from ray_app.progress import Pace
 
 LOG_SECONDS = 10.0
-GROUP = 32  # batches whose rows are sorted together by length: less padding, still random
 
 M = TypeVar("M", bound=nn.Module, contravariant=True)
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class EpochRow(TypedDict):
     loss: float  # mean over the terms of all training rows
     rows_per_second: float
     select: float  # decides which epoch is best: higher is better
-    accuracy: NotRequired[float]  # of a score classifier, as macro_f1 and mae
+    accuracy: NotRequired[float]  # of a score classifier
     macro_f1: NotRequired[float]
     mae: NotRequired[float]
     validation_loss: NotRequired[float]  # of a language model, as perplexity
@@ -128,13 +128,12 @@ def train_model(
     device: str = "auto",
     say: Callable[[str], None] = log.info,
 ) -> list[EpochRow]:
-    """Trains in place; at the end `model` has the weights of its best epoch, or of the last.
+    """Trains in place; at the end `model` has the weights of its best epoch, or of the last. Returns a row per epoch.
 
     Args:
         report: called by every worker after each epoch; only rank 0's writer writes.
-        resume: a checkpoint folder that `report`'s writer wrote.
+        resume: a checkpoint folder that `report`'s writer wrote; its epochs are among the rows.
         say: takes lines of progress, on rank 0.
-    Returns: one row per epoch, those before `resume` included.
     """
     training = _Training(model, task, settings, choose_device(device), say)
     if resume:
@@ -147,19 +146,6 @@ def train_model(
         report(training.history[-1], training.save)
     _load_weights(model, training.best)
     return training.history
-
-
-def global_batches(lengths: Ints, batch_size: int, epoch: int, seed: int) -> Iterator[Ints]:
-    """Row numbers of every global batch of an epoch: random, similar lengths together, the same on every worker."""
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    batches = []
-    for start in range(0, len(order), batch_size * GROUP):
-        chunk = order[start : start + batch_size * GROUP]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    for i in rng.permutation(len(batches)):
-        yield batches[i]
 
 
 class _Training(Generic[M]):
@@ -185,15 +171,15 @@ class _Training(Generic[M]):
         """Whether the last `patience` epochs brought no gain."""
         if not self.history or not self.settings.patience:
             return False
-        best = int(np.argmax([row["select"] for row in self.history]))
-        return len(self.history) - (best + 1) >= self.settings.patience
+        return len(self.history) - 1 - int(np.argmax([row["select"] for row in self.history])) >= self.settings.patience
 
     def run_epoch(self, epoch: int) -> None:
         """One pass over the training rows, then validation: adds a row to the history, keeps the best weights."""
         loss, speed = self._train_pass(epoch)
         metrics = self.task.validate(self.model, self.device)
-        best = max((row["select"] for row in self.history), default=-math.inf)
-        if self.settings.keep_last or not self.history or metrics["select"] > best:
+        if self.settings.keep_last or metrics["select"] > max(
+            (row["select"] for row in self.history), default=-math.inf
+        ):
             self.best = {name: value.detach().cpu().clone() for name, value in _trained_weights(self.model).items()}
         row = {
             "model": self.task.name,
@@ -233,15 +219,14 @@ class _Training(Generic[M]):
         over that batch is exact however unevenly its terms fall. A worker left without a row still takes part, with a
         weight of zero.
         """
-        pieces = [piece for piece in np.array_split(rows, self.settings.accumulate) if len(piece)]
-        pieces = pieces or [np.zeros(1, np.int64)]
+        split = [piece for piece in np.array_split(rows, self.settings.accumulate) if len(piece)]
+        pieces = split or [np.zeros(1, np.int64)]
         weight = 1.0 if len(rows) else 0.0
         torch_device, half = self.device.torch_device, self.device.dtype == torch.bfloat16
         summed = 0.0
         for i, piece in enumerate(pieces):
-            more = i < len(pieces) - 1
             ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
-            synchronized = ddp.no_sync() if ddp and more else torch.enable_grad()
+            synchronized = ddp.no_sync() if ddp and i < len(pieces) - 1 else torch.enable_grad()
             with synchronized, torch.autocast(torch_device.type, torch.bfloat16, enabled=half):
                 loss = self.task.loss(self.wrapped, piece, torch_device) * weight
                 torch.autograd.backward(loss * self.world.size / batch_terms)

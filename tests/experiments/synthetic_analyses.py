@@ -54,6 +54,7 @@ def table(rng: np.random.Generator, phrases: np.ndarray, first: int, rows: int, 
             pa.array((scores.argmax(1) - 2).astype(np.int8)),
             _lists(scores),
             pa.nulls(len(row), HIGHLIGHT),
+            pa.nulls(len(row), HIGHLIGHT),
         ],
         fields=list(FINDING),
     )

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ray_app.arrays import Floats
+from ray_app.engine.batching import global_batches
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
-from ray_app.training.loop import EpochRow, Settings, global_batches, train_model
+from ray_app.training.loop import EpochRow, Settings, train_model
 from tests.support import bundles
 from tests.support.two_processes import results_of_two
 
