@@ -13,7 +13,7 @@ import pytest
 from jobs.__main__ import verbs
 from ray_app import __version__
 from ray_app.cli import log_to_stderr, main, next_command, parse, read_options
-from ray_app.errors import UserError, check, closest, first_line
+from ray_app.errors import UserError, check
 from ray_app.options import REQUIRED, Options, as_dict, option
 from tests.support.paths import ROOT
 
@@ -241,16 +241,6 @@ def test_help_of_a_job_needs_neither_torch_nor_ray(job: str) -> None:
     assert done.returncode == 0, done.stderr
     assert re.match(rf"usage: python -m jobs\.{job} ", done.stdout)
     assert f"example: python -m jobs.{job}" in done.stdout
-
-
-@pytest.mark.parametrize(("name", "said"), [("배숑", "did you mean '배송'"), ("xyz", "known: 배송, 핏")])
-def test_closest_suggests_or_lists(name: str, said: str) -> None:
-    assert said in closest(name, ["배송", "핏"])
-
-
-@pytest.mark.parametrize(("message", "line"), [("a\nb", "a"), ("", "ValueError"), ("x" * 999, "x" * 200)])
-def test_first_line_is_short_and_never_empty(message: str, line: str) -> None:
-    assert first_line(ValueError(message)) == line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,6 @@ TEXTS = [
 ]
 
 
-def test_near_identical_texts_are_one_group() -> None:
-    groups = group_near_duplicates(TEXTS)
-    assert groups[0] == groups[1] == groups[4]
-    assert len(np.unique(groups)) == 4
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.text("가나다라마바사", min_size=8, max_size=20), min_size=3, max_size=30),

@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.arrays import Floats
-from ray_app.engine.batching import batches, padded
 from ray_app.engine.classifier import Classifier, sigmoid, softmax
-from ray_app.engine.device import CPU_TOKENS, Device, choose_device
+from ray_app.engine.device import CPU_TOKENS, Device
 from ray_app.engine.encoder import POOLINGS, EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
-from ray_app.errors import UserError
 from tests.support import bundles
 
 
@@ -80,50 +78,9 @@ def test_no_sequences_give_no_logits() -> None:
     assert sigmoid(logits).shape == softmax(logits).shape == (0, 5)
 
 
-@given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 120))
-def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    found = [rows.tolist() for rows in batches(np.array(lengths, np.int64), budget)]
-    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
-    for rows in found:
-        assert len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= budget
-
-
-def test_batches_are_full_and_of_similar_length() -> None:
-    lengths = np.array([9, 1, 10, 2, 10, 1], np.int64)
-    assert [rows.tolist() for rows in batches(lengths, 30)] == [[1, 5, 3], [0, 2, 4]]
-
-
-def test_padding_is_masked() -> None:
-    ids, mask = padded(Sequences.of([[5, 6, 7], [8]]), pad_id=1)
-    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-
-
 @given(st.lists(st.lists(st.floats(-500, 500, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_probabilities_equal_torch_and_never_overflow(rows: list[list[float]]) -> None:
     logits = np.array(rows, np.float32)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         np.testing.assert_allclose(sigmoid(logits), torch.tensor(logits).double().sigmoid(), atol=1e-6)
         np.testing.assert_allclose(softmax(logits), torch.tensor(logits).double().softmax(1), atol=1e-6)
-
-
-def test_the_cpu_is_placed_in_fp32_with_the_threads_asked_for() -> None:
-    before = torch.get_num_threads()
-    try:
-        device = choose_device("cpu", threads=1)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-    assert device == Device(torch.device("cpu"), "fp32", CPU_TOKENS)
-
-
-def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(UserError, match="--device tpu: write auto, cpu or cuda"):
-        choose_device("tpu")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match="--device cpu"):
-        choose_device("cuda")
-    assert choose_device("auto").torch_device.type == "cpu"

@@ -9,10 +9,9 @@ import pytest
 
 from ray_app import storage
 from ray_app.data.schema import LABELED
-from ray_app.data.taxonomy import Taxonomy, from_labels
+from ray_app.data.taxonomy import from_labels
 from ray_app.errors import UserError
 from ray_app.evaluation import evaluate
-from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.evaluation.report import (
     EvaluationReport,
     evaluate_bundle,
@@ -67,16 +66,6 @@ def test_a_highlight_is_judged_only_where_there_is_a_choice(bundle_folder: str) 
     one_word = [{"review_id": "1", "text": "배송빨라요", "labels": [("배송", 1, ["배송빨라요"])]}]
     report = highlight_report(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
     assert (report["hit_rate"], report["support"]) == (None, 0)
-
-
-def test_the_baseline_learns_words_and_survives_keywords_without_contrast() -> None:
-    rows = [{**row, "review_id": f"{i}-{row['review_id']}"} for i in range(4) for row in ROWS]
-    wide = Taxonomy(
-        name="t", keywords=(*COLORS.keywords, *from_labels([("길이", 0)] * 2 + [("길이", 1)]).keywords), scores=(-1, 1)
-    )
-    baseline = TfidfBaseline(table(rows), table(), wide)
-    assert baseline.predict(["배송 늦어요", "색 칙칙해요"]) == [{"배송": -1}, {"색상": -1}]
-    assert (baseline.probabilities(["아무 말"])[:, 2] == 0).all()
 
 
 def test_evaluate_writes_the_report_beside_the_baseline(

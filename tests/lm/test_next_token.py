@@ -15,7 +15,7 @@ from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadMo
 from ray_app.engine.device import choose_device
 from ray_app.engine.ragged import Sequences
 from ray_app.lm import causal_lm
-from ray_app.lm.encoding import IGNORED, Encoded, cut_prompt, encode, packed, padded
+from ray_app.lm.encoding import IGNORED, Encoded, encode, packed, padded
 from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, token_losses, unigram
 from ray_app.training.loop import Settings, train_model
 from tests.support.language_models import KINDS, lm_tokenizer, tiny_lm
@@ -73,14 +73,6 @@ def counted(rows: Encoded, i: int) -> list[int]:
     return found
 
 
-def test_a_prompt_is_the_same_tokens_without_its_completion() -> None:
-    rows, alone = encoded(), encode(lm_tokenizer("unigram"), PROMPTS, [""] * len(PROMPTS), 256)
-    for i in range(len(PROMPTS)):
-        front = alone.sequences.row(i)[:-1].tolist()
-        assert rows.sequences.row(i)[: len(front)].tolist() == front
-        assert rows.begin[i] == len(front)
-
-
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=9), st.integers(1, 64), st.sampled_from(FAMILIES))
 @settings(max_examples=25, deadline=None)
 def test_packed_rows_lose_what_they_lose_alone(lengths: list[int], width: int, family: str) -> None:
@@ -109,30 +101,6 @@ def test_packing_is_refused_where_rows_would_see_one_another() -> None:
 
     blind.forward = sees_all
     assert not keeps_rows_apart(blind, rows, 0)
-
-
-def test_long_rows_keep_the_prompts_frame_and_lose_the_answers_end() -> None:
-    tokenizer = lm_tokenizer("unigram")
-    long = [f"###입력: {'배송이 느려요 ' * 40} \n###출력:", "짧은 질문"]
-    rows = encode(tokenizer, [*long, *long], [" 배송-1"] * 2 + [" 네 그렇습니다" * 40] * 2, 32, TAIL)
-    assert rows.cut == 3
-    assert rows.sequences.lengths.max() == 32
-    assert rows.terms.min() >= 1
-    first = tokenizer.decode(rows.sequences.row(0))
-    assert first.startswith("<s> ###입력: 배송이")
-    assert first.split("###출력:")[1].split() == ["배송-1</s>"]
-    assert rows.sequences.row(0)[-1] == tokenizer.eos_token_id
-    assert rows.sequences.row(2)[-1] != tokenizer.eos_token_id
-    assert rows.begin[2] == 16
-
-
-@given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 25), st.integers(1, 25))
-def test_a_cut_prompt_is_its_beginning_and_its_end(ids: list[int], tail: int, room: int) -> None:
-    found = cut_prompt(ids, min(tail, len(ids)), room)
-    assert len(found) == min(len(ids), room)
-    kept = min(tail, room - 1) if len(ids) > room else 0
-    assert found[len(found) - kept :] == ids[len(ids) - kept :]
-    assert found[: len(found) - kept] == ids[: len(found) - kept]
 
 
 @torch.no_grad()

@@ -44,20 +44,6 @@ def logits_of(probabilities: Any) -> Any:
     return np.log(probabilities / (1 - probabilities)).astype(np.float32)
 
 
-def test_the_matrix_marks_the_keywords_that_labels_name() -> None:
-    matrix = matrices.keyword_matrix(TABLE, TAXONOMY)
-    assert matrix.shape == (3, 15)
-    marked = {(int(i), TAXONOMY.names[k]) for i, k in zip(*np.nonzero(matrix), strict=True)}
-    assert marked == {(i, k) for i, k, _ in PAIRS}
-
-
-def test_pairs_are_positions_of_every_label_by_review() -> None:
-    review, keyword, score = matrices.score_pairs(TABLE, TAXONOMY)
-    found = [(i, TAXONOMY.names[k], TAXONOMY.scores[s]) for i, k, s in zip(review, keyword, score, strict=True)]
-    assert found == PAIRS
-    assert [len(column) for column in matrices.score_pairs(TABLE.slice(0, 0), TAXONOMY)] == [0, 0, 0]
-
-
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
     hf = bundles.hf_tokenizer(kind)
@@ -115,7 +101,3 @@ def test_class_weights_follow_the_inverse_frequency_with_a_mean_of_one(power: fl
 
 def test_no_power_gives_no_class_weights() -> None:
     assert classifier_task.class_weights(np.array([0, 1]), 2, 0) is None
-
-
-def test_support_counts_reviews_by_keyword() -> None:
-    assert matrices.keyword_support(TABLE) == {"만족도": 3, "디자인": 1, "배송": 2}

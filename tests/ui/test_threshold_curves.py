@@ -1,13 +1,9 @@
 """Thresholds and sums of findings, compared with values worked out by hand."""
 
-from datetime import date
-
 import pyarrow as pa
 import pytest
 
 from ray_app.errors import UserError
-from ray_app.ui.queries import Cell
-from ray_app.ui.summary import by_keyword, most_criticized, totals, trend
 from ray_app.ui.threshold_curves import KeywordPredictions, check_predictions
 from ray_app.ui.try_tab import unspaced
 
@@ -17,15 +13,6 @@ PREDICTIONS = pa.table(
         "keywords": [["배송"], ["배송"], ["색상"], ["색상", "배송"]],
     }
 )
-CELLS: list[Cell] = [
-    ("만족도", 1, date(2025, 1, 1), 6),
-    ("만족도", -1, date(2025, 2, 1), 4),
-    ("배송", -2, date(2025, 1, 1), 1),
-    ("배송", 0, date(2025, 1, 1), 1),
-    ("배송", 2, date(2025, 1, 1), 2),
-    ("배송", -1, date(2025, 2, 1), 3),
-    ("색상", 2, None, 5),
-]
 
 
 @pytest.mark.parametrize(
@@ -54,19 +41,6 @@ def test_predictions_of_another_report_are_refused() -> None:
     for wrong in (PREDICTIONS.drop_columns("keywords"), PREDICTIONS):
         with pytest.raises(UserError, match="does not belong to the report"):
             check_predictions(wrong, 3, "p")
-
-
-def test_findings_add_up_by_keyword_side_and_period() -> None:
-    assert by_keyword(CELLS)[1] == ("배송", [(-2, 1), (-1, 3), (0, 1), (2, 2)])
-    assert totals(CELLS) == (8, 1, 13)
-    assert most_criticized(CELLS) == "배송"
-    assert trend(CELLS, "배송") == [
-        {"period": "2025-01-01", "side": "positive", "share": 0.5, "count": 4},
-        {"period": "2025-01-01", "side": "negative", "share": 0.25, "count": 4},
-        {"period": "2025-02-01", "side": "positive", "share": 0.0, "count": 3},
-        {"period": "2025-02-01", "side": "negative", "share": 1.0, "count": 3},
-    ]
-    assert trend(CELLS, "색상") == []
 
 
 @pytest.mark.parametrize(
