@@ -16,7 +16,7 @@ from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
 
 TEXTS = 400  # whose token states are measured
-SHARPNESS = 2.0  # length of a query in units of what fits a token it equals with a logit of sqrt(hidden)
+SHARPNESS = 2.0  # length of a query: a token fits it by about this times the cosine between them
 BATCH = 50
 
 
