@@ -6,6 +6,12 @@ cluster: ray job submit --working-dir . -- python -m jobs.evaluate --bundle s3:/
 
 from ray_app.cli import main
 from ray_app.evaluation.evaluate import Config, run
+from ray_app.evaluation.pairs import PairsConfig, evaluate_pairs
+
+PAIRS = """Sentence pairs that negate one another -> in how many of them both signs are right.
+
+example: python -m jobs.evaluate pairs --pairs pairs.parquet --bundle runs/bundle
+"""
 
 if __name__ == "__main__":
-    main(Config, run, __doc__)
+    main(Config, run, __doc__, pairs=(PairsConfig, evaluate_pairs, PAIRS))

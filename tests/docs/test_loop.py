@@ -21,6 +21,7 @@ SMALLER = {  # what is added to a command, by its first words, to make it quick
     "audit measure": "--folds 2",
     "train": "--base-model base --workers 0 --epochs 1 --batch-size 16 --no-probe --device cpu",
     "evaluate": "--device cpu --no-highlights",
+    "evaluate pairs": "--device cpu",
     "pretrain": "--layers 1 --hidden 32 --intermediate 32 --vocabulary 600 --epochs 1",
 }
 BY_HAND = ("acquire merge", "audit apply")  # before these a person answers
@@ -45,6 +46,8 @@ def prepare(folder: Path) -> None:
         for i, row in enumerate(rows[160:])
     ]
     storage.write_parquet(str(folder / "reviews" / "a.parquet"), pa.Table.from_pylist(reviews))
+    pair = {"text_origin": "배송이 빨라요", "score_origin": 1, "text": "배송이 느려요", "score": -1}
+    storage.write_parquet(str(folder / "pairs.parquet"), pa.Table.from_pylist([pair]))
     make_bundle(folder / "runs" / "bundle")
     encoder("bert").save_pretrained(folder / "base")
     hf_tokenizer("bert").save_pretrained(folder / "base")
