@@ -1,6 +1,6 @@
 # make quickstart: the whole of Nunchi on the shipped sample, offline
 # make test:       lint, types, import contract, all tests, a floor under the engine's speed
-# make setup:      .venv from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
+# make setup:      .venv with the page, from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
 # make lock:       deploy/*.lock, what clusters and images install, from pyproject.toml and constraints.txt
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -42,7 +42,7 @@ clean:
 		{ echo "error: Python 3.11 to 3.13 is needed; name one with make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) torch
-	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable .
+	$(RUN) -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[page]'
 	@touch $@
 
 .venv/.dev: .venv/.setup

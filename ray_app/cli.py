@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ray_app.errors import UserError, check, closest, no_package
+from ray_app.errors import UserError, check, closest, interpreter, no_package
 from ray_app.options import FORMER, REQUIRED, flag, former_names
 
 T = TypeVar("T")
@@ -111,17 +111,6 @@ def next_command(job: str, **options: object) -> str:
         flag(name) if value is True else f"{flag(name)} {shlex.quote(str(value))}" for name, value in given.items()
     ]
     return " ".join([interpreter(), "-m", f"jobs.{job}", *flags])
-
-
-def interpreter() -> str:
-    """The interpreter that runs, as a user would type it: `.venv/bin/python`, or `python` where that is the same."""
-    import shutil
-
-    found = shutil.which("python")
-    if found and Path(found).absolute() == Path(sys.executable).absolute():
-        return "python"
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _command(verbs: dict[str, Verb], arguments: list[str], default: Verb) -> object:

@@ -1,8 +1,10 @@
 """Mistakes of the user, as one line that names the place and the remedy."""
 
 import difflib
+import shutil
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 _EXTRAS = {  # module -> the extra that brings it
     "kiwipiepy": "kiwi",
@@ -36,9 +38,19 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:200]
 
 
+def interpreter() -> str:
+    """The interpreter that runs, as a user would type it: `.venv/bin/python`, or `python` where that is the same."""
+    found = shutil.which("python")
+    if found and Path(found).absolute() == Path(sys.executable).absolute():
+        return "python"
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def pip_install(extra: str) -> str:
-    """The command that brings an extra. From the checkout, by path: the name `nunchi` on PyPI is another project's."""
-    return f"pip install -e '.[{extra}]'"
+    """The command that brings an extra to the interpreter that runs. From the checkout, by path: the name `nunchi` on
+    PyPI is another project's."""
+    return f"{interpreter()} -m pip install -e '.[{extra}]'"
 
 
 def no_package(error: ModuleNotFoundError) -> str:

@@ -9,10 +9,11 @@ for the encoder's embeddings that `acquire` uses.
 import logging
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ray_app.cli import next_command
-from ray_app.errors import check
+from ray_app.errors import check, pip_install
 from ray_app.options import Options, as_dict, option
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def run(config: Config) -> "SimulationReport":
     from ray_app.active_learning.simulated_rounds import Simulation
 
     began = time.monotonic()
+    plot = config.plot and find_spec("matplotlib") is not None
+    if config.plot and not plot:  # said before the rounds, which take minutes
+        log.info("no plot: matplotlib is not installed: %s", pip_install("bench"))
     strategies, data = _strategies(config), _data(config)
     last = config.start + config.batch * config.rounds
     check(last <= len(data.catalog), f"--rounds: {last:,} labels in all, the catalog has {len(data.catalog):,}")
@@ -90,9 +94,9 @@ def run(config: Config) -> "SimulationReport":
     text = learning_curves.markdown(curves, title)
     storage.write_json(storage.join(config.output, "simulation.json"), report)
     storage.write_bytes(storage.join(config.output, "simulation.md"), text.encode())
-    if config.plot:
+    if plot:
         storage.write_bytes(storage.join(config.output, "simulation.svg"), learning_curves.plot(curves, title))
-    print(f"{text}\n{config.output}/simulation.json, .md{', .svg' * config.plot} after {seconds:.0f} s")
+    print(f"{text}\n{config.output}/simulation.json, .md{', .svg' * plot} after {seconds:.0f} s")
     print(_best(curves, strategies, config.labels))
     return report
 

@@ -52,6 +52,16 @@ def test_a_run_writes_curves_that_start_alike_and_can_be_repeated(
     assert "| random |" in (tmp_path / "one" / "simulation.md").read_text()
 
 
+def test_without_matplotlib_the_curves_are_written_and_the_missing_plot_is_announced(
+    reviews: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_app.active_learning.simulate.find_spec", lambda name: None)
+    caplog.set_level("INFO", "ray_app")
+    run(Config(labels=reviews, strategies=("boundary",), start=40, batch=20, rounds=1, seeds=1, output=str(tmp_path)))
+    assert "no plot: matplotlib is not installed" in caplog.messages[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["simulation.json", "simulation.md"]
+
+
 def test_every_strategy_labels_other_reviews_than_before(simulation: Simulation) -> None:
     start = np.argsort(simulation.ties, kind="stable")[:40]
     model = simulation.trained(start)

@@ -13,7 +13,7 @@ from ray_app.benchmark.methods import METHODS, MethodResult, Workload
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
 from ray_app.benchmark.report import table
 from ray_app.benchmark.timing import compare, time_methods
-from ray_app.errors import UserError
+from ray_app.errors import UserError, pip_install
 from ray_app.inference import bundle
 from tests.support.bundles import sample_texts
 
@@ -78,7 +78,7 @@ def test_compare_sees_a_difference_and_another_highlight() -> None:
 def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str) -> None:
     variants = ["ours", "hf-review", "shap"]
     timings, task = time_methods(tiny, sample_texts(3), variants, 2, "cpu", 1, packages={"shap": "no_such_package"})
-    assert timings["shap"].failure == "no_such_package is not installed: pip install -e '.[bench]'"
+    assert timings["shap"].failure == f"no_such_package is not installed: {pip_install('bench')}"
     for name in ("ours", "hf-review"):
         assert len(timings[name].seconds) == len(timings[name].gemm) == 2
         assert timings[name].peak_mb > 50
