@@ -72,10 +72,12 @@ def test_recheck_with_room_for_every_word_gives_the_rows_of_an_exact_run_and_tel
         assert engine["padding_share"] < 0.02  # rows that fill up the last, small shapes
         assert engine["gemm_ratio"] > 0
         assert engine["reviews_masked"] == pytest.approx(masked / len(exact), abs=1e-4)
-    prompts = len(exact) + findings
-    variants = other["engine"]["sequences"] - prompts
+    variants = run["engine"]["sequences"] - other["engine"]["sequences"]  # all in int8 too
     assert variants / masked == pytest.approx(other["engine"]["words_a_review"], abs=0.01)
-    assert run["engine"]["sequences"] == prompts + 2 * variants  # all in int8, and all exactly
+    analyze.run(config(reviews, bundle, tmp_path / "highlights", placement="here", opinions=False))
+    highlights = storage.read_json(f"{tmp_path}/highlights/_run.json")
+    assert highlights["engine"]["sequences"] == len(exact) + findings + variants
+    assert caplog.text.count("several times the work") == 2
 
 
 def test_a_floor_that_recheck_cannot_meet_stops_the_job_before_it_writes(
