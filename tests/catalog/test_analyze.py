@@ -13,48 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app import storage
-from ray_app.catalog import analyze, pipeline, verify
+from ray_app.catalog import analyze, pipeline
 from ray_app.errors import UserError
-from tests.support.bundles import sample_texts
+from tests.support.catalog_run import TEXTS, config, rows, verified, write
 from tests.support.paths import ROOT
-
-TEXTS = sample_texts(60)
-
-
-@pytest.fixture
-def reviews(tmp_path: Path) -> Path:
-    folder = tmp_path / "reviews"
-    folder.mkdir()
-    write(folder / "a.parquet", 0, 30)
-    write(folder / "b.parquet", 30, 50)
-    return folder
-
-
-def write(path: Path, first: int, last: int) -> None:
-    malls = ["가" if i % 3 else "나" for i in range(first, last)]
-    pq.write_table(pa.table({"id": list(range(first, last)), "text": TEXTS[first:last], "mall": malls}), path)
-
-
-def config(reviews: Path, bundle: str, **changes: Any) -> analyze.Config:
-    settings: dict[str, Any] = {
-        "output": str(reviews.parent / "out"),
-        "highlights": "off",
-        "placement": "here",
-        "device": "cpu",
-        "unit_rows": 8,
-        "keep": "mall",
-        **changes,
-    }
-    return analyze.Config(input=str(reviews), bundle=bundle, **settings)
-
-
-def rows(reviews: Path) -> list[dict[str, Any]]:
-    table = pads.dataset(str(reviews.parent / "out" / "data"), partitioning="hive").to_table()
-    return sorted(table.to_pylist(), key=lambda row: int(row["review_id"]))
-
-
-def verified(reviews: Path) -> int:
-    return verify.run(verify.Config(output=str(reviews.parent / "out")))
 
 
 class Death(BaseException):

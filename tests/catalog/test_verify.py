@@ -6,7 +6,7 @@ import pytest
 
 from ray_app.catalog import analyze, commit, manifest, verify
 from ray_app.errors import UserError
-from tests.catalog.test_analyze import config, verified, write
+from tests.support.catalog_run import config, verified, write
 
 
 def test_verify_names_what_is_missing_changed_or_foreign(
