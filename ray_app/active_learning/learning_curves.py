@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from ray_app.errors import UserError, pip_install
 from ray_app.markdown import escape, table
 
 CONFIDENCE = 0.95
@@ -111,11 +110,9 @@ def markdown(curves: Curves, title: str) -> str:
 
 
 def plot(curves: Curves, title: str) -> bytes:
-    """The curves with their bands, as SVG. Raises UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(f"plots need matplotlib: {pip_install('bench')}, or --no-plot") from None
+    """The curves with their bands, as SVG. Needs matplotlib."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves["strategies"].items():
