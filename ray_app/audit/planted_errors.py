@@ -93,10 +93,11 @@ def _relabeled(labeled: pa.Table, taxonomy: Taxonomy, scores: Ints) -> pa.Table:
     """The table with these scores (positions [reviews, keywords], -1 for a keyword that a review has not)."""
     rows: list[LabeledRow] = labeled.select(LABELED.names).to_pylist()
     for row, own in zip(rows, scores, strict=True):
-        highlights = {label["keyword"]: label["highlights"] for label in row["labels"]}
+        words = {label["keyword"]: (label["highlights"], label["opinions"]) for label in row["labels"]}
         row["labels"] = [
-            {"keyword": name, "score": taxonomy.scores[score], "highlights": highlights.get(name)}
+            {"keyword": name, "score": taxonomy.scores[score], "highlights": highlights, "opinions": opinions}
             for name, score in zip(taxonomy.names, own, strict=True)
             if score >= 0
+            for highlights, opinions in (words.get(name, (None, None)),)
         ]
     return pa.Table.from_pylist(rows, schema=LABELED)

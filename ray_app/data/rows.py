@@ -4,11 +4,13 @@ from typing import NotRequired, TypedDict
 
 
 class LabelRow(TypedDict):
-    """A keyword that a labeled review speaks of, its score, and acceptable highlight words (None: unknown)."""
+    """A keyword that a labeled review speaks of, its score, and the words that a person accepts for it (None: unknown):
+    `highlights` name the keyword, `opinions` say the feeling."""
 
     keyword: str
     score: int
     highlights: list[str] | None
+    opinions: list[str] | None
 
 
 class LabeledRow(TypedDict):
@@ -58,3 +60,8 @@ class RejectRow(TypedDict):
     reason: str
     file: str
     row: int
+
+
+def same_feeling(score: int, other: int) -> bool:
+    """Whether two scores have the same sign, so that the words for the one feeling may stand for the other."""
+    return (score > 0) - (score < 0) == (other > 0) - (other < 0)

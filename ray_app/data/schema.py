@@ -26,20 +26,6 @@ ANALYSIS = [
 ]
 
 
-def with_opinions(table: pa.Table) -> pa.Table:
-    """Analyses of a release whose findings had no `opinion`, with null ones."""
-    at = table.schema.get_field_index("findings")
-    if at < 0 or table.schema.field(at).type == pa.list_(FINDING):
-        return table
-    findings = table["findings"].combine_chunks()
-    flat = findings.flatten()
-    columns = [
-        flat.field(f.name) if flat.type.get_field_index(f.name) >= 0 else pa.nulls(len(flat), f.type) for f in FINDING
-    ]
-    rows = pa.StructArray.from_arrays(columns, fields=list(FINDING))
-    return table.set_column(at, "findings", pa.ListArray.from_arrays(findings.offsets, rows))
-
-
 ROW_OPTIONS = [  # options of a row, null for the bundle's defaults: least probability, most keywords, highlights
     ("_threshold", pa.float32()),
     ("_top_k", pa.int32()),
@@ -54,7 +40,14 @@ REJECTED = pa.schema(
         ("row", pa.int64()),
     ]
 )
-LABEL = pa.struct([("keyword", pa.string()), ("score", pa.int8()), ("highlights", pa.list_(pa.string()))])
+LABEL = pa.struct(
+    [
+        ("keyword", pa.string()),
+        ("score", pa.int8()),
+        ("highlights", pa.list_(pa.string())),
+        ("opinions", pa.list_(pa.string())),
+    ]
+)
 LABELED = pa.schema(
     [("review_id", pa.string()), ("text", pa.string()), ("labels", pa.list_(LABEL)), ("split", pa.string())]
 )
@@ -74,6 +67,22 @@ UNITS = pa.schema(  # the units of a plan: `reviews.Unit`
         ("rows", pa.int64()),
     ]
 )
+
+
+def with_opinions(table: pa.Table) -> pa.Table:
+    """Analyses or labels of a release whose findings and labels had no words for the feeling, with null ones."""
+    for name, item in (("findings", FINDING), ("labels", LABEL)):
+        at = table.schema.get_field_index(name)
+        if at < 0 or table.schema.field(at).type == pa.list_(item):
+            continue
+        lists = table[name].combine_chunks()
+        flat = lists.flatten()
+        columns = [
+            flat.field(f.name) if flat.type.get_field_index(f.name) >= 0 else pa.nulls(len(flat), f.type) for f in item
+        ]
+        rows = pa.StructArray.from_arrays(columns, fields=list(item))
+        table = table.set_column(at, name, pa.ListArray.from_arrays(lists.offsets, rows))
+    return table
 
 
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:

@@ -19,16 +19,25 @@ from ray_app.labels.reader import KeywordScore, parse_pair
 from ray_app.labels.rows import Row
 
 CHUNK = 1_000  # rows of a batch that are Python objects at once
+OPINION = ": opinion"  # after a keyword, the name of a span that says the feeling
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuggestedLabel:
-    """A keyword that a labeler starts from: its score, the spans of its words, and its probability by a model."""
+    """A keyword that a labeler starts from: its score, the spans of the words that name it (`spans`) and of those that
+    say the feeling (`opinions`), and its probability by a model."""
 
     keyword: str
     score: int
     spans: tuple[Span, ...] = ()
+    opinions: tuple[Span, ...] = ()
     probability: float | None = None
+
+    def marked(self) -> Iterator[tuple[str, Span]]:
+        """Every span under the name that tools without a control of their own for opinions show: `배송`, or
+        `배송: opinion`."""
+        yield from ((self.keyword, span) for span in self.spans)
+        yield from ((self.keyword + OPINION, span) for span in self.opinions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +90,33 @@ def read_tasks(batch: pa.Table) -> Iterator[LabelingTask]:
 
 def _of_findings(findings: Iterable[FindingRow]) -> Iterator[SuggestedLabel]:
     for finding in findings:
-        highlight = finding["highlight"]
-        spans = ((highlight["start"], highlight["end"]),) if highlight else ()
+        highlight, opinion = (
+            ((word["start"], word["end"]),) if word else () for word in (finding["highlight"], finding.get("opinion"))
+        )
         yield SuggestedLabel(
-            keyword=finding["keyword"], score=finding["score"], spans=spans, probability=finding["probability"]
+            keyword=finding["keyword"],
+            score=finding["score"],
+            spans=highlight,
+            opinions=opinion,
+            probability=finding["probability"],
         )
 
 
 def _of_labels(labels: Iterable[LabelRow], text: str) -> Iterator[SuggestedLabel]:
-    """A label's highlights become spans where the text contains them."""
+    """A label's words become spans where the text contains them."""
     for label in labels:
-        starts = [(text.find(word), len(word)) for word in map(str.strip, label["highlights"] or ()) if word]
         yield SuggestedLabel(
             keyword=label["keyword"],
             score=label["score"],
-            spans=tuple((start, start + length) for start, length in starts if start >= 0),
+            spans=_spans(label["highlights"], text),
+            opinions=_spans(label.get("opinions"), text),
         )
+
+
+def _spans(words: Iterable[str] | None, text: str) -> tuple[Span, ...]:
+    """Where the text first contains each of the words."""
+    starts = [(text.find(word), len(word)) for word in map(str.strip, words or ()) if word]
+    return tuple((start, start + length) for start, length in starts if start >= 0)
 
 
 def completion(labels: Iterable[KeywordScore | LabelRow]) -> str:
@@ -123,23 +143,33 @@ def to_labels(
     spans: Iterable[tuple[object, object, object]],
     taxonomy: Taxonomy,
 ) -> list[Row]:
-    """Unchecked labels of (keyword, score) pairs, with the words in (keyword, start, end) spans as their highlights.
+    """Unchecked labels of (keyword, score) pairs, with the words in (keyword, start, end) spans as their highlights,
+    or as their opinions where the keyword of a span ends in OPINION.
 
     Raises UserError at a span outside the text, or one whose keyword is unknown or has no score. Keywords and scores
     of pairs are checked later, with all labels, by `reader.checked_row`.
     """
     words: dict[object, list[str]] = {}
-    for keyword, start, end in spans:
+    for name, start, end in spans:
         if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(text):
-            raise UserError(f"{keyword}: the span {start}-{end} is outside the text of {len(text)} characters")
-        words.setdefault(keyword, []).append(text[start:end].strip())
+            raise UserError(f"{name}: the span {start}-{end} is outside the text of {len(text)} characters")
+        words.setdefault(name, []).append(text[start:end].strip())
     labels: list[Row] = [{"keyword": keyword, "score": score} for keyword, score in pairs]
-    for keyword in words:
+    scored = {label["keyword"] for label in labels}
+    for name in words:
+        keyword = name.removesuffix(OPINION) if isinstance(name, str) and name not in taxonomy.names else name
         check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
-        scored = any(label["keyword"] == keyword for label in labels)
-        check(scored, f"{keyword}: words are highlighted but no score is given; choose one or remove the highlight")
-    highlights = {keyword: list(dict.fromkeys(filter(None, spanned))) for keyword, spanned in words.items()}
-    return [label | {"highlights": highlights.get(label["keyword"]) or None} for label in labels]
+        told = keyword in scored
+        check(told, f"{keyword}: words are highlighted but no score is given; choose one or remove the highlight")
+    distinct = {name: list(dict.fromkeys(filter(None, spanned))) for name, spanned in words.items()}
+    return [
+        label
+        | {
+            "highlights": distinct.get(label["keyword"]) or None,
+            "opinions": distinct.get(f"{label['keyword']}{OPINION}") or None,
+        }
+        for label in labels
+    ]
 
 
 def parse_time(value: object) -> datetime | None:

@@ -14,7 +14,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_app.data.rows import LabelRow
+from ray_app.data.rows import LabelRow, same_feeling
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import versions
@@ -68,7 +68,7 @@ def run(labeled: str, decided: str, output: str, taxonomy: Taxonomy) -> dict[str
     """
     versions.check_new(output)
     decisions, undecided = read(decided, taxonomy)
-    applied = apply(versions.load(labeled, taxonomy), decisions, datetime.now(UTC))
+    applied = apply(versions.load(labeled, taxonomy), decisions, datetime.now(UTC), taxonomy)
     sink = pa.BufferOutputStream()
     pq.write_table(decisions, sink)
     uri = versions.write(output, applied.version, {"decisions.parquet": sink.getvalue().to_pybytes()})
@@ -136,18 +136,18 @@ def _score(row: Row, keyword: str, taxonomy: Taxonomy) -> int:
     return by_text[text]
 
 
-def apply(version: LabelVersion, decisions: pa.Table, now: datetime) -> Applied:
+def apply(version: LabelVersion, decisions: pa.Table, now: datetime, taxonomy: Taxonomy) -> Applied:
     """The version after decisions (DECISIONS): `keep` leaves a label as it is, `fix` sets its score or adds it, `drop`
     removes it, or the whole review where it names no keyword. The rows before go to the history.
 
     Raises UserError, naming the decision's location, at an id that the table does not have, a label to drop that does
-    not exist, a second decision about the same label, a review left without labels, and anything but keep on a test
-    row: an audit never changes what models are judged by.
+    not exist, a second decision about the same label, a review left without labels where the taxonomy has an overall
+    keyword, and anything but keep on a test row: an audit never changes what models are judged by.
     """
     by_review: dict[str, list[DecisionRow]] = {}
     for decision in decisions.to_pylist():
         by_review.setdefault(decision["review_id"], []).append(decision)
-    current = version.rows(by_review)
+    current, may_be_empty = version.rows(by_review), taxonomy.overall is None
     counts = Counter(dict.fromkeys(("kept", "fixed", "added", "dropped", "removed"), 0))
     changed: dict[str, VersionRow | None] = {}
     reasons = {}
@@ -157,7 +157,7 @@ def apply(version: LabelVersion, decisions: pa.Table, now: datetime) -> Applied:
         changes = [decision for decision in decided if decision["action"] != "keep"]
         counts["kept"] += len(decided) - len(changes)
         if changes:
-            changed[review_id] = _changed_row(current[review_id], changes, counts, now)
+            changed[review_id] = _changed_row(current[review_id], changes, counts, now, may_be_empty)
             reasons[review_id] = "audit: " + "; ".join(map(_summary, changes))
     return Applied(versions.replace(version, changed, reasons, now), dict(counts))
 
@@ -180,7 +180,9 @@ def _summary(decision: DecisionRow) -> str:
     return f"{what} by {decision['who']}" if decision["who"] else what
 
 
-def _changed_row(old: VersionRow, changes: list[DecisionRow], counts: Counter[str], now: datetime) -> VersionRow | None:
+def _changed_row(
+    old: VersionRow, changes: list[DecisionRow], counts: Counter[str], now: datetime, may_be_empty: bool
+) -> VersionRow | None:
     """The row after the changes to it, counted; None where the review is removed."""
     location, review_id = changes[-1]["place"], old["review_id"]
     check(old["split"] != "test", f"{location}: review {review_id!r} is a test row, which an audit never changes")
@@ -190,7 +192,9 @@ def _changed_row(old: VersionRow, changes: list[DecisionRow], counts: Counter[st
     labels = {label["keyword"]: label for label in old["labels"]}
     for change in changes:
         _change_label(labels, change, counts)
-    check(labels, f"{location}: review {review_id!r} would have no label left; drop it without a keyword")
+    check(
+        labels or may_be_empty, f"{location}: review {review_id!r} would have no label left; drop it without a keyword"
+    )
     return {
         **old,
         "labels": list(labels.values()),
@@ -201,7 +205,7 @@ def _changed_row(old: VersionRow, changes: list[DecisionRow], counts: Counter[st
 
 
 def _change_label(labels: dict[str, LabelRow], change: DecisionRow, counts: Counter[str]) -> None:
-    """Drops a label, sets its score (its highlights stay) or adds it."""
+    """Drops a label, sets its score (the words that name the keyword stay, those of the old feeling go) or adds it."""
     keyword, score = change["keyword"], change["score"]
     assert keyword is not None, "a decision about the whole review stands alone"
     if score is None:  # only a fix has a score
@@ -210,5 +214,7 @@ def _change_label(labels: dict[str, LabelRow], change: DecisionRow, counts: Coun
         counts["dropped"] += 1
         return
     counts["fixed" if keyword in labels else "added"] += 1
-    highlights = labels[keyword]["highlights"] if keyword in labels else None
-    labels[keyword] = {"keyword": keyword, "score": score, "highlights": highlights}
+    before = labels.get(keyword)
+    highlights = before["highlights"] if before else None
+    opinions = before["opinions"] if before and same_feeling(before["score"], score) else None
+    labels[keyword] = {"keyword": keyword, "score": score, "highlights": highlights, "opinions": opinions}

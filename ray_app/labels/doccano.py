@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Annotation, LabelingTask, choice, parse_choices, to_labels
+from ray_app.labels.annotations import OPINION, Annotation, LabelingTask, choice, parse_choices, to_labels
 from ray_app.labels.rows import Row, read_jsonl
 
 
@@ -21,7 +21,8 @@ def write(folder: str, tasks: Iterable[LabelingTask], taxonomy: Taxonomy) -> lis
     files = [storage.join(folder, name) for name in ("categories.json", "spans.json", "documents.jsonl")]
     choices = [choice(name, score) for name in taxonomy.names for score in taxonomy.scores]
     storage.write_json(files[0], [_label_type(name) for name in choices])
-    storage.write_json(files[1], [_label_type(name) for name in taxonomy.names])
+    spans = [name + kind for name in taxonomy.names for kind in ("", OPINION)]
+    storage.write_json(files[1], [_label_type(name) for name in spans])
     lines = [json.dumps(document(task), ensure_ascii=False, default=str) + "\n" for task in tasks]
     storage.write_bytes(files[2], "".join(lines).encode())
     return files

@@ -18,11 +18,12 @@ from ray_app import storage
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Annotation, LabelingTask, SuggestedLabel, parse_time, to_labels
+from ray_app.labels.annotations import OPINION, Annotation, LabelingTask, SuggestedLabel, parse_time, to_labels
 from ray_app.labels.rows import Row
 
 TASKS = 2_000  # per file
-HIGHLIGHTS, TEXT = "highlights", "text"
+HIGHLIGHTS, OPINIONS, TEXT = "highlights", "opinions", "text"
+MARKS = {HIGHLIGHTS: "words that name the keyword", OPINIONS: "words that say the feeling"}
 _SCORE = "score "
 
 
@@ -44,11 +45,14 @@ def _chunks(tasks: Iterable[LabelingTask]) -> Iterator[list[LabelingTask]]:
 
 
 def config(taxonomy: Taxonomy) -> str:
-    """The labeling interface: highlights of every keyword over the text, and per keyword its guideline and a score."""
+    """The labeling interface: over the text what can be marked for every keyword, words that name it and words that say
+    the feeling; below, per keyword, its guideline and a score."""
     view = ElementTree.Element("View")
-    spans = ElementTree.SubElement(view, "Labels", name=HIGHLIGHTS, toName=TEXT)
-    for i, keyword in enumerate(taxonomy.keywords):
-        ElementTree.SubElement(spans, "Label", value=keyword.name, background=_color(i, len(taxonomy.keywords)))
+    for name, title in MARKS.items():
+        ElementTree.SubElement(view, "Header", value=title, size="6")
+        spans = ElementTree.SubElement(view, "Labels", name=name, toName=TEXT)
+        for i, keyword in enumerate(taxonomy.keywords):
+            ElementTree.SubElement(spans, "Label", value=keyword.name, background=_color(i, len(taxonomy.keywords)))
     ElementTree.SubElement(view, "Text", name=TEXT, value="$text", granularity="symbol")
     grid = ElementTree.SubElement(view, "View", style="display: grid; grid-template-columns: 1fr 1fr; gap: 0 2em")
     for keyword in taxonomy.keywords:
@@ -90,11 +94,12 @@ def _plain(metadata: Row) -> Row:
 
 
 def _regions(text: str, label: SuggestedLabel, number: int) -> Iterator[Row]:
-    """A suggestion's score and highlighted spans as regions of a prediction."""
+    """A suggestion's score and marked spans as regions of a prediction."""
     yield _region(f"score-{number}", _SCORE + label.keyword, "choices", {"choices": [str(label.score)]})
-    for i, (start, end) in enumerate(label.spans):
-        span: Row = {"start": start, "end": end, "text": text[start:end], "labels": [label.keyword]}
-        yield _region(f"highlight-{number}-{i}", HIGHLIGHTS, "labels", span)
+    for kind, control, spans in (("highlight", HIGHLIGHTS, label.spans), ("opinion", OPINIONS, label.opinions)):
+        for i, (start, end) in enumerate(spans):
+            span: Row = {"start": start, "end": end, "text": text[start:end], "labels": [label.keyword]}
+            yield _region(f"{kind}-{number}-{i}", control, "labels", span)
 
 
 def _region(name: str, control: str, kind: str, value: Row) -> Row:
@@ -135,8 +140,9 @@ def _annotation(location: str, data: dict[str, Any], content: dict[str, Any], ta
             pairs += [(region["from_name"][len(_SCORE) :], _score(chosen)) for chosen in value["choices"]]
         elif region.get("type") == "labels" and isinstance(text, str):
             start, end = _span(text, value)
-            spans += [(keyword, start, end) for keyword in value["labels"]]
-    if not pairs and not spans:
+            kind = OPINION if region.get("from_name") == OPINIONS else ""
+            spans += [(f"{keyword}{kind}", start, end) for keyword in value["labels"]]
+    if not pairs and not spans and taxonomy.overall:
         return Annotation(location=location, skipped="unfinished")
     user, time = content.get("completed_by"), parse_time(content.get("updated_at") or content.get("created_at"))
     labeler = str((user.get("email") or user["id"]) if isinstance(user, dict) else "" if user is None else user)

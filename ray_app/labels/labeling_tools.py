@@ -169,6 +169,6 @@ def _csv_annotations(uri: str) -> Iterator[Annotation]:
             labels=labels if isinstance(labels, list) else [],
             labeler=str(row["labeller"] or name),
             labeled_at=time,
-            skipped="" if labels or error else "unfinished",
+            skipped="" if isinstance(labels, list) or error else "unfinished",
             error=error,
         )

@@ -5,14 +5,14 @@ labelers disagree, to be filled in and merged in turn) and `agreement.md`, in a 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from ray_app.data.rows import LabelRow
+from ray_app.data.rows import LabelRow, same_feeling
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
 from ray_app.labels import agreement, labeling_tools, spreadsheet, versions
@@ -93,7 +93,7 @@ def merge_answers(
       than half of those gave. What no rule decides is disputed, and the labels stay as they were.
     - A review that is in the table keeps its split (a test row stays one) and its other columns. Newer labels replace
       its own, which go to the history; an answer older than its labels goes to the history itself. A keyword that comes
-      without highlights keeps those it had.
+      without words (highlights, opinions) keeps those it had, opinions only while its feeling has the same sign.
 
     Raises UserError at an unknown rule, or where an answer's text is not that of the review of its id.
     """
@@ -106,7 +106,7 @@ def merge_answers(
     disputed = []
     for review_id, by_labeler in latest.items():
         agreed = _agreed(list(by_labeler.values()), resolve)
-        kind, row = _compare(current.get(review_id), agreed, round_name) if agreed else ("disputed", None)
+        kind, row = ("disputed", None) if agreed is None else _compare(current.get(review_id), agreed, round_name)
         counts[kind] += 1
         if kind == "disputed":
             disputed.append(tuple(by_labeler.values()))
@@ -140,10 +140,8 @@ def _compare(old: VersionRow | None, answer: DatedAnswer, round_name: str) -> tu
         return "new", {**answer, "split": None, "round": round_name}
     same = labeling_tools.legible(old["text"]) == labeling_tools.legible(answer["text"])
     check(same, f"review {old['review_id']!r}: {answer['labeller']} answered to another text; give it another id")
-    highlights = {label["keyword"]: label["highlights"] for label in old["labels"]}
-    labels: list[LabelRow] = [
-        {**label, "highlights": label["highlights"] or highlights.get(label["keyword"])} for label in answer["labels"]
-    ]
+    before = {label["keyword"]: label for label in old["labels"]}
+    labels = [_with_words(label, before.get(label["keyword"])) for label in answer["labels"]]
     if _by_keyword(labels) == _by_keyword(old["labels"]):
         return "confirmed", None
     newer = old["labelled_at"] is None or answer["labelled_at"] >= old["labelled_at"]
@@ -156,8 +154,20 @@ def _compare(old: VersionRow | None, answer: DatedAnswer, round_name: str) -> tu
     }
 
 
-def _by_keyword(labels: Iterable[LabelRow]) -> dict[str, tuple[int, list[str]]]:
-    return {label["keyword"]: (label["score"], label["highlights"] or []) for label in labels}
+def _with_words(label: LabelRow, before: LabelRow | None) -> LabelRow:
+    """The label, with the words that it had before where it comes without any."""
+    if before is None:
+        return label
+    unturned = same_feeling(label["score"], before["score"])
+    return {
+        **label,
+        "highlights": label["highlights"] or before["highlights"],
+        "opinions": label["opinions"] or (before["opinions"] if unturned else None),
+    }
+
+
+def _by_keyword(labels: Iterable[LabelRow]) -> dict[str, tuple[int, list[str], list[str]]]:
+    return {label["keyword"]: (label["score"], label["highlights"] or [], label["opinions"] or []) for label in labels}
 
 
 def _agreed(answers: list[DatedAnswer], resolve: str) -> DatedAnswer | None:
@@ -169,10 +179,17 @@ def _agreed(answers: list[DatedAnswer], resolve: str) -> DatedAnswer | None:
         return answers[-1]
     if agreed is None and resolve == "majority":
         agreed = _majority(scores)
-    if not agreed:
+    if agreed is None:
         return None
     labels: list[LabelRow] = [
-        {"keyword": keyword, "score": score, "highlights": _highlights(answers, keyword)}
+        {
+            "keyword": keyword,
+            "score": score,
+            "highlights": _distinct(label["highlights"] for label in _of(answers, keyword)),
+            "opinions": _distinct(
+                label["opinions"] for label in _of(answers, keyword) if same_feeling(label["score"], score)
+            ),
+        }
         for keyword, score in agreed.items()
     ]
     labelers = ", ".join(sorted(answer["labeller"] for answer in answers))
@@ -180,7 +197,8 @@ def _agreed(answers: list[DatedAnswer], resolve: str) -> DatedAnswer | None:
 
 
 def _majority(scores: list[dict[str, int]]) -> dict[str, int] | None:
-    """Keywords and scores with more than half behind them; None where a keyword or its score is tied."""
+    """Keywords and scores with more than half behind them; None where a keyword or its score is tied, and where no
+    keyword has more than half behind it though more than half did not say that there is none."""
     agreed = {}
     for keyword in dict.fromkeys(keyword for each in scores for keyword in each):
         votes = Counter(each[keyword] for each in scores if keyword in each)
@@ -189,10 +207,15 @@ def _majority(scores: list[dict[str, int]]) -> dict[str, int] | None:
             return None
         if 2 * for_keyword > len(scores):
             agreed[keyword] = score
-    return agreed
+    nothing = 2 * sum(not each for each in scores) > len(scores)
+    return agreed if agreed or nothing else None
 
 
-def _highlights(answers: Iterable[DatedAnswer], keyword: str) -> list[str] | None:
-    """The distinct highlights of a keyword in all answers, None where there are none."""
-    labels = (label for answer in answers for label in answer["labels"] if label["keyword"] == keyword)
-    return list(dict.fromkeys(word for label in labels for word in label["highlights"] or ())) or None
+def _of(answers: Iterable[DatedAnswer], keyword: str) -> Iterator[LabelRow]:
+    """What each answer says of a keyword, where it names it."""
+    return (label for answer in answers for label in answer["labels"] if label["keyword"] == keyword)
+
+
+def _distinct(lists: Iterable[list[str] | None]) -> list[str] | None:
+    """The distinct words of all lists, None where there are none."""
+    return list(dict.fromkeys(word for words in lists for word in words or ())) or None

@@ -14,7 +14,15 @@ from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span, words
 from ray_app.errors import UserError, check
-from ray_app.labels.annotations import Annotation, LabelingTask, choice, parse_choices, parse_time, to_labels
+from ray_app.labels.annotations import (
+    OPINION,
+    Annotation,
+    LabelingTask,
+    choice,
+    parse_choices,
+    parse_time,
+    to_labels,
+)
 from ray_app.labels.rows import Row, read_jsonl
 
 
@@ -41,7 +49,7 @@ def settings(taxonomy: Taxonomy) -> Row:
     """The page: spans to mark by keyword, and choices of a keyword with its score."""
     return {
         "blocks": [{"view_id": "spans_manual"}, {"view_id": "choice", "text": None}],
-        "labels": list(taxonomy.names),
+        "labels": [name + kind for name in taxonomy.names for kind in ("", OPINION)],
         "choice_style": "multiple",
         "exclude_by": "input",
     }
@@ -53,9 +61,9 @@ def to_json(task: LabelingTask, taxonomy: Taxonomy) -> Row:
     starts = {token["start"]: token["id"] for token in tokens}
     ends = {token["end"]: token["id"] for token in tokens}
     spans = [
-        {"start": start, "end": end, "label": label.keyword, "token_start": starts[start], "token_end": ends[end]}
+        {"start": start, "end": end, "label": name, "token_start": starts[start], "token_end": ends[end]}
         for label in task.suggestions
-        for start, end in label.spans
+        for name, (start, end) in label.marked()
     ]
     options = [
         {"id": choice(name, score), "text": f"{choice(name, score)} {taxonomy.score_names.get(score, '')}".strip()}
@@ -68,7 +76,7 @@ def to_json(task: LabelingTask, taxonomy: Taxonomy) -> Row:
 
 
 def _tokens(task: LabelingTask) -> list[Token]:
-    cuts = {edge for label in task.suggestions for span in label.spans for edge in span}
+    cuts = {edge for label in task.suggestions for _, span in label.marked() for edge in span}
     pieces = [piece for word in words([task.text])[0] for piece in _cut(word, cuts)]
     return [
         {
@@ -109,7 +117,7 @@ def _annotation(location: str, row: Row, taxonomy: Taxonomy) -> Annotation:
         or not all(isinstance(span, dict) for span in spans)
     ):
         raise UserError("`spans` must be a list of spans and `accept` a list of choices")
-    if not accepted and not spans:
+    if not accepted and not spans and taxonomy.overall:
         return Annotation(location=location, skipped="unfinished")
     marked = [(span.get("label"), span.get("start"), span.get("end")) for span in spans]
     return Annotation(

@@ -21,6 +21,7 @@ from ray_app.labels.rows import Row, Rows, check_width, id_of, read_lines, read_
 
 SPLITS = ("train", "validation", "test")
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
+NOTHING = "-"  # the completion of a review that speaks of no keyword
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
 
 
@@ -80,9 +81,14 @@ def _checked_labels(
     return Labels(pa.Table.from_pylist(checked, schema=LABELED), taxonomy, tuple(dropped))
 
 
-def parse_completion(text: str) -> list[KeywordScore]:
-    """`스타일 1, 만족도2, 신축성 -1` -> pairs. Raises UserError at an item that is no keyword and whole number."""
-    return [parse_pair(item) for item in filter(None, (item.strip() for item in text.split(",")))]
+def parse_completion(text: str) -> list[KeywordScore] | None:
+    """`스타일 1, 만족도2, 신축성 -1` -> pairs; NOTHING -> no pairs; an empty text -> None: nobody has labeled it yet.
+
+    Raises UserError at an item that is no keyword and whole number.
+    """
+    if text.strip() == NOTHING:
+        return []
+    return [parse_pair(item) for item in filter(None, (item.strip() for item in text.split(",")))] or None
 
 
 def parse_pair(text: str) -> KeywordScore:
@@ -117,8 +123,10 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
     if not isinstance(text, str) or is_blank(text):
         raise UserError("null or empty text")
-    if not isinstance(raw, list) or not raw:
+    if not isinstance(raw, list):
         raise UserError("no labels")
+    overall = taxonomy.overall
+    check(raw or not overall, f"no labels: every review has at least {overall}, the taxonomy's overall keyword")
     split = row.get("split") or None
     check(split in (None, *SPLITS), f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     labels = [_checked_label(label, taxonomy) for label in raw]
@@ -132,16 +140,23 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
 def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
-    keyword, score, highlights = label.get("keyword"), label.get("score"), label.get("highlights")
+    keyword, score = label.get("keyword"), label.get("score")
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
         raise UserError(f"{keyword}: score {score!r} is out of range; the scale is {scale}")
-    check(
-        highlights is None or (isinstance(highlights, list) and all(isinstance(word, str) for word in highlights)),
-        f"{keyword}: highlights must be a list of words",
-    )
-    return {"keyword": str(keyword), "score": int(score), "highlights": highlights}
+    highlights, opinions = (_words(label, name, keyword) for name in ("highlights", "opinions"))
+    return {"keyword": str(keyword), "score": int(score), "highlights": highlights, "opinions": opinions}
+
+
+def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:
+    """A label's list of words, or None where it gives none. Raises UserError where it is something else."""
+    words = label.get(name)
+    if words is None:
+        return None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(f"{keyword}: {name} must be a list of words")
+    return words
 
 
 def _is_whole(value: object) -> TypeGuard[int | float]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ray_app import storage
 from ray_app.data.rows import LabeledRow
-from ray_app.data.schema import LABELED, PROVENANCE
+from ray_app.data.schema import LABELED, PROVENANCE, with_opinions
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check
 from ray_app.labels import reader
@@ -63,9 +63,8 @@ def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
     folder = uri.removesuffix(_FILES[0])
     history = storage.join(folder, _FILES[1])
     has_history = folder != uri and storage.exists(history)
-    return LabelVersion(
-        _with_provenance(table, uri), storage.read_parquet(history) if has_history else HISTORY.empty_table()
-    )
+    past = with_opinions(storage.read_parquet(history)) if has_history else HISTORY.empty_table()
+    return LabelVersion(_with_provenance(table, uri), past)
 
 
 def _with_provenance(table: pa.Table, uri: str) -> pa.Table:

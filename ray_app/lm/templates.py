@@ -15,7 +15,7 @@ import yaml
 from ray_app.data.rows import LabelRow
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.reader import parse_completion
+from ray_app.labels.reader import parse_pair
 
 DEFAULT = Path(__file__).parent / "templates.yaml"
 READS = ("labels", "table")
@@ -87,7 +87,7 @@ class Template:
         bad = []
         for item in filter(None, (text.strip() for text in self.answer(completion).split(","))):
             try:
-                [label] = parse_completion(item)
+                label = parse_pair(item)
             except UserError:
                 bad.append(item)
                 continue

@@ -21,7 +21,9 @@ HEADER = ("review_id", "text", "keyword", "kind", "action", "score", "who", "whe
 
 
 def labeled(*pairs: tuple[str, int]) -> list[dict[str, Any]]:
-    return [{"keyword": keyword, "score": score, "highlights": ["굿"]} for keyword, score in pairs]
+    return [
+        {"keyword": keyword, "score": score, "highlights": ["굿"], "opinions": ["좋아요"]} for keyword, score in pairs
+    ]
 
 
 def version() -> LabelVersion:
@@ -50,7 +52,7 @@ def sheet(path: Path, *rows: tuple[str, str, str, str]) -> str:
 
 def applied(tmp_path: Path, *rows: tuple[str, str, str, str]) -> decisions.Applied:
     made, _ = decisions.read(sheet(tmp_path / "a.csv", *rows), TAXONOMY)
-    return decisions.apply(version(), made, NOW)
+    return decisions.apply(version(), made, NOW, TAXONOMY)
 
 
 def scores(found: decisions.Applied) -> dict[str, dict[str, int]]:
@@ -70,6 +72,7 @@ def test_decisions_change_the_labels_they_name_and_the_rows_before_are_kept(tmp_
     assert found.counts == {"kept": 1, "fixed": 1, "added": 1, "dropped": 1, "removed": 1}
     row = found.version.rows()["1"]
     assert [each["highlights"] for each in row["labels"]] == [["굿"], None]
+    assert [each["opinions"] for each in row["labels"]] == [None, None], "words for +1 do not say why it is -1"
     assert (row["split"], row["round"], row["labeller"]) == ("train", "audit", "park")
     assert row["labelled_at"] == datetime(2026, 11, 20, 10, tzinfo=UTC)
     past = {row["review_id"]: row for row in found.version.history.to_pylist()}

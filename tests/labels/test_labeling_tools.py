@@ -47,7 +47,12 @@ def labeled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[s
         edges = st.lists(st.integers(0, len(text)), min_size=2, max_size=2, unique=True).map(sorted).map(tuple)
         spans = st.lists(edges, max_size=2, unique=True) if len(text) else st.just([])
         answers[review_id] = [
-            {"keyword": keyword, "score": draw(st.sampled_from(taxonomy.scores)), "spans": draw(spans)}
+            {
+                "keyword": keyword,
+                "score": draw(st.sampled_from(taxonomy.scores)),
+                "spans": draw(spans),
+                "opinions": draw(spans),
+            }
             for keyword in keywords
         ]
     return texts, answers
@@ -59,14 +64,18 @@ def batch_of(texts: Mapping[str, str], **more: Any) -> pa.Table:
 
 
 def expected(texts: Mapping[str, str], answers: Mapping[str, labeling_exports.Labels], spans: bool) -> dict[str, Any]:
-    """Review id -> (text, keyword -> (score, its highlighted words))."""
+    """Review id -> (text, keyword -> (score, the words that name it, the words that say the feeling))."""
+
+    def marked(review_id: str, label: dict[str, Any], kind: str) -> set[str]:
+        return {texts[review_id][start:end].strip() for start, end in label.get(kind, ()) if spans} - {""}
+
     return {
         review_id: (
             texts[review_id],
             {
                 label["keyword"]: (
                     label["score"],
-                    {texts[review_id][start:end].strip() for start, end in label["spans"] if spans} - {""},
+                    *(marked(review_id, label, kind) for kind in ("spans", "opinions")),
                 )
                 for label in answer
             },
@@ -81,7 +90,10 @@ def content(read: labeling_tools.Annotations) -> dict[str, Any]:
     return {
         row["review_id"]: (
             row["text"],
-            {label["keyword"]: (label["score"], set(label["highlights"] or ())) for label in row["labels"]},
+            {
+                label["keyword"]: (label["score"], *(set(label[kind] or ()) for kind in ("highlights", "opinions")))
+                for label in row["labels"]
+            },
         )
         for row in read.table.to_pylist()
     }
@@ -115,6 +127,23 @@ def test_labels_come_back_from_a_tool_as_they_were_given(tool: str, label: Any, 
     assert content(read) == expected(texts, answers, spans=True)
     assert sum(read.skipped.values()) == sum(not answer for answer in answers.values())
     assert read.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("tool", "taxonomy", "answers"),
+    [("label-studio", CUSTOM, 1), ("label-studio", TAXONOMY, 0), ("prodigy", CUSTOM, 1), ("prodigy", TAXONOMY, 0)],
+)
+def test_an_accepted_task_without_labels_is_an_answer_where_no_keyword_is_on_every_review(
+    tool: str, taxonomy: Taxonomy, answers: int, tmp_path: Path
+) -> None:
+    labeling_tools.export(batch_of({"r1": "네"}), str(tmp_path), taxonomy, [tool])
+    export = labeling_exports.label_studio if tool == "label-studio" else labeling_exports.prodigy
+    uri = Path(export(str(tmp_path / tool), tmp_path, {"r1": []}))
+    done = uri.read_text(encoding="utf-8").replace('"was_cancelled": true', '"was_cancelled": false')
+    uri.write_text(done.replace('"answer": "ignore"', '"answer": "accept"'), encoding="utf-8")
+    read = labeling_tools.read_annotations(str(uri), taxonomy)
+    assert read.table["labels"].to_pylist() == [[]] * answers
+    assert read.skipped == ({} if answers else {"unfinished": 1})
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "cp949"])
@@ -151,6 +180,23 @@ def test_a_spreadsheet_opens_in_excel_and_is_a_label_file_once_filled_in(tmp_pat
     assert data.decode("utf-8-sig").split("\r\n")[:2] == ["review_id,text,Completion,Model", "'=1,배송 늦어요,,배송 -1"]
     Path(uri).write_bytes(data.replace(b",,", ",만족도 -1,".encode()))
     assert reader.read_labels(uri).table["review_id"].to_pylist() == ["=1"]
+
+
+def test_a_findings_opinion_goes_out_to_every_tool_and_comes_back_with_the_labels(tmp_path: Path) -> None:
+    own = finding("배송", -1, "배송은", 0) | {"opinion": {"word": "늦어요", "start": 4, "end": 7, "drop": 0.5}}
+    batch = batch_of({"r1": "배송은 늦어요"}, findings=pa.array([[own]], dict(ANALYSIS)["findings"]))
+    labeling_tools.export(batch, str(tmp_path), TAXONOMY, ["label-studio", "prodigy"])
+    answer = {"r1": [{"keyword": "배송", "score": -1, "spans": [(0, 3)], "opinions": [(4, 7)]}]}
+    for tool, export in (("label-studio", labeling_exports.label_studio), ("prodigy", labeling_exports.prodigy)):
+        out = tmp_path / f"{tool}-back"
+        out.mkdir()
+        (row,) = labeling_tools.read_annotations(export(str(tmp_path / tool), out, answer), TAXONOMY).table.to_pylist()
+        assert row["labels"] == [{"keyword": "배송", "score": -1, "highlights": ["배송은"], "opinions": ["늦어요"]}]
+    task = json.loads((tmp_path / "prodigy" / "tasks.jsonl").read_text(encoding="utf-8"))
+    assert [span["label"] for span in task["spans"]] == ["배송", "배송: opinion"]
+    (sent,) = storage.read_json(str(tmp_path / "label-studio" / "tasks-00001.json"))
+    regions = sent["predictions"][0]["result"]
+    assert [region["from_name"] for region in regions] == ["score 배송", "highlights", "opinions"]
 
 
 def finding(keyword: str, score: int, word: str | None, start: int, probability: float = 0.75) -> dict[str, Any]:
@@ -195,7 +241,8 @@ def test_label_studio_gets_findings_as_predictions_of_its_own_format(tmp_path: P
 @pytest.mark.parametrize("taxonomy", [TAXONOMY, CUSTOM])
 def test_label_studio_config_has_a_score_and_highlights_for_every_keyword(taxonomy: Taxonomy) -> None:
     view = ElementTree.fromstring(config(taxonomy))
-    assert [label.get("value") for label in view.iter("Label")] == list(taxonomy.names)
+    marks = {each.get("name"): [label.get("value") for label in each] for each in view.iter("Labels")}
+    assert marks == {"highlights": list(taxonomy.names), "opinions": list(taxonomy.names)}
     choices = list(view.iter("Choices"))
     assert [each.get("name") for each in choices] == [f"score {name}" for name in taxonomy.names]
     assert all([c.get("value") for c in each] == [str(score) for score in taxonomy.scores] for each in choices)
@@ -221,7 +268,7 @@ def test_prodigy_gets_findings_as_marked_spans_and_accepted_choices(tmp_path: Pa
     assert {"id": "배송 -1", "text": "배송 -1 불만"} in task["options"]
     assert len(task["options"]) == 75
     assert (task["review_id"], task["meta"]) == ("r1", {"boundary": 0.25})
-    assert json.loads(files["prodigy/prodigy.json"])["labels"] == list(TAXONOMY.names)
+    assert json.loads(files["prodigy/prodigy.json"])["labels"][:3] == ["스타일", "스타일: opinion", "만족도"]
 
 
 def test_a_span_inside_a_word_has_tokens_of_its_own_in_prodigy(tmp_path: Path) -> None:
@@ -242,7 +289,8 @@ def test_doccano_gets_no_labels_that_could_pass_for_a_persons(tmp_path: Path) ->
     document = json.loads(files["doccano/documents.jsonl"])
     assert (document["cats"], document["entities"], document["model"]) == ([], [], "배송 -1, 만족도 2")
     assert len(json.loads(files["doccano/categories.json"])) == 75
-    assert [each["text"] for each in json.loads(files["doccano/spans.json"])] == list(TAXONOMY.names)
+    spans = [each["text"] for each in json.loads(files["doccano/spans.json"])]
+    assert spans == [name + kind for name in TAXONOMY.names for kind in ("", ": opinion")]
     assert labeling_tools.read_annotations(f"{tmp_path}/doccano/documents.jsonl", TAXONOMY).skipped == {"unfinished": 1}
 
 

@@ -22,8 +22,9 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 Scores = dict[str, int]
 
 
-def label(keyword: str, score: int, *highlights: str) -> dict[str, Any]:
-    return {"keyword": keyword, "score": score, "highlights": list(highlights) or None}
+def label(keyword: str, score: int, *highlights: str, opinions: Sequence[str] = ()) -> dict[str, Any]:
+    words = {"highlights": list(highlights) or None, "opinions": list(opinions) or None}
+    return {"keyword": keyword, "score": score, **words}
 
 
 def answer(review_id: str, who: str, scores: Scores, day: int | None = 0, text: str = "배송 굿") -> dict[str, Any]:
@@ -102,6 +103,22 @@ def test_labelers_who_agree_make_one_row_with_the_highlights_of_both() -> None:
     row = merged(version_of(), rows).version.rows()["1"]
     assert (row["labels"], row["labeller"]) == ([label("배송", 1, "굿", "배송")], "kim, lee")
     assert row["labelled_at"] == NOW + timedelta(days=1)
+
+
+def test_opinions_are_united_and_kept_only_while_the_feeling_has_the_same_sign() -> None:
+    rows = [answer("1", "lee", {"배송": 1}, 1), answer("1", "kim", {"배송": 1}, 0)]
+    rows[0]["labels"] = [label("배송", 1, opinions=["굿"])]
+    rows[1]["labels"] = [label("배송", 1, opinions=["빠르고"])]
+    version = merged(version_of(), rows).version
+    assert version.rows()["1"]["labels"] == [label("배송", 1, opinions=["빠르고", "굿"])]
+    stronger = merged(version, [answer("1", "kim", {"배송": 2}, 2)]).version
+    assert stronger.rows()["1"]["labels"] == [label("배송", 2, opinions=["빠르고", "굿"])]
+    assert merged(stronger, [answer("1", "kim", {"배송": -1}, 3)]).version.rows()["1"]["labels"] == [label("배송", -1)]
+
+
+def test_labelers_who_agree_that_a_review_speaks_of_nothing_are_no_dispute() -> None:
+    found = merged(version_of(), [answer("1", "kim", {}), answer("1", "lee", {})])
+    assert (found.version.rows()["1"]["labels"], counted(found)) == ([], {"new": 1})
 
 
 K, L, P = ("kim", "lee", "park")

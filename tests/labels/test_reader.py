@@ -112,6 +112,21 @@ def test_folder_of_several_formats_is_read_by_name_and_hidden_files_are_not(tmp_
     assert reader.read_labels(f"{tmp_path}/*.jsonl").table["review_id"].to_pylist() == ["2"]
 
 
+NO_OVERALL = Taxonomy(name="둘", keywords=(Keyword(name="배송"), Keyword(name="맛")), scores=(-1, 0, 1))
+
+
+def test_a_review_that_speaks_of_nothing_is_a_negative_where_no_keyword_is_on_every_review(tmp_path: Path) -> None:
+    rows = [row("1") | {"labels": [{"keyword": "배송", "score": 1}]}, row("2") | {"labels": []}]
+    read = reader.read_labels_with(write_jsonl(tmp_path / "a.jsonl", rows), NO_OVERALL)
+    assert [len(labels) for labels in read.table["labels"].to_pylist()] == [1, 0]
+    lines = write_csv(tmp_path / "b.csv", ["id,text,Completion", "1,좋아요,배송 1", "2,네,-", "3,음,"])
+    with pytest.raises(UserError, match="row 4: no labels"):
+        reader.read_labels_with(lines, NO_OVERALL)
+    read = reader.read_labels_with(lines, NO_OVERALL, "drop")
+    assert read.table.select(["review_id", "labels"]).to_pylist()[1] == {"review_id": "2", "labels": []}
+    assert [line.rpartition(": ")[2] for line in read.dropped] == ["no labels"]
+
+
 def test_highlights_splits_and_whole_floats_are_kept(tmp_path: Path) -> None:
     first = row(7, score=2.0, split="test")
     first["labels"][0]["highlights"] = ["좋아요"]
@@ -119,7 +134,7 @@ def test_highlights_splits_and_whole_floats_are_kept(tmp_path: Path) -> None:
     assert read.table.to_pylist()[0] == {
         "review_id": "7",
         "text": "좋아요",
-        "labels": [{"keyword": "만족도", "score": 2, "highlights": ["좋아요"]}],
+        "labels": [{"keyword": "만족도", "score": 2, "highlights": ["좋아요"], "opinions": None}],
         "split": "test",
     }
     assert read.split("test")["review_id"].to_pylist() == ["7"]
@@ -150,13 +165,14 @@ BAD = [
     (row("3", score=True), ["만족도: score True"]),
     (row("3", score=None), ["만족도: score None"]),
     (row("3") | {"labels": [label(), label(score=2)]}, ["duplicate keyword '만족도'"]),
-    (row("3") | {"labels": []}, ["no labels"]),
+    (row("3") | {"labels": []}, ["no labels: every review has at least 만족도"]),
     (row("3") | {"labels": None}, ["no labels"]),
     (row("3") | {"labels": "만족도 1"}, ["no labels"]),
     ({"review_id": "3", "text": "굿"}, ["no labels"]),
     (row("3") | {"labels": ["만족도"]}, ["label '만족도' is not a keyword and a score"]),
     (row("3") | {"labels": [label(highlights="굿")]}, ["만족도: highlights must be a list of words"]),
     (row("3") | {"labels": [label(highlights=[1])]}, ["만족도: highlights must be a list of words"]),
+    (row("3") | {"labels": [label(opinions="굿")]}, ["만족도: opinions must be a list of words"]),
     (row("3", None), ["null or empty text"]),
     (row("3", ""), ["null or empty text"]),
     (row("3", " \u200b\n"), ["null or empty text"]),
@@ -236,11 +252,16 @@ def test_bad_line_of_a_spreadsheet_is_named_with_the_row_it_shows(tmp_path: Path
         ("배송-1", [("배송", -1)]),
         ("배송 속도 2", [("배송 속도", 2)]),
         ("4K 화질 2", [("4K 화질", 2)]),
-        ("", []),
+        ("-", []),
     ],
 )
 def test_completion_needs_no_spaces(completion: str, expected: list[tuple[str, int]]) -> None:
-    assert [(each["keyword"], each["score"]) for each in reader.parse_completion(completion)] == expected
+    assert [(each["keyword"], each["score"]) for each in reader.parse_completion(completion) or ()] == expected
+
+
+@pytest.mark.parametrize("completion", ["", " ", ","])
+def test_an_empty_completion_is_not_labeled_yet(completion: str) -> None:
+    assert reader.parse_completion(completion) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray_app import storage
 
-Labels = list[dict[str, Any]]  # keyword, score, spans: [(start, end)] in code points
+Labels = list[dict[str, Any]]  # keyword, score, spans and perhaps opinions: [(start, end)] in code points
 WHEN = "2026-11-22T09:30:00.123456Z"
 
 
@@ -31,12 +31,17 @@ def _annotation(text: str, labels: Labels, labeller: Any) -> dict[str, Any]:
     for label in labels:
         score = {"choices": [str(label["score"])]}
         result.append(_region("choices", f"score {label['keyword']}", score))
-        for start, end in label["spans"]:
+        for control, (start, end) in _marked(label, ("highlights", "opinions")):
             saved = re.sub("  +", " ", text[start:end]).replace("\n", "\\n").replace("\r", "\\n")  # as it is drawn
             value = {"start": start, "end": end, "text": saved, "labels": [label["keyword"]]}
-            result.append(_region("labels", "highlights", value))
+            result.append(_region("labels", control, value))
     own = {"id": 12, "completed_by": labeller, "result": result, "was_cancelled": not labels, "ground_truth": False}
     return {**own, "created_at": "2026-11-22T09:00:00Z", "updated_at": WHEN, "lead_time": 3.2, "task": 1}
+
+
+def _marked(label: dict[str, Any], kinds: tuple[str, str]) -> list[tuple[str, Any]]:
+    """Every span of a label under one of two names: of words that name the keyword, of words that say the feeling."""
+    return [(kinds[0], span) for span in label["spans"]] + [(kinds[1], span) for span in label.get("opinions", ())]
 
 
 def _region(kind: str, control: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -51,9 +56,9 @@ def prodigy(folder: str, out: Path, answers: Mapping[str, Labels], labeller: Any
         if answer is None:
             continue
         spans = [
-            {"start": start, "end": end, "token_start": 0, "token_end": 0, "label": label["keyword"]}
+            {"start": start, "end": end, "token_start": 0, "token_end": 0, "label": label["keyword"] + kind}
             for label in answer
-            for start, end in label["spans"]
+            for kind, (start, end) in _marked(label, ("", ": opinion"))
         ]
         accept = [f"{label['keyword']} {label['score']}" for label in answer]
         done = {"spans": spans, "accept": accept, "answer": "accept" if answer else "ignore", "_view_id": "blocks"}
@@ -68,7 +73,11 @@ def doccano(folder: str, out: Path, answers: Mapping[str, Labels], labeller: Any
     for number, document in enumerate(_lines(f"{folder}/documents.jsonl"), 40):
         answer = answers.get(document["review_id"]) or []
         cats = sorted(f"{label['keyword']} {label['score']}" for label in answer)
-        entities = sorted([start, end, label["keyword"]] for label in answer for start, end in label["spans"])
+        entities = sorted(
+            [start, end, label["keyword"] + kind]
+            for label in answer
+            for kind, (start, end) in _marked(label, ("", ": opinion"))
+        )
         rows.append({"id": number, **document, "cats": cats, "entities": entities, "Comments": []})
     return _written(out / f"{labeller}.jsonl", rows)
 
