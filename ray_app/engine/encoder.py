@@ -148,8 +148,8 @@ def load_model(folder: Path, pooling: str) -> EncoderClassifier:
 def load_keyword_scorer(folder: Path) -> KeywordScorer:
     """The KeywordScorer that `save_model` wrote, in fp32 on the CPU."""
     encoder, state = _load_parts(folder)
-    keywords, width = state["query"].shape
-    head = KeywordAttention(keywords, width, len(state["out.bias"]))
+    (keywords, width), queries = state["own"].shape, len(state["query"]) // len(state["own"])
+    head = KeywordAttention(keywords, width, len(state["out.bias"]), queries=queries)
     head.load_state_dict(state)
     return KeywordScorer(encoder, head)
 

@@ -1,8 +1,9 @@
 """The score classifier that reads the keyword: every keyword is a query that attends over the review's token states.
 
 In: token states of an encoder. Out: per review and keyword one logit per score, from what the keyword attended to, so
-that one pass of the encoder scores every keyword. States are standardized first: those of E5 and its kind all point one
-way, and queries would see nothing else.
+that one pass of the encoder scores every keyword. A keyword looks for two things: the words that name it, and the words
+that say the feeling. States are standardized first: those of E5 and its kind all point one way, and queries would see
+nothing else.
 """
 
 import math
@@ -16,51 +17,63 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MASKED = -1e4  # of a padding token, before the softmax
+NAMES, FEELS = 0, 1  # a keyword's queries: for the words that name it, for the words that say the feeling
 
 
 class KeywordAttention(nn.Module):
     """Token states [reviews, length, hidden] -> logits [reviews, keywords * scores].
 
-    Per keyword, attention over the tokens pools their states; two layers turn that, beside what is the keyword's own,
-    into scores.
+    Per keyword, each of its queries pools the states by attention; two layers turn that, beside what is the keyword's
+    own, into scores. `queries` 1 looks for one thing only.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, keywords: int, hidden: int, scores: int, dropout: float = 0.2) -> None:
+    def __init__(self, keywords: int, hidden: int, scores: int, dropout: float = 0.2, queries: int = 2) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(keywords, hidden) * hidden**-0.5)
+        self.query = nn.Parameter(torch.randn(keywords * queries, hidden) * hidden**-0.5)
         self.key = nn.Linear(hidden, hidden)
         self.own = nn.Parameter(torch.zeros(keywords, hidden))
-        self.inner = nn.Linear(2 * hidden, 2 * hidden)
+        self.inner = nn.Linear((queries + 1) * hidden, 2 * hidden)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(2 * hidden, scores)
         self.register_buffer("mean", torch.zeros(hidden))
         self.register_buffer("spread", torch.ones(hidden))
 
     @property
+    def keywords(self) -> int:
+        """How many keywords it scores."""
+        return len(self.own)
+
+    @property
+    def queries(self) -> int:
+        """Queries per keyword; those of one keyword are neighbors in `query`."""
+        return len(self.query) // len(self.own)
+
+    @property
     def out_features(self) -> int:
         """Logits per review."""
-        return len(self.query) * self.out.out_features
+        return self.keywords * self.out.out_features
 
     def standardized(self, states: Tensor) -> Tensor:
         """States of any shape [..., hidden] with zero mean and unit spread, as measured before training."""
         return (states - self.mean) / self.spread
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the logarithm of the attention [reviews, keywords, length].
+        """Logits, and the logarithm of the attention [reviews, keywords, queries, length].
 
         Args:
             states: [reviews, length, hidden].
             mask: [reviews, length], 0 at padding.
         """
         states = self.standardized(states)
-        fit = torch.einsum("kd,nld->nkl", self.query, self.key(states)) / math.sqrt(states.shape[-1])
+        fit = torch.einsum("qd,nld->nql", self.query, self.key(states)) / math.sqrt(states.shape[-1])
         attention = fit.float().masked_fill(mask[:, None] == 0, MASKED).log_softmax(-1)
-        pooled = torch.einsum("nkl,nld->nkd", attention.exp().to(states.dtype), states)
-        both = torch.cat([pooled, self.own.expand(len(states), -1, -1)], -1)
-        return self.out(self.dropout(F.gelu(self.inner(both)))).flatten(1), attention
+        pooled = torch.einsum("nql,nld->nqd", attention.exp().to(states.dtype), states)
+        both = torch.cat([pooled.view(len(states), self.keywords, -1), self.own.expand(len(states), -1, -1)], -1)
+        logits = self.out(self.dropout(F.gelu(self.inner(both))))
+        return logits.flatten(1), attention.view(len(states), self.keywords, self.queries, -1)
 
 
 class KeywordScorer(nn.Module):
@@ -76,7 +89,8 @@ class KeywordScorer(nn.Module):
     def forward(
         self, ids: Tensor, mask: Tensor, vectors: bool = False, attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits; with `attention` also its logarithm [reviews, keywords, length]. There are no pooled vectors."""
+        """Logits; with `attention` also its logarithm [reviews, keywords, queries, length]. There are no pooled
+        vectors."""
         assert not vectors, "a keyword scorer has no pooled vector"
         logits, weights = self.head(self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
         return (logits, weights) if attention else logits

@@ -70,7 +70,8 @@ class _Scorer:
         bias = head.query @ head.key.bias / math.sqrt(width) - fit @ head.mean
         self.fit = linear(own(fit), own(bias), backend)
         self.mean, self.spread = own(head.mean), own(head.spread)
-        pooled, keyword = head.inner.weight[:, :width], head.inner.weight[:, width:]
+        self.keywords = head.keywords
+        pooled, keyword = head.inner.weight[:, :-width], head.inner.weight[:, -width:]
         self.inner = linear(own(pooled), own(torch.zeros(len(pooled), device=pooled.device)), backend)
         self.own = own(head.own @ keyword.T + head.inner.bias)
         self.out = linear(own(head.out.weight), own(head.out.bias), backend)
@@ -80,8 +81,8 @@ class _Scorer:
         """[tokens or more, hidden] -> logits [n, keywords * scores]."""
         fits = self.fit(states)
         pooled = torch.cat([self._pooled(states, fits, *group) for group in layout.groups])
-        n, keywords, width = pooled.shape
-        flat = ((pooled - self.mean) / self.spread).view(-1, width)
+        n, keywords = len(pooled), self.keywords
+        flat = ((pooled - self.mean) / self.spread).view(n * keywords, -1)
         flat = F.pad(flat, (0, 0, 0, self.rows(len(flat)) - len(flat)))
         inner = self.inner(flat)[: n * keywords].view(n, keywords, -1) + self.own
         scores = F.pad(F.gelu(inner).view(n * keywords, -1), (0, 0, 0, len(flat) - n * keywords))
@@ -89,7 +90,7 @@ class _Scorer:
 
     @staticmethod
     def _pooled(states: Tensor, fits: Tensor, _: int, token: int, n: int, size: int) -> Tensor:
-        """[n, keywords, hidden] of a group of equally long sequences."""
+        """[n, queries of all keywords, hidden] of a group of equally long sequences."""
         tokens = slice(token, token + n * size)
         attention = fits[tokens].view(n, size, -1).float().softmax(1).to(states.dtype)
         return attention.transpose(1, 2) @ states[tokens].view(n, size, -1)

@@ -39,7 +39,10 @@ def initialize_queries(
     keyword_states = _states(model, [keyword_text(k) for k in taxonomy.keywords], tokenizer, max_length, device)
     queries = torch.stack([head.standardized(rows).mean(0) for rows in keyword_states])
     queries = queries - queries.mean(0)  # what sets a keyword apart from the others
-    head.query.copy_(SHARPNESS * torch.nn.functional.normalize(queries, dim=1))
+    queries = SHARPNESS * torch.nn.functional.normalize(queries, dim=1)
+    head.query.copy_(
+        queries.repeat_interleave(head.queries, 0)
+    )  # what a keyword's queries look for differs by learning
     torch.nn.init.eye_(head.key.weight)
     torch.nn.init.zeros_(head.key.bias)
     model.encoder.train(training)

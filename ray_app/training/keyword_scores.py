@@ -1,9 +1,9 @@
 """The training task of a KeywordScorer: a review with all its labels is one row.
 
 In: labeled tables, a taxonomy, a tokenizer. Out: a KeywordScoreTask for `loop.train_model`. Two things teach it to read
-the keyword. *Evidence*: where labels have highlight words, attention is drawn onto them. *Joined reviews*: a share of
-the rows, drawn anew each epoch, is two reviews with different keywords made into one, so that a review's overall
-feeling no longer tells the score of every keyword.
+the keyword. *Evidence*: where labels have words, highlights or opinions, the attention of the keyword's queries is
+drawn onto them. *Joined reviews*: a share of the rows, drawn anew each epoch, is two reviews with different keywords
+made into one, so that a review's overall feeling no longer tells the score of every keyword.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_app.arrays import Floats, Ints
-from ray_app.data.rows import LabelRow
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.batching import padded
 from ray_app.engine.device import Device
@@ -35,11 +34,17 @@ HEAD_RATE = 1e-3  # learning rate of the attention, however slowly the encoder l
 
 @dataclass(frozen=True)
 class Label:
-    """Positions of a keyword and of its score, and the tokens of the words that name it (positions, may be none)."""
+    """Positions of a keyword and of its score, and per query the tokens of its words (positions, may be none): of the
+    words that name the keyword, of those that say the feeling."""
 
     keyword: int
     score: int
-    evidence: Ints
+    evidence: tuple[Ints, Ints]
+
+    def moved(self, tokens: int) -> "Label":
+        """The same label of a review that begins so many tokens later."""
+        named, felt = self.evidence
+        return Label(self.keyword, self.score, (named + tokens, felt + tokens))
 
 
 @dataclass(frozen=True)
@@ -121,12 +126,14 @@ class KeywordScoreTask:
         return total + self.evidence * self._evidence(chosen, attention[review, keyword])
 
     def _evidence(self, chosen: Sequence[LabeledTokens], attention: Tensor) -> Tensor:
-        """The summed -log of the attention that lies on evidence; `attention` [labels, length] is its logarithm."""
+        """The summed -log of the attention that lies on evidence; `attention` [labels, queries, length] is its
+        logarithm."""
         wanted = torch.zeros(attention.shape, dtype=torch.bool)
         front = len(self.tokenizer.prefix)
         for i, label in enumerate(label for row in chosen for label in row.labels):
-            wanted[i, label.evidence[label.evidence < wanted.shape[1] - front] + front] = True
-        named = wanted.any(1)
+            for query, tokens in enumerate(label.evidence):
+                wanted[i, query, tokens[tokens < wanted.shape[2] - front] + front] = True
+        named = wanted.any(2)
         wanted, kept = wanted[named].to(attention.device), attention[named.to(attention.device)]
         return -kept.masked_fill(~wanted, -torch.inf).logsumexp(1).clamp_min(-15.0).sum()
 
@@ -166,7 +173,7 @@ def _concatenated(
     first: LabeledTokens, labels: Sequence[Label], between: list[int], second: LabeledTokens, more: Sequence[Label]
 ) -> LabeledTokens:
     moved = len(first.ids) + len(between)
-    shifted = [Label(label.keyword, label.score, label.evidence + moved) for label in more]
+    shifted = (label.moved(moved) for label in more)
     return LabeledTokens([*first.ids, *between, *second.ids], (*labels, *shifted))
 
 
@@ -179,19 +186,26 @@ def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, ma
     rows = []
     for i, (text, labels) in enumerate(zip(texts, table["labels"].to_pylist(), strict=True)):
         found = (
-            Label(taxonomy.index[label["keyword"]], position[label["score"]], _evidence_tokens(text, label, tokens, i))
+            Label(
+                taxonomy.index[label["keyword"]],
+                position[label["score"]],
+                (
+                    _tokens_of(label["highlights"], text, tokens, i),
+                    _tokens_of(label["opinions"], text, tokens, i),
+                ),
+            )
             for label in labels
         )
         rows.append(LabeledTokens(tokens.sequences.row(i).tolist(), tuple(found)))
     return rows
 
 
-def _evidence_tokens(text: str, label: LabelRow, tokens: TokenizedReviews, row: int) -> Ints:
-    """Positions of the tokens that share a letter with any occurrence of any of the label's highlight words."""
+def _tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews, row: int) -> Ints:
+    """Positions of the tokens that share a letter with any occurrence of any of the words."""
     low, high = tokens.sequences.offsets[row : row + 2]
     start, end = tokens.start[low:high], tokens.end[low:high]
     touched = np.zeros(high - low, bool)
-    for first, last in _occurrences(text, label["highlights"] or []):
+    for first, last in _occurrences(text, words or []):
         touched |= (start < last) & (end > first)
     return np.flatnonzero(touched)
 

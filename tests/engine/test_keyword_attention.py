@@ -26,8 +26,9 @@ def sequences(kind: str) -> tuple[Sequences, int]:
 
 @pytest.mark.parametrize("kind", bundles.KINDS)
 @pytest.mark.parametrize("budget", [64, 512, 8_192])
-def test_the_flat_forward_equals_the_stock_one(kind: str, budget: int) -> None:
-    model, (rows, pad_id) = bundles.keyword_scorer(kind, TAXONOMY), sequences(kind)
+@pytest.mark.parametrize("queries", [1, 2])
+def test_the_flat_forward_equals_the_stock_one(kind: str, budget: int, queries: int) -> None:
+    model, (rows, pad_id) = bundles.keyword_scorer(kind, TAXONOMY, queries=queries), sequences(kind)
     with torch.inference_mode():
         stock = model(*padded(rows, pad_id))
     device = choose_device("cpu")
@@ -51,8 +52,8 @@ def test_attention_leaves_padding_alone_and_sums_to_one() -> None:
     with torch.inference_mode():
         _, attention = model(ids, mask, attention=True)
     weights = attention.exp()
-    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))
-    assert float((weights * (1 - mask[:, None])).max()) == 0
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert float((weights * (1 - mask[:, None, None])).max()) == 0
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:

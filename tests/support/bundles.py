@@ -104,11 +104,11 @@ def classifier_model(
     return model.eval()
 
 
-def keyword_scorer(kind: str, taxonomy: Taxonomy, seed: int = 0) -> KeywordScorer:
+def keyword_scorer(kind: str, taxonomy: Taxonomy, seed: int = 0, queries: int = 2) -> KeywordScorer:
     """Keywords that attend to different tokens, with random weights large enough that texts differ."""
     base = encoder(kind, seed)
     torch.manual_seed(seed)
-    head = KeywordAttention(len(taxonomy.names), 32, len(taxonomy.scores))
+    head = KeywordAttention(len(taxonomy.names), 32, len(taxonomy.scores), queries=queries)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(std=0.15)

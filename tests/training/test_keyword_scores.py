@@ -24,7 +24,7 @@ ROWS: list[dict[str, Any]] = [
         "text": "옷은 예쁘지만 배송은 늦어요 배송",
         "labels": [
             {"keyword": "디자인", "score": 1, "highlights": ["예쁘지만"]},
-            {"keyword": "배송", "score": -1, "highlights": ["배송"]},
+            {"keyword": "배송", "score": -1, "highlights": ["배송"], "opinions": ["늦어요"]},
             {"keyword": "만족도", "score": 0},
         ],
     },
@@ -47,7 +47,7 @@ def test_evidence_is_every_token_of_every_occurrence(tmp_path: Path) -> None:
     made = task(tmp_path)
     row = made.train[0]
     tokens = TOKENIZER([ROWS[0]["text"]])
-    by_keyword = {TAXONOMY.names[label.keyword]: label.evidence for label in row.labels}
+    by_keyword = {TAXONOMY.names[label.keyword]: label.evidence[0] for label in row.labels}
     spans = [(int(tokens.start[t]), int(tokens.end[t])) for t in by_keyword["배송"]]
     text = ROWS[0]["text"]
     assert {text[start:end] for start, end in spans} <= {"배송", "배", "송", "##송", "배송은"}
@@ -66,7 +66,7 @@ def test_joined_reviews_have_the_labels_of_both_without_the_overall_one(tmp_path
         keywords = [label.keyword for label in row.labels]
         assert len(set(keywords)) == len(keywords) >= 2
         assert not set(keywords) & made.overall
-        assert all(label.evidence.max(initial=-1) < len(row.ids) for label in row.labels)
+        assert all(words.max(initial=-1) < len(row.ids) for label in row.labels for words in label.evidence)
     assert made.rows[3] == made.train[3], "nothing but an overall label: it stays alone"
     assert made.terms.tolist() == [len(row.labels) for row in made.rows]
 
@@ -74,14 +74,19 @@ def test_joined_reviews_have_the_labels_of_both_without_the_overall_one(tmp_path
 def test_evidence_moves_with_its_words(tmp_path: Path) -> None:
     made = task(tmp_path)
     words = {
-        label.keyword: made.train[0].ids[label.evidence[0]] for label in made.train[0].labels if len(label.evidence)
+        (label.keyword, kind): made.train[0].ids[words[0]]
+        for label in made.train[0].labels
+        for kind, words in enumerate(label.evidence)
+        if len(words)
     }
+    assert len(words) == 3
     for epoch in range(1, 9):
         made.begin_epoch(epoch)
         for row in made.rows:
             for label in row.labels:
-                if label.keyword in words and len(label.evidence):
-                    assert row.ids[label.evidence[0]] == words[label.keyword]
+                for kind, tokens in enumerate(label.evidence):
+                    if (label.keyword, kind) in words and len(tokens):
+                        assert row.ids[tokens[0]] == words[label.keyword, kind]
 
 
 def test_an_epoch_is_the_same_for_a_seed_and_another_for_the_next(tmp_path: Path) -> None:
