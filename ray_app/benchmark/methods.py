@@ -46,7 +46,8 @@ class Workload:
         self.texts = list(texts)
         self.runtime = BundleRuntime(bundle, device, threads)
         self.occlusion = Occlusion(self.runtime)
-        _, self.reviews, _, self.candidate = self.occlusion.words(self.texts)
+        words = self.occlusion.words(self.texts)
+        self.reviews, self.candidate = words.tokens, words.candidate
         self.variants: Variants = self.occlusion.mask(self.texts)[1]
         plain, length = self.runtime.tokenizer.with_special_tokens, self.runtime.meta.max_length
         self.whole, self.masked = plain(self.reviews, length), plain(self.variants.sequences, length)
@@ -83,13 +84,13 @@ def ours(workload: Workload) -> MethodResult:
 
 
 def recheck(workload: Workload) -> MethodResult:
-    """The engine's `recheck` mode: `after` is infinite for variants that the int8 pass ruled out."""
+    """The engine's `recheck` mode by int8: `after` is infinite for variants that the int8 pass ruled out."""
     runtime = workload.runtime
     reviews, _ = runtime.tokenize(workload.texts)
     before = runtime.probabilities(reviews.sequences)
-    _, variants = workload.occlusion.mask(workload.texts)
+    words, (_, variants) = workload.occlusion.words(workload.texts), workload.occlusion.mask(workload.texts)
     pairs = above_threshold(before, runtime.meta.thresholds)
-    drop = Occlusion(runtime, mode="recheck").decisive(variants, before, *pairs)
+    drop = Occlusion(runtime, mode="recheck", named_by="int8").decisive(words, variants, before, *pairs)
     return MethodResult(before, before[variants.review] - drop)
 
 

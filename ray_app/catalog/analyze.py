@@ -22,7 +22,7 @@ def run(config: Config) -> int:
     from ray_app.inference import bundle as bundles
 
     bundle = bundles.load(config.bundle)
-    settings = planning.settings_of(config, bundle.id)
+    settings = planning.settings_of(config, bundle)
     out = storage.absolute(config.output)
     if config.dry_run:
         plan = planning.plan_input(config, settings)

@@ -125,7 +125,7 @@ def _pool_shape(config: "Config") -> PoolShape:
     from ray_app import cluster
 
     gpu = cluster.wants_gpu(config.device)
-    pools = 1 if config.placement == "fused" else 3
+    pools = 1 if config.placement == "fused" else len(_stage_names(config))
     now = cluster.cpus()
     empty = cluster.joined() and not now  # a head that does no work, whose workers come when they are requested
     workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))

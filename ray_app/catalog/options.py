@@ -35,15 +35,24 @@ class Config(Options):
     price_per_hour: float = option(0.0, "price of the machines per hour, to report the cost of the run", "Run", least=0)
     highlights: str = option(
         "exact",
-        "the word behind every keyword: exact; recheck lets int8 name a few words and decides among them; off skips it",
+        "the word behind every keyword: exact masks every word, recheck a few, attention none; off skips it",
         "Analysis",
-        ("exact", "recheck", "off"),
+        ("exact", "recheck", "attention", "off"),
         common=True,
     )
     opinions: bool = option(
-        True, "beside every highlight, the word that says the feeling; takes a second masked pass", "Analysis"
+        True,
+        "beside every highlight, the word that says the feeling; takes a second masked pass with a bundle whose labels "
+        "had no opinions",
+        "Analysis",
     )
     recheck_words: int = option(3, "words per keyword that recheck decides among", "Analysis", least=1)
+    recheck_by: str = option(
+        "auto",
+        "what names them: the score classifier's attention or int8; auto is attention where keywords attend",
+        "Analysis",
+        ("auto", "attention", "int8"),
+    )
     recheck_floor: float = option(
         0.98,
         "smallest share of highlights, on a sample of the input, in which recheck must agree with exact",

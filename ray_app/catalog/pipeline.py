@@ -80,7 +80,14 @@ class StageWorker:
         from ray_app.inference.stages import build_stages
 
         self.runtime = BundleRuntime(storage.absolute(config.bundle), config.device, threads, probe=True)
-        graph = build_stages(config.highlights, config.words, config.recheck_words, config.embeddings, config.opinions)
+        graph = build_stages(
+            config.highlights,
+            config.words,
+            config.recheck_words,
+            config.embeddings,
+            config.opinions,
+            config.recheck_by,
+        )
         self.stages = [(name, make(self.runtime)) for name, make in graph if name in self.names]
 
     def _run(self, row: pa.Table) -> UnitRow:

@@ -4,6 +4,7 @@ In: a run's Config and its bundle. Out: a manifest.Run, written to the output; U
 """
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_app import storage
@@ -21,22 +22,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def settings_of(config: "Config", bundle_id: str) -> Settings:
+def settings_of(config: "Config", bundle: Bundle) -> Settings:
     """What decides an output's rows, by the flag that sets it: the same for all runs on one output."""
-    mode = f"{config.highlights} {config.recheck_words}" if config.highlights == "recheck" else config.highlights
     return {
         "--input": reviews.resolve_input(config.input),
-        "--bundle": bundle_id,
+        "--bundle": bundle.id,
         "--columns": config.columns,
         "--keep": ",".join(config.keep),
         "--partition-by": config.partition_by,
         "--limit": config.limit,
-        "--highlights": mode,
+        "--highlights": _mode(config, bundle),
         "--opinions": config.opinions,
         "--words": config.words,
         "--embeddings": config.embeddings,
         "--unit-rows": config.unit_rows,
     }
+
+
+def recheck_by(config: "Config", bundle: Bundle) -> str:
+    """What names the words that recheck decides among: attention or int8."""
+    by_default = "attention" if bundle.meta.score_form == "attention" else "int8"
+    return by_default if config.recheck_by == "auto" else config.recheck_by
+
+
+def _mode(config: "Config", bundle: Bundle) -> str:
+    """`--highlights` with all that decides its words. Raises UserError where the bundle's keywords do not attend and
+    are to."""
+    by = recheck_by(config, bundle) if config.highlights == "recheck" else ""
+    asked, remedy = ("--recheck-by attention", "int8") if by else ("--highlights attention", "exact")
+    check(
+        "attention" not in (config.highlights, by) or bundle.meta.score_form == "attention",
+        f"{asked}: bundle {config.bundle} has scores of the prompt form, which have no attention; write {remedy}",
+    )
+    if not by:
+        return config.highlights
+    return f"recheck {config.recheck_words}{' attention' if by == 'attention' else ''}"
 
 
 def plan_input(config: "Config", settings: Settings, before: manifest.Run | None = None) -> Plan:
@@ -98,7 +118,8 @@ def begin_or_resume(
                 "keyword, several times the work; --no-opinions leaves it out, --score-form attention needs one pass"
             )
         if config.highlights == "recheck" and plan.units:
-            agreement = preflight.recheck_agreement(config, plan.units, plan.columns)
+            resolved = replace(config, recheck_by=recheck_by(config, bundle))
+            agreement = preflight.recheck_agreement(resolved, plan.units, plan.columns)
         if run is None or plan.sources:
             manifest.add(out, len(run.plans) if run else 0, plan, settings)
         run = manifest.load(out)

@@ -38,7 +38,13 @@ def dry_run(config: "Config", plan: Plan) -> None:
     from ray_app.inference.analyzer import Analyzer
 
     analyzer = Analyzer(
-        config.bundle, config.device, 0, config.highlights, config.words, config.recheck_words, config.opinions
+        config.bundle,
+        config.device,
+        highlights=config.highlights,
+        words=config.words,
+        shortlisted=config.recheck_words,
+        opinions=config.opinions,
+        named_by=config.recheck_by,
     )
     accepted, rejected = reviews.read(plan.units[0], plan.columns) if plan.units else (None, [])
     if accepted is None or not len(accepted):
@@ -78,7 +84,7 @@ def _measure_on_ray(config: "Config", units: Sequence[Unit], columns: Columns) -
     from ray_app.inference.runtime import NO_RECHECK
 
     cluster.start()
-    check(not cluster.wants_gpu(config.device), NO_RECHECK)
+    check(config.recheck_by == "attention" or not cluster.wants_gpu(config.device), NO_RECHECK)
     try:
         result: tuple[float, int] = ray.get(ray.remote(_measure).options(num_cpus=1).remote(config, units, columns))
     except ray.exceptions.RayTaskError as error:
@@ -92,7 +98,8 @@ def _measure(config: "Config", units: Sequence[Unit], columns: Columns) -> tuple
     from ray_app.inference.runtime import BundleRuntime
 
     runtime = BundleRuntime(storage.absolute(config.bundle), config.device)
-    return occlusion.recheck_agreement(runtime, sample_texts(units, columns), config.words, config.recheck_words)
+    texts = sample_texts(units, columns)
+    return occlusion.recheck_agreement(runtime, texts, config.words, config.recheck_words, config.recheck_by)
 
 
 def sample_texts(units: Sequence[Unit], columns: Columns) -> list[str]:

@@ -17,7 +17,7 @@ from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.flops import WorkCounters, encoder_flops
 from ray_app.engine.keyword_attention import KeywordScorer
-from ray_app.engine.ragged import Sequences
+from ray_app.engine.ragged import Sequences, expand_ranges
 from ray_app.engine.unpadded import UnpaddedClassifier, supports
 from ray_app.errors import check
 
@@ -68,6 +68,31 @@ class Classifier:
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
+    def attended(self, sequences: Sequences) -> tuple[Floats, Floats]:
+        """Of a KeywordScorer: logits [n, outputs], and [tokens, queries of all keywords] the share of each query's
+        attention that lies on a token of its sequence, in the order given."""
+        began = time.perf_counter()
+        distinct, position = sequences.unique()
+        order = list(batches(distinct.lengths, self.device.token_budget, pad=self.flat is None))
+        outputs = [self._run_attended(distinct.take(rows)) for rows in order]
+        logits = np.empty((len(distinct), self.outputs), np.float32)
+        attention = np.empty((len(distinct.ids), outputs[0][1].shape[1] if outputs else 0), np.float32)
+        for rows, (own, weights) in zip(order, outputs, strict=True):
+            logits[rows] = own.float().cpu().numpy()
+            attention[_tokens_of(distinct, rows)] = weights.float().cpu().numpy()
+        self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
+        return logits[position], attention[_tokens_of(distinct, position)]
+
+    @torch.inference_mode()
+    def _run_attended(self, batch: Sequences) -> tuple[Tensor, Tensor]:
+        if self.flat:
+            self.work.add(padding=self.flat.rows(len(batch.ids)) - len(batch.ids))
+            return self.flat.attended(batch)
+        assert self.stock is not None
+        ids, mask = (t.to(self.device.torch_device) for t in padded(batch, self.pad_id))
+        logits, attention = self.stock(ids, mask, attention=True)
+        return logits, attention.exp().flatten(1, 2).transpose(1, 2)[mask.bool()]
+
     @torch.inference_mode()
     def _run(self, batch: Sequences, vectors: bool) -> Tensor:
         if self.flat:
@@ -86,6 +111,11 @@ class Classifier:
         self.work.add(sequences=sequences, sequences_run=len(lengths), tokens=tokens, flops=flops, seconds=seconds)
         if self.probe:
             self.work.add(gemm_seconds=flops / self.probe)
+
+
+def _tokens_of(sequences: Sequences, rows: Ints) -> Ints:
+    """Where the tokens of these rows lie, row by row."""
+    return expand_ranges(sequences.offsets[:-1][rows], sequences.lengths[rows])
 
 
 def sigmoid(logits: Floats) -> Floats:

@@ -77,23 +77,25 @@ class _Scorer:
         self.out = linear(own(head.out.weight), own(head.out.bias), backend)
         self.rows = rows
 
-    def __call__(self, states: Tensor, layout: Layout) -> Tensor:
-        """[tokens or more, hidden] -> logits [n, keywords * scores]."""
+    def __call__(self, states: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """[tokens or more, hidden] -> logits [n, keywords * scores], attention [tokens, queries of all keywords]."""
         fits = self.fit(states)
-        pooled = torch.cat([self._pooled(states, fits, *group) for group in layout.groups])
+        pairs = [self._pooled(states, fits, *group) for group in layout.groups]
+        pooled, attention = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         n, keywords = len(pooled), self.keywords
         flat = ((pooled - self.mean) / self.spread).view(n * keywords, -1)
         flat = F.pad(flat, (0, 0, 0, self.rows(len(flat)) - len(flat)))
         inner = self.inner(flat)[: n * keywords].view(n, keywords, -1) + self.own
         scores = F.pad(F.gelu(inner).view(n * keywords, -1), (0, 0, 0, len(flat) - n * keywords))
-        return self.out(scores)[: n * keywords].view(n, -1)
+        return self.out(scores)[: n * keywords].view(n, -1), attention
 
     @staticmethod
-    def _pooled(states: Tensor, fits: Tensor, _: int, token: int, n: int, size: int) -> Tensor:
-        """[n, queries of all keywords, hidden] of a group of equally long sequences."""
+    def _pooled(states: Tensor, fits: Tensor, _: int, token: int, n: int, size: int) -> tuple[Tensor, Tensor]:
+        """[n, queries, hidden] of a group of equally long sequences, and its attention [n * length, queries]."""
         tokens = slice(token, token + n * size)
-        attention = fits[tokens].view(n, size, -1).float().softmax(1).to(states.dtype)
-        return attention.transpose(1, 2) @ states[tokens].view(n, size, -1)
+        attention = fits[tokens].view(n, size, -1).float().softmax(1)
+        pooled = attention.to(states.dtype).transpose(1, 2) @ states[tokens].view(n, size, -1)
+        return pooled, attention.flatten(0, 1)
 
 
 class UnpaddedClassifier:
@@ -130,18 +132,10 @@ class UnpaddedClassifier:
     def __call__(self, batch: Sequences, vectors: bool = False) -> Tensor:
         """Sequences in ascending order of length -> logits [n, outputs], on the device; with `vectors` the pooled
         vector of each beside them, [n, outputs + hidden]."""
-        layout = Layout(batch.lengths, self.device)
-        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
-        tokens[0, : len(batch.ids)] = batch.ids
-        tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
-        ids, positions = torch.from_numpy(tokens).to(self.device, non_blocking=True)
-        x = self.norm(self.words[ids] + self.positions[positions + self.first_position])
-        x = self.project(x) if self.project is not None else x
-        for layer in self.layers[:-1]:
-            x = self._full(layer, x, layout)
+        x, layout = self._before_last(batch)
         last = self.layers[-1]
         if self.scorer is not None:
-            return self.scorer(self._full(last, x, layout), layout)
+            return self.scorer(self._full(last, x, layout), layout)[0]
         assert self.head is not None
         if last.query is not None:
             pooled = self._first_rows(last, last.query, x, layout)
@@ -151,6 +145,26 @@ class UnpaddedClassifier:
             pooled = F.pad(torch.cat(means), (0, 0, 0, self.rows(len(batch)) - len(batch)))
         logits = self.head(pooled)
         return (torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits)[: len(batch)]
+
+    @torch.inference_mode()
+    def attended(self, batch: Sequences) -> tuple[Tensor, Tensor]:
+        """Of a KeywordScorer: logits, and [tokens, queries of all keywords] how attention lies on every sequence."""
+        assert self.scorer is not None, "only keywords that attend have attention"
+        x, layout = self._before_last(batch)
+        return self.scorer(self._full(self.layers[-1], x, layout), layout)
+
+    def _before_last(self, batch: Sequences) -> tuple[Tensor, Layout]:
+        """[tokens or more, hidden] what the last layer reads."""
+        layout = Layout(batch.lengths, self.device)
+        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
+        tokens[0, : len(batch.ids)] = batch.ids
+        tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
+        ids, positions = torch.from_numpy(tokens).to(self.device, non_blocking=True)
+        x = self.norm(self.words[ids] + self.positions[positions + self.first_position])
+        x = self.project(x) if self.project is not None else x
+        for layer in self.layers[:-1]:
+            x = self._full(layer, x, layout)
+        return x, layout
 
     def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
         q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)

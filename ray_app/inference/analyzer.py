@@ -35,11 +35,11 @@ class Analyzer:
         words: str = "space",
         shortlisted: int = SHORTLIST,
         opinions: bool = True,
+        named_by: str = "auto",
     ) -> None:
         self.runtime, self.words = BundleRuntime(bundle, device, threads), words
-        self.stages = [
-            make(self.runtime) for _, make in build_stages(highlights, words, shortlisted, opinions=opinions)
-        ]
+        graph = build_stages(highlights, words, shortlisted, opinions=opinions, named_by=named_by)
+        self.stages = [make(self.runtime) for _, make in graph]
 
     def __call__(self, texts: Sequence[str]) -> list[Analysis]:
         """One analysis per text."""

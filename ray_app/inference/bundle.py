@@ -47,6 +47,7 @@ class BundleMeta:
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
     score_form: str = "prompt"  # or attention, see `engine/keyword_attention.py`
+    opinions: str = "occlusion"  # how the words that say the feeling are found, or attention where it learned them
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
@@ -136,6 +137,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             score_prompt=content["score_prompt"],
             pooling=content["pooling"],
             score_form=content.get("score_form", "prompt"),
+            opinions=content.get("opinions", "occlusion"),
             backend=content["backend"],
             metrics=content["metrics"],
             support=content["support"],

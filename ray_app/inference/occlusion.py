@@ -5,7 +5,8 @@ which the feeling's does (`늦어요`): the probability that the score has its s
 variants.
 
 exact    every word of a review masked once; one masked pass yields the drop of every keyword
-recheck  an int8 pass over all masked variants names a few words per keyword, exact masking decides among them
+recheck  a few words per keyword are named by the attention of the score classifier (one pass over the review as it is)
+         or by an int8 pass over all masked variants; exact masking decides among them
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,26 +19,18 @@ import pyarrow as pa
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import HIGHLIGHT
-from ray_app.data.text import Span, splitter
-from ray_app.engine.ragged import Sequences, offsets_of, split_by_budget
-from ray_app.engine.tokenizer import word_of_token
+from ray_app.data.text import Span
+from ray_app.engine.keyword_attention import NAMES
+from ray_app.engine.ragged import split_by_budget
 from ray_app.errors import check
-from ray_app.inference.masking import (
-    DECIMALS,
-    Variants,
-    above_threshold,
-    candidates,
-    drops,
-    mask,
-    shortlist,
-    strongest_variant,
-)
+from ray_app.inference.candidate_words import CandidateWords, WordFinder, attended, strongest_words
+from ray_app.inference.masking import DECIMALS, Variants, above_threshold, drops, mask, shortlist
 from ray_app.inference.runtime import BundleRuntime
 
 T = TypeVar("T")
-MODES = ("exact", "recheck", "off")
+SHORTLISTS = ("auto", "attention", "int8")  # what names the words that recheck decides among
 VARIANT_TOKENS = 2_000_000  # masked tokens that are built at a time: bounds memory, whatever the block holds
-SHORTLIST = 3  # words an int8 pass names per keyword: with random weights, the exact word is among them in 97%
+SHORTLIST = 3  # words named per keyword: with random weights, the exact word is among int8's in 97%
 
 Masked = tuple[list[list[Span]], Variants]  # per review the first span of each candidate; the variants of all reviews
 
@@ -73,8 +66,9 @@ class Occlusion:
         words: what a word is, `space` or `kiwi`.
         mode: `exact` or `recheck`.
         shortlisted: words per keyword that `recheck` masks exactly.
+        named_by: of SHORTLISTS; auto is attention where the bundle's keywords attend.
         variant_tokens: masked tokens that are built at a time.
-    Raises: UserError where the bundle's tokenizer has no mask token.
+    Raises: UserError where the bundle's tokenizer has no mask token, or its keywords do not attend and are to.
     """
 
     def __init__(
@@ -83,11 +77,15 @@ class Occlusion:
         words: str = "space",
         mode: str = "exact",
         shortlisted: int = SHORTLIST,
+        named_by: str = "auto",
         variant_tokens: int = VARIANT_TOKENS,
     ) -> None:
-        self.runtime, self.splitter = runtime, splitter(words)
-        self.rough = runtime.keywords_int8 if mode == "recheck" else None
-        self.shortlisted, self.variant_tokens = shortlisted, variant_tokens
+        self.runtime, self.words = runtime, WordFinder(runtime, words)
+        self.recheck, self.shortlisted, self.variant_tokens = mode == "recheck", shortlisted, variant_tokens
+        by_attention = named_by == "attention" or (named_by == "auto" and runtime.attends)
+        if self.recheck and by_attention:
+            runtime.check_attends("--recheck-by attention", "write --recheck-by int8")
+        self.rough = runtime.keywords_int8 if self.recheck and not by_attention else None
         check(
             runtime.tokenizer.mask_id is not None,
             f"bundle {runtime.bundle.path}: its tokenizer has no mask token; write --highlights off",
@@ -108,38 +106,24 @@ class Occlusion:
         needed = np.unique(review)  # reviews without a found keyword are never masked
         chunks = self.chunks([texts[i] for i in needed])
         highlights, opinions = [pa.array([], HIGHLIGHT)], [pa.array([], HIGHLIGHT)]
-        for start, firsts, variants in self._ahead(chunks):
-            rows = needed[start : start + len(firsts)]
+        for start, words, variants in self._ahead(chunks):
+            rows = needed[start : start + len(words.firsts)]
             own = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
             pairs = _Pairs(np.searchsorted(rows, review[own]), keyword[own], None if scores is None else scores[own])
             own_texts = [texts[i] for i in rows]
-            drop = self.decisive(variants, before[rows], pairs.review, pairs.keyword)
-            highlights.append(_strongest_words(own_texts, firsts, variants, drop, pairs))
+            drop = self.decisive(words, variants, before[rows], pairs.review, pairs.keyword)
+            highlights.append(_strongest(own_texts, words, variants, drop, pairs))
             if scores is None:
                 opinions.append(pa.nulls(len(pairs.review), HIGHLIGHT))
             else:
-                opinions.append(
-                    _strongest_words(own_texts, firsts, variants, self._feeling_drops(variants, pairs), pairs)
-                )
+                opinions.append(_strongest(own_texts, words, variants, self._feeling_drops(variants, pairs), pairs))
             self.runtime.work.add(masked=len(rows), words=len(variants.review))
         return pa.concat_arrays(highlights), pa.concat_arrays(opinions)
 
     def mask(self, texts: Sequence[str]) -> Masked:
         """Every candidate word of every text masked once."""
-        firsts, reviews, word, candidate = self.words(texts)
-        return firsts, mask(reviews, candidate, word, self.runtime.tokenizer.mask_id or 0)
-
-    def words(self, texts: Sequence[str]) -> tuple[list[list[Span]], Sequences, Ints, Ints]:
-        """Per text the first span of each candidate; its tokens, and each token's word and candidate, -1 for none."""
-        tokens, _ = self.runtime.tokenize(texts)
-        spans = self.splitter(texts)
-        firsts, position = candidates(texts, spans)
-        word = word_of_token(tokens, spans)
-        owner = np.repeat(np.arange(len(texts)), tokens.sequences.lengths)
-        begin = offsets_of(np.array([len(p) for p in position], np.int64))[:-1]
-        flat = np.concatenate([*position, np.zeros(1, np.int64)])
-        candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
-        return firsts, tokens.sequences, word, candidate
+        words = self.words(texts)
+        return words.firsts, mask(words.tokens, words.candidate, words.word, self.runtime.tokenizer.mask_id or 0)
 
     def explain(self, text: str) -> Explanation:
         """The drop of every word of one text for each of its found keywords."""
@@ -174,26 +158,29 @@ class Occlusion:
         after[variant, keyword] = (masked * same[number[variants.review[variant], keyword]]).sum(1)
         return drops(whole[variants.review], after)
 
-    def decisive(self, variants: Variants, before: Floats, review: Ints, keyword: Ints) -> Floats:
+    def decisive(
+        self, words: CandidateWords, variants: Variants, before: Floats, review: Ints, keyword: Ints
+    ) -> Floats:
         """[variants, keywords] exact drops of the variants that may win for a pair, minus infinity for all others."""
-        if self.rough is None:
+        if not self.recheck:
             return self.drops(variants, before)
-        rough = drops(before[variants.review], self.runtime.probabilities(variants.sequences, self.rough))
+        if self.rough is None:
+            rough = attended(words, self.runtime.attention(words.tokens)[1]).share[:, :, NAMES]
+        else:
+            rough = drops(before[variants.review], self.runtime.probabilities(variants.sequences, self.rough))
         chosen = shortlist(rough, variants.review, review, keyword, self.shortlisted)
         exact = np.full(rough.shape, -np.inf, np.float32)
         exact[chosen] = self.drops(variants.take(chosen), before)
         return exact
 
-    def chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, list[list[Span]], Variants]]:
+    def chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, CandidateWords, Variants]]:
         """Masked texts, at most `variant_tokens` (or one longer text) at a time: the position of the first text, the
-        first span of each candidate, the variants."""
-        firsts, reviews, word, candidate = self.words(texts)
-        cost = np.array([len(spans) for spans in firsts], np.int64) * reviews.lengths
+        texts' words, the variants."""
+        words = self.words(texts)
+        cost = np.array([len(spans) for spans in words.firsts], np.int64) * words.tokens.lengths
         for start, stop in split_by_budget(cost, self.variant_tokens):
-            tokens = slice(reviews.offsets[start], reviews.offsets[stop])
-            own = Sequences(reviews.ids[tokens], reviews.offsets[start : stop + 1] - reviews.offsets[start])
-            variants = mask(own, candidate[tokens], word[tokens], self.runtime.tokenizer.mask_id or 0)
-            yield start, firsts[start:stop], variants
+            own = words.between(start, stop)
+            yield start, own, mask(own.tokens, own.candidate, own.word, self.runtime.tokenizer.mask_id or 0)
 
     def _ahead(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; with a GPU the next one is made while this one is worked on."""
@@ -208,30 +195,24 @@ class Occlusion:
                 yield item
 
 
-def _strongest_words(
-    texts: Sequence[str], firsts: list[list[Span]], variants: Variants, drop: Floats, pairs: _Pairs
+def _strongest(
+    texts: Sequence[str], words: CandidateWords, variants: Variants, drop: Floats, pairs: _Pairs
 ) -> pa.Array:
     """[pairs] the word whose masking drops most; null for a review in which nothing can be masked."""
-    best = strongest_variant(drop, variants.review, pairs.review, pairs.keyword)
-    spans = [firsts[i][variants.candidate[v]] if v >= 0 else (0, 0) for i, v in zip(pairs.review, best, strict=True)]
-    words = [texts[i][start:end] for i, (start, end) in zip(pairs.review, spans, strict=True)]
-    start, end = np.array(spans, np.int64).reshape(-1, 2).T
-    value = drop[best, pairs.keyword] if len(drop) else np.zeros(len(best), np.float32)
-    columns = [
-        pa.array(column, field.type) for column, field in zip((words, start, end, value), HIGHLIGHT, strict=True)
-    ]
-    return pa.StructArray.from_arrays(columns, fields=list(HIGHLIGHT), mask=pa.array(best < 0))
+    places = (variants.review, variants.candidate, pairs.review, pairs.keyword)
+    return strongest_words(texts, words.firsts, drop, *places)
 
 
 def recheck_agreement(
-    runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST
+    runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST, named_by: str = "auto"
 ) -> tuple[float, int]:
     """The share of found keywords to which `recheck` and `exact` give the same word, and the number of keywords."""
     tokens, _ = runtime.tokenize(texts)
     before = runtime.probabilities(tokens.sequences)
     review, keyword = above_threshold(before, runtime.meta.thresholds)
     exact, recheck = (
-        Occlusion(runtime, words, mode, shortlisted)(texts, before, review, keyword) for mode in ("exact", "recheck")
+        Occlusion(runtime, words, mode, shortlisted, named_by)(texts, before, review, keyword)
+        for mode in ("exact", "recheck")
     )
     same = [a == b for a, b in zip(exact.field("start").to_pylist(), recheck.field("start").to_pylist(), strict=True)]
     return float(np.mean(same)) if same else 1.0, len(same)

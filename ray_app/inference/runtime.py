@@ -14,14 +14,17 @@ from ray_app.engine.classifier import Classifier, sigmoid, softmax
 from ray_app.engine.device import Device, choose_device
 from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.engine.flops import WorkCounters, measure_gemm_flops
-from ray_app.engine.ragged import Sequences
+from ray_app.engine.ragged import Sequences, expand_ranges
 from ray_app.engine.tokenizer import ScorePrompt, TokenizedReviews, Tokenizer
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
 
-NO_RECHECK = "--highlights recheck is for CPUs: on a GPU exact (in bf16) is as quick; write exact"
+NO_RECHECK = (
+    "--highlights recheck by int8 is for CPUs: on a GPU exact (in bf16) is as quick; write exact, or --recheck-by "
+    "attention where the bundle's keywords attend"
+)
 
 
 class BundleRuntime:
@@ -57,8 +60,20 @@ class BundleRuntime:
     def scores(self) -> Classifier:
         """The score classifier: logits [n, scores] of prompts, or [n, keywords * scores] of reviews (attention)."""
         taxonomy = self.meta.taxonomy
-        reads = len(taxonomy.keywords) if self.meta.score_form == "attention" else 1
+        reads = len(taxonomy.keywords) if self.attends else 1
         return self._classifier("scores", reads * len(taxonomy.scores), self.device)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the bundle's keywords attend, see `engine/keyword_attention.py`."""
+        return self.meta.score_form == "attention"
+
+    def check_attends(self, what: str, remedy: str) -> None:
+        """Raises UserError where they do not."""
+        check(
+            self.attends,
+            f"{what}: bundle {self.bundle.path} has scores of the prompt form, which have no attention; {remedy}",
+        )
 
     def tokenize(self, texts: Sequence[str]) -> tuple[TokenizedReviews, Flags]:
         """Tokens of each text, cut to what the keyword classifier reads, and [n] whether it was cut."""
@@ -87,7 +102,7 @@ class BundleRuntime:
 
         In the attention form a review is read once, whatever its pairs, and not at all where it has none.
         """
-        if self.meta.score_form != "attention":
+        if not self.attends:
             prompts = self.score_prompt(reviews.take(review), keyword, self.meta.max_length)
             return rounded(softmax(self.scores(prompts)))
         some, row = np.unique(review, return_inverse=True)
@@ -95,8 +110,20 @@ class BundleRuntime:
         grid = logits.reshape(len(some), len(self.meta.taxonomy.names), len(self.meta.taxonomy.scores))
         return rounded(softmax(grid[row, keyword]))
 
+    def attention(self, reviews: Sequences) -> tuple[Floats, Floats]:
+        """Of a bundle whose keywords attend, for reviews without special tokens as `tokenize` cuts them: [n, keywords,
+        scores] probabilities, rounded, and [tokens, keywords, queries] how attention lies on their tokens."""
+        taxonomy = self.meta.taxonomy
+        rows = self.tokenizer.with_special_tokens(reviews, self.meta.max_length)
+        logits, weights = self.scores.attended(rows)
+        own = expand_ranges(rows.offsets[:-1] + len(self.tokenizer.prefix), reviews.lengths)
+        grid = logits.reshape(-1, len(taxonomy.scores))
+        shape = (len(reviews), len(taxonomy.keywords), len(taxonomy.scores))
+        queries = weights.shape[1] // len(taxonomy.keywords)
+        return rounded(softmax(grid)).reshape(shape), weights[own].reshape(len(own), len(taxonomy.keywords), queries)
+
     def _classifier(self, name: str, outputs: int, device: Device) -> Classifier:
-        attends = name == "scores" and self.meta.score_form == "attention"
+        attends = name == "scores" and self.attends
         folder = self.bundle.path / name
         model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
         check(

@@ -6,28 +6,42 @@ loads in `__init__` and works in `__call__`. The catalog job puts stages in acto
 
     text -> KeywordStage -> keyword_probabilities, truncated; on request embedding
          -> SentimentStage -> scores        (per found keyword, its score probabilities)
+                              what attention finds of the two below
          -> HighlightStage -> highlights    (per found keyword, the word that names it)
                               opinions      (per found keyword, the word that says the feeling)
          -> assemble_findings -> findings
 
+exact      highlights by masking every word
+recheck    highlights by masking a few words per keyword, see `occlusion.py`
+attention  highlights are the words that the keyword attends to: no masked pass
+off        neither highlights nor opinions
+
+Opinions are the words that the keyword's query for feelings attends to where the bundle learned that from labels with
+opinions, else they are found by masking.
+
 A row may carry options of its own (`schema.ROW_OPTIONS`), as requests online do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
+from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
+from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
 from ray_app.inference.masking import above_threshold
-from ray_app.inference.occlusion import MODES, SHORTLIST, Occlusion
+from ray_app.inference.occlusion import SHORTLIST, Occlusion
 from ray_app.inference.runtime import BundleRuntime
 
+MASKED_MODES = ("exact", "recheck")
+MODES = (*MASKED_MODES, "attention", "off")
 Stage = Callable[[pa.Table], pa.Table]
 
 
@@ -54,14 +68,37 @@ class KeywordStage:
 
 
 class SentimentStage:
-    """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities."""
+    """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities.
 
-    def __init__(self, runtime: BundleRuntime) -> None:
+    `attended` names the columns to find by attention, out of highlights and opinions, and the query of each.
+    """
+
+    def __init__(self, runtime: BundleRuntime, words: str = "space", attended: Mapping[str, int] | None = None) -> None:
         self.runtime, self.classifier = runtime, runtime.scores
+        self.attended, self.words = dict(attended or {}), WordFinder(runtime, words)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
-        values = self.probabilities(table["text"].to_pylist(), review, keyword)
+        texts = table["text"].to_pylist()
+        if not self.attended:
+            return self._with_scores(table, review, self.probabilities(texts, review, keyword))
+        some, row = np.unique(review, return_inverse=True)  # a review without a found keyword is not read
+        own = [texts[i] for i in some]
+        words = self.words(own)
+        grid, attention = self.runtime.attention(words.tokens)
+        table = self._with_scores(table, review, grid[row, keyword])
+        shares = attended(words, attention)
+        for name, query in self.attended.items():
+            found = strongest_words(
+                own, words.firsts, shares.share[:, :, query], shares.review, shares.candidate, row, keyword
+            )
+            wanted = pa.array(_row_option(table, "_highlights", True)[review].astype(bool))
+            found = pc.if_else(wanted, found, pa.nulls(len(found), HIGHLIGHT))
+            table = table.append_column(name, _nested(found, review, len(table)))
+        return table
+
+    def _with_scores(self, table: pa.Table, review: Ints, values: Floats) -> pa.Table:
+        """The table with `values` [pairs, scores] as its scores."""
         width = len(self.runtime.meta.taxonomy.scores)
         per_finding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width).cast(
             pa.list_(pa.float32())
@@ -74,8 +111,8 @@ class SentimentStage:
 
 
 class HighlightStage:
-    """text, keyword_probabilities, scores -> highlights, and opinions unless they are off: per found keyword the word
-    that names it, and the word that says the feeling."""
+    """text, keyword_probabilities, scores -> highlights, and opinions unless they are off or there already: per found
+    keyword the word that names it, and the word that says the feeling."""
 
     def __init__(
         self,
@@ -84,9 +121,10 @@ class HighlightStage:
         mode: str = "exact",
         shortlisted: int = SHORTLIST,
         opinions: bool = True,
+        named_by: str = "auto",
     ) -> None:
         self.runtime, self.opinions = runtime, opinions
-        self.occlusion = Occlusion(runtime, words, mode, shortlisted)
+        self.occlusion = Occlusion(runtime, words, mode, shortlisted, named_by)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
@@ -98,7 +136,8 @@ class HighlightStage:
         words = self.occlusion.words_of(table["text"].to_pylist(), probabilities, *pair, scores)
         positions = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
         for name, column in zip(("highlights", "opinions"), words, strict=True):
-            table = table.append_column(name, _nested(column.take(positions), review, len(table)))
+            if name not in table.column_names:
+                table = table.append_column(name, _nested(column.take(positions), review, len(table)))
         return table
 
 
@@ -166,20 +205,45 @@ def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) 
 
 
 def build_stages(
-    highlights: str, words: str, shortlisted: int = SHORTLIST, embeddings: bool = False, opinions: bool = True
+    highlights: str,
+    words: str,
+    shortlisted: int = SHORTLIST,
+    embeddings: bool = False,
+    opinions: bool = True,
+    named_by: str = "auto",
 ) -> list[tuple[str, Callable[[BundleRuntime], Stage]]]:
     """The graph: each stage's name, and the function that makes it from a BundleRuntime.
 
-    Raises UserError where `highlights` is none of MODES.
+    Raises UserError where `highlights` is none of MODES; a stage's function where its bundle's keywords do not attend
+    and are to.
     """
     check(highlights in MODES, f"--highlights {highlights}: write {', '.join(MODES)}")
+
+    def sentiment(runtime: BundleRuntime) -> SentimentStage:
+        return SentimentStage(runtime, words, _attended_columns(runtime, highlights, opinions))
+
+    def highlight(runtime: BundleRuntime) -> HighlightStage:
+        masked = opinions and "opinions" not in _attended_columns(runtime, highlights, opinions)
+        return HighlightStage(runtime, words, highlights, shortlisted, masked, named_by)
+
     graph: list[tuple[str, Callable[[BundleRuntime], Stage]]] = [
         ("keywords", lambda runtime: KeywordStage(runtime, embeddings)),
-        ("scores", SentimentStage),
+        ("scores", sentiment),
     ]
-    if highlights != "off":
-        graph.append(("highlights", lambda runtime: HighlightStage(runtime, words, highlights, shortlisted, opinions)))
+    if highlights in MASKED_MODES:
+        graph.append(("highlights", highlight))
     return graph
+
+
+def _attended_columns(runtime: BundleRuntime, highlights: str, opinions: bool) -> dict[str, int]:
+    """What attention finds: column -> query. Raises UserError where the bundle's keywords do not attend and are to."""
+    columns = {}
+    if highlights == "attention":
+        runtime.check_attends("--highlights attention", "write --highlights exact")
+        columns["highlights"] = NAMES
+    if opinions and highlights != "off" and runtime.meta.opinions == "attention":
+        columns["opinions"] = FEELS
+    return columns
 
 
 def _nested(values: pa.Array, review: Ints, rows: int) -> pa.ListArray:

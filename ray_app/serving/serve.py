@@ -46,7 +46,9 @@ class Config(Options):
     report: str = option(
         "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
     )
-    highlights: str = option("exact", "find the word behind each keyword", "Analysis", ("exact", "off"), common=True)
+    highlights: str = option(
+        "exact", "find the word behind each keyword", "Analysis", ("exact", "attention", "off"), common=True
+    )
     opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
     words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))
     max_reviews: int = option(256, "reviews per request", "Limits", above=0)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "run"]
 DONE = "done.json"
+TAUGHT = 300  # labels with opinions from which attention learns to lie on such words better than masking finds them
 CHECKED = 500  # validation reviews that are read once more, to see whether scores read the keyword
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
         max_length=config.max_length,
         pooling=config.pooling,
         score_form=config.score_form,
+        opinions=_opinions_by(config, train),
         metrics={name: done["best"] for name, done in finished.items()},
         support=keyword_support(train),
         provenance={
@@ -157,6 +159,12 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
         identity = bundle.seal(folder, meta)
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity
+
+
+def _opinions_by(config: Config, train: "pa.Table") -> str:
+    """How the bundle finds the words that say the feeling: by attention where labels taught it, else by masking."""
+    taught = sum(bool(label["opinions"]) for labels in train["labels"].to_pylist() for label in labels)
+    return "attention" if config.score_form == "attention" and config.evidence and taught >= TAUGHT else "occlusion"
 
 
 def _summary(config: Config, identity: str, finished: dict[str, _Finished], seconds: float) -> str:

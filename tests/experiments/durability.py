@@ -276,7 +276,7 @@ def plan(folder: Path, rows: int) -> None:
         bundle = bundles.load(settings.bundle)
         out = str(folder / f"out{files}")
         began = time.monotonic()
-        run, _ = planning.begin_or_resume(settings, bundle, planning.settings_of(settings, bundle.id), out)
+        run, _ = planning.begin_or_resume(settings, bundle, planning.settings_of(settings, bundle), out)
         planned = time.monotonic() - began
         for unit in run.units:  # as left by a run that was stopped at the last unit
             record = {"id": unit.id, "rows_in": unit.rows, "analysed": unit.rows, "rejected": 0, "findings": 0}

@@ -128,6 +128,7 @@ def make_bundle(
     mask_token: bool = True,
     spread: float = 0.3,
     score_form: str = "prompt",
+    opinions: str = "occlusion",
 ) -> str:
     """A sealed bundle with random weights; returns its id. About half of all keywords are found at threshold 0.5."""
     taxonomy = taxonomy or load()
@@ -145,6 +146,7 @@ def make_bundle(
         max_length=max_length,
         pooling=pooling,
         score_form=score_form,
+        opinions=opinions,
     )
     return bundle.seal(folder, meta)
 
