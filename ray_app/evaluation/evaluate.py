@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ray_app.evaluation.report import EvaluationReport, PredictionReport
+    from ray_app.evaluation.word_report import WordReports
     from ray_app.inference.bundle import BundleMeta
+    from ray_app.inference.runtime import BundleRuntime
     from ray_app.labels.reader import Labels
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,10 @@ class Config(Options):
         "", "labels to train the baseline on; default: the training rows of --labels", "Baseline"
     )
     baseline: bool = option(True, "train and judge the TF-IDF baseline too", "Baseline")
-    highlights: bool = option(True, "judge highlights (takes most of the time)", "Analysis")
+    highlights: bool = option(True, "judge highlights and opinions (takes most of the time)", "Analysis")
+    compare_highlights: bool = option(
+        False, "also compare the ways to find highlights: hit rate, agreement with exact, speed", "Analysis"
+    )
     words: str = option("space", "what a word is", "Analysis", ("space", "kiwi"))
     device: str = option("auto", "where the classifiers run", "Analysis", ("auto", "cpu", "cuda"))
     seed: int = option(0, "seed of the random words that highlights are compared with", "Analysis")
@@ -43,7 +48,7 @@ def run(config: Config) -> "EvaluationReport":
     """Evaluates, prints, writes; returns the report."""
     from ray_app import storage
     from ray_app.evaluation.mixed_reviews import warning
-    from ray_app.evaluation.report import evaluate_bundle, highlight_report, markdown, predictions
+    from ray_app.evaluation.report import evaluate_bundle, markdown, predictions
     from ray_app.inference import bundle
     from ray_app.inference.runtime import BundleRuntime
     from ray_app.labels import reader
@@ -62,7 +67,7 @@ def run(config: Config) -> "EvaluationReport":
         **evaluate_bundle(runtime, tested, predicted),
         "thresholds": dict(zip(meta.taxonomy.names, map(float, meta.thresholds), strict=True)),
         "scale": list(meta.taxonomy.scores),
-        "highlights": highlight_report(runtime, tested, config.words, config.seed) if config.highlights else None,
+        **_judged_words(config, runtime, tested),
         "baseline": _baseline(config, meta, labels, tested) if config.baseline else None,
         "bundle": loaded.id,
         "reviews": len(tested),
@@ -76,6 +81,19 @@ def run(config: Config) -> "EvaluationReport":
     if line := warning(report["scores"]["mixed"]):
         print(line)
     return report
+
+
+def _judged_words(config: Config, runtime: "BundleRuntime", tested: "pa.Table") -> "WordReports":
+    """The sections about the words of findings; None where they are not to be judged."""
+    from ray_app.evaluation.word_report import WordJudge
+
+    if not config.highlights:
+        return {"highlights": None, "opinions": None}
+    judge = WordJudge(runtime, tested, config.words, config.seed)
+    highlights = judge.highlights()
+    if config.compare_highlights:
+        highlights["modes"] = judge.modes()
+    return {"highlights": highlights, "opinions": judge.opinions()}
 
 
 def _summary(config: Config, report: "EvaluationReport") -> str:

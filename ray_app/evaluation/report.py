@@ -4,28 +4,25 @@ In: loaded classifiers (or any predictions) and a LABELED table. Out: the keys o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 
-from ray_app.arrays import Floats, Ints
+from ray_app.arrays import Ints
 from ray_app.data.taxonomy import Taxonomy
-from ray_app.data.text import Span
 from ray_app.evaluation.metrics import (
     KeywordReport,
     MixedReport,
     ScoreReport,
     TupleReport,
-    hit,
     keyword_report,
     mean_or_none,
     score_report,
     tuple_report,
 )
 from ray_app.evaluation.mixed_reviews import LabeledPairs, labeled_pairs, mixed_report
-from ray_app.inference.occlusion import Occlusion
+from ray_app.evaluation.word_report import HighlightReport, WordReports
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
 from ray_app.labels.matrices import keyword_matrix
@@ -50,6 +47,9 @@ MEASURES = (
     ("highlight hit rate, random word", ("highlights", "random", "hit_rate")),
     ("comprehensiveness", ("highlights", "comprehensiveness")),
     ("sufficiency (lower is better)", ("highlights", "sufficiency")),
+    ("opinion hit rate", ("opinions", "hit_rate")),
+    ("opinion hit rate, random word", ("opinions", "random")),
+    ("opinion hit rate, the highlight", ("opinions", "highlight")),
 )
 
 
@@ -61,27 +61,11 @@ class PredictionReport(TypedDict):
     tuples: TupleReport
 
 
-class Faithfulness(TypedDict):
-    """Figures of one choice of words, None over nothing; `support` counts labels that give acceptable words."""
-
-    hit_rate: float | None
-    comprehensiveness: float | None
-    sufficiency: float | None
-    support: int
-
-
-class HighlightReport(Faithfulness):
-    """The highlighted words, and `random` words of the same reviews."""
-
-    random: Faithfulness
-
-
-class EvaluationReport(PredictionReport):
+class EvaluationReport(PredictionReport, WordReports):
     """`report.json` of `jobs.evaluate`."""
 
     thresholds: dict[str, float]
     scale: list[int]
-    highlights: HighlightReport | None
     baseline: PredictionReport | None
     bundle: str
     reviews: int
@@ -162,70 +146,6 @@ def evaluate_predictions(
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _MaskedWord:
-    """A word that was masked, the drop of the keyword's probability, and the words that the label accepts."""
-
-    review: int
-    keyword: int
-    span: Span
-    drop: float
-    accepted: list[str]
-
-
-def highlight_report(runtime: BundleRuntime, tested: pa.Table, words: str, seed: int) -> HighlightReport:
-    """Whether highlights point at words a person accepts, and whether the model really rests on them.
-
-    Over keywords that the labels name and the model finds, in reviews of two words or more: `hit_rate` against the
-    acceptable words where the labels give any; `comprehensiveness`, the mean drop in probability without the
-    highlighted word, and `sufficiency`, the mean drop with nothing but it (DeYoung et al. 2020, arXiv:1911.03429; good
-    highlights have a high first and a low second). `random` is the same for a random word.
-    """
-    texts = tested["text"].to_pylist()
-    occlusion = Occlusion(runtime, words)
-    before = runtime.probabilities(runtime.tokenize(texts)[0].sequences)
-    spans, variants = occlusion.mask(texts)
-    drops = occlusion.drops(variants, before)
-    bounds = np.searchsorted(variants.review, np.arange(len(texts) + 1))
-    rng = np.random.default_rng(seed)
-    best: list[_MaskedWord] = []
-    random: list[_MaskedWord] = []
-    for i, labels in enumerate(tested["labels"].to_pylist()):
-        own = slice(bounds[i], bounds[i + 1])
-        if bounds[i + 1] - bounds[i] < 2:
-            continue
-        for label in labels:
-            k = runtime.meta.taxonomy.index[label["keyword"]]
-            if before[i, k] < np.float32(runtime.meta.thresholds[k]):
-                continue
-            for chosen, at in ((best, int(np.argmax(drops[own, k]))), (random, int(rng.integers(len(drops[own]))))):
-                chosen.append(
-                    _MaskedWord(
-                        review=i,
-                        keyword=k,
-                        span=spans[i][variants.candidate[own][at]],
-                        drop=float(drops[own][at, k]),
-                        accepted=label["highlights"] or [],
-                    )
-                )
-    return {**_faithfulness(runtime, texts, before, best), "random": _faithfulness(runtime, texts, before, random)}
-
-
-def _faithfulness(
-    runtime: BundleRuntime, texts: Sequence[str], before: Floats, masked: Sequence[_MaskedWord]
-) -> Faithfulness:
-    words = [texts[word.review][slice(*word.span)] for word in masked]
-    alone = runtime.probabilities(runtime.tokenize(words)[0].sequences) if words else np.zeros((0, 1), np.float32)
-    lost = [float(before[word.review, word.keyword] - alone[at, word.keyword]) for at, word in enumerate(masked)]
-    hits = [hit(texts[word.review], word.span, word.accepted) for word in masked if word.accepted]
-    return {
-        "hit_rate": mean_or_none(hits),
-        "comprehensiveness": mean_or_none([word.drop for word in masked]),
-        "sufficiency": mean_or_none(lost),
-        "support": len(hits),
-    }
-
-
 def _shuffled_scores(
     sentiment: SentimentStage, texts: Sequence[str], pairs: LabeledPairs, keywords: int
 ) -> Ints | None:
@@ -262,9 +182,20 @@ def markdown(report: EvaluationReport) -> str:
         "",
         *table(("measure", "bundle", "TF-IDF baseline"), measures),
         "",
+        *_modes(report["highlights"]),
         *table(("keyword", "precision", "recall", "F1", "support", "support in training", "share"), keywords),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _modes(report: HighlightReport | None) -> list[str]:
+    """The table of the ways to find highlights, where they were compared."""
+    modes = report.get("modes") if report else None
+    if not modes:
+        return []
+    columns = ("hit_rate", "agreement", "reviews_per_second")
+    rows = [(name, *(_as_written(look_up(row, [column])) for column in columns)) for name, row in modes.items()]
+    return [*table(("--highlights", "hit rate", "agreement with exact", "reviews/s"), rows), ""]
 
 
 def _as_written(value: object) -> str:

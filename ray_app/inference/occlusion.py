@@ -52,11 +52,10 @@ class Explanation(TypedDict):
 
 @dataclass(frozen=True)
 class _Pairs:
-    """[pairs] the position of each pair's review among some texts, its keyword, and its score probabilities."""
+    """[pairs] the position of each pair's review among some texts, and its keyword."""
 
     review: Ints
     keyword: Ints
-    scores: Floats | None
 
 
 class Occlusion:
@@ -109,14 +108,15 @@ class Occlusion:
         for start, words, variants in self._ahead(chunks):
             rows = needed[start : start + len(words.firsts)]
             own = slice(*np.searchsorted(review, [rows[0], rows[-1] + 1]))
-            pairs = _Pairs(np.searchsorted(rows, review[own]), keyword[own], None if scores is None else scores[own])
+            pairs = _Pairs(np.searchsorted(rows, review[own]), keyword[own])
             own_texts = [texts[i] for i in rows]
             drop = self.decisive(words, variants, before[rows], pairs.review, pairs.keyword)
             highlights.append(_strongest(own_texts, words, variants, drop, pairs))
             if scores is None:
                 opinions.append(pa.nulls(len(pairs.review), HIGHLIGHT))
             else:
-                opinions.append(_strongest(own_texts, words, variants, self._feeling_drops(variants, pairs), pairs))
+                felt = self.feeling_drops(variants, pairs.review, pairs.keyword, scores[own])
+                opinions.append(_strongest(own_texts, words, variants, felt, pairs))
             self.runtime.work.add(masked=len(rows), words=len(variants.review))
         return pa.concat_arrays(highlights), pa.concat_arrays(opinions)
 
@@ -142,20 +142,22 @@ class Occlusion:
         """[variants, keywords] exact drops."""
         return drops(before[variants.review], self.runtime.probabilities(variants.sequences))
 
-    def _feeling_drops(self, variants: Variants, pairs: "_Pairs") -> Floats:
+    def feeling_drops(self, variants: Variants, review: Ints, keyword: Ints, scores: Floats) -> Floats:
         """[variants, keywords] how much masking lowers the probability that each pair's feeling has the sign of its
-        score; zero beside the pairs. By the exact score an intensifier (`정말`) would win: it makes a +1 a +2."""
-        assert pairs.scores is not None
+        score; zero beside the pairs. By the exact score an intensifier (`정말`) would win: it makes a +1 a +2.
+
+        `scores` [pairs, scores]: probabilities of the whole reviews.
+        """
         signs = np.sign(self.runtime.meta.taxonomy.scores)
-        same = signs[None, :] == signs[pairs.scores.argmax(1)][:, None]  # [pairs, scores]
-        shape = (int(pairs.review.max(initial=-1)) + 1, len(self.runtime.meta.taxonomy.names))
+        same = signs[None, :] == signs[scores.argmax(1)][:, None]  # [pairs, scores]
+        shape = (int(review.max(initial=-1)) + 1, len(self.runtime.meta.taxonomy.names))
         number, whole = np.full(shape, -1), np.zeros(shape, np.float32)
-        number[pairs.review, pairs.keyword] = np.arange(len(same))
-        whole[pairs.review, pairs.keyword] = (pairs.scores * same).sum(1)
-        variant, keyword = np.nonzero(number[variants.review] >= 0)
-        masked = self.runtime.score_probabilities(variants.sequences, variant, keyword)
+        number[review, keyword] = np.arange(len(same))
+        whole[review, keyword] = (scores * same).sum(1)
+        variant, of = np.nonzero(number[variants.review] >= 0)
+        masked = self.runtime.score_probabilities(variants.sequences, variant, of)
         after = np.zeros((len(variants.review), shape[1]), np.float32)
-        after[variant, keyword] = (masked * same[number[variants.review[variant], keyword]]).sum(1)
+        after[variant, of] = (masked * same[number[variants.review[variant], of]]).sum(1)
         return drops(whole[variants.review], after)
 
     def decisive(

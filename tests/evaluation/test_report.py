@@ -16,9 +16,9 @@ from ray_app.evaluation.report import (
     EvaluationReport,
     evaluate_bundle,
     evaluate_predictions,
-    highlight_report,
     predictions,
 )
+from ray_app.evaluation.word_report import WordJudge
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.matrices import score_pairs
 from ray_app.labels.reader import read_labels
@@ -33,7 +33,7 @@ COLORS = from_labels([("배송", -1), ("배송", 1), ("색상", 1)])
 
 def table(rows: list[dict[str, Any]] = ROWS) -> pa.Table:
     def label(keyword: str, score: int, words: list[str]) -> dict[str, Any]:
-        return {"keyword": keyword, "score": score, "highlights": words}
+        return {"keyword": keyword, "score": score, "highlights": words, "opinions": words}
 
     return pa.Table.from_pylist([{**row, "labels": [label(*one) for one in row["labels"]]} for row in rows], LABELED)
 
@@ -58,14 +58,16 @@ def test_the_report_of_a_bundle_has_every_key(bundle_folder: str) -> None:
         "per_keyword", "micro", "macro", "weighted", "samples", "micro_varying"
     }  # fmt: skip
     assert report["scores"]["support"] == len(score_pairs(tested, runtime.meta.taxonomy)[0])
-    faithful = highlight_report(runtime, tested, "space", seed=0)
+    faithful = WordJudge(runtime, tested, "space", seed=0).highlights()
     assert (faithful["comprehensiveness"] or -1) >= (faithful["random"]["comprehensiveness"] or 0)
 
 
 def test_a_highlight_is_judged_only_where_there_is_a_choice(bundle_folder: str) -> None:
     one_word = [{"review_id": "1", "text": "배송빨라요", "labels": [("배송", 1, ["배송빨라요"])]}]
-    report = highlight_report(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
+    judge = WordJudge(BundleRuntime(bundle_folder, "cpu"), table(one_word), "space", seed=0)
+    report = judge.highlights()
     assert (report["hit_rate"], report["support"]) == (None, 0)
+    assert judge.opinions() is None
 
 
 def test_evaluate_writes_the_report_beside_the_baseline(
