@@ -58,6 +58,7 @@ class Config(TrainingOptions):
         least=0,
         most=1,
     )
+    join_keywords: float = option(0.0, "the same for what keywords learn from", "Training", least=0, most=1)
     weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)
     balance: float = option(

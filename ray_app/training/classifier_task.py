@@ -5,6 +5,7 @@ In: labeled tables, a taxonomy, a tokenizer. Out: a ClassifierTask for `loop.tra
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
+from ray_app.training.joined_reviews import Joining, joining
 from ray_app.training.loop import Settings
 
 Metrics = Callable[[Floats], dict[str, float]]  # validation logits [n, outputs] -> `select` and others
@@ -55,9 +57,12 @@ class Objective:
         return F.cross_entropy(logits, targets.long(), weight=weights, reduction="none")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ClassifierTask:
-    """A `loop.TrainingTask` in which every row is one term of the loss."""
+    """A `loop.TrainingTask` in which every row is one term of the loss.
+
+    `drawn`: the training rows of an epoch, as many as there are, where they are drawn anew.
+    """
 
     train: Data
     validation: Data
@@ -65,6 +70,7 @@ class ClassifierTask:
     outputs: int
     metrics: Metrics
     pad_id: int
+    drawn: Callable[[int], Data] | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +88,9 @@ class ClassifierTask:
         return np.ones(len(self.train), np.int64)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Rows stay as they are."""
+        """Draws the epoch's rows, where they are drawn."""
+        if self.drawn:
+            self.train = self.drawn(epoch)
 
     def parts(self, model: EncoderClassifier, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """Encoder and head: the new linear layer may learn faster."""
@@ -115,10 +123,20 @@ def predict_logits(
 
 
 def keyword_task(
-    train: pa.Table, validation: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int
+    train: pa.Table,
+    validation: pa.Table,
+    taxonomy: Taxonomy,
+    tokenizer: Tokenizer,
+    max_length: int,
+    join: float = 0.0,
+    seed: int = 0,
 ) -> ClassifierTask:
-    """What the keyword classifier learns: which keywords a review speaks of."""
+    """What the keyword classifier learns: which keywords a review speaks of. `join`: share of joined reviews."""
     held_out = keyword_data(validation, taxonomy, tokenizer, max_length)
+    drawn = None
+    if join:
+        reviews = joining(train, taxonomy, tokenizer, max_length, join, seed)
+        drawn = partial(_joined_keywords, reviews, taxonomy, tokenizer, max_length)
     return ClassifierTask(
         train=keyword_data(train, taxonomy, tokenizer, max_length),
         validation=held_out,
@@ -126,16 +144,38 @@ def keyword_task(
         outputs=len(taxonomy.names),
         metrics=keyword_metrics(held_out),
         pad_id=tokenizer.pad_id,
+        drawn=drawn,
     )
 
 
-def score_task(
-    train: pa.Table, validation: pa.Table, taxonomy: Taxonomy, prompt: ScorePrompt, max_length: int, balance: float
-) -> ClassifierTask:
-    """What the score classifier learns: the score of each keyword that a review's labels name.
+def _joined_keywords(reviews: Joining, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int, epoch: int) -> Data:
+    """An epoch's reviews; a joined one speaks of the keywords of both, and is about the whole of a review as any is."""
+    rows = reviews.epoch(epoch)
+    targets = np.zeros((len(rows), len(taxonomy.names)), np.float32)
+    for i, (row, before) in enumerate(zip(rows, reviews.rows, strict=True)):
+        about_all = (label.keyword for label in before.labels if label.keyword in reviews.overall)
+        targets[i, [*(label.keyword for label in row.labels), *about_all]] = 1
+    return Data(tokenizer.with_special_tokens(Sequences.of([row.ids for row in rows]), max_length), targets)
 
-    `balance` is the power of `class_weights`.
+
+def score_task(
+    train: pa.Table,
+    validation: pa.Table,
+    taxonomy: Taxonomy,
+    prompt: ScorePrompt,
+    max_length: int,
+    balance: float,
+    join: float = 0.0,
+    seed: int = 0,
+) -> ClassifierTask:
+    """What the score classifier learns in its prompt form: the score of each keyword that a review's labels name.
+
+    `balance` is the power of `class_weights`, `join` the share of labels that are read in a joined review.
     """
+    drawn = None
+    if join:
+        reviews = joining(train, taxonomy, prompt.tokenizer, max_length, join, seed)
+        drawn = partial(_joined_scores, reviews, prompt, max_length)
     learned, held_out = (score_data(table, taxonomy, prompt, max_length) for table in (train, validation))
     weights = class_weights(learned.targets.astype(np.int64), len(taxonomy.scores), balance)
     return ClassifierTask(
@@ -145,7 +185,22 @@ def score_task(
         outputs=len(taxonomy.scores),
         metrics=score_metrics(held_out.targets.astype(np.int64), taxonomy),
         pad_id=prompt.tokenizer.pad_id,
+        drawn=drawn,
     )
+
+
+def _joined_scores(reviews: Joining, prompt: ScorePrompt, max_length: int, epoch: int) -> Data:
+    """An epoch's labels; of those about something in particular, a share is read in a joined review."""
+    rng = reviews.drawn(epoch)
+    texts, keywords, scores = [], [], []
+    for row in reviews.rows:
+        for label in row.labels:
+            alone = label.keyword in reviews.overall or rng.random() >= reviews.share
+            texts.append(row.ids if alone else reviews.joined(row, rng).ids)
+            keywords.append(label.keyword)
+            scores.append(label.score)
+    prompts = prompt(Sequences.of(texts), np.array(keywords, np.int64), max_length)
+    return Data(prompts, np.array(scores, np.int64))
 
 
 def keyword_data(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int) -> Data:

@@ -114,9 +114,20 @@ def _task(
 
     tokenizer, (train, validation) = Tokenizer(hf_tokenizer), (tables["train"], tables["validation"])
     if name == "keywords":
-        return keyword_task(train, validation, taxonomy, tokenizer, config.max_length)
+        return keyword_task(
+            train, validation, taxonomy, tokenizer, config.max_length, join=config.join_keywords, seed=config.seed
+        )
     prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
-    return score_task(train, validation, taxonomy, prompt, config.max_length, config.balance)
+    return score_task(
+        train,
+        validation,
+        taxonomy,
+        prompt,
+        config.max_length,
+        balance=config.balance,
+        join=config.join,
+        seed=config.seed,
+    )
 
 
 def _settings(config: "Config", name: str) -> "Settings":

@@ -63,6 +63,43 @@ def test_training_data_are_the_prompts_that_inference_reads(kind: str) -> None:
         assert scored.sequences.row(i).tolist() == hf(whole)["input_ids"]
 
 
+def test_joined_reviews_name_the_keywords_of_both_and_stay_as_many() -> None:
+    tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
+    rows = [*ROWS, {"text": "색이 곱네요", "labels": [("만족도", 2), ("색상", 2)]}]
+    task = classifier_task.keyword_task(table_of(rows), TABLE, TAXONOMY, tokenizer, 64, join=1.0, seed=0)
+    alone = classifier_task.keyword_data(table_of(rows), TAXONOMY, tokenizer, 64)
+    task.begin_epoch(1)
+    assert isinstance(task.train.targets, np.ndarray)
+    assert len(task.train) == len(rows)
+    overall = TAXONOMY.index["만족도"]
+    assert (task.train.targets[:, overall] == 1).all()
+    assert (task.train.targets >= alone.targets).all()
+    color, design = TAXONOMY.index["색상"], TAXONOMY.index["디자인"]
+    assert task.train.targets[0, color] == 1, "the first review joins the only one that speaks of something else"
+    assert task.train.targets[3, color] == 1
+    assert task.train.targets[3, [design, TAXONOMY.index["배송"]]].max() == 1
+    assert (task.train.sequences.lengths[[0, 3]] > alone.sequences.lengths[[0, 3]]).all()
+
+
+def test_a_prompt_may_hold_a_joined_review_with_the_keyword_of_one() -> None:
+    prompt = ScorePrompt(Tokenizer(bundles.hf_tokenizer("bert")), TAXONOMY.names, SCORE_PROMPT)
+    table = table_of([*ROWS[:2], {"text": "색이 곱네요", "labels": [("만족도", 2), ("색상", 2)]}])
+    task = classifier_task.score_task(table, TABLE, TAXONOMY, prompt, 200, balance=0.0, join=1.0, seed=0)
+    alone = classifier_task.score_data(table, TAXONOMY, prompt, 200)
+    joined: set[int] = set()
+    for epoch in range(1, 6):
+        task.begin_epoch(epoch)
+        assert task.train.targets.tolist() == alone.targets.tolist()
+        longer = task.train.sequences.lengths > alone.sequences.lengths
+        joined |= set(np.flatnonzero(longer).tolist())
+        for i in range(len(task.train)):
+            tail = prompt.tails[int(matrices.score_pairs(table, TAXONOMY)[1][i])]
+            end = len(task.train.sequences.row(i)) - len(prompt.tokenizer.suffix)
+            assert task.train.sequences.row(i)[end - len(tail) : end].tolist() == tail, "the keyword asked for stays"
+    names = [TAXONOMY.names[k] for k in matrices.score_pairs(table, TAXONOMY)[1]]
+    assert {names[i] for i in joined} == {"디자인", "배송", "색상"}
+
+
 def test_keywords_are_selected_and_thresholds_tuned_on_probabilities() -> None:
     tokenizer = Tokenizer(bundles.hf_tokenizer("bert"))
     data = classifier_task.keyword_data(TABLE, TAXONOMY, tokenizer, 64)

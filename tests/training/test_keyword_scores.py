@@ -13,8 +13,9 @@ from ray_app.engine.device import choose_device
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.labels.reader import read_labels
+from ray_app.training.joined_reviews import labeled_tokens, overall_keywords
 from ray_app.training.keyword_queries import initialize_queries
-from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task, labeled_tokens, overall_keywords
+from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from tests.support import bundles
 
 TAXONOMY = load()
@@ -45,7 +46,7 @@ def task(folder: Path, **options: Any) -> KeywordScoreTask:
 
 def test_evidence_is_every_token_of_every_occurrence(tmp_path: Path) -> None:
     made = task(tmp_path)
-    row = made.train[0]
+    row = made.train.rows[0]
     tokens = TOKENIZER([ROWS[0]["text"]])
     by_keyword = {TAXONOMY.names[label.keyword]: label.evidence[0] for label in row.labels}
     spans = [(int(tokens.start[t]), int(tokens.end[t])) for t in by_keyword["배송"]]
@@ -57,25 +58,25 @@ def test_evidence_is_every_token_of_every_occurrence(tmp_path: Path) -> None:
 
 def test_joined_reviews_have_the_labels_of_both_without_the_overall_one(tmp_path: Path) -> None:
     made = task(tmp_path)
-    assert [TAXONOMY.names[k] for k in made.overall] == ["만족도"]
+    assert [TAXONOMY.names[k] for k in made.train.overall] == ["만족도"]
     made.begin_epoch(1)
-    assert len(made.rows) == len(made.train)
-    joined = [row for row in made.rows if row not in made.train]
+    assert len(made.rows) == len(made.train.rows)
+    joined = [row for row in made.rows if row not in made.train.rows]
     assert joined
     for row in joined:
         keywords = [label.keyword for label in row.labels]
         assert len(set(keywords)) == len(keywords) >= 2
-        assert not set(keywords) & made.overall
+        assert not set(keywords) & made.train.overall
         assert all(words.max(initial=-1) < len(row.ids) for label in row.labels for words in label.evidence)
-    assert made.rows[3] == made.train[3], "nothing but an overall label: it stays alone"
+    assert made.rows[3] == made.train.rows[3], "nothing but an overall label: it stays alone"
     assert made.terms.tolist() == [len(row.labels) for row in made.rows]
 
 
 def test_evidence_moves_with_its_words(tmp_path: Path) -> None:
     made = task(tmp_path)
     words = {
-        (label.keyword, kind): made.train[0].ids[words[0]]
-        for label in made.train[0].labels
+        (label.keyword, kind): made.train.rows[0].ids[words[0]]
+        for label in made.train.rows[0].labels
         for kind, words in enumerate(label.evidence)
         if len(words)
     }
@@ -112,7 +113,7 @@ def test_a_joined_review_fits_what_the_model_reads(tmp_path: Path, room: int) ->
 def test_no_share_joins_nothing(tmp_path: Path) -> None:
     made = task(tmp_path, join=0.0)
     made.begin_epoch(1)
-    assert made.rows == list(made.train)
+    assert made.rows == list(made.train.rows)
 
 
 def test_rows_without_labels_cost_nothing(tmp_path: Path) -> None:
@@ -139,6 +140,6 @@ def test_queries_start_from_what_keywords_mean(tmp_path: Path) -> None:
 
 def test_overall_keywords_are_those_of_nearly_every_review(tmp_path: Path) -> None:
     made = task(tmp_path)
-    assert overall_keywords(made.train[:3]) == made.overall
+    assert overall_keywords(made.train.rows[:3]) == made.train.overall
     rows = labeled_tokens(read_labels("sample").split("test"), TAXONOMY, TOKENIZER, 64)
     assert [TAXONOMY.names[k] for k in overall_keywords(rows)] == ["만족도"]

@@ -1,0 +1,166 @@
+"""Two reviews joined into one: feelings are mixed in them, and what is said of one keyword no longer tells the others.
+
+In: a labeled table. Out: its reviews as tokens with their labels; per epoch the same reviews, a share of them joined
+with another that speaks of other keywords, drawn by the seed. Training rows only.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ray_app.arrays import Ints
+from ray_app.data.taxonomy import Taxonomy
+from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
+
+OVERALL = 0.95  # a keyword on at least this share of the reviews is about the whole of a review
+KOREAN = (" ", ". ", " 근데 ", " 하지만 ", " 그리고 ", "요. ", " 대신 ", " 다만 ")
+OTHER = (" ", ". ", ", ", "; ", " but ", " and ", " though ")
+TRIES = 4  # partners drawn for a review before it stays alone
+
+
+@dataclass(frozen=True)
+class Label:
+    """Positions of a keyword and of its score, and per query the tokens of its words (positions, may be none): of the
+    words that name the keyword, of those that say the feeling."""
+
+    keyword: int
+    score: int
+    evidence: tuple[Ints, Ints]
+
+    def moved(self, tokens: int) -> "Label":
+        """The same label of a review that begins so many tokens later."""
+        named, felt = self.evidence
+        return Label(self.keyword, self.score, (named + tokens, felt + tokens))
+
+
+@dataclass(frozen=True)
+class LabeledTokens:
+    """A review's token ids without special tokens, and its labels."""
+
+    ids: list[int]
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """Training reviews of which a share is joined.
+
+    Args:
+        share: of the rows that are joined with another.
+        overall: keywords about the whole of a review: a joined one does not have them.
+        connectors: what may stand between two reviews, as token ids.
+        room: most tokens of a joined review.
+    """
+
+    rows: Sequence[LabeledTokens]
+    share: float
+    overall: frozenset[int]
+    connectors: Sequence[list[int]]
+    room: int
+    seed: int
+
+    def drawn(self, epoch: int) -> np.random.Generator:
+        """What an epoch draws by."""
+        return np.random.default_rng([self.seed, epoch, 1])
+
+    def epoch(self, epoch: int) -> list[LabeledTokens]:
+        """The rows of an epoch, as many as there are."""
+        rng = self.drawn(epoch)
+        return [self.joined(row, rng) if rng.random() < self.share else row for row in self.rows]
+
+    def joined(self, row: LabeledTokens, rng: np.random.Generator) -> LabeledTokens:
+        """The row and another that speaks of other keywords, in either order; the row alone where none fits."""
+        own = self._particular(row)
+        for _ in range(TRIES):
+            other = self.rows[int(rng.integers(len(self.rows)))]
+            more = self._particular(other)
+            between = self.connectors[int(rng.integers(len(self.connectors)))]
+            apart = not {label.keyword for label in own} & {label.keyword for label in more}
+            if own and more and apart and len(row.ids) + len(between) + len(other.ids) <= self.room:
+                first, second = ((row, own), (other, more)) if rng.random() < 0.5 else ((other, more), (row, own))
+                return _concatenated(*first, between, *second)
+        return row
+
+    def _particular(self, row: LabeledTokens) -> list[Label]:
+        return [label for label in row.labels if label.keyword not in self.overall]
+
+
+def joining(
+    table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int, share: float, seed: int
+) -> Joining:
+    """The reviews of a labeled table, to be joined."""
+    rows = labeled_tokens(table, taxonomy, tokenizer, max_length)
+    return Joining(
+        rows=rows,
+        share=share,
+        overall=overall_keywords(rows),
+        connectors=connectors(table["text"].to_pylist(), tokenizer),
+        room=tokenizer.max_review_tokens(max_length),
+        seed=seed,
+    )
+
+
+def _concatenated(
+    first: LabeledTokens, labels: Sequence[Label], between: list[int], second: LabeledTokens, more: Sequence[Label]
+) -> LabeledTokens:
+    moved = len(first.ids) + len(between)
+    shifted = (label.moved(moved) for label in more)
+    return LabeledTokens([*first.ids, *between, *second.ids], (*labels, *shifted))
+
+
+def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int) -> list[LabeledTokens]:
+    """A labeled table's reviews, cut to what the model reads, with their labels."""
+    room = tokenizer.max_review_tokens(max_length)
+    texts = table["text"].to_pylist()
+    tokens = tokenizer(texts).cut(room)
+    position = {score: i for i, score in enumerate(taxonomy.scores)}
+    rows = []
+    for i, (text, labels) in enumerate(zip(texts, table["labels"].to_pylist(), strict=True)):
+        found = (
+            Label(
+                taxonomy.index[label["keyword"]],
+                position[label["score"]],
+                (
+                    _tokens_of(label["highlights"], text, tokens, i),
+                    _tokens_of(label["opinions"], text, tokens, i),
+                ),
+            )
+            for label in labels
+        )
+        rows.append(LabeledTokens(tokens.sequences.row(i).tolist(), tuple(found)))
+    return rows
+
+
+def _tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews, row: int) -> Ints:
+    """Positions of the tokens that share a letter with any occurrence of any of the words."""
+    low, high = tokens.sequences.offsets[row : row + 2]
+    start, end = tokens.start[low:high], tokens.end[low:high]
+    touched = np.zeros(high - low, bool)
+    for first, last in _occurrences(text, words or []):
+        touched |= (start < last) & (end > first)
+    return np.flatnonzero(touched)
+
+
+def _occurrences(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    for word in filter(None, words):
+        at = text.find(word)
+        while at >= 0:
+            yield at, at + len(word)
+            at = text.find(word, at + 1)
+
+
+def overall_keywords(rows: Sequence[LabeledTokens]) -> frozenset[int]:
+    """Keywords that nearly every review has a label of."""
+    counts: dict[int, int] = {}
+    for row in rows:
+        for label in row.labels:
+            counts[label.keyword] = counts.get(label.keyword, 0) + 1
+    return frozenset(keyword for keyword, count in counts.items() if count >= OVERALL * len(rows))
+
+
+def connectors(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """What may stand between two joined reviews, as token ids, in the language most texts are in."""
+    korean = sum(any("가" <= letter <= "힣" for letter in text) for text in texts) * 2 > len(texts)
+    return [list(tokenizer.hf(text, add_special_tokens=False)["input_ids"]) for text in (KOREAN if korean else OTHER)]
