@@ -77,7 +77,11 @@ def ours(workload: Workload) -> MethodResult:
     reviews, _ = runtime.tokenize(workload.texts)
     _, variants = workload.occlusion.mask(workload.texts)
     before, after = (
-        sigmoid(runtime.keywords(runtime.tokenizer.with_special_tokens(rows, runtime.meta.max_length)))
+        sigmoid(
+            runtime.keyword_logits(
+                runtime.keywords(runtime.tokenizer.with_special_tokens(rows, runtime.meta.max_length))
+            )
+        )
         for rows in (reviews.sequences, variants.sequences)
     )
     return MethodResult(before, after)

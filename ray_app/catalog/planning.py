@@ -41,7 +41,7 @@ def settings_of(config: "Config", bundle: Bundle) -> Settings:
 
 def recheck_by(config: "Config", bundle: Bundle) -> str:
     """What names the words that recheck decides among: attention or int8."""
-    by_default = "attention" if bundle.meta.score_form == "attention" else "int8"
+    by_default = "int8" if bundle.meta.score_form == "prompt" else "attention"
     return by_default if config.recheck_by == "auto" else config.recheck_by
 
 
@@ -51,7 +51,7 @@ def _mode(config: "Config", bundle: Bundle) -> str:
     by = recheck_by(config, bundle) if config.highlights == "recheck" else ""
     asked, remedy = ("--recheck-by attention", "int8") if by else ("--highlights attention", "exact")
     check(
-        "attention" not in (config.highlights, by) or bundle.meta.score_form == "attention",
+        "attention" not in (config.highlights, by) or bundle.meta.score_form != "prompt",
         f"{asked}: bundle {config.bundle} has scores of the prompt form, which have no attention; write {remedy}",
     )
     if not by:

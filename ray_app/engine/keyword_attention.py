@@ -21,23 +21,24 @@ NAMES, FEELS = 0, 1  # a keyword's queries: for the words that name it, for the 
 
 
 class KeywordAttention(nn.Module):
-    """Token states [reviews, length, hidden] -> logits [reviews, keywords * scores].
+    """Token states [reviews, length, hidden] -> logits [reviews, keywords * outputs].
 
     Per keyword, each of its queries pools the states by attention; two layers turn that, beside what is the keyword's
-    own, into scores. `queries` 1 looks for one thing only.
+    own, into its outputs: a logit per score, and in the joint form a last one for whether the review speaks of it.
+    `queries` 1 looks for one thing only.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, keywords: int, hidden: int, scores: int, dropout: float = 0.2, queries: int = 2) -> None:
+    def __init__(self, keywords: int, hidden: int, outputs: int, dropout: float = 0.2, queries: int = 2) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(keywords * queries, hidden) * hidden**-0.5)
         self.key = nn.Linear(hidden, hidden)
         self.own = nn.Parameter(torch.zeros(keywords, hidden))
         self.inner = nn.Linear((queries + 1) * hidden, 2 * hidden)
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(2 * hidden, scores)
+        self.out = nn.Linear(2 * hidden, outputs)
         self.register_buffer("mean", torch.zeros(hidden))
         self.register_buffer("spread", torch.ones(hidden))
 
@@ -77,7 +78,7 @@ class KeywordAttention(nn.Module):
 
 
 class KeywordScorer(nn.Module):
-    """An encoder under KeywordAttention: ids [reviews, length] -> logits [reviews, keywords * scores]."""
+    """An encoder under KeywordAttention: ids [reviews, length] -> logits [reviews, keywords * outputs]."""
 
     encoder: "PreTrainedModel"
     pooling = "keywords"
@@ -89,8 +90,11 @@ class KeywordScorer(nn.Module):
     def forward(
         self, ids: Tensor, mask: Tensor, vectors: bool = False, attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits; with `attention` also its logarithm [reviews, keywords, queries, length]. There are no pooled
-        vectors."""
-        assert not vectors, "a keyword scorer has no pooled vector"
-        logits, weights = self.head(self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        """Logits; with `vectors` the mean of the token states beside them, as a review's vector; with `attention` also
+        its logarithm [reviews, keywords, queries, length]."""
+        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits, weights = self.head(states, mask)
+        if vectors:
+            mean = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+            logits = torch.cat([logits, mean.to(logits.dtype)], 1)
         return (logits, weights) if attention else logits

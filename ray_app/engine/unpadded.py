@@ -78,7 +78,7 @@ class _Scorer:
         self.rows = rows
 
     def __call__(self, states: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """[tokens or more, hidden] -> logits [n, keywords * scores], attention [tokens, queries of all keywords]."""
+        """[tokens or more, hidden] -> logits [n, keywords * outputs], attention [tokens, queries of all keywords]."""
         fits = self.fit(states)
         pairs = [self._pooled(states, fits, *group) for group in layout.groups]
         pooled, attention = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -134,24 +134,32 @@ class UnpaddedClassifier:
         vector of each beside them, [n, outputs + hidden]."""
         x, layout = self._before_last(batch)
         last = self.layers[-1]
-        if self.scorer is not None:
-            return self.scorer(self._full(last, x, layout), layout)[0]
-        assert self.head is not None
         if last.query is not None:
+            assert self.head is not None
             pooled = self._first_rows(last, last.query, x, layout)
+            logits = self.head(pooled)
         else:
             x = self._full(last, x, layout)
-            means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
-            pooled = F.pad(torch.cat(means), (0, 0, 0, self.rows(len(batch)) - len(batch)))
-        logits = self.head(pooled)
-        return (torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits)[: len(batch)]
+            pooled = self._means(x, layout) if self.head is not None or vectors else x
+            logits = self.head(pooled) if self.head is not None else self._scored(x, layout)[0]
+        logits, pooled = logits[: len(batch)], pooled[: len(batch)]
+        return torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits
+
+    def _means(self, x: Tensor, layout: Layout) -> Tensor:
+        """[n or a few more, hidden] mean of every sequence's states."""
+        means = [x[at : at + n * size].view(n, size, -1).mean(1) for _, at, n, size in layout.groups]
+        count = len(layout.lengths)
+        return F.pad(torch.cat(means), (0, 0, 0, self.rows(count) - count))
+
+    def _scored(self, states: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        assert self.scorer is not None, "only keywords that attend have attention"
+        return self.scorer(states, layout)
 
     @torch.inference_mode()
     def attended(self, batch: Sequences) -> tuple[Tensor, Tensor]:
         """Of a KeywordScorer: logits, and [tokens, queries of all keywords] how attention lies on every sequence."""
-        assert self.scorer is not None, "only keywords that attend have attention"
         x, layout = self._before_last(batch)
-        return self.scorer(self._full(self.layers[-1], x, layout), layout)
+        return self._scored(self._full(self.layers[-1], x, layout), layout)
 
     def _before_last(self, batch: Sequences) -> tuple[Tensor, Layout]:
         """[tokens or more, hidden] what the last layer reads."""

@@ -181,7 +181,7 @@ class WordJudge:
         texts = [self.texts[i] for i in some]
         words = self.occlusion.words(texts)
         if self.runtime.meta.opinions == "attention":
-            shares = attended(words, self.runtime.attention(words.tokens)[1])
+            shares = attended(words, self.runtime.attention(words.tokens).weights)
             value, places = shares.share[:, :, FEELS], (shares.review, shares.candidate)
         else:
             own = self._variants_of(some)

@@ -2,7 +2,7 @@
 
     bundle.json            what wrote it, taxonomy, thresholds, prompt, lengths, metrics, provenance, hashes
     tokenizer/             one fast tokenizer for both classifiers
-    keywords/ scores/      encoder config.json and model.safetensors, head.safetensors
+    keywords/ scores/      encoder config.json and model.safetensors, head.safetensors; of the joint form `joint/` alone
 
 In: a folder with models and a BundleMeta, or the URI of a bundle. Out: its id, or a Bundle. Only JSON and safetensors
 are read: loading a bundle runs no code from it.
@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from ray_app.storage import node_cache
 
 FORMAT = 1
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
-MODELS = ("keywords", "scores")
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
 
@@ -46,12 +45,17 @@ class BundleMeta:
     max_length: int = 256
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
-    score_form: str = "prompt"  # or attention, see `engine/keyword_attention.py`
+    score_form: str = "prompt"  # or attention, or joint: `engine/keyword_attention.py`
     opinions: str = "occlusion"  # how the words that say the feeling are found, or attention where it learned them
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, object] = field(default_factory=dict)
+
+
+def models_of(score_form: str) -> tuple[str, ...]:
+    """The folders of a bundle's models: the keyword and the score classifier, or one model that is both."""
+    return ("joint",) if score_form == "joint" else ("keywords", "scores")
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,11 @@ class Bundle:
 
 
 class _Content(TypedDict):
-    """What `_verify` reads of bundle.json: its id, and the sha256 of every file by its path in the bundle."""
+    """What `_verify` reads of bundle.json: its id, the sha256 of every file by its path in the bundle, and the form."""
 
     id: str
     files: dict[str, str]
+    score_form: NotRequired[str]
 
 
 def read_summary(uri: str) -> BundleSummary:
@@ -165,7 +170,7 @@ def _verify(folder: Path, content: _Content, uri: str) -> None:
     check(not extra, f"bundle {uri}: {extra[:1]} is not part of it; remove it")
     for file in sorted(present):
         check(file.endswith(SUFFIXES), f"bundle {uri}: {file} may hold code; only {', '.join(SUFFIXES)} are loaded")
-    for model in MODELS:
+    for model in models_of(content.get("score_form", "prompt")):
         check(f"{model}/head.safetensors" in present, f"bundle {uri}: {model}/head.safetensors is missing")
 
 

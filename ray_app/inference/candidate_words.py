@@ -14,7 +14,7 @@ from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import HIGHLIGHT
 from ray_app.data.text import Span, splitter
 from ray_app.engine.ragged import Sequences, offsets_of
-from ray_app.engine.tokenizer import word_of_token
+from ray_app.engine.tokenizer import TokenizedReviews, word_of_token
 from ray_app.inference.masking import DECIMALS, candidates, strongest_variant
 from ray_app.inference.runtime import BundleRuntime
 
@@ -51,9 +51,9 @@ class WordFinder:
     def __init__(self, runtime: BundleRuntime, words: str = "space") -> None:
         self.runtime, self.splitter = runtime, splitter(words)
 
-    def __call__(self, texts: Sequence[str]) -> CandidateWords:
-        """The candidate words of texts."""
-        tokens, _ = self.runtime.tokenize(texts)
+    def __call__(self, texts: Sequence[str], tokens: TokenizedReviews | None = None) -> CandidateWords:
+        """The candidate words of texts; `tokens` are theirs as the runtime cuts them, where they are known."""
+        tokens = self.runtime.tokenize(texts)[0] if tokens is None else tokens
         spans = self.splitter(texts)
         firsts, position = candidates(texts, spans)
         word = word_of_token(tokens, spans)

@@ -167,7 +167,7 @@ class Occlusion:
         if not self.recheck:
             return self.drops(variants, before)
         if self.rough is None:
-            rough = attended(words, self.runtime.attention(words.tokens)[1]).share[:, :, NAMES]
+            rough = attended(words, self.runtime.attention(words.tokens).weights).share[:, :, NAMES]
         else:
             rough = drops(before[variants.review], self.runtime.probabilities(variants.sequences, self.rough))
         chosen = shortlist(rough, variants.review, review, keyword, self.shortlisted)

@@ -4,6 +4,7 @@ In: a bundle and a device. Out: tokens, probabilities and embeddings of texts.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +28,16 @@ NO_RECHECK = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What one pass of a model whose keywords attend gives: [n, keywords] probabilities where it is the joint form,
+    [n, keywords, scores] probabilities, both rounded, and [tokens, keywords, queries] how attention lies on tokens."""
+
+    found: Floats | None
+    scores: Floats
+    weights: Floats
+
+
 class BundleRuntime:
     """A bundle ready to run. `work` counts what its classifiers and stages do; `probe` compares it with a GEMM.
 
@@ -47,26 +58,30 @@ class BundleRuntime:
 
     @cached_property
     def keywords(self) -> Classifier:
-        """The keyword classifier: logits [n, keywords]."""
-        return self._classifier("keywords", len(self.meta.taxonomy.keywords), self.device)
+        """The model that finds keywords; `keyword_logits` reads its outputs."""
+        return self.scores if self.joint else self._classifier("keywords", self.device)
 
     @cached_property
     def keywords_int8(self) -> Classifier:
-        """The keyword classifier again in int8, quick and rough, for shortlists. Raises UserError on a GPU."""
+        """The same again in int8, quick and rough, for shortlists. Raises UserError on a GPU."""
         check(self.device.torch_device.type == "cpu", NO_RECHECK)
-        return self._classifier("keywords", len(self.meta.taxonomy.keywords), choose_device("cpu", backend="int8"))
+        return self._classifier("joint" if self.joint else "keywords", choose_device("cpu", backend="int8"))
 
     @cached_property
     def scores(self) -> Classifier:
-        """The score classifier: logits [n, scores] of prompts, or [n, keywords * scores] of reviews (attention)."""
-        taxonomy = self.meta.taxonomy
-        reads = len(taxonomy.keywords) if self.attends else 1
-        return self._classifier("scores", reads * len(taxonomy.scores), self.device)
+        """The model that scores: logits [n, scores] of prompts, or of reviews [n, keywords * scores] (attention) or
+        [n, keywords * (scores + 1)] (joint)."""
+        return self._classifier("joint" if self.joint else "scores", self.device)
 
     @property
     def attends(self) -> bool:
         """Whether the bundle's keywords attend, see `engine/keyword_attention.py`."""
-        return self.meta.score_form == "attention"
+        return self.meta.score_form in ("attention", "joint")
+
+    @property
+    def joint(self) -> bool:
+        """Whether one model finds and scores keywords."""
+        return self.meta.score_form == "joint"
 
     def check_attends(self, what: str, remedy: str) -> None:
         """Raises UserError where they do not."""
@@ -84,13 +99,22 @@ class BundleRuntime:
     def probabilities(self, reviews: Sequences, classifier: Classifier | None = None) -> Floats:
         """[n, keywords] sigmoid probabilities of reviews without special tokens, rounded."""
         model = self.keywords if classifier is None else classifier
-        return rounded(sigmoid(model(self.tokenizer.with_special_tokens(reviews, self.meta.max_length))))
+        rows = self.tokenizer.with_special_tokens(reviews, self.meta.max_length)
+        return rounded(sigmoid(self.keyword_logits(model(rows))))
 
     def probabilities_and_embeddings(self, reviews: Sequences) -> tuple[Floats, NDArray[np.float16]]:
         """[n, keywords] the same, and [n, hidden] the keyword encoder's pooled vectors, from one pass."""
         both = self.keywords(self.tokenizer.with_special_tokens(reviews, self.meta.max_length), vectors=True)
         width = self.keywords.outputs
-        return rounded(sigmoid(both[:, :width])), both[:, width:].astype(np.float16)
+        return rounded(sigmoid(self.keyword_logits(both[:, :width]))), both[:, width:].astype(np.float16)
+
+    def keyword_logits(self, outputs: Floats) -> Floats:
+        """[n, keywords] of what the model that finds keywords puts out."""
+        return self._grid(outputs)[:, :, -1] if self.joint else outputs
+
+    def _grid(self, outputs: Floats) -> Floats:
+        """[n, keywords, scores], and one more in the joint form, of what a model whose keywords attend puts out."""
+        return outputs.reshape(len(outputs), len(self.meta.taxonomy.names), -1)
 
     @cached_property
     def score_prompt(self) -> ScorePrompt:
@@ -107,23 +131,31 @@ class BundleRuntime:
             return rounded(softmax(self.scores(prompts)))
         some, row = np.unique(review, return_inverse=True)
         logits = self.scores(self.tokenizer.with_special_tokens(reviews.take(some), self.meta.max_length))
-        grid = logits.reshape(len(some), len(self.meta.taxonomy.names), len(self.meta.taxonomy.scores))
+        grid = self._grid(logits)[:, :, : len(self.meta.taxonomy.scores)]
         return rounded(softmax(grid[row, keyword]))
 
-    def attention(self, reviews: Sequences) -> tuple[Floats, Floats]:
-        """Of a bundle whose keywords attend, for reviews without special tokens as `tokenize` cuts them: [n, keywords,
-        scores] probabilities, rounded, and [tokens, keywords, queries] how attention lies on their tokens."""
+    def attention(self, reviews: Sequences) -> Attention:
+        """Of a bundle whose keywords attend, for reviews without special tokens as `tokenize` cuts them."""
         taxonomy = self.meta.taxonomy
         rows = self.tokenizer.with_special_tokens(reviews, self.meta.max_length)
         logits, weights = self.scores.attended(rows)
         own = expand_ranges(rows.offsets[:-1] + len(self.tokenizer.prefix), reviews.lengths)
-        grid = logits.reshape(-1, len(taxonomy.scores))
-        shape = (len(reviews), len(taxonomy.keywords), len(taxonomy.scores))
+        scores = self._grid(logits)[:, :, : len(taxonomy.scores)]
         queries = weights.shape[1] // len(taxonomy.keywords)
-        return rounded(softmax(grid)).reshape(shape), weights[own].reshape(len(own), len(taxonomy.keywords), queries)
+        return Attention(
+            found=rounded(sigmoid(self.keyword_logits(logits))) if self.joint else None,
+            scores=rounded(softmax(scores.reshape(-1, len(taxonomy.scores)))).reshape(scores.shape),
+            weights=weights[own].reshape(len(own), len(taxonomy.keywords), queries),
+        )
 
-    def _classifier(self, name: str, outputs: int, device: Device) -> Classifier:
-        attends = name == "scores" and self.attends
+    def _outputs(self, name: str) -> int:
+        keywords, scores = len(self.meta.taxonomy.keywords), len(self.meta.taxonomy.scores)
+        if name == "keywords":
+            return keywords
+        return {"joint": keywords * (scores + 1), "attention": keywords * scores}.get(self.meta.score_form, scores)
+
+    def _classifier(self, name: str, device: Device) -> Classifier:
+        attends, outputs = name != "keywords" and self.attends, self._outputs(name)
         folder = self.bundle.path / name
         model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
         check(

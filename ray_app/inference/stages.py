@@ -30,15 +30,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ray_app.arrays import Floats, Ints
+from ray_app.arrays import Flags, Floats, Ints
 from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.keyword_attention import FEELS, NAMES
+from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
 from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
-from ray_app.inference.runtime import BundleRuntime
+from ray_app.inference.runtime import Attention, BundleRuntime
 
 MASKED_MODES = ("exact", "recheck")
 MODES = (*MASKED_MODES, "attention", "off")
@@ -46,11 +47,17 @@ Stage = Callable[[pa.Table], pa.Table]
 
 
 class KeywordStage:
-    """text -> keyword_probabilities, truncated; with `embeddings` also the encoder's pooled vector."""
+    """text -> keyword_probabilities, truncated; with `embeddings` also the encoder's pooled vector.
 
-    def __init__(self, runtime: BundleRuntime, embeddings: bool = False) -> None:
+    Where one model finds and scores keywords, `sentiment` adds what it would find, from the same pass.
+    """
+
+    def __init__(
+        self, runtime: BundleRuntime, embeddings: bool = False, sentiment: "SentimentStage | None" = None
+    ) -> None:
         self.runtime, self.embeddings = runtime, embeddings
         self.keywords, self.tokenizer = runtime.keywords, runtime.tokenizer
+        self.sentiment = sentiment if runtime.joint and not embeddings else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         tokens, cut = self.runtime.tokenize(table["text"].to_pylist())
@@ -58,17 +65,25 @@ class KeywordStage:
             probabilities, vectors = self.runtime.probabilities_and_embeddings(tokens.sequences)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
             table = table.append_column("embedding", lists)
+        elif self.sentiment:
+            read = self.runtime.attention(tokens.sequences)
+            assert read.found is not None, "a joint model finds keywords"
+            return self.sentiment.read(_with_keywords(table, read.found, cut), tokens, read)
         else:
             probabilities = self.runtime.probabilities(tokens.sequences)
-        size = pa.list_(pa.float32())
-        column = pa.FixedSizeListArray.from_arrays(
-            pa.array(probabilities.reshape(-1)), len(self.runtime.meta.thresholds)
-        )
-        return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
+        return _with_keywords(table, probabilities, cut)
+
+
+def _with_keywords(table: pa.Table, probabilities: Floats, cut: Flags) -> pa.Table:
+    """The table with [reviews, keywords] probabilities and [reviews] whether a review was cut."""
+    size = pa.list_(pa.float32())
+    column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), probabilities.shape[1])
+    return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
 
 
 class SentimentStage:
-    """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities.
+    """text, keyword_probabilities -> scores: per found keyword, in taxonomy order, its score probabilities. What the
+    stage before has read already stays as it is.
 
     `attended` names the columns to find by attention, out of highlights and opinions, and the query of each.
     """
@@ -78,21 +93,33 @@ class SentimentStage:
         self.attended, self.words = dict(attended or {}), WordFinder(runtime, words)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        review, keyword = found_keywords(table, self.runtime.meta.thresholds)
+        if "scores" in table.column_names:
+            return table
         texts = table["text"].to_pylist()
+        if self.attended:
+            review, _ = found_keywords(table, self.runtime.meta.thresholds)
+            some = np.unique(review)  # a review without a found keyword is not read
+            tokens, _ = self.runtime.tokenize([texts[i] for i in some])
+            return self.read(table, tokens, self.runtime.attention(tokens.sequences), some)
+        review, keyword = found_keywords(table, self.runtime.meta.thresholds)
+        return self._with_scores(table, review, self.probabilities(texts, review, keyword))
+
+    def read(self, table: pa.Table, tokens: TokenizedReviews, read: Attention, reviews: Ints | None = None) -> pa.Table:
+        """The table with what was read of these reviews (default: of all): scores and the words attended to."""
+        review, keyword = found_keywords(table, self.runtime.meta.thresholds)
+        row = review if reviews is None else np.searchsorted(reviews, review)
+        wanted = pa.array(_row_option(table, "_highlights", True)[review].astype(bool))
+        texts = table["text"].to_pylist()
+        texts = texts if reviews is None else [texts[i] for i in reviews]
+        table = self._with_scores(table, review, read.scores[row, keyword])
         if not self.attended:
-            return self._with_scores(table, review, self.probabilities(texts, review, keyword))
-        some, row = np.unique(review, return_inverse=True)  # a review without a found keyword is not read
-        own = [texts[i] for i in some]
-        words = self.words(own)
-        grid, attention = self.runtime.attention(words.tokens)
-        table = self._with_scores(table, review, grid[row, keyword])
-        shares = attended(words, attention)
+            return table
+        words = self.words(texts, tokens)
+        shares = attended(words, read.weights)
         for name, query in self.attended.items():
             found = strongest_words(
-                own, words.firsts, shares.share[:, :, query], shares.review, shares.candidate, row, keyword
+                texts, words.firsts, shares.share[:, :, query], shares.review, shares.candidate, row, keyword
             )
-            wanted = pa.array(_row_option(table, "_highlights", True)[review].astype(bool))
             found = pc.if_else(wanted, found, pa.nulls(len(found), HIGHLIGHT))
             table = table.append_column(name, _nested(found, review, len(table)))
         return table
@@ -227,7 +254,7 @@ def build_stages(
         return HighlightStage(runtime, words, highlights, shortlisted, masked, named_by)
 
     graph: list[tuple[str, Callable[[BundleRuntime], Stage]]] = [
-        ("keywords", lambda runtime: KeywordStage(runtime, embeddings)),
+        ("keywords", lambda runtime: KeywordStage(runtime, embeddings, sentiment(runtime) if runtime.joint else None)),
         ("scores", sentiment),
     ]
     if highlights in MASKED_MODES:

@@ -40,9 +40,10 @@ class Config(TrainingOptions):
     )
     score_form: str = option(
         "attention",
-        "the score classifier: keywords attend over the review (attention), or are written into it (prompt)",
+        "how scores read the keyword: it attends over the review (attention), in one model that also finds keywords "
+        "(joint), or it is written into the review (prompt)",
         "Model",
-        ("attention", "prompt"),
+        ("attention", "joint", "prompt"),
         earlier="prompt",
     )
     evidence: float = option(

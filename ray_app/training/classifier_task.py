@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_app.arrays import Floats, Ints
+from ray_app.arrays import Flags, Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import Classifier, sigmoid
@@ -142,7 +142,7 @@ def keyword_task(
         validation=held_out,
         objective=Objective("keywords", "multilabel"),
         outputs=len(taxonomy.names),
-        metrics=keyword_metrics(held_out),
+        metrics=keyword_metrics(held_out.targets.astype(bool)),
         pad_id=tokenizer.pad_id,
         drawn=drawn,
     )
@@ -216,15 +216,14 @@ def score_data(table: pa.Table, taxonomy: Taxonomy, prompt: ScorePrompt, max_len
     return Data(prompt(reviews.take(review), keyword, max_length), score)
 
 
-def keyword_metrics(data: Data) -> Metrics:
-    """`select` is the micro F1 over varying keywords at the best common threshold."""
-    true = data.targets.astype(bool)
+def keyword_metrics(true: Flags) -> Metrics:
+    """`select` is the micro F1 over varying keywords of `true` [rows, keywords] at the best common threshold."""
     return lambda logits: {"select": round(best_micro_f1(true, sigmoid(logits)), 4)}
 
 
-def keyword_thresholds(data: Data, logits: Floats) -> list[float]:
-    """Per keyword, tuned on `data`."""
-    thresholds: list[float] = tune_thresholds(data.targets.astype(bool), sigmoid(logits)).tolist()
+def keyword_thresholds(true: Flags, logits: Floats) -> list[float]:
+    """Per keyword, tuned on rows whose keywords are `true` [rows, keywords]."""
+    thresholds: list[float] = tune_thresholds(true, sigmoid(logits)).tolist()
     return thresholds
 
 

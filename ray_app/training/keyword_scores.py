@@ -22,7 +22,14 @@ from ray_app.engine.device import Device
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
-from ray_app.training.classifier_task import Metrics, class_weights, predict_logits, score_metrics
+from ray_app.training.classifier_task import (
+    Metrics,
+    class_weights,
+    keyword_metrics,
+    keyword_thresholds,
+    predict_logits,
+    score_metrics,
+)
 from ray_app.training.joined_reviews import Joining, LabeledTokens, joining, labeled_tokens
 from ray_app.training.loop import Settings
 
@@ -31,9 +38,11 @@ HEAD_RATE = 1e-3  # learning rate of the attention, however slowly the encoder l
 
 @dataclass(kw_only=True)
 class KeywordScoreTask:
-    """A `loop.TrainingTask` in which every label is one term of the loss.
+    """A `loop.TrainingTask` in which every label is one term of the loss; in the joint form also every row, for which
+    keywords its labels name.
 
     Args:
+        finds: whether the model also learns to find keywords (the joint form).
         weights: [scores] of the cross-entropy, or None.
         evidence: weight of the attention's term; 0 asks nothing of it.
     """
@@ -47,6 +56,7 @@ class KeywordScoreTask:
     scores: int
     weights: Floats | None
     evidence: float
+    finds: bool = False
     rows: list[LabeledTokens] = field(init=False)  # of this epoch
 
     def __post_init__(self) -> None:
@@ -54,8 +64,8 @@ class KeywordScoreTask:
 
     @property
     def name(self) -> str:
-        """The classifier's."""
-        return "scores"
+        """The model's."""
+        return "joint" if self.finds else "scores"
 
     @property
     def lengths(self) -> Ints:
@@ -64,8 +74,8 @@ class KeywordScoreTask:
 
     @property
     def terms(self) -> Ints:
-        """[n] labels of every training row of this epoch."""
-        return np.array([len(row.labels) for row in self.rows], np.int64)
+        """[n] labels of every training row of this epoch, and one for the keywords that it names."""
+        return np.array([len(row.labels) + self.finds for row in self.rows], np.int64)
 
     def begin_epoch(self, epoch: int) -> None:
         """Joins a share of the rows with others, by the seed."""
@@ -82,15 +92,24 @@ class KeywordScoreTask:
         ids, mask = (t.to(device) for t in padded(sequences, self.tokenizer.pad_id))
         logits, attention = model(ids, mask, attention=True)
         assert isinstance(logits, Tensor)
-        review = torch.tensor([i for i, row in enumerate(chosen) for _ in row.labels], device=device)
-        keyword = torch.tensor([label.keyword for row in chosen for label in row.labels], device=device)
-        score = torch.tensor([label.score for row in chosen for label in row.labels], device=device)
+        grid = logits.float().view(len(chosen), self.keywords, -1)
+        review, keyword, score = (torch.from_numpy(part).to(device) for part in _labels_of(chosen))
+        total = self._finding(chosen, grid[:, :, -1]) if self.finds else logits.sum() * 0.0
         if not len(review):
-            return logits.sum() * 0.0
-        grid = logits.float().view(len(chosen), self.keywords, self.scores)[review, keyword]
+            return total
         weights = None if self.weights is None else torch.as_tensor(self.weights, device=device)
-        total: Tensor = F.cross_entropy(grid, score, weight=weights, reduction="none").sum()
+        scored = grid[review, keyword, : self.scores]
+        total = total + F.cross_entropy(scored, score, weight=weights, reduction="none").sum()
         return total + self.evidence * self._evidence(chosen, attention[review, keyword])
+
+    def _finding(self, chosen: Sequence[LabeledTokens], logits: Tensor) -> Tensor:
+        """The summed loss of [rows, keywords] whether the labels name a keyword. A joined row does not say whether it
+        has a keyword about the whole of a review: nothing is asked of that."""
+        named = torch.from_numpy(_named(chosen, self.keywords)).to(logits.device)
+        asked = torch.ones_like(named)
+        overall = sorted(self.train.overall)
+        asked[:, overall] = named[:, overall]
+        return F.binary_cross_entropy_with_logits(logits, named, weight=asked, reduction="sum")
 
     def _evidence(self, chosen: Sequence[LabeledTokens], attention: Tensor) -> Tensor:
         """The summed -log of the attention that lies on evidence; `attention` [labels, queries, length] is its
@@ -105,18 +124,43 @@ class KeywordScoreTask:
         return -kept.masked_fill(~wanted, -torch.inf).logsumexp(1).clamp_min(-15.0).sum()
 
     def validate(self, model: KeywordScorer, device: Device) -> dict[str, float]:
-        """`metrics` of the validation labels."""
-        return self.metrics(self.validation_logits(model, device))
+        """`metrics` of the validation labels; in the joint form `select` is the mean of both tasks'."""
+        grid = self.validation_logits(model, device)
+        review, keyword, _ = _labels_of(self.validation)
+        scores = self.metrics(grid[review, keyword, : self.scores])
+        if not self.finds:
+            return scores
+        found = keyword_metrics(_named(self.validation, self.keywords).astype(bool))(grid[:, :, -1])["select"]
+        return {**scores, "keywords_f1": found, "select": round((found + scores["select"]) / 2, 4)}
 
     def validation_logits(self, model: KeywordScorer, device: Device) -> Floats:
-        """[labels, scores]."""
+        """[rows, keywords, outputs]."""
         sequences = Sequences.of([row.ids for row in self.validation])
         sequences = self.tokenizer.with_special_tokens(sequences, self.max_length)
         logits = predict_logits(model, sequences, device, self.tokenizer.pad_id)
-        grid = logits.reshape(len(self.validation), self.keywords, self.scores)
-        review = [i for i, row in enumerate(self.validation) for _ in row.labels]
-        keyword = [label.keyword for row in self.validation for label in row.labels]
-        return np.asarray(grid[review, keyword])
+        return logits.reshape(len(self.validation), self.keywords, -1)
+
+    def thresholds(self, model: KeywordScorer, device: Device) -> list[float]:
+        """Per keyword, tuned on the validation rows; none where the model does not find keywords."""
+        if not self.finds:
+            return []
+        named = _named(self.validation, self.keywords).astype(bool)
+        return keyword_thresholds(named, self.validation_logits(model, device)[:, :, -1])
+
+
+def _labels_of(rows: Sequence[LabeledTokens]) -> tuple[Ints, Ints, Ints]:
+    """[labels] positions of row, keyword and score."""
+    found = [(i, label.keyword, label.score) for i, row in enumerate(rows) for label in row.labels]
+    review, keyword, score = np.array(found, np.int64).reshape(-1, 3).T
+    return review.copy(), keyword.copy(), score.copy()
+
+
+def _named(rows: Sequence[LabeledTokens], keywords: int) -> Floats:
+    """[rows, keywords] 1 where a row's labels name a keyword."""
+    named = np.zeros((len(rows), keywords), np.float32)
+    review, keyword, _ = _labels_of(rows)
+    named[review, keyword] = 1
+    return named
 
 
 def keyword_score_task(
@@ -129,8 +173,9 @@ def keyword_score_task(
     evidence: float,
     join: float,
     seed: int,
+    finds: bool = False,
 ) -> KeywordScoreTask:
-    """What the score classifier learns in its attention form. `balance` is the power of `class_weights`."""
+    """What a model whose keywords attend learns. `balance` is the power of `class_weights`."""
     learned = joining(train, taxonomy, tokenizer, max_length, join, seed)
     held_out = labeled_tokens(validation, taxonomy, tokenizer, max_length)
     scores = np.array([label.score for row in learned.rows for label in row.labels], np.int64)
@@ -145,4 +190,5 @@ def keyword_score_task(
         scores=len(taxonomy.scores),
         weights=class_weights(scores, len(taxonomy.scores), balance),
         evidence=evidence,
+        finds=finds,
     )

@@ -57,6 +57,7 @@ class EpochRow(TypedDict):
     rows_per_second: float
     select: float  # decides which epoch is best: higher is better
     accuracy: NotRequired[float]  # of a score classifier
+    keywords_f1: NotRequired[float]  # of a joint model
     macro_f1: NotRequired[float]
     mae: NotRequired[float]
     validation_loss: NotRequired[float]  # of a language model, as perplexity

@@ -39,7 +39,7 @@ class _Finished(TypedDict):
 def run(config: Config) -> str:
     """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists."""
     from ray_app import storage
-    from ray_app.inference.bundle import MODELS
+    from ray_app.inference.bundle import models_of
     from ray_app.labels import reader
     from ray_app.labels.hold_out import training_split
     from ray_app.training import checkpoints, workers
@@ -62,10 +62,11 @@ def run(config: Config) -> str:
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": labels.taxonomy.to_dict()}
     workers.launch(work, loop, {"train": train, "validation": validation}, config)
-    finished = {name: storage.read_json(_done(config, name)) for name in MODELS}
+    models = models_of(config.score_form)
+    finished = {name: storage.read_json(_done(config, name)) for name in models}
     identity = _seal(config, labels.taxonomy, train, finished)
     checkpoints.clear_parts(
-        config.storage, ("config.json", "ray", "checkpoints", *MODELS, "tokenizer", checkpoints.PROGRESS)
+        config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
     )
     print(_summary(config, identity, finished, time.monotonic() - began))
     if line := _warning(config, validation):
@@ -84,7 +85,7 @@ def _warning(config: Config, validation: "pa.Table") -> str:
 
 
 def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Checkpoints") -> None:
-    """Trains both classifiers, one after the other, on every worker. A finished one is not trained again.
+    """Trains the bundle's models, one after the other, on every worker. A finished one is not trained again.
 
     `loop`: the config and the taxonomy as plain values. `tables`: `train` and `validation`.
     """
@@ -92,13 +93,13 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
 
     from ray_app import storage
     from ray_app.data.taxonomy import from_dict
-    from ray_app.inference.bundle import MODELS
+    from ray_app.inference.bundle import models_of
     from ray_app.training.loop import Rank
     from ray_app.training.train_classifier import train_classifier
 
     config, taxonomy = Config(**loop["config"]), from_dict(loop["taxonomy"], "taxonomy")
     torch.manual_seed(config.seed)
-    for name in MODELS:
+    for name in models_of(config.score_form):
         if storage.exists(_done(config, name)):
             continue
         trained = train_classifier(name, config, taxonomy, tables, checkpoints)
@@ -136,7 +137,7 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
 
     meta = bundle.BundleMeta(
         taxonomy=taxonomy,
-        thresholds=tuple(finished["keywords"]["thresholds"]),
+        thresholds=tuple(next(iter(finished.values()))["thresholds"]),
         max_length=config.max_length,
         pooling=config.pooling,
         score_form=config.score_form,
@@ -164,14 +165,15 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
 def _opinions_by(config: Config, train: "pa.Table") -> str:
     """How the bundle finds the words that say the feeling: by attention where labels taught it, else by masking."""
     taught = sum(bool(label["opinions"]) for labels in train["labels"].to_pylist() for label in labels)
-    return "attention" if config.score_form == "attention" and config.evidence and taught >= TAUGHT else "occlusion"
+    return "attention" if config.score_form != "prompt" and config.evidence and taught >= TAUGHT else "occlusion"
 
 
 def _summary(config: Config, identity: str, finished: dict[str, _Finished], seconds: float) -> str:
     """Where the bundle is, how good its classifiers are on validation rows, and what a user does next."""
     from ray_app.cli import next_command
 
-    f1, scores = finished["keywords"]["best"]["select"], finished["scores"]["best"]
+    first, scores = (list(finished.values())[at]["best"] for at in (0, -1))
+    f1 = first.get("keywords_f1", first["select"])
     command = next_command("evaluate", bundle=config.output, labels=config.labels)
     return (
         f"bundle {identity} in {config.output} after {seconds:.0f} s; on validation rows: keywords micro F1 {f1:.3f}, "

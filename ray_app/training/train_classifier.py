@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained classifier and all that is saved of it; `thresholds` per keyword, none of scores."""
+    """A trained model and all that is saved of it; `thresholds` per keyword, none of scores."""
 
     name: str
     model: "EncoderClassifier | KeywordScorer"
@@ -34,7 +34,7 @@ class Trained:
 def train_classifier(
     name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
 ) -> Trained:
-    """Trains the classifier called `name`, keywords or scores, from its base model or its last checkpoint."""
+    """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import EncoderClassifier, load_base_model
     from ray_app.inference.bundle import SCORE_PROMPT
@@ -46,8 +46,8 @@ def train_classifier(
     texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
     encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
     resume = checkpoints.resume(name)
-    if name == "scores" and config.score_form == "attention":
-        return _train_scorer(config, taxonomy, tables, encoder, tokenizer, checkpoints, resume)
+    if name == "joint" or (name == "scores" and config.score_form == "attention"):
+        return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints, resume)
     task = _task(name, config, taxonomy, tokenizer, tables)
     model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
     if config.probe and name == "keywords" and resume is None:
@@ -57,11 +57,12 @@ def train_classifier(
     thresholds: list[float] = []
     if name == "keywords":
         logits = task.validation_logits(model, choose_device(config.device))
-        thresholds = keyword_thresholds(task.validation, logits)
+        thresholds = keyword_thresholds(task.validation.targets.astype(bool), logits)
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
 def _train_scorer(
+    name: str,
     config: "Config",
     taxonomy: "Taxonomy",
     tables: dict[str, "pa.Table"],
@@ -70,7 +71,7 @@ def _train_scorer(
     checkpoints: "Checkpoints",
     resume: Path | None,
 ) -> Trained:
-    """The score classifier in its attention form."""
+    """A model whose keywords attend: the score classifier, or the joint one."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
@@ -89,16 +90,18 @@ def _train_scorer(
         evidence=config.evidence,
         join=config.join,
         seed=config.seed,
+        finds=name == "joint",
     )
     hidden = int(encoder.config.hidden_size)
-    head = KeywordAttention(len(taxonomy.names), hidden, len(taxonomy.scores), config.dropout)
+    head = KeywordAttention(len(taxonomy.names), hidden, len(taxonomy.scores) + task.finds, config.dropout)
     model = KeywordScorer(encoder, head)
     if resume is None:
         device, texts = choose_device(config.device), train["text"].to_pylist()
         initialize_queries(model, texts, taxonomy, own, config.max_length, device)
-    report = checkpoints.reporter("scores")
-    history = train_model(model, task, _settings(config, "scores"), report, resume, config.device, checkpoints.say)
-    return Trained(name="scores", model=model, tokenizer=tokenizer, history=history, thresholds=[])
+    report = checkpoints.reporter(name)
+    history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
+    thresholds = task.thresholds(model, choose_device(config.device))
+    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
 def _task(

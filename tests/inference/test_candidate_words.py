@@ -37,8 +37,8 @@ def test_a_word_has_the_attention_of_its_tokens_as_the_stock_forward_gives_it(bu
         runtime.scores.stock, runtime.scores.flat = load_keyword_scorer(Path(bundle) / "scores").eval(), None
     finder = WordFinder(runtime)
     found = finder(TEXTS)
-    grid, attention = runtime.attention(found.tokens)
-    shares = attended(found, attention)
+    read = runtime.attention(found.tokens)
+    grid, shares = read.scores, attended(found, read.weights)
     stock, front = load_keyword_scorer(Path(bundle) / "scores").eval(), len(runtime.tokenizer.prefix)
     for i, text in enumerate(TEXTS):
         rows = runtime.tokenizer.with_special_tokens(found.tokens.take(np.array([i])), 128)
@@ -59,7 +59,7 @@ def test_the_words_found_are_those_with_the_largest_share(bundle: str) -> None:
     assert [type(stage).__name__ for stage in analyze.stages] == ["KeywordStage", "SentimentStage"]
     runtime, rows = analyze.runtime, analyze(TEXTS)
     found = WordFinder(runtime)(TEXTS)
-    shares = attended(found, runtime.attention(found.tokens)[1])
+    shares = attended(found, runtime.attention(found.tokens).weights)
     checked = 0
     for i, row in enumerate(rows):
         own = np.flatnonzero(shares.review == i)
