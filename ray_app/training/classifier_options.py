@@ -14,6 +14,12 @@ class Config(TrainingOptions):
     labels: str = option(
         "sample", "labeled reviews: Parquet, JSONL, CSV/TSV, a folder of them, or sample", "Data", common=True
     )
+    also: tuple[str, ...] = option(
+        (),
+        "more labels, of some of the keywords only: they teach the scores of these, and a joint model to find them; "
+        "scores of -1, 0, 1 count by sign",
+        "Data",
+    )
     output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data", common=True)
     taxonomy: str = option("default", "default, labels (the keywords they name) or a YAML file", "Data", common=True)
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))

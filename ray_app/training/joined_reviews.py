@@ -5,7 +5,9 @@ with another that speaks of other keywords, drawn by the seed. Training rows onl
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pyarrow as pa
 from ray_app.arrays import Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
+from ray_app.training.partial_labels import ASKED, COARSE
 
 OVERALL = 0.95  # a keyword on at least this share of the reviews is about the whole of a review
 KOREAN = (" ", ". ", " 근데 ", " 하지만 ", " 그리고 ", "요. ", " 대신 ", " 다만 ")
@@ -28,19 +31,22 @@ class Label:
     keyword: int
     score: int
     evidence: tuple[Ints, Ints]
+    coarse: bool = False  # only the sign of the score is known
 
     def moved(self, tokens: int) -> "Label":
         """The same label of a review that begins so many tokens later."""
         named, felt = self.evidence
-        return Label(self.keyword, self.score, (named + tokens, felt + tokens))
+        return replace(self, evidence=(named + tokens, felt + tokens))
 
 
 @dataclass(frozen=True)
 class LabeledTokens:
-    """A review's token ids without special tokens, and its labels."""
+    """A review's token ids without special tokens, its labels, and the keywords that its labelers were asked about
+    (None: all)."""
 
     ids: list[int]
     labels: tuple[Label, ...]
+    asked: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +76,16 @@ class Joining:
         rng = self.drawn(epoch)
         return [self.joined(row, rng) if rng.random() < self.share else row for row in self.rows]
 
+    @cached_property
+    def partners(self) -> list[LabeledTokens]:
+        """The rows that say all they speak of: no other is joined."""
+        return [row for row in self.rows if row.asked is None]
+
     def joined(self, row: LabeledTokens, rng: np.random.Generator) -> LabeledTokens:
         """The row and another that speaks of other keywords, in either order; the row alone where none fits."""
-        own = self._particular(row)
+        own = self._particular(row) if row.asked is None else []
         for _ in range(TRIES):
-            other = self.rows[int(rng.integers(len(self.rows)))]
+            other = self.partners[int(rng.integers(len(self.partners)))]
             more = self._particular(other)
             between = self.connectors[int(rng.integers(len(self.connectors)))]
             apart = not {label.keyword for label in own} & {label.keyword for label in more}
@@ -95,7 +106,7 @@ def joining(
     return Joining(
         rows=rows,
         share=share,
-        overall=overall_keywords(rows),
+        overall=overall_keywords([row for row in rows if row.asked is None]),
         connectors=connectors(table["text"].to_pylist(), tokenizer),
         room=tokenizer.max_review_tokens(max_length),
         seed=seed,
@@ -116,6 +127,7 @@ def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, ma
     texts = table["text"].to_pylist()
     tokens = tokenizer(texts).cut(room)
     position = {score: i for i, score in enumerate(taxonomy.scores)}
+    asked, coarse = (_column(table, field.name) for field in (ASKED, COARSE))
     rows = []
     for i, (text, labels) in enumerate(zip(texts, table["labels"].to_pylist(), strict=True)):
         found = (
@@ -126,11 +138,19 @@ def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, ma
                     _tokens_of(label["highlights"], text, tokens, i),
                     _tokens_of(label["opinions"], text, tokens, i),
                 ),
+                bool(coarse[i]),
             )
             for label in labels
         )
-        rows.append(LabeledTokens(tokens.sequences.row(i).tolist(), tuple(found)))
+        names = asked[i]
+        about = None if names is None else frozenset(taxonomy.index[name] for name in names)
+        rows.append(LabeledTokens(tokens.sequences.row(i).tolist(), tuple(found), about))
     return rows
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    """The values of a column, None everywhere where the table has no such column."""
+    return table[name].to_pylist() if name in table.column_names else [None] * len(table)
 
 
 def _tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews, row: int) -> Ints:

@@ -43,6 +43,7 @@ class KeywordScoreTask:
 
     Args:
         finds: whether the model also learns to find keywords (the joint form).
+        signs: [scores] -1, 0 or 1.
         weights: [scores] of the cross-entropy, or None.
         evidence: weight of the attention's term; 0 asks nothing of it.
     """
@@ -54,6 +55,7 @@ class KeywordScoreTask:
     max_length: int
     keywords: int
     scores: int
+    signs: Ints
     weights: Floats | None
     evidence: float
     finds: bool = False
@@ -97,10 +99,18 @@ class KeywordScoreTask:
         total = self._finding(chosen, grid[:, :, -1]) if self.finds else logits.sum() * 0.0
         if not len(review):
             return total
-        weights = None if self.weights is None else torch.as_tensor(self.weights, device=device)
-        scored = grid[review, keyword, : self.scores]
-        total = total + F.cross_entropy(scored, score, weight=weights, reduction="none").sum()
+        total = total + self._scoring(chosen, grid[review, keyword, : self.scores], score)
         return total + self.evidence * self._evidence(chosen, attention[review, keyword])
+
+    def _scoring(self, chosen: Sequence[LabeledTokens], logits: Tensor, score: Tensor) -> Tensor:
+        """The summed loss of the labels' scores; of a coarse one, of the scores with its sign together."""
+        log_probabilities = logits.log_softmax(1)
+        coarse = torch.tensor([label.coarse for row in chosen for label in row.labels], device=logits.device)
+        exact = log_probabilities.gather(1, score[:, None])[:, 0]
+        signs = torch.as_tensor(self.signs, device=logits.device)
+        same = log_probabilities.masked_fill(signs[None, :] != signs[score][:, None], -torch.inf).logsumexp(1)
+        loss = -torch.where(coarse, same, exact)
+        return (loss if self.weights is None else loss * torch.as_tensor(self.weights, device=loss.device)[score]).sum()
 
     def _finding(self, chosen: Sequence[LabeledTokens], logits: Tensor) -> Tensor:
         """The summed loss of [rows, keywords] whether the labels name a keyword. A joined row does not say whether it
@@ -109,6 +119,10 @@ class KeywordScoreTask:
         asked = torch.ones_like(named)
         overall = sorted(self.train.overall)
         asked[:, overall] = named[:, overall]
+        for i, row in enumerate(chosen):
+            if row.asked is not None:
+                asked[i] = 0
+                asked[i, sorted(row.asked - self.train.overall)] = 1
         return F.binary_cross_entropy_with_logits(logits, named, weight=asked, reduction="sum")
 
     def _evidence(self, chosen: Sequence[LabeledTokens], attention: Tensor) -> Tensor:
@@ -188,6 +202,7 @@ def keyword_score_task(
         max_length=max_length,
         keywords=len(taxonomy.names),
         scores=len(taxonomy.scores),
+        signs=np.sign(np.array(taxonomy.scores, np.int64)),
         weights=class_weights(scores, len(taxonomy.scores), balance),
         evidence=evidence,
         finds=finds,

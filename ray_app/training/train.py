@@ -43,6 +43,7 @@ def run(config: Config) -> str:
     from ray_app.labels import reader
     from ray_app.labels.hold_out import training_split
     from ray_app.training import checkpoints, workers
+    from ray_app.training.partial_labels import with_partial_labels
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
@@ -58,6 +59,9 @@ def run(config: Config) -> str:
         len(labels.dropped),
         config.base_model,
     )
+    if config.also:
+        train = with_partial_labels(train, config.also, labels.taxonomy, config.on_bad_label)
+        log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": labels.taxonomy.to_dict()}

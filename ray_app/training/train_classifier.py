@@ -114,8 +114,9 @@ def _task(
     from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
     from ray_app.inference.bundle import SCORE_PROMPT
     from ray_app.training.classifier_task import keyword_task, score_task
+    from ray_app.training.partial_labels import fully_labeled
 
-    tokenizer, (train, validation) = Tokenizer(hf_tokenizer), (tables["train"], tables["validation"])
+    tokenizer, (train, validation) = Tokenizer(hf_tokenizer), (fully_labeled(tables["train"]), tables["validation"])
     if name == "keywords":
         return keyword_task(
             train, validation, taxonomy, tokenizer, config.max_length, join=config.join_keywords, seed=config.seed
