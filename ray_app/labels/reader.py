@@ -1,6 +1,6 @@
 """Labeled reviews, in every format they come in, as one checked table.
 
-In: Parquet, JSONL, or CSV/TSV with a `Completion` column (`스타일 1, 만족도 2`), or the word `sample`.
+In: Parquet, JSONL, or CSV/TSV with a `Completion` column (`스타일 1, 만족도 2`), or the name of a shipped set.
 Out: a LABELED table. A bad label is named with its file and row; `--on-bad-label` says whether it stops the job.
 """
 
@@ -20,6 +20,7 @@ from ray_app.errors import UserError, check, closest
 from ray_app.labels.rows import Row, Rows, check_width, id_of, read_lines, read_parquet, rows
 
 SPLITS = ("train", "validation", "test")
+SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
 NOTHING = "-"  # the completion of a review that speaks of no keyword
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
@@ -50,7 +51,7 @@ def read_labels(uri: str, taxonomy: str = "default", on_bad_label: str = "fail")
     """Reads and checks labels.
 
     Args:
-        uri: a file, a folder or glob of files, or `sample`.
+        uri: a file, a folder or glob of files, or one of SHIPPED.
         taxonomy: `default`, `labels` (whatever keywords and scores the labels have) or a YAML file.
         on_bad_label: `fail` raises UserError at the first bad row, `drop` leaves it out and reports it.
     """
@@ -164,17 +165,17 @@ def _is_whole(value: object) -> TypeGuard[int | float]:
 
 
 def _raw_rows(uri: str) -> list[tuple[str, Row]]:
-    """(location, raw row) of every file, or of the sample. Raises UserError where there is none."""
-    raw = list(_sample_rows() if uri == "sample" else rows(uri, "labels", read_completions, _read_parquet))
+    """(location, raw row) of every file, or of a shipped set. Raises UserError where there is none."""
+    raw = list(_shipped_rows(uri) if uri in SHIPPED else rows(uri, "labels", read_completions, _read_parquet))
     check(raw, f"{uri}: no labeled reviews there")
     return raw
 
 
-def _sample_rows() -> Rows:
-    from ray_app.sample import labeled_reviews
+def _shipped_rows(name: str) -> Rows:
+    from ray_app.sample import mixed_test_reviews, written_reviews
 
-    for i, row in enumerate(labeled_reviews(), 1):
-        yield f"sample row {i}", dict(row)
+    for i, row in enumerate(written_reviews() if name == "sample" else mixed_test_reviews(), 1):
+        yield f"{name} row {i}", dict(row)
 
 
 def _read_parquet(uri: str) -> Rows:

@@ -55,7 +55,7 @@ def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
     if not uri:
         return LabelVersion(CURRENT.empty_table(), HISTORY.empty_table())
     table = reader.read_labels_with(uri, taxonomy).table
-    if uri != "sample" and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
+    if uri not in reader.SHIPPED and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
         raw = storage.read_parquet(uri)
         for name in raw.column_names:
             if name not in LABELED.names:

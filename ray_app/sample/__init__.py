@@ -1,6 +1,7 @@
-"""The shipped sample: hand-written reviews (200 of them for testing), and more training reviews from a generator.
+"""The shipped sample: reviews written one by one with their labels, and a generator of more.
 
-reviews.jsonl     hand-written reviews with labels, acceptable highlight words and their split
+reviews.jsonl     reviews with labels, the words that name each keyword and that say the feeling, and their split
+test_mixed.jsonl  test reviews whose keywords feel differently, in the same form
 phrases.yaml      phrase banks of the generator (`generate.py`)
 taxonomy.yaml     the default taxonomy
 catalog/          reviews of a small shop as Parquet, bad rows included (written by `catalog.py`)
@@ -16,15 +17,16 @@ from typing import NotRequired, TypedDict
 
 FOLDER = Path(__file__).parent
 CATALOG = FOLDER / "catalog"
-TRAINING_ROWS = 6_000
 
 
 class SampleLabel(TypedDict):
-    """A keyword, its score, and its acceptable highlight words; the overall keyword has none."""
+    """A keyword, its score, and the words that a person accepts: those that name the keyword, and those that say the
+    feeling. The overall keyword has none, a generated review no words for the feeling."""
 
     keyword: str
     score: int
     highlights: NotRequired[list[str]]
+    opinions: NotRequired[list[str]]
 
 
 class GeneratedReview(TypedDict):
@@ -43,18 +45,27 @@ class SampleReview(GeneratedReview):
 
 @lru_cache(maxsize=1)
 def written_reviews() -> tuple[SampleReview, ...]:
-    """The hand-written reviews of every split."""
-    with (FOLDER / "reviews.jsonl").open(encoding="utf-8") as lines:
+    """The reviews of every split that were written one by one."""
+    return _read("reviews.jsonl")
+
+
+@lru_cache(maxsize=1)
+def mixed_test_reviews() -> tuple[SampleReview, ...]:
+    """Test reviews in which keywords have opposite signs: 200 more than those of `written_reviews`."""
+    return _read("test_mixed.jsonl")
+
+
+def _read(name: str) -> tuple[SampleReview, ...]:
+    with (FOLDER / name).open(encoding="utf-8") as lines:
         return tuple(json.loads(line) for line in lines)
 
 
-def labeled_reviews(generated: int | None = None, seed: int = 0) -> Iterator[SampleReview]:
-    """The hand-written reviews, then `generated` ones for training (default: up to TRAINING_ROWS in all)."""
+def labeled_reviews(generated: int = 0, seed: int = 0) -> Iterator[SampleReview]:
+    """The written reviews, then `generated` ones for training."""
     from ray_app.sample.generate import generate_reviews
 
     yield from written_reviews()
-    written_for_training = sum(row["split"] == "train" for row in written_reviews())
-    for row in generate_reviews(TRAINING_ROWS - written_for_training if generated is None else generated, seed):
+    for row in generate_reviews(generated, seed):
         yield {**row, "split": "train"}
 
 

@@ -35,8 +35,10 @@ class Config(TrainingOptions):
     )
     dropout: float = option(0.2, "dropout before the linear layer", "Model", least=0, below=1)
     encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model", least=0, below=1)
-    epochs: int = option(5, "passes of the keyword classifier", "Training", least=1, common=True)
-    score_epochs: int = option(0, "passes of the score classifier, 0 for as many", "Training", least=0)
+    epochs: int = option(5, "passes over the labels", "Training", least=1, common=True)
+    score_epochs: int = option(
+        0, "passes of a score classifier of its own, 0 for as many; no joint model has one", "Training", least=0
+    )
     learning_rate: float = option(
         0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training", least=0, common=True
     )
@@ -45,11 +47,11 @@ class Config(TrainingOptions):
         True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
     )
     score_form: str = option(
-        "attention",
-        "how scores read the keyword: it attends over the review (attention), in one model that also finds keywords "
-        "(joint), or it is written into the review (prompt)",
+        "joint",
+        "how scores read the keyword: it attends over the review, in one model that also finds keywords (joint) or in "
+        "a model of its own (attention); or it is written into the review (prompt)",
         "Model",
-        ("attention", "joint", "prompt"),
+        ("joint", "attention", "prompt"),
         earlier="prompt",
     )
     evidence: float = option(

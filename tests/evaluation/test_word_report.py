@@ -14,7 +14,7 @@ from ray_app.inference.runtime import BundleRuntime
 from tests.support import bundles
 
 TEXTS = [text for text in bundles.sample_texts(30) if len(text.split()) > 3]
-FORMS = [("prompt", "occlusion"), ("attention", "occlusion"), ("attention", "attention")]
+FORMS = [("prompt", "occlusion"), ("attention", "occlusion"), ("joint", "attention")]
 
 
 @pytest.fixture(scope="module", params=FORMS, ids=str)

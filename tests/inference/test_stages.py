@@ -242,7 +242,7 @@ def test_highlights_can_be_off(made: Made) -> None:
     assert on == off
 
 
-@pytest.mark.parametrize("form", ["prompt", "attention"])
+@pytest.mark.parametrize("form", ["prompt", "attention", "joint"])
 def test_scores_and_opinions_do_not_depend_on_the_other_reviews(made: Made, form: str) -> None:
     analyze = Analyzer(made(kind="bert", score_form=form))
     together = analyze(TEXTS)

@@ -104,11 +104,13 @@ def classifier_model(
     return model.eval()
 
 
-def keyword_scorer(kind: str, taxonomy: Taxonomy, seed: int = 0, queries: int = 2) -> KeywordScorer:
+def keyword_scorer(
+    kind: str, taxonomy: Taxonomy, seed: int = 0, queries: int = 2, finds: bool = False
+) -> KeywordScorer:
     """Keywords that attend to different tokens, with random weights large enough that texts differ."""
     base = encoder(kind, seed)
     torch.manual_seed(seed)
-    head = KeywordAttention(len(taxonomy.names), 32, len(taxonomy.scores), queries=queries)
+    head = KeywordAttention(len(taxonomy.names), 32, len(taxonomy.scores) + finds, queries=queries)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(std=0.15)
@@ -133,6 +135,9 @@ def make_bundle(
     """A sealed bundle with random weights; returns its id. About half of all keywords are found at threshold 0.5."""
     taxonomy = taxonomy or load()
     outputs = {"keywords": len(taxonomy.names), "scores": score_outputs or len(taxonomy.scores)}
+    if score_form == "joint":
+        save_model(keyword_scorer(kind, taxonomy, finds=True), folder / "joint")
+        outputs = {}
     for seed, (name, width) in enumerate(outputs.items()):
         attends = name == "scores" and score_form == "attention"
         model = keyword_scorer(kind, taxonomy, seed) if attends else None
