@@ -87,8 +87,9 @@ def former_names(config_type: type) -> dict[str, str]:
 
 
 def earlier_values(config_type: type) -> dict[str, Any]:
-    """Per option the value that a config saved before the option existed stands for."""
-    return {f.name: f.metadata.get("earlier", f.default) for f in dataclasses.fields(config_type)}
+    """Per option the value that a config saved before the option existed stands for, as `as_dict` has values."""
+    values = {f.name: f.metadata.get("earlier", f.default) for f in dataclasses.fields(config_type)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def flag(name: str) -> str:

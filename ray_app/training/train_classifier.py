@@ -95,12 +95,12 @@ def _train_scorer(
     hidden = int(encoder.config.hidden_size)
     head = KeywordAttention(len(taxonomy.names), hidden, len(taxonomy.scores) + task.finds, config.dropout)
     model = KeywordScorer(encoder, head)
+    device = choose_device(config.device)
     if resume is None:
-        device, texts = choose_device(config.device), train["text"].to_pylist()
-        initialize_queries(model, texts, taxonomy, own, config.max_length, device)
+        initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
     report = checkpoints.reporter(name)
     history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
-    thresholds = task.thresholds(model, choose_device(config.device))
+    thresholds = task.thresholds(model, device)
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
