@@ -92,9 +92,8 @@ def _train_scorer(
         seed=config.seed,
         finds=name == "joint",
     )
-    hidden = int(encoder.config.hidden_size)
-    head = KeywordAttention(len(taxonomy.names), hidden, len(taxonomy.scores) + task.finds, config.dropout)
-    model = KeywordScorer(encoder, head)
+    hidden, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
+    model = KeywordScorer(encoder, KeywordAttention(len(taxonomy.names), hidden, outputs, config.dropout))
     device = choose_device(config.device)
     if resume is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
