@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ray_app.engine import weight_storage
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.errors import UserError, check, first_line
 
@@ -128,9 +129,12 @@ def _without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
-def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path) -> None:
-    """The encoder as transformers saves it, the head beside it."""
+def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights: str = "fp32") -> None:
+    """The encoder as transformers saves it, the head beside it; with `weights` int8 as `weight_storage` does."""
     model.encoder.save_pretrained(folder)
+    if weights == "int8":
+        weight_storage.write(model.encoder.state_dict(), folder)
+        (folder / "model.safetensors").unlink()
     save_file(
         {name: t.detach().cpu().contiguous() for name, t in model.head.state_dict().items()},
         folder / "head.safetensors",
@@ -160,5 +164,10 @@ def _load_parts(folder: Path) -> "tuple[PreTrainedModel, dict[str, Tensor]]":
 
     utils.logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
-    encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **_without_pooler(config))
+    if (folder / weight_storage.FILE).exists():
+        encoder = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config))
+        encoder.load_state_dict(weight_storage.read(folder))
+    else:
+        plain = _without_pooler(config)
+        encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **plain)
     return encoder, load_file(folder / "head.safetensors")

@@ -33,6 +33,12 @@ class Config(TrainingOptions):
         "Model",
         ("auto", "first", "mean"),
     )
+    weights: str = option(
+        "fp32",
+        "how an encoder's weights lie in the bundle; int8 takes a quarter of the room and is expanded at load",
+        "Model",
+        ("fp32", "int8"),
+    )
     dropout: float = option(0.2, "dropout before the linear layer", "Model", least=0, below=1)
     encoder_dropout: float = option(0.1, "dropout inside the encoder", "Model", least=0, below=1)
     epochs: int = option(5, "passes over the labels", "Training", least=1, common=True)

@@ -124,7 +124,7 @@ def _save(config: Config, trained: "Trained") -> None:
     from ray_app.engine.encoder import save_model
 
     with tempfile.TemporaryDirectory() as folder:
-        save_model(trained.model, Path(folder) / trained.name)
+        save_model(trained.model, Path(folder) / trained.name, config.weights)
         trained.tokenizer.save_pretrained(Path(folder) / "tokenizer")
         for part in (trained.name, "tokenizer"):
             storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
