@@ -195,12 +195,11 @@ def _one_by_one(values: pa.Array, to: pa.DataType, name: str, misfits: dict[int,
 
 
 def _reason(review_id: str | None, text: Scalar, seen: set[str]) -> str | None:
-    """Why a row is rejected, None where it is accepted; adds its id to the ids `seen` before."""
+    """Why a row is rejected, None where it is accepted: then its id is added to the ids `seen` before."""
     if review_id is None:
         return "null id"
     if review_id in seen:
         return "id already seen in its unit"
-    seen.add(review_id)
     if text is None:
         return "null text"
     if isinstance(text, bytes):
@@ -211,4 +210,5 @@ def _reason(review_id: str | None, text: Scalar, seen: set[str]) -> str | None:
         return f"text has {len(text)} characters, over the limit of {MAX_CHARACTERS}"
     if is_blank(text):
         return "empty text"
+    seen.add(review_id)
     return None

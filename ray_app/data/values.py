@@ -32,7 +32,10 @@ def python_values(column: pa.Array | pa.ChunkedArray) -> list[Scalar]:
         return [None if i is None else values[i] for i in array.indices.to_pylist()]
     if pa.types.is_string(plain(array.type)) or pa.types.is_binary(plain(array.type)):
         return [_decoded(value) for value in _bytes(array)]
-    return list(array.to_pylist())
+    try:
+        return list(array.to_pylist())
+    except (OverflowError, ValueError):  # a moment that Python's calendar does not reach: its count of units
+        return list(array.view(pa.int64() if array.type.bit_width == 64 else pa.int32()).to_pylist())
 
 
 def text_of(value: Scalar) -> str | None:

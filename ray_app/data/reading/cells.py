@@ -31,12 +31,15 @@ class ColumnKinds:
 
     kinds: set[str] = field(default_factory=set)
     low: int = 0
-    high: int = 0
+    high: int = 0  # these two of integers
+    largest: float = 0.0  # of all numbers, without sign
 
     def add(self, value: Scalar) -> None:
         """Takes one value in."""
         if value is None:
             return
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            self.largest = max(self.largest, abs(value))
         if isinstance(value, bool):
             self.kinds.add("bool")
         elif isinstance(value, int):
@@ -98,9 +101,18 @@ def _texts(values: Sequence[Scalar], strict: bool, bad: dict[int, str], blank: b
         if text is not None and not text.isascii() and not _encodable(text):
             if strict:
                 bad.setdefault(i, "bytes that the file's encoding does not know, or half a character")
-            text = text.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+            text = _escaped(text)
         result.append(text if text or blank else None)
     return pa.array(result, pa.string())
+
+
+def _escaped(text: str) -> str:
+    """Bytes that no encoding knew (`surrogateescape`), and halves of characters, as `\\xb0`."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _encodable(text: str) -> bool:

@@ -111,7 +111,11 @@ def holds(uri: str, out: str) -> str | None:
         if pattern and storage.exists(path):
             folder, pattern = path, ""
         folder = _real(folder).rstrip("/") + "/"
-        if probe.startswith(folder) and (not pattern or globs.select([probe.removeprefix(folder)], pattern)):
+        if not probe.startswith(folder):
+            continue
+        name = probe.removeprefix(folder)
+        there = [name for name, _ in storage.walk(folder)] if pattern and storage.exists(folder) else []
+        if not pattern or name in globs.select([*there, name], pattern):
             return path
     return None
 

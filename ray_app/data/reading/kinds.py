@@ -4,6 +4,7 @@ In: a name and the first bytes. Out: the kind that reads it, or why it is no inp
 """
 
 import codecs
+import re
 from typing import NamedTuple
 
 from ray_app.data.reading.streams import GZIP, UTF16, encoding_of, unpacked
@@ -34,6 +35,9 @@ OTHERS = (  # first bytes, what has them, pandas' reader
     (b"%PDF", "a PDF", ""),
     (b"Rar!", "packed with rar; unpack it", ""),
 )
+
+
+_JSON = re.compile(r"\{|\[\s*[{\[]")
 
 
 class Kind(NamedTuple):
@@ -82,7 +86,7 @@ def _text(name: str, data: bytes, chosen: bool) -> Kind:
         return Kind("", f"neither a table nor text; {READ}")
     if text[0] == "<":
         return Kind("", "an HTML or XML page; open it in a spreadsheet and save it as xlsx or CSV")
-    if ending in TEXTS["jsonl"] or (text[0] == "{" and ending not in TEXTS["csv"]):
+    if ending in TEXTS["jsonl"] or (_JSON.match(text) and ending not in TEXTS["csv"]):
         return _json(text)
     table = any(mark in text.splitlines()[0] for mark in "\t,;|")
     if ending in ("csv", "tsv", "tab", "psv") or chosen or (table and ending in ("", "txt")):

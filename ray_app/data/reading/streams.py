@@ -59,17 +59,25 @@ def encoding_of(data: bytes) -> str:
     for encoding, mark in UTF16.items():
         if data.startswith(mark):
             return encoding
-    half = len(data) // 2
-    if half and data[1::2].count(0) > 0.4 * half and b"\0" not in data[0:2:2]:
-        return "utf-16-le"
-    return "utf-16-be" if half and data[0::2].count(0) > 0.4 * half else "utf-8"
+    for encoding, zeros in (("utf-16-le", data[1::2]), ("utf-16-be", data[0::2])):
+        if zeros.count(0) > 0.2 * len(zeros) and _legible(data[: len(data) // 2 * 2].decode(encoding, "replace")):
+            return encoding
+    return "utf-8"
+
+
+def _legible(text: str) -> bool:
+    """Whether text looks like a table's: line ends, and nothing that cannot be shown."""
+    return "\n" in text and all(ch.isprintable() or ch in "\r\n\t" for ch in text[:-1])
 
 
 class _Unpacked:
+    """The content of a gzip file."""
+
     def __init__(self, raw: pa.NativeFile) -> None:
         self.file = gzip.GzipFile(fileobj=raw)
 
     def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`."""
         try:
             return self.file.read(size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -77,17 +85,21 @@ class _Unpacked:
 
 
 class _Recoded:
+    """UTF-16 as UTF-8, without its mark."""
+
     def __init__(self, source: Source, encoding: str) -> None:
-        self.source, self.first = source, True
+        self.source, self.first, self.ready = source, True, b""
         self.decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
 
     def read(self, size: int) -> bytes:
-        text = ""
-        while not text:
-            data = self.source.read(size)
+        """The next `size` bytes, fewer at the end."""
+        while len(self.ready) < size:
+            data = self.source.read(CHUNK)
             text = self.decoder.decode(data, final=not data)
             if self.first and text:
                 text, self.first = text.removeprefix("\ufeff"), False
+            self.ready += text.encode("utf-8", "surrogatepass")
             if not data:
                 break
-        return text.encode("utf-8", "surrogatepass")
+        result, self.ready = self.ready[:size], self.ready[size:]
+        return result

@@ -71,7 +71,7 @@ def _csv_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
         extra = any(cell.strip() for cell in cells[width:])
         yield (
             list(cells),
-            f"{len(cells)} cells under {width} names; quote cells that hold delimiters" if extra else None,
+            f"{len(cells)} cells under {width} names; quote cells with delimiters" if extra else None,
         )
 
 

@@ -54,7 +54,7 @@ def describe(file: storage.FileInfo, most: int) -> Description:
             sheet=sheet.title,
         )
         ranges: dict[str, tuple[object, object]] = {
-            name: (kind.low, kind.high)
+            name: (0, kind.largest)
             for name, kind in zip(dialect.names, kinds, strict=True)
             if kind.kinds <= {"int64", "double"}
         }
