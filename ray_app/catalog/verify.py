@@ -90,7 +90,7 @@ def _balance(out: str, records: Mapping[str, CommitRecord], files: Sequence[File
     for folder, key in (("data", "analysed"), ("rejected", "rejected")):
         committed = sum(record[key] for record in records.values())  # type: ignore[literal-required]
         if counts[folder] >= 0 and counts[folder] != committed:
-            yield f"{folder}: its files stand for {counts[folder]:,} rows, {committed:,} were committed"
+            yield f"{folder}: its files stand for {counts[folder]:,.0f} rows, {committed:,} were committed"
 
 
 def _stands_for(uri: str, rejects: bool) -> float:

@@ -191,7 +191,13 @@ def workbook(path: Path, *sheets: list[list[Any]]) -> Path:
 def test_a_workbook_is_read_below_its_header(tmp_path: Path) -> None:
     from datetime import datetime
 
-    lines = [["리뷰 목록"], [], [*HEADER, "작성일"], *([*row, datetime(2026, 1, 2)] for row in ROWS[:3]), []]
+    lines: list[list[Any]] = [
+        ["리뷰 목록"],
+        [],
+        [*HEADER, "작성일"],
+        *([*row, datetime(2026, 1, 2)] for row in ROWS[:3]),
+        [],
+    ]
     workbook(tmp_path / "r.xlsx", [["설명", "이 파일은"]], lines)
     plan = planned(tmp_path, keep="product,date", unit_rows=3)
     accepted, rejected = rows(plan)
