@@ -35,7 +35,7 @@ __all__ = [
     "readings",
     "unit_of",
 ]
-MOST_READ = 1_000  # units of one reading
+MOST_READ, MOST_GROUPS = 1_000, 16  # units of one reading: in one row group, in several
 UNREADABLE = "unreadable"  # begins the reason of a whole file or piece
 CHANGED = "the file was changed or removed after the run was planned"
 
@@ -87,8 +87,8 @@ def resolve_input(uri: str) -> str:
 
 
 def input_versions(uri: str) -> dict[str, str]:
-    """The version of every file that lies in an input now, whether it is read or not."""
-    return {file.uri: file.version for path in inputs.split(uri) for _, file in storage.walk(path)}
+    """The version of every file that lies in an input's folders now, whether it is read or not."""
+    return {file.uri: file.version for folder in inputs.folders(uri) for _, file in storage.walk(folder)}
 
 
 def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
@@ -150,13 +150,14 @@ def _notes(found: Found, readable: Sequence[tuple[storage.FileInfo, Description]
 
 
 def readings(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    """Units that are read in one go: neighbors in one row group or text file, at most MOST_READ of them."""
+    """Units that are read in one go: all in one row group or text file, a few of small row groups in one file."""
     reading: list[Unit] = []
     for unit in units:
         before = reading[-1].pieces[-1] if reading else None
         piece = unit.pieces[0]
-        together = before and (piece.file, piece.row_group) == (before.file, before.row_group)
-        if reading and (not together or len(unit.pieces) > 1 or len(reading) == MOST_READ):
+        together = before and piece.file == before.file and len(unit.pieces) == 1
+        most = MOST_READ if before and piece.row_group == before.row_group else MOST_GROUPS
+        if reading and (not together or len(reading) >= most):
             yield reading
             reading = []
         reading.append(unit)
@@ -196,18 +197,21 @@ def _read_pieces(pieces: Sequence[Piece], columns: Columns) -> Iterator[tuple[pa
     """Per piece its accepted rows with their file and row, its rejected rows, and the values that were mended."""
     for run in files.runs(pieces):
         left, reason = list(run), ""
-        try:
-            for raw, bad in files.raw_tables(run, columns.layout(run[0].layout)):
-                piece, repaired = left.pop(0), Counter[str]()
-                layout = columns.layout(piece.layout)
-                some, rejected = split_rows(raw, columns, piece.file, piece.first, layout, bad, repaired)
-                yield _placed(some, rejected, piece), rejected, repaired
-        except (storage.ChangedError, storage.MissingError):
-            reason = CHANGED
-        except (pa.ArrowException, OSError, UnreadableError) as error:
-            reason = f"{UNREADABLE} rows: {first_line(error)}"
-        for piece in left:
-            yield None, rejected_unit(piece.file, piece.first, reason, piece.rows), Counter()
+        while left:
+            try:
+                for raw, bad in files.raw_tables(list(left), columns.layout(left[0].layout)):
+                    piece, repaired = left.pop(0), Counter[str]()
+                    layout = columns.layout(piece.layout)
+                    some, rejected = split_rows(raw, columns, piece.file, piece.first, layout, bad, repaired)
+                    yield _placed(some, rejected, piece), rejected, repaired
+            except (storage.ChangedError, storage.MissingError):
+                reason = CHANGED
+            except (pa.ArrowException, OSError, UnreadableError) as error:
+                reason = f"{UNREADABLE} rows: {first_line(error)}"
+            failed = left[0].row_group if left else 0
+            while left and left[0].row_group == failed:  # other row groups may be whole
+                piece = left.pop(0)
+                yield None, rejected_unit(piece.file, piece.first, reason, piece.rows), Counter()
 
 
 def _placed(accepted: pa.Table, rejected: pa.Table, piece: Piece) -> pa.Table:

@@ -28,7 +28,8 @@ def python_values(column: pa.Array | pa.ChunkedArray) -> list[Scalar]:
         uuids = array.type.extension_name == "arrow.uuid"
         return [str(v) if uuids and v is not None else v for v in array.to_pylist()]
     if pa.types.is_dictionary(array.type):
-        values = python_values(array.dictionary)
+        used = pc.unique(array.indices).drop_null()  # a dictionary may hold the values of many more rows
+        values = dict(zip(used.to_pylist(), python_values(array.dictionary.take(used)), strict=True))
         return [None if i is None else values[i] for i in array.indices.to_pylist()]
     if pa.types.is_string(plain(array.type)) or pa.types.is_binary(plain(array.type)):
         return [_decoded(value) for value in _bytes(array)]

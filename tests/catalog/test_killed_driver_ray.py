@@ -40,9 +40,9 @@ def committed(out: Path) -> int:
 
 def test_no_row_is_lost_or_doubled(catalog: Path, bundle_folder: str, tmp_path: Path) -> None:
     out, log = tmp_path / "out", (tmp_path / "log").open("ab")
-    options = ("--input", str(catalog), "--bundle", bundle_folder, "--output", str(out), "--unit-rows", "60")
-    options += ("--workers", "2", "--cpus-per-worker", "0.5", "--device", "cpu")
-    command = [sys.executable, "-m", "jobs.analyze", *options]
+    paths = ["--input", str(catalog), "--bundle", bundle_folder, "--output", str(out)]
+    size = ["--unit-rows", "60", "--workers", "2", "--cpus-per-worker", "0.5", "--device", "cpu"]
+    command = [sys.executable, "-m", "jobs.analyze", *paths, *size]
     for _ in range(2):
         before = committed(out)
         driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)

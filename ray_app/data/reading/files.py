@@ -46,7 +46,7 @@ def peek(file: storage.FileInfo, description: Description, names: Sequence[str])
 
 
 def raw_tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
-    """The rows of each piece of one file, or of one row group, in order; a column's name is the file's own.
+    """The rows of each piece of one file, in order; a column's name is the file's own.
 
     Raises pa.ArrowException, OSError, UnreadableError, storage.ChangedError and storage.MissingError.
     """
@@ -61,8 +61,8 @@ def raw_tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
 
 
 def runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Pieces that are read in one go: neighbors in one file, and in one row group."""
-    for _, neighbors in itertools.groupby(pieces, key=lambda piece: (piece.file, piece.version, piece.row_group)):
+    """Pieces that are read in one go: neighbors in one file."""
+    for _, neighbors in itertools.groupby(pieces, key=lambda piece: (piece.file, piece.version)):
         run: list[Piece] = []
         for piece in neighbors:
             if run and piece.first != run[-1].first + run[-1].rows:

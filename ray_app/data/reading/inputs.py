@@ -68,6 +68,11 @@ def split(uri: str) -> list[str]:
     return [storage.absolute(part.strip()) for part in parts if part.strip()]
 
 
+def folders(uri: str) -> list[str]:
+    """The paths of an input without their patterns: what releases with other rules for globs read lies there too."""
+    return [path if storage.exists(path) else globs.split(path)[0] for path in split(uri)]
+
+
 def find(uri: str) -> Found:
     """Lists an input. Raises UserError where a path does not exist, or where no file can be read."""
     files: list[InputFile] = []

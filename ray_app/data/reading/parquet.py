@@ -4,7 +4,7 @@ In: a file's URI and version. Out: a Description; tables of consecutive rows. Ea
 units it is cut into, and its columns only.
 """
 
-import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -37,49 +37,52 @@ def peek(file: storage.FileInfo, names: Sequence[str]) -> pa.Table:
     """The first rows of some columns."""
     with storage.open_input(file.uri, file.version) as source:
         parquet = pq.ParquetFile(source, buffer_size=STREAM)
-        batches = list(parquet.iter_batches(PEEKED, columns=list(names), row_groups=_with_rows(parquet)))
-        table = pa.Table.from_batches(batches) if batches else parquet.schema_arrow.empty_table()
+        batch = next(parquet.iter_batches(PEEKED, columns=list(names), row_groups=_with_rows(parquet)), None)
+        table = parquet.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
         return table.select(list(names))
 
 
 def tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[pa.Table]:
-    """The rows of each piece, which all lie in one row group, in order of their `skip`.
+    """The rows of each piece, which all lie in one file, in their order.
 
     A piece's rows are in memory, and those of the batch that they end in. Raises pa.ArrowException and OSError.
     """
-    with contextlib.ExitStack() as stack:
-        first = pieces[0]
-        source = stack.enter_context(storage.open_input(first.file, first.version))
-        parquet = _opened(source, first.row_group, layout.names)
-        batches = parquet.iter_batches(
-            max(piece.rows for piece in pieces), row_groups=[first.row_group], columns=layout.names
-        )
-        waiting: list[pa.RecordBatch] = []
-        position = 0  # of the first waiting row in the row group
-        for piece in pieces:
-            while position + sum(map(len, waiting)) < piece.skip + piece.rows:
-                waiting.append(next(batches))
-                while len(waiting) > 1 and position + len(waiting[0]) <= piece.skip:
-                    position += len(waiting.pop(0))
-            yield pa.Table.from_batches(waiting).slice(piece.skip - position, piece.rows)
+    with storage.open_input(pieces[0].file, pieces[0].version) as source:
+        parquet = _opened(source, pieces, layout)
+        for row_group, some in itertools.groupby(pieces, key=lambda piece: piece.row_group):
+            yield from _of_group(parquet, row_group, list(some), layout.names)
 
 
-def _opened(source: pa.NativeFile, row_group: int, names: Sequence[str]) -> pq.ParquetFile:
-    """A reader that fetches small row groups at once and streams large ones, and keeps equal texts once."""
+def _of_group(parquet: pq.ParquetFile, row_group: int, pieces: Sequence[Piece], names: list[str]) -> Iterator[pa.Table]:
+    """The rows of each piece of one row group, which is read once, up to the last of them."""
+    batches = parquet.iter_batches(max(piece.rows for piece in pieces), row_groups=[row_group], columns=names)
+    waiting: list[pa.RecordBatch] = []
+    position = 0  # of the first waiting row in the row group
+    for piece in pieces:
+        while position + sum(map(len, waiting)) < piece.skip + piece.rows:
+            waiting.append(next(batches))
+            while len(waiting) > 1 and position + len(waiting[0]) <= piece.skip:
+                position += len(waiting.pop(0))
+        yield pa.Table.from_batches(waiting).slice(piece.skip - position, piece.rows)
+
+
+def _opened(source: pa.NativeFile, pieces: Sequence[Piece], layout: Layout) -> pq.ParquetFile:
+    """A reader that fetches small row groups at once and streams large ones, and keeps equal texts once: a text of
+    many megabytes that all rows share takes a few kilobytes of a file."""
     footer = pq.read_metadata(source)
-    wanted = set(names)
-    columns = [footer.row_group(row_group).column(i) for i in range(footer.num_columns)]
-    size = sum(one.total_compressed_size for one in columns if one.path_in_schema.split(".")[0] in wanted)
-    schema = footer.schema.to_arrow_schema()
-    strings = [field.name for field in schema if field.name in wanted and is_text(field.type)]
+    wanted = set(layout.names)
+    sizes = [0]
+    for row_group in {piece.row_group for piece in pieces}:
+        columns = [footer.row_group(row_group).column(i) for i in range(footer.num_columns)]
+        sizes.append(sum(one.total_compressed_size for one in columns if one.path_in_schema.split(".")[0] in wanted))
     source.seek(0)
     return pq.ParquetFile(
         source,
         metadata=footer,
         page_checksum_verification=True,
-        pre_buffer=size < BUFFERED,
-        buffer_size=0 if size < BUFFERED else STREAM,
-        read_dictionary=strings,
+        pre_buffer=max(sizes) < BUFFERED,
+        buffer_size=0 if max(sizes) < BUFFERED else STREAM,
+        read_dictionary=[layout.text] if is_text(footer.schema.to_arrow_schema().field(layout.text).type) else [],
     )
 
 

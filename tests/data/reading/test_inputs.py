@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_app import storage
+from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.errors import UserError
 from tests.support.small_catalogs import TEXTS, parquet, planned, rows
@@ -203,3 +204,8 @@ def test_bytes_of_a_file_decide_before_its_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "text": ["굿"]}), sink)
     (tmp_path / "r.csv").write_bytes(sink.getvalue())
     assert len(rows(planned(tmp_path / "r.csv"))[0]) == 1
+
+
+def test_files_of_other_rules_for_globs_are_still_found(tree: Path) -> None:
+    """An unfinished run may have been planned when `*` crossed folders."""
+    assert f"{tree}/old/x/a.parquet" in reviews.input_versions(f"{tree}/*.parquet")
