@@ -2,7 +2,7 @@
 
 In: environment (RAY_ADDRESS and RAY_API_SERVER_ADDRESS name a cluster), and whichever of input, bundle and output are
 given. Out: one line per finding with its remedy, and exit code 1 where a check fails. No check takes longer than
-`--seconds`, and none prints a credential or a review.
+`--seconds`, and none prints a credential; of reviews only the first letters of three, where a column is in doubt.
 """
 
 import os

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,6 @@ from ray_app import storage
 from ray_app.catalog import verify
 from ray_app.data import reviews
 from ray_app.storage import s3
-from tests.support.bundles import make_bundle, sample_texts
 from tests.support.paths import ROOT
 
 ROWS, GROUP, UNIT = 1_000_000, 1_048_576, 2_000
@@ -59,10 +57,9 @@ def read(uri: str, keep: str = "") -> None:
     seconds = time.monotonic() - began
     figures = {"rows": rows, "rejected": rejected, "units": len(plan.units), "planned_s": round(planned, 2)}
     figures |= {"seconds": round(seconds, 2), "rows_per_s": round(rows / seconds)}
-    figures |= {
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-        "mb_read": fetched[0] // 10**6,
-    }
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # this program's own peak, not its parent's
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    figures |= {"peak_mb": round(peak), "mb_read": fetched[0] // 10**6}
     print(json.dumps({**figures, "requests": fetched[1]}), flush=True)
 
 
@@ -123,6 +120,8 @@ def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
 
 
 def tiny(folder: Path, source: str) -> None:
+    from tests.support.bundles import make_bundle, sample_texts
+
     make_bundle(folder / "bundle")
     texts = sample_texts(900)
     for name, files in (("one", 1), ("many", 300)):
@@ -171,6 +170,8 @@ def drift(folder: Path, source: str) -> None:
 
 
 def kills(folder: Path, source: str, times: int = 10) -> None:
+    from tests.support.bundles import make_bundle, sample_texts
+
     make_bundle(folder / "bundle")
     texts, chance = sample_texts(1_000), random.Random(7)
     (folder / "in").mkdir()

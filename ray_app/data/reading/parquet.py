@@ -18,6 +18,7 @@ from ray_app.data.reading.units import Chunk, Piece
 
 BUFFERED = 32 << 20  # bytes of a row group's columns from which they are streamed instead of fetched at once
 STREAM = 4 << 20  # bytes per request of a column that is streamed
+TOGETHER = 8  # pieces that a batch holds: every batch has a copy of the dictionary of all texts before it
 PEEKED = 2_000  # rows that decide which of two columns is the id
 
 
@@ -54,8 +55,22 @@ def tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[pa.Table]:
 
 
 def _of_group(parquet: pq.ParquetFile, row_group: int, pieces: Sequence[Piece], names: list[str]) -> Iterator[pa.Table]:
-    """The rows of each piece of one row group, which is read once, up to the last of them."""
-    batches = parquet.iter_batches(max(piece.rows for piece in pieces), row_groups=[row_group], columns=names)
+    """The rows of each piece of one row group, which is read once; again piece by piece where a part is damaged."""
+    done = 0
+    for together in (TOGETHER, 1):
+        rows = max(piece.rows for piece in pieces[done:]) * together
+        try:
+            for table in _sliced(parquet.iter_batches(rows, row_groups=[row_group], columns=names), pieces[done:]):
+                done += 1
+                yield table
+            return
+        except (pa.ArrowException, OSError):
+            if together == 1:
+                raise
+
+
+def _sliced(batches: Iterator[pa.RecordBatch], pieces: Sequence[Piece]) -> Iterator[pa.Table]:
+    """The rows of each piece out of the batches of its row group, up to the last of them."""
     waiting: list[pa.RecordBatch] = []
     position = 0  # of the first waiting row in the row group
     for piece in pieces:
