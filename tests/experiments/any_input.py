@@ -176,7 +176,7 @@ def kills(folder: Path, source: str, times: int = 10) -> None:
     texts, chance = sample_texts(1_000), random.Random(7)
     (folder / "in").mkdir()
     lines = "".join(f'c{i},"{texts[i % 1_000]}\n{i}"\n' for i in range(6_000))
-    (folder / "in" / "a.csv").write_bytes(f"리뷰번호,리뷰내용\n{lines}".encode("cp949"))
+    (folder / "in" / "a.csv").write_bytes(f"리뷰번호,리뷰내용\n{lines}".encode("cp949", "ignore"))
     for i in range(400):
         table = pa.table({"id": [f"t{i}-{n}" for n in range(3)], "text": texts[:3]})
         pq.write_table(table, folder / "in" / f"t{i:03d}.parquet")

@@ -98,6 +98,7 @@ def test_csv_and_parquet_of_the_same_rows_are_one_catalog(tmp_path: Path) -> Non
             ["4 cells under 3 names; quote cells with delimiters"],
         ),
         ("번호,내용,점수\n1,나쁨\n2,보통,4,\n", ["나쁨", "보통"], []),
+        ('번호,내용,점수\n1,"좋아요,5\n2,보통",4\n3,끝,1\n', ['"좋아요', '보통"', "끝"], []),
         ('번호,내용,점수\n1,"끝없이,5\n2,보통,4\n', ['"끝없이', "보통"], []),
         ('번호,내용,점수\n1,5" 화면,5\n2,6" 화면,4\n', ['5" 화면', '6" 화면'], []),
         ("번호,내용,점수\n,없음,5\n2,,4\n3,&nbsp;,4\n", [], ["null id", "empty text", "empty text"]),
