@@ -163,7 +163,7 @@ def _common_schema(uris: list[str]) -> pa.Schema:
     which a kept column's type grew, or of two releases."""
     schemas: dict[str, pa.Schema] = {}
     for uri in uris:
-        schema = _table(uri, 0).schema
+        schema = _upgraded(storage.read_schema(uri).empty_table()).schema
         schemas[str(schema)] = schema
     if len(schemas) == 1:
         return next(iter(schemas.values()))
@@ -172,9 +172,8 @@ def _common_schema(uris: list[str]) -> pa.Schema:
     return pa.schema([(n, seen[0].type if len(set(seen)) == 1 else common_type(seen)) for n, seen in types.items()])
 
 
-def _table(uri: str, rows: int | None = None) -> pa.Table:
-    """A part file's rows, or the first of them, with the columns that this release writes."""
-    table = storage.read_parquet(uri) if rows is None else storage.read_schema(uri).empty_table()
+def _upgraded(table: pa.Table) -> pa.Table:
+    """A part file's rows with the columns that this release writes."""
     return with_rows(with_opinions(table))
 
 
@@ -182,7 +181,7 @@ def _groups(uris: list[str], group_rows: int, schema: pa.Schema) -> Iterator[pa.
     """The files' rows as tables of `group_rows` rows or more; the last may have fewer."""
     waiting: list[pa.Table] = []
     for uri in uris:
-        waiting.append(_conformed(_table(uri), schema))
+        waiting.append(_conformed(_upgraded(storage.read_parquet(uri)), schema))
         if sum(map(len, waiting)) >= group_rows:
             yield pa.concat_tables(waiting)
             waiting = []

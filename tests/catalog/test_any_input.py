@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from ray_app import storage
+from ray_app import cluster, storage
 from ray_app.catalog import analyze, manifest
 from ray_app.errors import UserError
 from tests.catalog.test_analyze import Death
@@ -232,7 +232,51 @@ def test_a_run_refuses_to_end_where_its_files_lack_a_row(
 ) -> None:
     from ray_app.catalog import compaction
 
-    whole = compaction._table
-    monkeypatch.setattr(compaction, "_table", lambda uri, rows=None: whole(uri, rows).slice(1))
+    whole = compaction._conformed
+    monkeypatch.setattr(compaction, "_conformed", lambda table, schema: whole(table, schema).slice(1))
     with pytest.raises(UserError, match="50 rows analyzed, 43 in its files"):
         analyze.run(config(reviews, bundle_folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"keep": "moll"}, "--keep moll: no such column"),
+        ({"columns": "text=content"}, "no column 'content'"),
+        ({"bundle": "nowhere"}, r"no bundle\.json there"),
+        ({"input": "nowhere"}, "nowhere: no such file"),
+        ({"keep": "tags", "partition_by": "tags"}, "which make no folder names"),
+        ({"output": "in/out"}, "inside --input"),
+        ({"output": "full"}, "not empty"),
+        ({"output": "done", "unit_rows": 9}, "--unit-rows 8, now it is 9"),
+        ({"output": "done", "resume": False}, "holds a run"),
+    ],
+)
+def test_a_mistake_is_refused_before_ray_starts(
+    tmp_path: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
+) -> None:
+    parquet(tmp_path / "in" / "a.parquet", tags=[["x"]] * 3)
+    parquet(tmp_path / "full" / "a.parquet")
+    run(tmp_path, bundle_folder, output=str(tmp_path / "done"))
+    paths = {name: str(tmp_path / value) for name, value in changes.items() if name in ("bundle", "input", "output")}
+    given: dict[str, Any] = {
+        "unit_rows": 8,
+        "highlights": "off",
+        "input": str(tmp_path / "in"),
+        "bundle": bundle_folder,
+        "output": str(tmp_path / "out"),
+        **changes,
+        **paths,
+    }
+    monkeypatch.setattr(cluster, "start", lambda: pytest.fail("Ray was started"))
+    with pytest.raises(UserError, match=words):
+        analyze.run(analyze.Config(**given))
+
+
+def test_where_nothing_is_left_to_do_ray_is_not_started(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyze.run(config(reviews, bundle_folder))
+    monkeypatch.setattr(cluster, "start", lambda: pytest.fail("Ray was started"))
+    assert analyze.run(config(reviews, bundle_folder, placement="fused")) == 0
+    assert analyze.run(config(reviews, bundle_folder, placement="fused", incremental=True)) == 0

@@ -81,6 +81,7 @@ def find(uri: str) -> Found:
     paths = split(uri)
     for path in paths:
         walked = storage.walk(path)
+        table_formats.check_whole(path)
         tables = table_formats.roots(file.uri for _, file in walked)
         listed: list[storage.FileInfo] = []
         for root, read in tables.items():

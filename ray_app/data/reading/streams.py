@@ -95,7 +95,10 @@ class _Recoded:
         """The next `size` bytes, fewer at the end."""
         while len(self.ready) < size:
             data = self.source.read(CHUNK)
-            text = self.decoder.decode(data, final=not data)
+            try:
+                text = self.decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise UnreadableError(f"damaged UTF-16: {error.reason}") from None
             if self.first and text:
                 text, self.first = text.removeprefix("\ufeff"), False
             self.ready += text.encode("utf-8", "surrogatepass")

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from ray_app import storage
 from ray_app.errors import UserError, check, first_line, pip_install
+from ray_app.storage import globs
 
 LOGS = {"/_delta_log/": "delta", "/.hoodie/": "hudi"}
 ICEBERG = "/metadata/"
@@ -25,6 +26,23 @@ def roots(uris: Iterable[str]) -> dict[str, Read]:
         if ICEBERG in uri and uri.endswith(".metadata.json"):
             found[uri.rpartition(ICEBERG)[0]] = _READERS["iceberg"]
     return found
+
+
+def check_whole(path: str) -> None:
+    """Raises UserError where a path is a part of a table: a folder below its own, or a glob in it.
+
+    Its files may hold rows that the table's log has dropped, and the log speaks of the whole only.
+    """
+    folder = path if storage.exists(path) else globs.split(path)[0]
+    above = folder if folder != path else folder.rpartition("/")[0]
+    while above.count("/") > (2 if "://" in above else 0):
+        for mark, what in ((f"{above}/_delta_log", "a Delta"), (f"{above}/.hoodie", "a Hudi")):
+            check(not storage.exists(mark), f"{path}: a part of {what} table; name its folder, {above}")
+        metadata = f"{above}/metadata"
+        names = [name for name, _ in storage.walk(metadata)] if storage.exists(metadata) else []
+        iceberg = any(name.endswith(".metadata.json") for name in names)
+        check(not iceberg, f"{path}: a part of an Iceberg table; name its folder, {above}")
+        above = above.rpartition("/")[0]
 
 
 def _delta(root: str) -> list[storage.FileInfo]:

@@ -94,7 +94,13 @@ def _opened(file: str, version: str) -> Iterator["Workbook"]:
                 raise UnreadableError(f"unpacks to {size >> 20:,} MB; save it as CSV")
             source.seek(0)
             yield openpyxl.load_workbook(source, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+    ) as error:  # what a broken part of it raises
         raise UnreadableError(f"not a readable workbook: {error}") from None
 
 

@@ -185,6 +185,16 @@ def test_a_hudi_table_is_refused(tmp_path: Path) -> None:
         inputs.find(str(tmp_path))
 
 
+@pytest.mark.parametrize("mark", ["_delta_log/0.json", ".hoodie/x", "metadata/v1.metadata.json"])
+@pytest.mark.parametrize("part", ["t/dt=1", "t/dt=1/a.parquet", "t/*/*.parquet", "t/dt=*"])
+def test_a_part_of_a_table_is_refused(tmp_path: Path, mark: str, part: str) -> None:
+    parquet(tmp_path / "t" / "dt=1" / "a.parquet")
+    (tmp_path / "t" / mark).parent.mkdir()
+    (tmp_path / "t" / mark).write_text("")
+    with pytest.raises(UserError, match=r"a part of an? \w+ table; name its folder, .*/t$"):
+        inputs.find(f"{tmp_path}/{part}")
+
+
 def test_an_iceberg_table_is_read_through_its_metadata(tmp_path: Path) -> None:
     from pyiceberg.catalog.sql import SqlCatalog
 

@@ -162,12 +162,18 @@ def test_bytes_beside_the_encoding_are_set_aside_or_escaped(tmp_path: Path) -> N
 def test_an_unknown_encoding_and_a_damaged_archive_are_rejects(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"id,text\n" + b"".join(b"%d,\xff\xff\xfe\n" % i for i in range(30)))
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(csv_bytes() * 3000)[:-2000])
-    parquet(tmp_path / "c.parquet")
+    (tmp_path / "c.csv").write_bytes(csv_bytes(encoding="utf-16") + b"\0")
+    workbook(tmp_path / "d.xlsx", [["id", "text"], [1, "굿"]])
+    whole = (tmp_path / "d.xlsx").read_bytes()
+    (tmp_path / "d.xlsx").write_bytes(whole[: len(whole) // 2])
+    parquet(tmp_path / "e.parquet")
     reasons = [source.reason for source in planned(tmp_path).unreadable]
     assert reasons[0] is not None
     assert reasons[0].startswith("unreadable CSV file: neither UTF-8, UTF-16 nor cp949")
     assert reasons[1] is not None
     assert reasons[1].startswith("unreadable CSV file: damaged gzip")
+    assert reasons[2] == "unreadable CSV file: damaged UTF-16: truncated data"
+    assert str(reasons[3]).startswith("unreadable xlsx file: not a readable workbook: ")
 
 
 def test_csv_is_read_from_s3(tmp_path: Path, s3: str) -> None:
