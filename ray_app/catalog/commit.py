@@ -129,7 +129,11 @@ def _add_remarks(
         record["reasons"] = reject_reasons.count(rejected)
     if unreadable := reject_reasons.unreadable(rejected):
         record["unreadable"] = unreadable
-    if partition_by and analyzed is not None and (shortened := partitions.shortened(analyzed[partition_by])):
+    if (
+        partition_by
+        and analyzed is not None
+        and (shortened := partitions.shortened(analyzed[partition_by], partition_by))
+    ):
         record["shortened"] = shortened
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet and no flag says otherwise
+READ_MEMORY, READ_SHARE = 512 << 20, 0.1  # a million rows of one row group take 390 MB to read
 WAVE = 4_000  # units per pipeline: Ray Data's driver holds some objects for each of them
 
 
@@ -86,6 +87,15 @@ def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns
                 yield json.loads(record)
 
 
+def _reading_memory() -> int:
+    """Bytes that each reader reserves, so that no more of them run at once than memory allows; on a small machine a
+    share of what there is, for a task that asks for more would wait forever."""
+    from ray_app import cluster
+
+    now = cluster.memory()
+    return min(READ_MEMORY, int(now * READ_SHARE)) if now else READ_MEMORY
+
+
 def _commit(config: "Config", out: str) -> Commit:
     return Commit(
         out=out, partition_by=config.partition_by, source=config.source, findings=config.findings_table != "off"
@@ -102,7 +112,7 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
 
     rows = [{"units": [asdict(unit) for unit in reading]} for reading in readings(units)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1)
+    dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
     names = _stage_names(config)
     for group in [names] if config.placement == "fused" else [[name] for name in names]:
         dataset = mapped(

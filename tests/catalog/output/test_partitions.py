@@ -62,7 +62,17 @@ def test_a_value_that_is_too_long_is_cut_and_stays_distinct() -> None:
     names = {partitions.folder_name("가" * 80 + end) for end in "abc"}
     assert len(names) == 3
     assert all(unquote(name).startswith("가" * 40) for name in names)
-    assert partitions.shortened(pa.chunked_array([["가" * 80, "b"]])) == {partitions.folder_name("가" * 80): "가" * 40}
+    assert partitions.shortened(pa.chunked_array([["가" * 80, "b"]]), "mall") == {
+        partitions.folder_name("가" * 80): "가" * 40
+    }
+
+
+def test_a_long_name_of_a_column_leaves_less_room_for_values() -> None:
+    column = "상품명과옵션을합친이름" * 5
+    [folder] = partitions.rows_by_folder(pa.chunked_array([["가" * 60]]), column)
+    assert len(folder.encode()) <= 255
+    with pytest.raises(UserError, match="a name too long for a folder's"):
+        partitions.check_partition(column * 2, pa.string())
 
 
 def test_names_of_columns_are_safe_too(tmp_path: Path) -> None:

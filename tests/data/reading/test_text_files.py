@@ -179,8 +179,9 @@ def test_an_unknown_encoding_and_a_damaged_archive_are_rejects(tmp_path: Path) -
 def test_csv_is_read_from_s3(tmp_path: Path, s3: str) -> None:
     for name, data in (("a.csv", csv_bytes(encoding="cp949")), ("b.csv.gz", gzip.compress(csv_bytes()))):
         storage.write_bytes(f"{s3}/in/{name}", data)
+    storage.write_bytes(f"{s3}/in/c.xlsx", workbook(tmp_path / "c.xlsx", [HEADER, *ROWS[:3]]).read_bytes())
     accepted, _ = rows(planned(f"{s3}/in", keep="product", unit_rows=3))
-    assert [row["review_id"] for row in accepted] == ["r1", "r2", "r3", "r4"] * 2
+    assert [row["review_id"] for row in accepted] == [*["r1", "r2", "r3", "r4"] * 2, "r1", "r2", "r3"]
 
 
 def workbook(path: Path, *sheets: list[list[Any]]) -> Path:
