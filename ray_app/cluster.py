@@ -91,6 +91,13 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
+def memory() -> float:
+    """Bytes of memory that the cluster now has for tasks and actors."""
+    import ray
+
+    return float(ray.cluster_resources().get("memory", 0))
+
+
 def joined() -> bool:
     """True where the environment names a cluster instead of this process starting its own; such a cluster may grow."""
     return bool(os.environ.get("RAY_ADDRESS"))

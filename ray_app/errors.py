@@ -8,6 +8,8 @@ from pathlib import Path
 
 _EXTRAS = {  # module -> the extra that brings it
     "kiwipiepy": "kiwi",
+    "openpyxl": "xlsx",
+    "deltalake": "tables",
     "pyiceberg": "iceberg",
     **dict.fromkeys(("streamlit", "duckdb", "altair", "fsspec"), "page"),
     **dict.fromkeys(("peft", "sacrebleu"), "lm"),

@@ -48,7 +48,7 @@ class Config(Options):
     )
     input: str = option(
         "",
-        "the catalog, for its texts, where the analyses were made without --keep text",
+        "the catalog, for its texts, where the analyses were made with --no-text",
         "Data",
         common=True,
         formerly=("reviews",),
@@ -138,7 +138,7 @@ def _shares(config: Config, source: "Analyses", labels: "Labels | None") -> dict
     from ray_app.active_learning.quotas import parse_mix
 
     embeddings = "" if "embedding" in source.columns else "analyses made with --embeddings"
-    texts = "" if labels and "text" in source.columns else "--labels, and analyses made with --keep text"
+    texts = "" if labels and "text" in source.columns else "--labels, and analyses made without --no-text"
     needs = {"rare": texts, "outlier": embeddings, "diverse": embeddings}
     if config.strategy != "mix" or config.mix:
         shares = parse_mix(config.mix or f"{config.strategy}=1", CRITERIA)
@@ -161,7 +161,7 @@ def _check(config: Config, source: "Analyses", bundle: "BundleSummary | None") -
     for name in ("keyword_probabilities", "findings"):
         source.require(name, "--analyses", "name a folder that python -m jobs.analyze wrote")
     texts = "text" in source.columns or config.input
-    check(texts, f"{source.uri}: no texts there; name the catalog with --input, or analyze with --keep text")
+    check(texts, f"{source.uri}: no texts there; name the catalog with --input, or analyze without --no-text")
     if config.floor:
         check(bundle, "--floor needs the names of the keywords: name a bundle with --bundle")
         least = config.floor * len(bundle.taxonomy.names) if bundle else 0

@@ -30,6 +30,8 @@ SAMPLE = 20_000  # rows in which clusters of embeddings are found
 SPREAD = 10  # candidates per pick of `diverse`
 INTERNAL = ("keyword_probabilities", "truncated", "embedding")  # columns of analyses that are no use to a labeler
 DRAWN = ("random", "diverse")  # criteria that draw lots: a text that occurs often has as many lots
+Key = tuple[object, ...]
+PLACE = ("source_file", "source_row")  # what tells rows apart whose ids repeat
 UNIT_ROWS = 100_000  # rows of a catalog that are in memory at a time
 
 
@@ -141,19 +143,21 @@ def keyword_floors(source: Analyses, rows: Candidates, bundle: BundleSummary, le
 
 
 def read_texts(source: Analyses, positions: Ints, input_uri: str, columns: str) -> list[str]:
-    """The texts at `positions`, from the analyses or else, by id, from the catalog.
+    """The texts at `positions`, from the analyses or else from the catalog, by file and row or by id.
 
     Args:
         input_uri, columns: `--input` and `--columns` of the catalog.
-    Raises: UserError where the catalog lacks a review.
+    Raises: UserError where the catalog lacks a review, or has an id with several texts.
     """
     if "text" in source.columns:
         return [text or "" for text in analyses.take(source, positions, ["text"])["text"].to_pylist()]
-    ids = [str(i) for i in analyses.take(source, positions, ["review_id"])["review_id"].to_pylist()]
-    texts = _catalog_texts(input_uri, columns, set(ids))
-    missing = [i for i in ids if i not in texts]
+    names = PLACE if set(PLACE) <= set(source.columns) else ("review_id",)
+    table = analyses.take(source, positions, names)
+    keys = list(zip(*(table[name].to_pylist() for name in names), strict=True))
+    texts = _catalog_texts(input_uri, columns, set(keys), names)
+    missing = [key for key in keys if key not in texts]
     check(not missing, f"--input {input_uri}: {len(missing):,} analyzed reviews are missing, such as {missing[:1]}")
-    return [texts[i] for i in ids]
+    return [texts[key] for key in keys]
 
 
 def batch_table(source: Analyses, shortlist: Shortlist, selection: Selection) -> pa.Table:
@@ -168,15 +172,20 @@ def batch_table(source: Analyses, shortlist: Shortlist, selection: Selection) ->
     return table
 
 
-def _catalog_texts(input_uri: str, columns: str, ids: set[str]) -> dict[str, str]:
-    """Review id -> text, of those of `ids` that the catalog has."""
-    texts: dict[str, str] = {}
+def _catalog_texts(input_uri: str, columns: str, wanted: set[Key], names: Sequence[str]) -> dict[Key, str]:
+    """Key -> text, of those `wanted` that the catalog has; a key is the values of the columns `names`."""
+    texts: dict[Key, str] = {}
     plan = reviews.plan(reviews.resolve_input(input_uri), columns, (), UNIT_ROWS, "")
-    for unit in plan.units if ids else ():
-        accepted, _ = reviews.read(unit, plan.columns)
-        if accepted is not None:
-            rows = zip(accepted["review_id"].to_pylist(), accepted["text"].to_pylist(), strict=True)
-            texts |= {review_id: text for review_id, text in rows if review_id in ids}
+    for unit in reviews.read_units(plan.units, plan.columns) if wanted else ():
+        if unit.accepted is None:
+            continue
+        keys = zip(*(unit.accepted[name].to_pylist() for name in names), strict=True)
+        for key, text in zip(keys, unit.accepted["text"].to_pylist(), strict=True):
+            if key in wanted:
+                check(
+                    texts.setdefault(key, text) == text,
+                    f"--input {input_uri}: id {key[0]!r} has several texts; analyze with --source, or keep the text",
+                )
     return texts
 
 

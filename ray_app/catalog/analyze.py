@@ -10,7 +10,7 @@ steps of a unit, `executors.py` says where they run, `catalog_run.py` is one run
 from ray_app.catalog.options import Config
 
 __all__ = ["Config", "run"]
-REJECTS_EXIT = 3  # the job is complete, but some files could not be read
+REJECTS_EXIT = 3  # the job is complete, but some files could not be read, or every row was rejected
 
 
 def run(config: Config) -> int:
@@ -21,9 +21,11 @@ def run(config: Config) -> int:
     from ray_app.catalog.lease import Lease
     from ray_app.inference import bundle as bundles
 
+    out = storage.absolute(config.output)
+    planning.check_place(config, out)
+    config = planning.followed(config, out)
     bundle = bundles.load(config.bundle)
     settings = planning.settings_of(config, bundle)
-    out = storage.absolute(config.output)
     if config.dry_run:
         plan = planning.plan_input(config, settings)
         print(planning.describe(plan, bundle), flush=True)
@@ -32,11 +34,7 @@ def run(config: Config) -> int:
     planning.check_output(config, out)
     if config.sink:
         iceberg.open_catalog(config.table)  # not after hours of work
-    if config.placement != "here":
-        from ray_app import cluster
-
-        cluster.start()
     with Lease(out) as lease:
         catalog_run = CatalogRun(config, bundle, settings, out)
         code = catalog_run.complete(lease)
-        return code or (REJECTS_EXIT if catalog_run.unreadable else 0)
+        return code or (REJECTS_EXIT if catalog_run.unreadable or catalog_run.all_rejected else 0)

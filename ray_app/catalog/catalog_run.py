@@ -4,19 +4,21 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ray_app import storage
-from ray_app.catalog import commit, executors, graceful_stop, iceberg, manifest, planning
+from ray_app.catalog import commit, executors, graceful_stop, iceberg, manifest, planning, repeated_ids
 from ray_app.catalog.commit import CommitRecord
-from ray_app.catalog.compaction import Publisher
+from ray_app.catalog.compaction import Publisher, published
 from ray_app.catalog.graceful_stop import GracefulStop
 from ray_app.catalog.lease import Lease
 from ray_app.catalog.manifest import Settings
 from ray_app.catalog.progress import Progress, RunFigures
 from ray_app.catalog.telemetry import RunMetrics
 from ray_app.cli import next_command
-from ray_app.data.reviews import Unit
+from ray_app.data import reviews
+from ray_app.data.reviews import UNREADABLE, Piece, Unit
 from ray_app.data.schema import rejected_unit
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
@@ -38,20 +40,29 @@ class CatalogRun:
         self.run, self.agreement = planning.begin_or_resume(config, bundle, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
         self.progress = Progress(rows, config.progress_seconds)
-        self.publisher = Publisher(out, config.file_megabytes << 20)
+        self.publisher = Publisher(out, config.file_megabytes << 20, csv=config.findings_table == "csv")
         self.done: set[str] = set()
         for record in manifest.committed(out):
             self.done.add(record["id"])
             self.progress.recall(record)
             self.publisher.add(record)
-        manifest.unchanged(self.run, storage.list_files(settings["--input"], ".parquet"), self.done)
+        manifest.unchanged(self.run, reviews.input_versions(settings["--input"]), self.done)
         self.allowed_rejects = config.rejects_allowed(rows)
-        self.metrics = RunMetrics(f"{bundle.id}-{uuid.uuid4().hex[:8]}", config.log == "json")
 
     @property
     def unreadable(self) -> dict[str, str]:
         """File -> reason, of the files and units that could not be read."""
         return self.progress.unreadable
+
+    @property
+    def all_rejected(self) -> bool:
+        """True where there were rows, and none could be analyzed."""
+        return bool(self.progress.counts["rows_in"]) and not self.progress.counts["analysed"]
+
+    @cached_property
+    def metrics(self) -> RunMetrics:
+        """Made when the first unit is counted: Ray's own exist only once it runs."""
+        return RunMetrics(f"{self.bundle_id}-{uuid.uuid4().hex[:8]}", self.config.log == "json")
 
     def complete(self, lease: Lease) -> int:
         """Analyzes and publishes what is left. Returns 0, or 128 + the signal that stopped the run.
@@ -78,8 +89,9 @@ class CatalogRun:
             return 128 + stop.signal
         check(not left, f"{self.config.output}: {left} rows were not committed; run the same command again to resume")
         self.publisher.finish()
+        self._check_balance()
         self._append_to_sink()
-        self._write_report(self.progress.summary())
+        self._write_report(self.progress.summary(repeated_ids.count(self.out)))
         return 0
 
     def _analyzed(self, todo: Sequence[Unit]) -> Iterator[CommitRecord]:
@@ -112,9 +124,19 @@ class CatalogRun:
         for source in self.run.sources:
             name = "file-" + hashlib.sha256(f"{source.file}|{source.version}".encode()).hexdigest()[:16]
             if source.reason and name not in self.done:
-                unit = Unit(id=name, file=source.file, version=source.version, row_group=0, skip=0, first=0, rows=0)
-                facts: commit.UnitFacts = {"findings": 0, "work": {}, "unreadable": source.reason}
+                whole = Piece(file=source.file, version=source.version, row_group=0, skip=0, first=0, rows=0)
+                unit = Unit(id=name, pieces=(whole,))
+                facts: commit.UnitFacts = {"findings": 0, "work": {}}
                 yield commit.commit(self.out, unit, None, rejected_unit(source.file, 0, source.reason), facts)
+
+    def _check_balance(self) -> None:
+        """Raises UserError unless the output files hold as many rows as were analyzed."""
+        files = [done for _, done in published(self.out) if done and done["file"].startswith("data/")]
+        rows, analyzed = sum(done["rows"] for done in files), self.progress.counts["analysed"]
+        check(
+            rows == analyzed,
+            f"{self.config.output}: {analyzed:,} rows analyzed, {rows:,} in its files; please report it",
+        )
 
     def _append_to_sink(self) -> None:
         if self.config.sink:
@@ -136,14 +158,32 @@ class CatalogRun:
             "config": as_dict(self.config),
             **({} if cost is None else {"cost": cost}),
             **({} if self.agreement is None else {"recheck": self.agreement}),
+            "input": {"notes": [note for plan in self.run.plans for note in plan.notes]},
         }
         storage.write_json(storage.join(self.out, "_run.json"), report)
         _print_report(figures, cost, self.config.output)
 
 
+def _remarks(figures: RunFigures) -> Iterator[str]:
+    """What went not as planned: rejected files and rows and why, values that were changed, ids that repeat."""
+    yield from (f"rejected {file}: {reason}" for file, reason in list(figures["unreadable"].items())[:LISTED])
+    rows = {name: one for name, one in figures["reasons"].items() if one["rows"] and not name.startswith(UNREADABLE)}
+    for name, reason in sorted(rows.items(), key=lambda item: -item[1]["rows"])[:LISTED]:
+        yield f"rejected {reason['rows']:,} rows: {name}, such as {reason['example']}"
+    for column, count in figures["repaired"].items():
+        yield f"{column}: {count:,} values are not UTF-8; their bytes are written as \\xb0"
+    for folder, value in list(figures["shortened"].items())[:LISTED]:
+        yield f"a value is too long for a folder's name: {value}… is {folder}"
+    if figures["repeated_ids"]:
+        yield (
+            f"{figures['repeated_ids']:,} ids are on more than one row: files that number their own rows, or copies; "
+            "--source keeps file and row, which tell them apart"
+        )
+
+
 def _print_report(figures: RunFigures, cost: float | None, output: str) -> None:
-    for file, reason in list(figures["unreadable"].items())[:LISTED]:
-        print(f"rejected {file}: {reason}")
+    for line in _remarks(figures):
+        print(line)
     price = "" if cost is None else f", cost {cost:,.2f}"
     print(
         f"{figures['rows_in']:,} rows in = {figures['analysed']:,} analyzed + {figures['rejected']:,} rejected, "

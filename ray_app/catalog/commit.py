@@ -12,6 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app import storage
+from ray_app.catalog.output import partitions, reject_reasons
+from ray_app.catalog.output.flat_findings import FOLDER, flat_table
+from ray_app.catalog.output.reject_reasons import Reason
 from ray_app.data.reviews import Unit
 
 
@@ -24,15 +27,19 @@ class PartFile(TypedDict):
 
 
 class UnitFacts(TypedDict):
-    """What was counted while a unit was analyzed; `unreadable` is the reason where none of its rows could be read."""
+    """What was counted while a unit was analyzed; `repaired`: per kept column the values that were not UTF-8."""
 
     findings: int
     work: dict[str, float]
-    unreadable: NotRequired[str]
+    repaired: NotRequired[dict[str, int]]
 
 
 class CommitRecord(UnitFacts):
-    """A commit marker's content: the unit, how its rows came out, its part files by output folder, its facts."""
+    """A commit marker's content: the unit, how its rows came out, its part files by output folder, its facts.
+
+    `file` to `rows` are the unit's first piece, `pieces` all of them where it has several. `unreadable` has the files
+    with rows that could not be read, and why; in records of earlier releases it is the reason alone.
+    """
 
     id: str
     file: str
@@ -45,6 +52,10 @@ class CommitRecord(UnitFacts):
     analysed: int
     rejected: int
     parts: dict[str, PartFile]
+    pieces: NotRequired[list[tuple[str, int, int]]]
+    unreadable: NotRequired[dict[str, str] | str]
+    reasons: NotRequired[dict[str, Reason]]
+    shortened: NotRequired[dict[str, str]]
 
 
 def commit(
@@ -54,23 +65,32 @@ def commit(
     rejected: pa.Table,
     facts: UnitFacts,
     partition_by: str = "",
+    findings: bool = False,
 ) -> CommitRecord:
     """Writes the unit's part files, then creates the marker that names them; returns the marker's record.
 
     Where two processes commit the same unit the first wins: no marker names the other's part files. `analyzed` is None
-    where the unit could not be read; its one reject then stands for all its rows. Raises RuntimeError where rows would
-    be lost.
+    where the unit could not be read. `findings`: also write the flat table. Raises RuntimeError where rows would be
+    lost: the rows of the part files, as their own footers count them, must be the unit's.
     """
     accepted = 0 if analyzed is None else len(analyzed)
-    refused = unit.rows if analyzed is None else len(rejected)
+    refused = pc.sum(rejected["rows"]).as_py() or 0
     if accepted + refused != unit.rows:
-        raise RuntimeError(f"{unit.file} rows {unit.first}..: {unit.rows} in, {accepted} analyzed, {refused} rejected")
+        raise RuntimeError(f"{_place(unit)}: {unit.rows} in, {accepted} analyzed, {refused} rejected")
+    folders = list(_folders(analyzed, rejected, partition_by))
+    written = sum(len(table) for folder, table in folders if folder != "rejected")
+    if written != accepted:
+        raise RuntimeError(f"{_place(unit)}: {accepted} rows analyzed, {written} to be written")
+    if findings and analyzed is not None and facts["findings"]:
+        folders.append((FOLDER, flat_table(analyzed)))
     parts: dict[str, PartFile] = {}
-    name = f"{unit.id}-{uuid.uuid4().hex[:8]}.parquet"
-    for folder, table in _folders(analyzed, rejected, partition_by):
+    for folder, table in folders:
+        # A name of its own per folder: where a file system takes two folders for one, neither part replaces the other.
+        name = f"{unit.id}-{uuid.uuid4().hex[:8]}.parquet"
         size = storage.write_parquet(part(out, folder, name), table)
         parts[folder] = {"name": name, "rows": len(table), "bytes": size}
     record = _record(unit, accepted, refused, parts, facts)
+    _add_remarks(record, unit, analyzed, rejected, partition_by)
     if storage.create(marker(out, unit.id), json.dumps(record, ensure_ascii=False).encode()):
         return record
     winner: CommitRecord = storage.read_json(marker(out, unit.id))
@@ -78,20 +98,47 @@ def commit(
 
 
 def _record(unit: Unit, analyzed: int, rejected: int, parts: dict[str, PartFile], facts: UnitFacts) -> CommitRecord:
-    return {
+    first = unit.head
+    record: CommitRecord = {
         "id": unit.id,
-        "file": unit.file,
-        "version": unit.version,
-        "row_group": unit.row_group,
-        "skip": unit.skip,
-        "first": unit.first,
+        "file": first.file,
+        "version": first.version,
+        "row_group": first.row_group,
+        "skip": first.skip,
+        "first": first.first,
         "rows": unit.rows,
         "rows_in": unit.rows,
         "analysed": analyzed,
         "rejected": rejected,
         "parts": parts,
-        **facts,
+        "findings": facts["findings"],
+        "work": facts["work"],
     }
+    if "repaired" in facts:
+        record["repaired"] = facts["repaired"]
+    return record
+
+
+def _add_remarks(
+    record: CommitRecord, unit: Unit, analyzed: pa.Table | None, rejected: pa.Table, partition_by: str
+) -> None:
+    """Adds what a record says only where there is something to say."""
+    if len(unit.pieces) > 1:
+        record["pieces"] = [(piece.file, piece.first, piece.rows) for piece in unit.pieces]
+    if len(rejected):
+        record["reasons"] = reject_reasons.count(rejected)
+    if unreadable := reject_reasons.unreadable(rejected):
+        record["unreadable"] = unreadable
+    if (
+        partition_by
+        and analyzed is not None
+        and (shortened := partitions.shortened(analyzed[partition_by], partition_by))
+    ):
+        record["shortened"] = shortened
+
+
+def _place(unit: Unit) -> str:
+    return f"{unit.head.file} rows {unit.head.first}.."
 
 
 def part(out: str, folder: str, name: str) -> str:
@@ -105,7 +152,7 @@ def marker(out: str, unit_id: str) -> str:
 
 
 def _folders(analyzed: pa.Table | None, rejected: pa.Table, partition_by: str) -> Iterable[tuple[str, pa.Table]]:
-    """The output folders that the unit has rows for; a folder's name holds its partition's value, as in Hive."""
+    """The output folders that the unit has rows for: rows are grouped by the folder that they will lie in."""
     if len(rejected):
         yield "rejected", rejected
     if analyzed is None or not len(analyzed):
@@ -113,8 +160,5 @@ def _folders(analyzed: pa.Table | None, rejected: pa.Table, partition_by: str) -
     if not partition_by:
         yield "data", analyzed
         return
-    values = analyzed[partition_by]
-    for value in pc.unique(values):
-        same = pc.is_null(values) if not value.is_valid else pc.equal(values, value)
-        name = storage.safe_name(str(value.as_py()) if value.is_valid else "")
-        yield f"data/{partition_by}={name}", analyzed.filter(same).drop_columns([partition_by])
+    for folder, rows in partitions.rows_by_folder(analyzed[partition_by], partition_by).items():
+        yield f"data/{folder}", analyzed.take(rows).drop_columns([partition_by])

@@ -10,18 +10,23 @@ names that begin with `_`.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog.commit import CommitRecord, part
-from ray_app.data.schema import with_opinions
+from ray_app.catalog.output.flat_findings import FOLDER, to_csv
+from ray_app.data.column_types import Seen, common_type
+from ray_app.data.schema import with_opinions, with_rows
+from ray_app.data.values import conform
 from ray_app.errors import check
 
 TARGET_BYTES = 128 << 20  # what Parquet readers like: 64 to 512 MB
+CSV_FOLDER = f"{FOLDER}_csv"
 GROUP_ROWS = 50_000  # rows per row group, unless the next part file has more: part files have a few thousand each
 
 
@@ -39,6 +44,15 @@ class PublishedFile(TypedDict):
     rows: int
     bytes: int
     sha256: str
+    csv: NotRequired["CsvFile"]
+
+
+class CsvFile(TypedDict):
+    """The same rows as CSV: path below OUT, bytes and hash."""
+
+    file: str
+    bytes: int
+    sha256: str
 
 
 class Publisher:
@@ -49,10 +63,13 @@ class Publisher:
     Args:
         target_bytes: bytes of part files that make an output file.
         group_rows: least rows of a row group.
+        csv: also write the flat table of findings as CSV.
     """
 
-    def __init__(self, out: str, target_bytes: int = TARGET_BYTES, group_rows: int = GROUP_ROWS) -> None:
-        self.out, self.target, self.group_rows = out, target_bytes, group_rows
+    def __init__(
+        self, out: str, target_bytes: int = TARGET_BYTES, group_rows: int = GROUP_ROWS, csv: bool = False
+    ) -> None:
+        self.out, self.target, self.group_rows, self.csv = out, target_bytes, group_rows, csv
         self.waiting: dict[str, dict[str, str]] = {}  # folder -> unit -> part file
         self.sizes: dict[str, int] = {}  # folder -> bytes that wait
         self.promised: set[tuple[str, str]] = set()  # (folder, unit)
@@ -102,9 +119,17 @@ class Publisher:
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
+        if self.csv and folder == FOLDER:
+            done["csv"] = self._write_csv(number, data)
         storage.write_json(_done_uri(self.out, number), done)
         for uri in part_uris:
             storage.remove(uri)
+
+    def _write_csv(self, number: int, parquet: bytes) -> CsvFile:
+        """Writes the rows of a Parquet file as CSV, in a folder of their own: readers take a folder for one format."""
+        data, file = to_csv(pq.read_table(pa.BufferReader(parquet))), f"{CSV_FOLDER}/part-{number:06d}.csv"
+        storage.write_bytes(storage.join(self.out, file), data)
+        return {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def promises(out: str) -> Iterator[tuple[int, FilePromise]]:
@@ -125,26 +150,53 @@ def published(out: str) -> Iterator[tuple[FilePromise, PublishedFile | None]]:
 def _concatenated(uris: list[str], group_rows: int) -> tuple[bytes, int]:
     """Parquet files as one, in order, a few in memory at a time; its bytes and its rows."""
     sink, rows = pa.BufferOutputStream(), 0
-    writer: pq.ParquetWriter | None = None
-    for table in _groups(uris, group_rows):
-        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True)
-        writer.write_table(table, row_group_size=group_rows)
-        rows += len(table)
-    if writer is not None:
-        writer.close()
+    schema = _common_schema(uris)
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for table in _groups(uris, group_rows, schema):
+            writer.write_table(table, row_group_size=group_rows)
+            rows += len(table)
     return sink.getvalue().to_pybytes(), rows
 
 
-def _groups(uris: list[str], group_rows: int) -> Iterator[pa.Table]:
+def _common_schema(uris: list[str]) -> pa.Schema:
+    """The schema that holds the rows of all part files. They differ where one file holds units of two plans, between
+    which a kept column's type grew, or of two releases."""
+    schemas: dict[str, pa.Schema] = {}
+    for uri in uris:
+        schema = _upgraded(storage.read_schema(uri).empty_table()).schema
+        schemas[str(schema)] = schema
+    if len(schemas) == 1:
+        return next(iter(schemas.values()))
+    names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
+    types = {n: [Seen(s.field(n).type) for s in schemas.values() if n in s.names] for n in names}
+    return pa.schema([(n, seen[0].type if len(set(seen)) == 1 else common_type(seen)) for n, seen in types.items()])
+
+
+def _upgraded(table: pa.Table) -> pa.Table:
+    """A part file's rows with the columns that this release writes."""
+    return with_rows(with_opinions(table))
+
+
+def _groups(uris: list[str], group_rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
     """The files' rows as tables of `group_rows` rows or more; the last may have fewer."""
     waiting: list[pa.Table] = []
     for uri in uris:
-        waiting.append(with_opinions(storage.read_parquet(uri)))
+        waiting.append(_conformed(_upgraded(storage.read_parquet(uri)), schema))
         if sum(map(len, waiting)) >= group_rows:
             yield pa.concat_tables(waiting)
             waiting = []
     if waiting:
         yield pa.concat_tables(waiting)
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
+    columns = [
+        conform(table[f.name], f.type, Counter()) if f.name in table.column_names else pa.nulls(len(table), f.type)
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _promise_uri(out: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 In: environment (RAY_ADDRESS and RAY_API_SERVER_ADDRESS name a cluster), and whichever of input, bundle and output are
 given. Out: one line per finding with its remedy, and exit code 1 where a check fails. No check takes longer than
-`--seconds`, and none prints a credential or a review.
+`--seconds`, and none prints a credential; of reviews only the first letters of three, where a column is in doubt.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Literal
 
 from ray_app.catalog import node_checks
 from ray_app.cli import FAILED
-from ray_app.errors import UserError, check, first_line
+from ray_app.errors import UserError, first_line
 from ray_app.options import Options, option
 
 GB = 1e9
@@ -25,6 +25,7 @@ CVE = (
     "anyone who reaches it can run code here (CVE-2023-48022); start Ray with RAY_AUTH_MODE=token, as cluster.yaml does"
 )
 REFUSED = (401, 403)
+UNIT_ROWS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,22 +183,14 @@ def _buckets(config: Config) -> Iterator[CheckResult]:
 def _input(config: Config) -> Iterator[CheckResult]:
     if not config.input:
         return
-    import pyarrow.parquet as pq
-
-    from ray_app import storage
     from ray_app.data import reviews
-    from ray_app.data.columns import find_columns
 
-    files = storage.list_files(reviews.resolve_input(config.input), ".parquet")
-    check(files, f"{config.input}: no Parquet files there")
-    filesystem, path = storage.resolve(files[0].uri)
-    with filesystem.open_input_file(path) as source:
-        parquet = pq.ParquetFile(source)
-        columns = find_columns(parquet.schema_arrow, config.columns, config.keep, files[0].uri)
-    size = sum(file.size for file in files) / GB
-    yield CheckResult(
-        "ok", f"{len(files):,} files, {size:.2f} GB; the first: review_id={columns.review_id} text={columns.text}"
-    )
+    plan = reviews.plan(reviews.resolve_input(config.input), config.columns, config.keep, UNIT_ROWS, "")
+    columns = plan.columns
+    yield CheckResult("ok", f"{plan.rows:,} rows; review_id={columns.review_id} text={columns.text}")
+    for note in plan.notes:
+        yield CheckResult("warn" if note.startswith("left out") else "ok", note)
+    yield from (CheckResult("warn", f"{source.file}: {source.reason}") for source in plan.unreadable)
 
 
 def _bundle(config: Config) -> Iterator[CheckResult]:

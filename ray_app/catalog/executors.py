@@ -18,7 +18,7 @@ import pyarrow as pa
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.pipeline import Commit, Read, StageWorker
 from ray_app.data.columns import Columns
-from ray_app.data.reviews import Unit
+from ray_app.data.reviews import Unit, readings
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet and no flag says otherwise
+READ_MEMORY, READ_SHARE = 512 << 20, 0.1  # a million rows of one row group take 390 MB to read
 WAVE = 4_000  # units per pipeline: Ray Data's driver holds some objects for each of them
 
 
@@ -63,7 +64,8 @@ def run_on_ray(config: "Config", out: str, units: Sequence[Unit], columns: Colum
     from ray_app import cluster
 
     cluster.start()
-    ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit, however large its rows
+    # A block is a unit, however large: each is passed on as soon as it is read, and none is cut.
+    ray.data.DataContext.get_current().target_max_block_size = 1
     shape = _pool_shape(config)
     remedy = "; run the same command again to resume"
     for first in range(0, len(units), WAVE):
@@ -77,26 +79,40 @@ def run_on_ray(config: "Config", out: str, units: Sequence[Unit], columns: Colum
 def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns) -> Iterator[CommitRecord]:
     """Runs the same steps in this process."""
     worker = StageWorker(config, out, _stage_names(config), last=True, threads=0)
-    steps = (Read(columns=columns, out=out), worker, Commit(out=out, partition_by=config.partition_by))
-    for unit in units:
-        row = pa.table({"unit": [asdict(unit)]})
-        for step in steps:
-            row = pa.table(step(row))
-        record = row["record"][0].as_py()
-        if record:
-            yield json.loads(record)
+    read, commit = Read(columns=columns, out=out), _commit(config, out)
+    for reading in readings(units):
+        for rows in read(pa.table({"units": [[asdict(unit) for unit in reading]]})):
+            record = pa.table(commit(pa.table(worker(pa.table(rows)))))["record"][0].as_py()
+            if record:
+                yield json.loads(record)
+
+
+def _reading_memory() -> int:
+    """Bytes that each reader reserves, so that no more of them run at once than memory allows; on a small machine a
+    share of what there is, for a task that asks for more would wait forever."""
+    from ray_app import cluster
+
+    now = cluster.memory()
+    return min(READ_MEMORY, int(now * READ_SHARE)) if now else READ_MEMORY
+
+
+def _commit(config: "Config", out: str) -> Commit:
+    return Commit(
+        out=out, partition_by=config.partition_by, source=config.source, findings=config.findings_table != "off"
+    )
 
 
 def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Columns, shape: PoolShape) -> "Dataset":
-    """unit -> record: one block per unit, one actor pool per group of stages."""
+    """units -> records: one block per unit, one actor pool per group of stages."""
     import ray.data
     from ray.data import ActorPoolStrategy
 
     def mapped(dataset: "Dataset", step: object, **options: object) -> "Dataset":
         return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)
 
-    dataset = ray.data.from_items([{"unit": asdict(unit)} for unit in units], override_num_blocks=len(units))
-    dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1)
+    rows = [{"units": [asdict(unit) for unit in reading]} for reading in readings(units)]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
     names = _stage_names(config)
     for group in [names] if config.placement == "fused" else [[name] for name in names]:
         dataset = mapped(
@@ -107,7 +123,7 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
             num_cpus=shape.cpus,
             **({"num_gpus": shape.gpus} if shape.gpus else {}),
         )
-    return mapped(dataset, Commit(out=out, partition_by=config.partition_by), num_cpus=0.1)
+    return mapped(dataset, _commit(config, out), num_cpus=0.1)
 
 
 def _stage_names(config: "Config") -> list[str]:

@@ -9,18 +9,19 @@ holds a row: memory grows with the number of units.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 
 from ray_app import storage
 from ray_app.catalog.commit import CommitRecord
-from ray_app.data.columns import Columns
-from ray_app.data.reviews import THREADS, Plan, Source, Unit
+from ray_app.data.columns import Columns, Dialect, Layout
+from ray_app.data.reviews import THREADS, Piece, Plan, Source, Unit
 from ray_app.data.schema import FILES, UNITS
 from ray_app.errors import check
 
@@ -38,17 +39,22 @@ Settings = TypedDict(  # flag -> value: what must not change within one output
         "--words": str,
         "--embeddings": bool,
         "--unit-rows": int,
+        "--text": bool,
+        "--source": bool,
+        "--findings-table": str,
     },
 )
 
 
 class SavedColumns(TypedDict):
-    """`Columns` as JSON; `types` is an Arrow schema as base64."""
+    """`Columns` as JSON; `types` is an Arrow schema as base64. Earlier releases had one layout for all files."""
 
     review_id: str
     text: str
     keep: list[str]
     types: str
+    layouts: NotRequired[list[dict[str, Any]]]
+    root: NotRequired[str]
 
 
 class PlanContent(TypedDict):
@@ -79,8 +85,18 @@ class Run:
 
     @property
     def columns(self) -> Columns:
-        """The columns that all plans read."""
-        return self.plans[0].columns
+        """The columns that all plans read: the last plan's, which know the files of all."""
+        return self.plans[-1].columns
+
+
+def earlier_options(out: str) -> dict[str, Any]:
+    """Per option that the release of the run in `out` did not know, what it did; none where no such run is there."""
+    if not begun(out):
+        return {}
+    settings = storage.read_json(_plan_uri(out, 0, "json"))["settings"]
+    if "--text" in settings:
+        return {}
+    return {"text": "text" in settings["--keep"].split(","), "source": False, "findings_table": "off"}
 
 
 def begun(out: str) -> bool:
@@ -97,25 +113,32 @@ def load(out: str) -> Run | None:
         settings = content["settings"]
         settings.setdefault("--opinions", False)  # what wrote it knew none
         settings["--keep"] = ",".join(name.strip() for name in settings["--keep"].split(",") if name.strip())
+        settings.setdefault("--text", "text" in settings["--keep"].split(","))
+        settings.setdefault("--source", False)
+        settings.setdefault("--findings-table", "off")
         plans.append(_load_plan(out, len(plans), content))
     return Run(settings, tuple(plans)) if settings is not None else None
 
 
 def add(out: str, number: int, plan: Plan, settings: Settings) -> None:
     """Writes plan `number`; it counts once its JSON exists. Raises UserError where another run wrote it first."""
-    storage.write_parquet(_plan_uri(out, number, "files.parquet"), _table(plan.sources, FILES))
-    storage.write_parquet(_plan_uri(out, number, "units.parquet"), _table(plan.units, UNITS))
+    files = pa.Table.from_pylist([asdict(source) for source in plan.sources], schema=FILES)
+    storage.write_parquet(_plan_uri(out, number, "files.parquet"), files)
+    pieces = [{"id": unit.id, **asdict(piece)} for unit in plan.units for piece in unit.pieces]
+    storage.write_parquet(_plan_uri(out, number, "units.parquet"), pa.Table.from_pylist(pieces, schema=UNITS))
     columns: SavedColumns = {
         "review_id": plan.columns.review_id,
         "text": plan.columns.text,
         "keep": list(plan.columns.keep),
         "types": _encoded(plan.columns.types),
+        "layouts": [asdict(layout) for layout in plan.columns.layouts],
+        "root": plan.columns.root,
     }
     content: PlanContent = {
         "settings": settings,
         "columns": columns,
         "files": len(plan.sources),
-        "units": len(plan.units),
+        "units": len(pieces),
     }
     ours = storage.create(_plan_uri(out, number, "json"), json.dumps(content, ensure_ascii=False).encode())
     check(ours, f"{out}: another run was begun there at this moment; wait for it, or name another --output")
@@ -131,10 +154,12 @@ def agree(out: str, before: Mapping[str, object], now: Mapping[str, object]) -> 
         )
 
 
-def unchanged(run: Run, files: list[storage.FileInfo], done: set[str]) -> None:
-    """Raises UserError where a planned file has changed, or where one with units not in `done` no longer exists."""
-    now = {file.uri: file.version for file in files}
-    left = {unit.file for unit in run.units if unit.id not in done}
+def unchanged(run: Run, now: Mapping[str, str], done: set[str]) -> None:
+    """Raises UserError where a planned file has changed, or where one with units not in `done` no longer exists.
+
+    `now` are the input's files with their versions.
+    """
+    left = {piece.file for unit in run.units if unit.id not in done for piece in unit.pieces}
     for source in run.sources:
         version = now.get(source.file)
         check(version or source.file not in left, f"{source.file}: gone since the run was planned; put it back")
@@ -157,18 +182,34 @@ def _plan_uri(out: str, number: int, suffix: str) -> str:
 
 
 def _load_plan(out: str, number: int, content: PlanContent) -> Plan:
-    files, units = (
+    files, pieces = (
         storage.read_parquet(_plan_uri(out, number, f"{name}.parquet")).to_pylist() for name in ("files", "units")
     )
     saved = content["columns"]
     columns = Columns(
-        review_id=saved["review_id"], text=saved["text"], keep=tuple(saved["keep"]), types=_decoded(saved["types"])
+        review_id=saved["review_id"],
+        text=saved["text"],
+        keep=tuple(saved["keep"]),
+        types=_decoded(saved["types"]),
+        layouts=tuple(_layout(row) for row in saved.get("layouts", ())),
+        root=saved.get("root", ""),
     )
-    return Plan(tuple(Source(**row) for row in files), tuple(Unit(**row) for row in units), columns)
+    return Plan(tuple(Source(**row) for row in files), tuple(_units(pieces)), columns)
 
 
-def _table(rows: Sequence[Source] | Sequence[Unit], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+def _units(rows: Sequence[dict[str, Any]]) -> Iterator[Unit]:
+    """Units from their pieces, those of one unit one after the other."""
+    for identity, pieces in itertools.groupby(rows, key=lambda row: str(row["id"])):
+        yield Unit(id=identity, pieces=tuple(Piece(**{k: v for k, v in row.items() if k != "id"}) for row in pieces))
+
+
+def _layout(row: dict[str, Any]) -> Layout:
+    stored: dict[str, Any] = {**row, "keep": tuple(row["keep"])}
+    if stored["dialect"]:
+        dialect = stored["dialect"]
+        lists: dict[str, Any] = {name: tuple(dialect[name]) for name in ("names", "types")}
+        stored["dialect"] = Dialect(**{**dialect, **lists})
+    return Layout(**stored)
 
 
 def _encoded(schema: pa.Schema | None) -> str:

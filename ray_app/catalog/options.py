@@ -12,16 +12,29 @@ class Config(Options):
 
     input: str = option(
         "sample",
-        "reviews: a Parquet file, folder or glob, local or s3://; sample = the shipped catalog",
+        "reviews: Parquet, CSV, JSON lines or xlsx: files, folders or globs, local or s3://; sample = those shipped",
         "Data",
         common=True,
     )
     bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data", common=True)
     output: str = option("runs/analyses", "output folder; an unfinished run in it is resumed", "Data", common=True)
     columns: str = option(
-        "", "column names, where they are not recognized: review_id=NAME,text=NAME", "Data", common=True
+        "",
+        "column names, where they are not recognized: review_id=NAME,text=NAME; review_id=# numbers the rows",
+        "Data",
+        common=True,
     )
-    keep: tuple[str, ...] = option((), "columns that pass through", "Data", common=True)
+    keep: tuple[str, ...] = option(
+        (), "columns that pass through, by name or role (product, date, rating, mall)", "Data", common=True
+    )
+    text: bool = option(True, "keep the review's text beside its analysis", "Data")
+    source: bool = option(False, "also keep the file and row of each review (source_file, source_row)", "Data")
+    findings_table: str = option(
+        "parquet",
+        "also write a flat table, one row per finding, to OUTPUT/findings; csv adds the same for spreadsheets",
+        "Data",
+        ("parquet", "csv", "off"),
+    )
     partition_by: str = option("", "kept column whose values become folders: OUTPUT/data/mall=A/", "Data")
     sink: str = option("", "also append the rows to a table, in pyiceberg's catalog", "Data", ("", "iceberg"))
     table: str = option("nunchi.analyses", "the table that --sink appends to", "Data")

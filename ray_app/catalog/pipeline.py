@@ -10,6 +10,7 @@ Reading and committing run in many short-lived processes: importing this must no
 import json
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -29,22 +30,33 @@ from ray_app.engine.own_thread import OwnThread
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
 
+PLACE = ("source_file", "source_row")  # where a row comes from: accepted rows carry it to the end
 UnitRow = dict[str, list[object] | pa.Array]  # the columns of a table of one row, from which the next step's is made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A step: unit -> unit, accepted rows, rejected rows, work."""
+    """A step: units that are read in one go -> one row per unit: unit, accepted rows, rejected rows, facts, work."""
 
     columns: Columns
     out: str
 
-    def __call__(self, row: pa.Table) -> UnitRow:
-        unit = _unit(row)
-        if stopped(self.out):
-            return _untouched(unit)
-        accepted, rejected = reviews.read(unit, self.columns)
-        return {"unit": [asdict(unit)], "accepted": [_pack(accepted)], "rejected": [_pack(rejected)], "work": ["{}"]}
+    def __call__(self, row: pa.Table) -> Iterator[UnitRow]:
+        units = [reviews.unit_of(unit) for unit in row["units"][0].as_py()]
+        begun = 0
+        if not stopped(self.out):
+            for rows in reviews.read_units(units, self.columns):
+                begun += 1
+                yield {
+                    "unit": [asdict(rows.unit)],
+                    "accepted": pa.array([_pack(rows.accepted)], pa.large_binary()),
+                    "rejected": pa.array([_pack(rows.rejected)], pa.large_binary()),
+                    "repaired": [json.dumps(rows.repaired)],
+                    "work": ["{}"],
+                }
+                if stopped(self.out):
+                    break
+        yield from (_untouched(unit) for unit in units[begun:])
 
 
 class StageWorker:
@@ -59,7 +71,7 @@ class StageWorker:
     def __init__(self, config: "Config", out: str, names: list[str], last: bool, threads: int) -> None:
         self.thread = OwnThread()
         self.out, self.names = out, names
-        self.last, self.keep_text = last, "text" in config.keep
+        self.last, self.keep_text = last, config.text or "text" in config.keep
         self.thread.run(self._load, config, threads)
 
     def __call__(self, row: pa.Table) -> UnitRow:
@@ -101,14 +113,15 @@ class StageWorker:
         if table is not None:
             journal = CrashJournal(storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json"))
             tables, bad = journal.run(self.run_stages, table)
-            rejected = pa.concat_tables([rejected, _rejects(unit, table, rejected, bad)])
+            rejected = pa.concat_tables([rejected, _rejects(table, bad)])
             table = pa.concat_tables(tables) if tables else self.run_stages(table.slice(0, 0))
         work.add(**self.runtime.work)
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
             "unit": [asdict(unit)],
-            "accepted": [_pack(table)],
-            "rejected": [_pack(rejected)],
+            "accepted": pa.array([_pack(table)], pa.large_binary()),
+            "rejected": pa.array([_pack(rejected)], pa.large_binary()),
+            "repaired": row["repaired"],
             "work": [json.dumps(work)],
         }
 
@@ -119,6 +132,8 @@ class Commit:
 
     out: str
     partition_by: str
+    source: bool = False
+    findings: bool = False
 
     def __call__(self, row: pa.Table) -> UnitRow:
         unit = _unit(row)
@@ -126,35 +141,40 @@ class Commit:
         if rejects is None:
             return {"record": [""]}
         analyzed, rejected = None if accepted is None else _unpack(accepted), _unpack(rejects)
+        if analyzed is not None and not self.source:
+            analyzed = analyzed.drop_columns(list(PLACE))
         findings = 0 if analyzed is None else pc.sum(pc.list_value_length(analyzed["findings"])).as_py() or 0
         facts: commit.UnitFacts = {"findings": findings, "work": json.loads(row["work"][0].as_py())}
-        if analyzed is None:
-            facts["unreadable"] = rejected["reason"][0].as_py()
-        record = commit.commit(self.out, unit, analyzed, rejected, facts, self.partition_by)
+        repaired = json.loads(row["repaired"][0].as_py())
+        if repaired:
+            facts["repaired"] = repaired
+        record = commit.commit(self.out, unit, analyzed, rejected, facts, self.partition_by, self.findings)
         return {"record": [json.dumps(record)]}
 
 
 def _unit(row: pa.Table) -> reviews.Unit:
-    return reviews.Unit(**row["unit"][0].as_py())
+    return reviews.unit_of(row["unit"][0].as_py())
 
 
 def _untouched(unit: reviews.Unit) -> UnitRow:
     """A unit that no step has begun: without rejects, not even an empty table of them."""
     return {
         "unit": [asdict(unit)],
-        "accepted": pa.nulls(1, pa.binary()),
-        "rejected": pa.nulls(1, pa.binary()),
+        "accepted": pa.nulls(1, pa.large_binary()),
+        "rejected": pa.nulls(1, pa.large_binary()),
+        "repaired": ["{}"],
         "work": ["{}"],
     }
 
 
-def _rejects(unit: reviews.Unit, table: pa.Table, rejected: pa.Table, bad: Reasons) -> pa.Table:
-    """Rejects for the rows of `table` in `bad`. The table's rows are the unit's without those already in `rejected`."""
-    earlier = set(rejected["row"].to_pylist())
-    rows = [row for row in range(unit.first, unit.first + unit.rows) if row not in earlier]
-    some = table.select(["review_id", "text"]).take(pa.array(list(bad), pa.int64())).to_pylist()
+def _rejects(table: pa.Table, bad: Reasons) -> pa.Table:
+    """Rejects for the rows of `table` in `bad`."""
+    some = table.select(["review_id", "text", *PLACE]).take(pa.array(list(bad), pa.int64())).to_pylist()
     return rejected_rows(
-        [(row["review_id"], row["text"], bad[i], unit.file, rows[i]) for i, row in zip(bad, some, strict=True)]
+        [
+            (row["review_id"], row["text"], reason, row["source_file"], row["source_row"])
+            for reason, row in zip(bad.values(), some, strict=True)
+        ]
     )
 
 

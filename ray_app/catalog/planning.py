@@ -7,11 +7,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ray_app import storage
+from ray_app import sample, storage
 from ray_app.catalog import manifest, preflight
 from ray_app.catalog.manifest import Settings
+from ray_app.catalog.output import partitions
 from ray_app.catalog.preflight import RecheckAgreement
 from ray_app.data import reviews
+from ray_app.data.reading import inputs
 from ray_app.data.reviews import Plan
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
+LISTED = 10  # files that cannot be read and are listed
 
 
 def settings_of(config: "Config", bundle: Bundle) -> Settings:
@@ -36,6 +39,9 @@ def settings_of(config: "Config", bundle: Bundle) -> Settings:
         "--words": config.words,
         "--embeddings": config.embeddings,
         "--unit-rows": config.unit_rows,
+        "--text": config.text or "text" in config.keep,
+        "--source": config.source,
+        "--findings-table": config.findings_table,
     }
 
 
@@ -59,9 +65,25 @@ def _mode(config: "Config", bundle: Bundle) -> str:
     return f"recheck {config.recheck_words}{' attention' if by == 'attention' else ''}"
 
 
+def followed(config: "Config", out: str) -> "Config":
+    """The config with what an unfinished run of an earlier release does, where it knew no option for it."""
+    return replace(config, **manifest.earlier_options(out))
+
+
+def check_place(config: "Config", out: str) -> None:
+    """Raises UserError where the output lies in the input: the next run would read it as reviews."""
+    uri = str(sample.CATALOG) if config.input == "sample" else config.input
+    inside = inputs.holds(uri, out) if config.incremental or not manifest.begun(out) else None
+    check(
+        not inside,
+        f"--output {config.output}: inside --input {inside}, whose next run would read it as reviews; name a folder "
+        "beside it",
+    )
+
+
 def plan_input(config: "Config", settings: Settings, before: manifest.Run | None = None) -> Plan:
     """The plan of the input; with an earlier run, of the files that it did not plan."""
-    return reviews.plan(
+    plan = reviews.plan(
         settings["--input"],
         config.columns,
         config.keep,
@@ -71,18 +93,24 @@ def plan_input(config: "Config", settings: Settings, before: manifest.Run | None
         before.columns if before else None,
         frozenset(source.file for source in before.sources) if before else frozenset(),
     )
+    if config.partition_by and plan.columns.types is not None:
+        partitions.check_partition(config.partition_by, plan.columns.types.field(config.partition_by).type)
+    return plan
 
 
 def describe(plan: Plan, bundle: Bundle) -> str:
-    """One line, and a second one where files cannot be read."""
+    """What is read and what is left out, the columns with a line per coercion, and the files that cannot be read."""
     columns = plan.columns
     line = (
         f"{plan.rows:,} rows in {len(plan.units):,} units; review_id={columns.review_id} text={columns.text} "
         f"keep={','.join(columns.keep) or 'nothing'}; bundle {bundle.id}, {len(bundle.meta.thresholds)} keywords"
     )
-    if not plan.unreadable:
-        return line
-    return f"{line}\n{len(plan.unreadable)} of {len(plan.sources):,} files cannot be read: they become rejects"
+    unreadable = [f"rejected {source.file}: {source.reason}" for source in plan.unreadable[:LISTED]]
+    if plan.unreadable:
+        unreadable.insert(
+            0, f"{len(plan.unreadable)} of {len(plan.sources):,} files cannot be read: they become rejects"
+        )
+    return "\n".join([*plan.notes, line, *unreadable])
 
 
 def check_output(config: "Config", out: str) -> None:

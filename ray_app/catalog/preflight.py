@@ -6,10 +6,11 @@ In: the plan's units and columns. Out: an estimate on stdout; the share of highl
 import logging
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+import pyarrow as pa
 
 from ray_app import storage
 from ray_app.data import reviews
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256
 DRY_RUN_ROWS = 64
+SHOWN_ROWS, SHOWN_REJECTS, SHOWN_CHARACTERS = 3, 10, 60
 
 
 class RecheckAgreement(TypedDict):
@@ -34,9 +36,16 @@ class RecheckAgreement(TypedDict):
 
 
 def dry_run(config: "Config", plan: Plan) -> None:
-    """Analyzes a few rows in this process and prints the time, memory and cost of the whole plan."""
+    """Shows how the first rows are read, analyzes a few of them in this process, and prints the time, memory and cost
+    of the whole plan."""
     from ray_app.inference.analyzer import Analyzer
 
+    accepted, rejected = reviews.read(plan.units[0], plan.columns) if plan.units else (None, None)
+    for line in _shown(accepted, rejected):
+        print(line)
+    if accepted is None or rejected is None or not len(accepted):
+        print("the first unit has no readable row: no estimate. Nothing was written.")
+        return
     analyzer = Analyzer(
         config.bundle,
         config.device,
@@ -46,21 +55,30 @@ def dry_run(config: "Config", plan: Plan) -> None:
         opinions=config.opinions,
         named_by=config.recheck_by,
     )
-    accepted, rejected = reviews.read(plan.units[0], plan.columns) if plan.units else (None, [])
-    if accepted is None or not len(accepted):
-        print("the first unit has no readable row: no estimate")
-        return
     some = accepted.slice(0, DRY_RUN_ROWS)
     began = time.monotonic()
     analyzer.table(some)
     speed = len(some) / (time.monotonic() - began)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     cost = plan.rows / speed / 3600 * config.price_per_hour
+    refused = sum(rejected["rows"].to_pylist())
     print(
-        f"first unit: {len(accepted):,} accepted, {len(rejected):,} rejected; one worker here: {speed:.0f} rows/s, "
+        f"first unit: {len(accepted):,} accepted, {refused:,} rejected; one worker here: {speed:.0f} rows/s, "
         f"{plan.rows / speed / 60:.1f} min for {plan.rows:,} rows, {memory:.1f} GB per worker"
         f"{f', {cost:,.2f} at {config.price_per_hour:g} per hour' if cost else ''}. Nothing was written."
     )
+
+
+def _shown(accepted: pa.Table | None, rejected: pa.Table | None) -> Iterator[str]:
+    """The first rows as they are read, and the first rejects with their reasons."""
+    for row in accepted.slice(0, SHOWN_ROWS).to_pylist() if accepted is not None else ():
+        values = {name: value for name, value in row.items() if name not in ("source_file", "source_row")}
+        yield "row " + " · ".join(f"{name}={str(value)[:SHOWN_CHARACTERS]!r}" for name, value in values.items())
+    rows = rejected.to_pylist() if rejected is not None else []
+    for row in rows[:SHOWN_REJECTS]:
+        yield f"rejected {row['file']} row {row['row']} (id {row['review_id']}): {row['reason']}"
+    if len(rows) > SHOWN_REJECTS:
+        yield f"and {len(rows) - SHOWN_REJECTS:,} more in the first unit"
 
 
 def recheck_agreement(config: "Config", units: Sequence[Unit], columns: Columns) -> RecheckAgreement:

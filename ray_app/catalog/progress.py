@@ -7,11 +7,14 @@ import logging
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypedDict
 
 from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.output import reject_reasons
+from ray_app.catalog.output.reject_reasons import Reason
 from ray_app.engine.flops import WorkCounters, summary
 from ray_app.progress import Pace
 
@@ -38,6 +41,10 @@ class RunFigures(RowCounts):
     steady_rows_per_second: float
     peak_worker_mb: int
     unreadable: dict[str, str]
+    reasons: dict[str, Reason]
+    repaired: dict[str, int]
+    shortened: dict[str, str]
+    repeated_ids: int
     engine: dict[str, float]
 
 
@@ -55,6 +62,9 @@ class Progress:
         self.pace = Pace(TERMINAL_SECONDS if sys.stderr.isatty() else every)
         self.counts: RowCounts = {"rows_in": 0, "analysed": 0, "rejected": 0, "findings": 0}
         self.unreadable: dict[str, str] = {}  # file -> reason
+        self.reasons: dict[str, Reason] = {}
+        self.repaired: Counter[str] = Counter()
+        self.shortened: dict[str, str] = {}
         self.rows_before = 0  # committed by earlier runs
         self.last_commit = time.monotonic()
         self.first_seconds, self.first_rows = 0.0, 0  # when this run's first unit came, and its rows
@@ -104,7 +114,7 @@ class Progress:
         """Rows of the plan that no run has committed."""
         return self.total - self.counts["rows_in"]
 
-    def summary(self) -> RunFigures:
+    def summary(self, repeated_ids: int = 0) -> RunFigures:
         """The figures so far. The steady speed leaves out this run's first unit, which waits for models to load."""
         seconds = self.pace.seconds
         first = self.first_seconds
@@ -118,6 +128,10 @@ class Progress:
             "steady_rows_per_second": round(steady, 1),
             "peak_worker_mb": round(self.peak_mb),
             "unreadable": self.unreadable,
+            "reasons": self.reasons,
+            "repaired": dict(self.repaired),
+            "shortened": self.shortened,
+            "repeated_ids": repeated_ids,
             "engine": summary(self.work),
         }
 
@@ -137,8 +151,11 @@ class Progress:
         self.counts["analysed"] += record["analysed"]
         self.counts["rejected"] += record["rejected"]
         self.counts["findings"] += record["findings"]
-        if "unreadable" in record:
-            self.unreadable[record["file"]] = record["unreadable"]
+        unreadable = record.get("unreadable", {})
+        self.unreadable |= {record["file"]: unreadable} if isinstance(unreadable, str) else unreadable
+        reject_reasons.merge(self.reasons, record.get("reasons", {}))
+        self.repaired.update(record.get("repaired", {}))
+        self.shortened |= record.get("shortened", {})
         work = dict(record["work"])
         self.peak_mb = max(self.peak_mb, work.pop("peak_mb", 0.0))
         self.work.add(**work)

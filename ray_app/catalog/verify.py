@@ -4,18 +4,21 @@ In: the folder that `jobs.analyze` wrote. Out: one line per fault, and exit code
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import manifest
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.compaction import FilePromise, PublishedFile, published
+from ray_app.catalog.output.flat_findings import FOLDER
 from ray_app.cli import FAILED
 from ray_app.data.reviews import THREADS
 from ray_app.errors import UserError
@@ -42,7 +45,13 @@ def run(config: Config) -> int:
         raise UserError(f"{config.output}: no run of jobs.analyze there")
     records = {record["id"]: record for record in manifest.committed(out)}
     files = list(published(out))
-    faults = [*_units(run, records), *_rows(records, files), *_files(out, files, config.hashes), *_foreign(out, files)]
+    faults = [
+        *_units(run, records),
+        *_rows(records, files),
+        *_balance(out, records, files),
+        *_files(out, run, files, config.hashes),
+        *_foreign(out, files),
+    ]
     for fault in faults[:SHOWN]:
         print(fault)
     if len(faults) > SHOWN:
@@ -58,11 +67,45 @@ def run(config: Config) -> int:
 def _units(run: manifest.Run, records: Mapping[str, CommitRecord]) -> Iterator[str]:
     """Units without a commit, or whose counts do not add up to their rows."""
     for unit in run.units:
-        record = records.get(unit.id)
+        record, first = records.get(unit.id), unit.head
+        rows = f"{first.file}, rows {first.first:,} to {first.first + first.rows - 1:,}"
+        more = f" and {len(unit.pieces) - 1:,} more files" if len(unit.pieces) > 1 else ""
         if record is None:
-            yield f"not analyzed: {unit.file}, rows {unit.first:,} to {unit.first + unit.rows - 1:,}"
+            yield f"not analyzed: {rows}{more}"
         elif record["analysed"] + record["rejected"] != unit.rows:
-            yield f"{unit.file}, rows {unit.first:,}..: {record['analysed']} + {record['rejected']} of {unit.rows}"
+            yield f"{rows}{more}: {record['analysed']} + {record['rejected']} of {unit.rows}"
+    for plan in run.plans:
+        in_files = sum(source.rows for source in plan.sources)
+        if in_files != plan.rows and not run.settings["--limit"]:
+            yield f"{in_files:,} rows in the input's files, {plan.rows:,} in the plan's units"
+
+
+def _balance(out: str, records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterator[str]:
+    """Whether the rows that lie in the files are those that went in: analyzed in `data`, the others in `rejected`."""
+    counts: dict[str, float] = {"data": 0, "rejected": 0}
+    for _, done in files:
+        folder = done["file"].partition("/")[0] if done else ""
+        if done and folder in counts:
+            counts[folder] += _stands_for(storage.join(out, done["file"]), folder == "rejected")
+    for folder, key in (("data", "analysed"), ("rejected", "rejected")):
+        committed = sum(record[key] for record in records.values())  # type: ignore[literal-required]
+        if counts[folder] >= 0 and counts[folder] != committed:
+            yield f"{folder}: its files stand for {counts[folder]:,.0f} rows, {committed:,} were committed"
+
+
+def _stands_for(uri: str, rejects: bool) -> float:
+    """The rows that a file stands for, as the file itself says; below 0 where a release did not say it."""
+    try:
+        with storage.open_input(uri) as source:
+            parquet = pq.ParquetFile(source)
+            if not rejects:
+                return float(parquet.metadata.num_rows)
+            if "rows" not in parquet.schema_arrow.names:
+                return -math.inf
+            rows = parquet.read(columns=["rows"])["rows"]
+            return -math.inf if rows.null_count else float(pc.sum(rows).as_py() or 0)
+    except (pa.ArrowException, OSError, UserError):
+        return -math.inf  # `_files` says what is wrong with it
 
 
 def _rows(records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterator[str]:
@@ -80,7 +123,7 @@ def _rows(records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterato
             yield f"{done['file']}: {done['rows']:,} rows, its units have {rows:,}"
 
 
-def _files(out: str, files: Sequence[File], hashes: bool) -> Iterator[str]:
+def _files(out: str, run: manifest.Run, files: Sequence[File], hashes: bool) -> Iterator[str]:
     """Files that are missing, unfinished or changed, and those whose schema is not that of their folder's first."""
     unfinished = [promise for promise, done in files if done is None]
     yield from (f"unfinished: a file of {len(promise['units'])} units in {promise['folder']}" for promise in unfinished)
@@ -91,8 +134,13 @@ def _files(out: str, files: Sequence[File], hashes: bool) -> Iterator[str]:
         for done, result in zip(finished, results, strict=True):
             if isinstance(result, str):
                 yield f"{done['file']}: {result}"
-            elif not schemas.setdefault(done["file"].split("/")[0], result).equals(result):
+            elif not _alike(schemas.setdefault(done["file"].split("/")[0], result), result, len(run.plans) > 1):
                 yield f"{done['file']}: its columns are not those of the other files"
+
+
+def _alike(one: pa.Schema, other: pa.Schema, grown: bool) -> bool:
+    """Whether two files have the same columns; their types may have `grown` where files were added later."""
+    return bool(one.names == other.names if grown else one.equals(other))
 
 
 def _fault_or_schema(out: str, done: PublishedFile, hashes: bool) -> str | pa.Schema:
@@ -106,15 +154,24 @@ def _fault_or_schema(out: str, done: PublishedFile, hashes: bool) -> str | pa.Sc
         with storage.open_input(uri) as source:
             parquet = pq.ParquetFile(source)
             rows = parquet.metadata.num_rows
+            if rows == done["rows"] and _csv_changed(out, done):
+                return "the CSV of the same rows is missing or changed"
             return parquet.schema_arrow if rows == done["rows"] else f"{rows:,} rows, {done['rows']:,} were written"
     except (pa.ArrowException, OSError) as error:
         return f"unreadable: {error}"
 
 
+def _csv_changed(out: str, done: PublishedFile) -> bool:
+    if "csv" not in done:
+        return False
+    uri = storage.join(out, done["csv"]["file"])
+    return not storage.exists(uri) or hashlib.sha256(storage.read_bytes(uri)).hexdigest() != done["csv"]["sha256"]
+
+
 def _foreign(out: str, files: Sequence[File]) -> Iterator[str]:
     """Parquet files that no run wrote: readers of the folder would read them too."""
     ours = {storage.join(out, done["file"]) for _, done in files if done}
-    for folder in ("data", "rejected"):
+    for folder in ("data", "rejected", FOLDER):
         uri = storage.join(out, folder)
         present = storage.list_files(uri, ".parquet") if storage.exists(uri) else []
         yield from (f"{file.uri}: not written by this run" for file in present if file.uri not in ours)

@@ -3,62 +3,90 @@
 In: the schema and rows of a file, and the user's `--columns` and `--keep`. Out: Columns; accepted and rejected rows.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from ray_app.data.column_types import EXACT, UUID_BYTES
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS, rejected_rows
 from ray_app.data.text import is_blank
+from ray_app.data.values import Scalar, conform, python_values, text_of, uuid_text
 from ray_app.errors import check, closest
 
-ID_NAMES = ("review_id", "id", "reviewid", "review_no", "review_number", "리뷰id", "리뷰_id", "리뷰번호", "번호")
-TEXT_NAMES = (
-    "text",
-    "review",
-    "review_text",
-    "content",
-    "contents",
-    "comment",
-    "body",
-    "document",
-    "completion_text",
-    "리뷰",
-    "리뷰내용",
-    "리뷰_내용",
-    "내용",
-    "본문",
-    "후기",
-    "상품평",
+NUMBERED = "#"  # `--columns review_id=#`: rows are numbered, file and row
+HIVE = "="  # begins the name of a column that a file's folders hold: `=mall` of `mall=A/part-0.parquet`
+RESERVED = frozenset(
+    {"review_id", "reason", "text", "scores", "highlights", "opinions", "embedding", "source_file", "source_row"}
+    | {name for name, _ in (*ANALYSIS, *ROW_OPTIONS)}
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which columns of an input hold the id and the text, and which pass through under their own name.
+class Dialect:
+    """How a text file or sheet is written: its names, per name the type of its values, where its rows begin.
 
-    `types` are the kept columns' types in the first file; other files are cast to them.
+    `encoding` is that of the bytes; `start` is the offset of the first row in bytes of the unpacked file (the number of
+    rows above it in a sheet); `sheet` is the sheet's name.
+    """
+
+    names: tuple[str, ...]
+    types: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    start: int = 0
+    packed: bool = False
+    sheet: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Files that are read alike: their kind, their columns for id and text, and, per kept name, its column or None."""
+
+    review_id: str
+    text: str
+    keep: tuple[str | None, ...] = ()
+    kind: str = "parquet"
+    dialect: Dialect | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The distinct columns to read from a file."""
+        named = (self.review_id, self.text, *self.keep)
+        return list(dict.fromkeys(name for name in named if name and name != NUMBERED and not name.startswith(HIVE)))
+
+    @property
+    def folders(self) -> list[str]:
+        """The columns that the file's folders hold."""
+        return [name.removeprefix(HIVE) for name in self.keep if name and name.startswith(HIVE)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of an input hold the id and the text, and the names under which others pass through.
+
+    `types` are the kept columns' types over all files. `layouts` say where files differ; units name theirs by number.
+    `root` is the folder of all files: numbered rows are named after the path below it.
     """
 
     review_id: str
     text: str
     keep: tuple[str, ...] = ()
     types: pa.Schema | None = field(default=None, compare=False)
+    layouts: tuple[Layout, ...] = field(default=(), compare=False)
+    root: str = field(default="", compare=False)
+
+    def layout(self, number: int) -> Layout:
+        """The layout of that number; runs of earlier releases have one for all files."""
+        return (
+            self.layouts[number] if self.layouts else Layout(review_id=self.review_id, text=self.text, keep=self.keep)
+        )
 
     @property
     def all(self) -> list[str]:
         """The distinct columns to read: id, text, kept columns."""
-        return list(dict.fromkeys([self.review_id, self.text, *self.keep]))
-
-    def misfit(self, schema: pa.Schema) -> str | None:
-        """The reason why a file with this schema does not fit the input, or None."""
-        for name in self.all:
-            if name not in schema.names:
-                return f"no column {name!r} in this file"
-            wanted = self.types.field(name).type if self.types and name in self.types.names else None
-            if wanted is not None and _kind(schema.field(name).type) not in (_kind(wanted), "null"):
-                return f"column {name!r} is {schema.field(name).type} in this file, {wanted} in the first"
-        return None
+        return self.layout(0).names
 
 
 def parse_columns(text: str, roles: Sequence[str]) -> dict[str, str]:
@@ -75,114 +103,112 @@ def parse_columns(text: str, roles: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def find_columns(schema: pa.Schema, mapping: str, keep: Sequence[str], uri: str) -> Columns:
-    """Columns of an input by `--columns review_id=…,text=…` and `--keep a,b`, else by ID_NAMES and TEXT_NAMES.
-
-    Raises UserError, naming the flag and the file at `uri`, where a column is missing or its name is reserved.
-    """
-    named = parse_columns(mapping, ("review_id", "text"))
-    review_id = _find_column(schema, "review_id", ID_NAMES, named, uri)
-    text = _find_column(schema, "text", TEXT_NAMES, named, uri)
-    of_stages = (name for name, _ in (*ANALYSIS, *ROW_OPTIONS))
-    reserved = {"review_id", "reason", "text", "scores", "highlights", "embedding", *of_stages}
-    for name in keep:
-        check(name in schema.names, f"{uri}: --keep {name}: no such column{closest(name, schema.names)}")
-        own_text = name == "text" == text
-        check(own_text or name not in reserved, f"{uri}: --keep {name}: the analyses have a column of that name")
-    types = pa.schema([(name, _plain_type(schema.field(name).type)) for name in keep if name != "text"])
-    return Columns(review_id=review_id, text=text, keep=tuple(keep), types=types)
-
-
-def split_rows(raw: pa.Table, columns: Columns, file: str, first_row: int) -> tuple[pa.Table, pa.Table]:
+def split_rows(
+    raw: pa.Table,
+    columns: Columns,
+    file: str,
+    first_row: int,
+    layout: Layout | None = None,
+    bad: Mapping[int, str] | None = None,
+    repaired: Counter[str] | None = None,
+) -> tuple[pa.Table, pa.Table]:
     """Accepted rows (review_id, text, kept columns) and rejected rows (REJECTED).
 
-    `first_row` is the number of the table's first row in `file`, so that a reject names its row. White space around an
-    id is removed, and an id already seen in this table is rejected; texts stay as given.
+    White space around an id is removed, and an id already seen in this table is rejected; texts stay as given.
+
+    Args:
+        first_row: the number of the table's first row in `file`, so that a reject names its row.
+        layout: where `raw` has its columns; default: under the names of `columns`.
+        bad: rows of the table that could not be read, with the reason.
+        repaired: counts the kept values that were not UTF-8, by column.
     """
-    ids = [_id_of(value) for value in _values(raw[columns.review_id])]
-    texts = _values(raw[columns.text])
+    layout = layout or columns.layout(0)
+    texts: list[Scalar] = python_values(raw[layout.text])
+    ids, reasons = _ids(raw, layout, file.removeprefix(columns.root).lstrip("/"), first_row)
     seen: set[str] = set()
-    reasons = [_reason(i, text, seen) for i, text in zip(ids, texts, strict=True)]
+    for i, text in enumerate(texts):
+        reasons[i] = (bad or {}).get(i) or reasons[i] or _reason(ids[i], text, seen)
+    kept, misfits = _kept(raw, columns, layout, Counter() if repaired is None else repaired)
+    reasons = [reason or misfits.get(i) for i, reason in enumerate(reasons)]
     good = [i for i, reason in enumerate(reasons) if reason is None]
-    bad = [i for i, reason in enumerate(reasons) if reason is not None]
     accepted = {
         "review_id": pa.array([ids[i] for i in good], pa.string()),
         "text": pa.array([texts[i] for i in good], pa.string()),
     }
-    kept = raw.select(list(columns.keep)).take(pa.array(good, pa.int64()))
-    accepted |= {name: _cast(kept[name], name, columns.types) for name in columns.keep if name != "text"}
-    rejected = [(ids[i], texts[i], str(reasons[i]), file, first_row + i) for i in bad]
+    accepted |= {name: values.take(pa.array(good, pa.int64())) for name, values in kept.items()}
+    rejected = [(ids[i], texts[i], reason, file, first_row + i) for i, reason in enumerate(reasons) if reason]
     return pa.table(accepted), rejected_rows(rejected)
 
 
-def _find_column(schema: pa.Schema, role: str, names: Sequence[str], named: Mapping[str, str], uri: str) -> str:
-    """The column that the user named for a role, else the first of `names` that the schema has."""
-    if role in named:
-        name = named[role]
-        check(name in schema.names, f"{uri}: no column {name!r}{closest(name, schema.names)}")
-        return name
-    by_fold: dict[str, str] = {folded(name): name for name in reversed(schema.names)}
-    candidates = [by_fold[folded(name)] for name in names if folded(name) in by_fold]
-    check(candidates, f"{uri}: no {role} column among {', '.join(schema.names)}; name it with --columns {role}=NAME")
-    return candidates[0]
+def _ids(raw: pa.Table, layout: Layout, name: str, first_row: int) -> tuple[list[str | None], list[str | None]]:
+    """Per row its id, and why it has none that can be told."""
+    if layout.review_id == NUMBERED:
+        return [f"{name}#{first_row + i}" for i in range(len(raw))], [None] * len(raw)
+    column = raw[layout.review_id]
+    uuids = pa.types.is_fixed_size_binary(column.type) and column.type.byte_width == UUID_BYTES
+    ids: list[str | None] = []
+    reasons: list[str | None] = []
+    for value in python_values(column):
+        if uuids and isinstance(value, (str, bytes)):
+            value = uuid_text(value.encode() if isinstance(value, str) else value)
+        inexact = isinstance(value, float) and abs(value) > EXACT
+        ids.append(None if isinstance(value, bytes) or inexact else (text_of(value) or "").strip() or None)
+        reasons.append(
+            f"id {value!r} is a float: beyond 2^53 its digits are not exact"
+            if inexact
+            else "id is not UTF-8"
+            if isinstance(value, bytes)
+            else None
+        )
+    return ids, reasons
 
 
-def _cast(column: pa.ChunkedArray, name: str, types: pa.Schema | None) -> pa.ChunkedArray:
-    return column.cast(types.field(name).type) if types and name in types.names else column
+def _kept(
+    raw: pa.Table, columns: Columns, layout: Layout, repaired: Counter[str]
+) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    """Per kept name its values, and the rows with a value that the column's type cannot hold."""
+    kept: dict[str, pa.Array] = {}
+    misfits: dict[int, str] = {}
+    for name, column in zip(columns.keep, layout.keep, strict=True):
+        if name == "text":
+            continue
+        values = pa.nulls(len(raw), pa.null()) if column is None else raw[column].combine_chunks()
+        types = columns.types
+        to = types.field(name).type if types is not None and name in types.names else values.type
+        try:
+            kept[name] = conform(values, to, repaired, name)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError):
+            kept[name] = _one_by_one(values, to, name, misfits)
+    return kept, misfits
 
 
-def _plain_type(of: pa.DataType) -> pa.DataType:
-    """A dictionary's value type: files written separately have different dictionaries."""
-    return of.value_type if pa.types.is_dictionary(of) else of
+def _one_by_one(values: pa.Array, to: pa.DataType, name: str, misfits: dict[int, str]) -> pa.Array:
+    """The values that fit, null for the others, which are noted as misfits."""
+    single = []
+    for i in range(len(values)):
+        try:
+            single.append(conform(values.slice(i, 1), to, Counter()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError):
+            misfits[i] = f"{name}: '{str(values[i])[:60]}' does not fit {to}, the column's type"
+            single.append(pa.nulls(1, to))
+    return pa.concat_arrays(single)
 
 
-def _kind(of: pa.DataType) -> str:
-    """Groups types: one column may have different types of the same kind in different files."""
-    of = _plain_type(of)
-    kinds = {"integer": pa.types.is_integer, "number": pa.types.is_floating, "time": pa.types.is_temporal}
-    kinds |= {"string": lambda t: any(is_a(t) for is_a in (pa.types.is_string, pa.types.is_large_string))}
-    return next((kind for kind, is_a in kinds.items() if is_a(of)), str(of))
-
-
-def folded(name: str) -> str:
-    """A column name without case, spaces and underscores: `Review Text` and `review_text` are the same column."""
-    return name.casefold().replace(" ", "").replace("_", "")
-
-
-def _values(column: pa.ChunkedArray) -> list[object]:
-    """Python values; a string that is not UTF-8 stays bytes, so that only its own row is rejected."""
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        return [_decoded(value) for value in column.cast(pa.binary()).to_pylist()]
-
-
-def _decoded(value: object) -> object:
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value
-
-
-def _id_of(value: object) -> str | None:
-    """An id as a string; None where it is null, blank or bytes that are not UTF-8."""
-    value = _decoded(value)
-    return None if value is None or isinstance(value, bytes) else str(value).strip() or None
-
-
-def _reason(review_id: str | None, text: object, seen: set[str]) -> str | None:
-    """Why a row is rejected, None where it is accepted; adds its id to the ids `seen` before."""
+def _reason(review_id: str | None, text: Scalar, seen: set[str]) -> str | None:
+    """Why a row is rejected, None where it is accepted: then its id is added to the ids `seen` before."""
     if review_id is None:
         return "null id"
     if review_id in seen:
         return "id already seen in its unit"
-    seen.add(review_id)
     if text is None:
         return "null text"
+    if isinstance(text, bytes):
+        return "text is not valid UTF-8"
     if not isinstance(text, str):
         return f"text is {type(text).__name__}, not a string"
-    if is_blank(text):
-        return "empty text"
     if len(text) > MAX_CHARACTERS:
         return f"text has {len(text)} characters, over the limit of {MAX_CHARACTERS}"
+    if is_blank(text):
+        return "empty text"
+    seen.add(review_id)
     return None

@@ -1,37 +1,43 @@
-"""A catalog as units of work: bounded row ranges of Parquet row groups, planned from the footers alone.
+"""A catalog as units of work, and the rows of a unit: accepted, or rejected with the reason.
 
-In: a path. Out: units and, for files that cannot be read, the reason; a unit's accepted and rejected rows. A unit's id
-depends on its file, the file's version, its rows, and what analyzes it.
+In: `--input`, `--columns`, `--keep`. Out: a Plan, from footers and, for text files, one scan; a unit's accepted and
+rejected rows. A unit's id depends on its file, the file's version, its rows, and what analyzes it.
 """
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_app import sample, storage
-from ray_app.data.columns import Columns, find_columns, split_rows
-from ray_app.data.schema import rejected_unit
-from ray_app.errors import UserError, check, first_line
+from ray_app.data.columns import Columns, split_rows
+from ray_app.data.reading import files, inputs
+from ray_app.data.reading.description import Description
+from ray_app.data.reading.inputs import THREADS, Found
+from ray_app.data.reading.joined import join
+from ray_app.data.reading.streams import UnreadableError
+from ray_app.data.reading.units import Piece, Unit, cut, group, limited, unit_of
+from ray_app.data.schema import REJECTED, rejected_unit
+from ray_app.errors import UserError, first_line
 
-THREADS = 16  # footers read at once: a request to an object store takes tens of milliseconds, mostly of waiting
-Footer = tuple[tuple[list[int], pa.Schema] | None, str | None]  # (rows per row group, schema), or why it is unreadable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Rows [first, first + rows) of one version of a file: `rows` rows of `row_group` after the first `skip`."""
-
-    id: str
-    file: str
-    version: str
-    row_group: int
-    skip: int
-    first: int
-    rows: int
+__all__ = [
+    "THREADS",
+    "Piece",
+    "Plan",
+    "Source",
+    "Unit",
+    "UnitRows",
+    "plan",
+    "read",
+    "read_units",
+    "readings",
+    "unit_of",
+]
+MOST_READ, MOST_GROUPS = 1_000, 16  # units of one reading: in one row group, in several
+UNREADABLE = "unreadable"  # begins the reason of a whole file or piece
+CHANGED = "the file was changed or removed after the run was planned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +52,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """The input's files, their units in the same order, and the columns to read."""
+    """The input's files, their units in the same order, the columns to read, and lines that the user should see."""
 
     sources: tuple[Source, ...]
     units: tuple[Unit, ...]
     columns: Columns
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -63,18 +70,33 @@ class Plan:
         return [source for source in self.sources if source.reason]
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnitRows:
+    """A unit's accepted rows, None where it could not be read at all, its rejected rows, and per kept column how many
+    values were not UTF-8."""
+
+    unit: Unit
+    accepted: pa.Table | None
+    rejected: pa.Table
+    repaired: dict[str, int]
+
+
 def resolve_input(uri: str) -> str:
-    """An input's path, independent of the working directory; `sample` is the shipped catalog."""
-    return storage.absolute(str(sample.CATALOG) if uri == "sample" else uri)
+    """An input's paths, independent of the working directory; `sample` is the shipped catalog."""
+    return ",".join(inputs.split(str(sample.CATALOG) if uri == "sample" else uri))
+
+
+def input_versions(uri: str) -> dict[str, str]:
+    """The version of every file that lies in an input's folders now, whether it is read or not."""
+    return {file.uri: file.version for folder in inputs.folders(uri) for _, file in storage.walk(folder)}
 
 
 def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
     """The first `count` accepted reviews of an input; `mapping` is `--columns`. Raises UserError as `plan` does."""
     planned = plan(resolve_input(uri), mapping, (), 2_000, "")
     texts: list[str] = []
-    for unit in planned.units:
-        accepted, _ = read(unit, planned.columns)
-        texts += accepted["text"].to_pylist() if accepted is not None else []
+    for rows in read_units(planned.units, planned.columns):
+        texts += rows.accepted["text"].to_pylist() if rows.accepted is not None else []
         if len(texts) >= count:
             break
     return texts[:count]
@@ -90,36 +112,57 @@ def plan(
     known: Columns | None = None,
     done: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Plans an input from its footers.
+    """Plans an input: lists it, reads footers, scans text files, joins the columns, cuts units.
 
     Args:
         mapping, keep: `--columns` and `--keep`.
         unit_rows: most rows per unit.
         fingerprint: identifies what analyzes the units; a part of their ids.
         limit: rows to plan, 0 for all.
-        known: the columns of the run that this input is added to, instead of `mapping` and `keep`.
+        known: the columns of the run that this input is added to.
         done: files to leave out.
 
-    Raises UserError where nothing can be read, or where columns are missing.
+    Raises UserError where nothing can be read, where columns are missing or where names leave a doubt.
     """
-    files = storage.list_files(uri, ".parquet")
-    check(files, f"{uri}: no Parquet files there")
-    files = [file for file in files if file.uri not in done]
+    found = inputs.find(uri)
+    new = [file for file in found.files if file.info.uri not in done]
+    with ThreadPoolExecutor(THREADS) as pool:
+        described = list(pool.map(lambda file: files.describe(file.info, file.kind, unit_rows), new))
+    readable = [(file.info, one) for file, one in zip(new, described, strict=True) if isinstance(one, Description)]
+    if not readable and known is None:
+        raise UserError(f"{uri}: no readable file; the first: {described[0]}")
+    joined = join(readable, mapping, keep, uri, found.root, known)
     sources: list[Source] = []
-    units: list[Unit] = []
-    columns = known
-    for file, (footer, reason) in _footers(files):
-        groups: list[int] = []
-        if footer is not None:
-            groups, schema = footer
-            columns = columns or find_columns(schema, mapping, keep, file.uri)
-            reason = columns.misfit(schema)
-        if reason is None:
-            units += _units(file, groups, unit_rows, fingerprint)
-        sources.append(Source(file=file.uri, version=file.version, rows=0 if reason else sum(groups), reason=reason))
-    if columns is None:
-        raise UserError(f"{uri}: no readable Parquet file; the first: {sources[0].reason if sources else ''}")
-    return Plan(tuple(sources), _limited(units, limit), columns)
+    pieces: list[Piece] = []
+    for file, one in zip(new, described, strict=True):
+        name, version = file.info.uri, file.info.version
+        reason = one if isinstance(one, str) else joined.reasons.get(name)
+        chunks = () if isinstance(one, str) or reason else one.chunks
+        sources.append(Source(file=name, version=version, rows=sum(c.rows for c in chunks), reason=reason))
+        pieces += cut(name, version, chunks, unit_rows, joined.numbers.get(name, 0))
+    units = limited(group(pieces, unit_rows, fingerprint), limit)
+    return Plan(tuple(sources), units, joined.columns, (*_notes(found, readable), *joined.notes))
+
+
+def _notes(found: Found, readable: Sequence[tuple[storage.FileInfo, Description]]) -> Iterator[str]:
+    yield from found.describe()
+    yield from (f"{file.uri}: {remark}" for file, one in readable for remark in one.remarks)
+
+
+def readings(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """Units that are read in one go: all in one row group or text file, a few of small row groups in one file."""
+    reading: list[Unit] = []
+    for unit in units:
+        before = reading[-1].pieces[-1] if reading else None
+        piece = unit.pieces[0]
+        together = before and piece.file == before.file and len(unit.pieces) == 1
+        most = MOST_READ if before and piece.row_group == before.row_group else MOST_GROUPS
+        if reading and (not together or len(reading) >= most):
+            yield reading
+            reading = []
+        reading.append(unit)
+    if reading:
+        yield reading
 
 
 def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
@@ -127,67 +170,53 @@ def read(unit: Unit, columns: Columns) -> tuple[pa.Table | None, pa.Table]:
 
     Raises UnavailableError where storage does not answer: that is no reason to reject rows.
     """
-    try:
-        with storage.open_input(unit.file, unit.version) as source:
-            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
-            raw = parquet.read_row_group(unit.row_group, columns=columns.all).slice(unit.skip, unit.rows)
-        return split_rows(raw, columns, unit.file, unit.first)
-    except (storage.ChangedError, storage.MissingError):
-        return None, rejected_unit(unit.file, unit.first, "the file was changed or removed after the run was planned")
-    except (pa.ArrowException, OSError) as error:
-        return None, rejected_unit(unit.file, unit.first, f"unreadable rows: {first_line(error)}")
+    rows = next(read_units([unit], columns))
+    return rows.accepted, rows.rejected
 
 
-def _footers(files: Sequence[storage.FileInfo]) -> Iterator[tuple[storage.FileInfo, Footer]]:
-    """Every file with its footer, THREADS read at once."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from zip(files, pool.map(_footer, files), strict=True)
-
-
-def _footer(file: storage.FileInfo) -> Footer:
-    """One file's footer."""
-    try:
-        with storage.open_input(file.uri, file.version) as source:
-            parquet = pq.ParquetFile(source)
-            footer = parquet.metadata
-            rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-            return (rows, parquet.schema_arrow), None
-    except (pa.ArrowException, OSError) as error:
-        return None, f"unreadable Parquet file: {first_line(error)}"
-
-
-def _units(file: storage.FileInfo, groups: Sequence[int], unit_rows: int, fingerprint: str) -> list[Unit]:
-    """Cuts row groups of these sizes into units."""
-    units, first = [], 0
-    for group, size in enumerate(groups):
-        for skip in range(0, size, unit_rows):
-            rows = min(unit_rows, size - skip)
-            key = f"{file.uri}|{file.version}|{group}|{skip}|{rows}|{fingerprint}"
-            identity = hashlib.sha256(key.encode()).hexdigest()[:16]
-            units.append(
-                Unit(
-                    id=identity,
-                    file=file.uri,
-                    version=file.version,
-                    row_group=group,
-                    skip=skip,
-                    first=first + skip,
-                    rows=rows,
-                )
-            )
-        first += size
-    return units
-
-
-def _limited(units: Sequence[Unit], limit: int) -> tuple[Unit, ...]:
-    """The units of the first `limit` rows, the last one cut; all where `limit` is 0."""
-    if not limit:
-        return tuple(units)
-    limited: list[Unit] = []
-    left = limit
+def read_units(units: Sequence[Unit], columns: Columns) -> Iterator[UnitRows]:
+    """`read` of each unit, in order: a row group, or a text file, is read once for all of its units in a row."""
+    found = _read_pieces([piece for unit in units for piece in unit.pieces], columns)
     for unit in units:
-        if left <= 0:
-            break
-        limited.append(unit if unit.rows <= left else replace(unit, id=f"{unit.id}-{left}", rows=left))
-        left -= unit.rows
-    return tuple(limited)
+        repaired: Counter[str] = Counter()
+        accepted, rejected = [], [REJECTED.empty_table()]
+        for _ in unit.pieces:
+            some, bad, mended = next(found)
+            accepted += [some] if some is not None else []
+            rejected.append(bad)
+            repaired += mended
+        yield UnitRows(
+            unit=unit,
+            accepted=pa.concat_tables(accepted) if accepted else None,
+            rejected=pa.concat_tables(rejected),
+            repaired=dict(repaired),
+        )
+
+
+def _read_pieces(pieces: Sequence[Piece], columns: Columns) -> Iterator[tuple[pa.Table | None, pa.Table, Counter[str]]]:
+    """Per piece its accepted rows with their file and row, its rejected rows, and the values that were mended."""
+    for run in files.runs(pieces):
+        left, reason = list(run), ""
+        while left:
+            try:
+                for raw, bad in files.raw_tables(list(left), columns.layout(left[0].layout)):
+                    piece, repaired = left.pop(0), Counter[str]()
+                    layout = columns.layout(piece.layout)
+                    some, rejected = split_rows(raw, columns, piece.file, piece.first, layout, bad, repaired)
+                    yield _placed(some, rejected, piece), rejected, repaired
+            except (storage.ChangedError, storage.MissingError):
+                reason = CHANGED
+            except (pa.ArrowException, OSError, UnreadableError) as error:
+                reason = f"{UNREADABLE} rows: {first_line(error)}"
+            failed = left[0].row_group if left else 0
+            while left and left[0].row_group == failed:  # other row groups may be whole
+                piece = left.pop(0)
+                yield None, rejected_unit(piece.file, piece.first, reason, piece.rows), Counter()
+
+
+def _placed(accepted: pa.Table, rejected: pa.Table, piece: Piece) -> pa.Table:
+    """The accepted rows with the file and the row that each comes from."""
+    refused = set(rejected["row"].to_pylist())
+    rows = [row for row in range(piece.first, piece.first + piece.rows) if row not in refused]
+    file = pa.array([piece.file] * len(rows), pa.string())
+    return accepted.append_column("source_file", file).append_column("source_row", pa.array(rows, pa.int64()))

@@ -38,6 +38,7 @@ REJECTED = pa.schema(
         ("reason", pa.string()),
         ("file", pa.string()),
         ("row", pa.int64()),
+        ("rows", pa.int64()),  # how many rows it stands for: 1, all of a unit that is unreadable, 0 for a whole file
     ]
 )
 LABEL = pa.struct(
@@ -56,7 +57,7 @@ ANSWERS = pa.schema([*(field for field in LABELED if field.name != "split"), *PR
 FILES = pa.schema(  # the files of a plan: `reviews.Source`
     [("file", pa.string()), ("version", pa.string()), ("rows", pa.int64()), ("reason", pa.string())]
 )
-UNITS = pa.schema(  # the units of a plan: `reviews.Unit`
+UNITS = pa.schema(  # the pieces of a plan's units: those of one unit follow one another
     [
         ("id", pa.string()),
         ("file", pa.string()),
@@ -65,6 +66,8 @@ UNITS = pa.schema(  # the units of a plan: `reviews.Unit`
         ("skip", pa.int64()),
         ("first", pa.int64()),
         ("rows", pa.int64()),
+        ("layout", pa.int64()),
+        ("start", pa.int64()),
     ]
 )
 
@@ -87,15 +90,24 @@ def with_opinions(table: pa.Table) -> pa.Table:
 
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
     """(review id, value, reason, file, row) -> REJECTED; a value is kept as text of at most MAX_CHARACTERS."""
+    names = REJECTED.names[:-1]
     return pa.Table.from_pylist(
-        [dict(zip(REJECTED.names, (i, _shortened(value), *rest), strict=True)) for i, value, *rest in rows],
+        [dict(zip(names, (i, _shortened(value), *rest), strict=True)) | {"rows": 1} for i, value, *rest in rows],
         schema=REJECTED,
     )
 
 
-def rejected_unit(file: str, first_row: int, reason: str) -> pa.Table:
-    """One REJECTED row for a whole unit, or a whole file, that could not be read."""
-    return rejected_rows([(None, None, reason, file, first_row)])
+def rejected_unit(file: str, first_row: int, reason: str, rows: int = 0) -> pa.Table:
+    """One REJECTED row for `rows` rows that could not be read, or for a whole file, whose rows are not counted."""
+    table = rejected_rows([(None, None, reason, file, first_row)])
+    return table.set_column(len(REJECTED) - 1, "rows", pa.array([rows], pa.int64()))
+
+
+def with_rows(table: pa.Table) -> pa.Table:
+    """Rejects of a release that did not say how many rows each stands for; other tables as they are."""
+    if "reason" not in table.column_names or "rows" in table.column_names:
+        return table
+    return table.append_column("rows", pa.nulls(len(table), pa.int64()))
 
 
 def _shortened(value: object) -> str | None:

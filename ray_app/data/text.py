@@ -1,5 +1,6 @@
 """Words of a review with their offsets in the original text. In: texts. Out: (start, end) spans in code points."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -15,6 +16,11 @@ Span = tuple[int, int]
 Splitter = Callable[[Sequence[str]], list[list[Span]]]
 
 _WORD = re.compile(r"\S+")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->")
+_UNSEEN = ("Cc", "Cf", "Cn", "Cs", "Co")  # control, format, unassigned, half and private characters
+_INVISIBLE = frozenset(
+    "\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5" + "".join(map(chr, range(0xFE00, 0xFE10)))
+)  # fillers that chat programs send as empty messages, the blank of Braille, joiners and selectors of other characters
 
 
 def words(texts: Sequence[str]) -> list[list[Span]]:
@@ -45,8 +51,10 @@ def splitter(name: str) -> Splitter:
 
 
 def is_blank(text: str) -> bool:
-    """True where nothing is legible: only whitespace, control, format or unassigned characters."""
-    return all(ch.isspace() or unicodedata.category(ch) in ("Cc", "Cf", "Cn", "Cs", "Co") for ch in text)
+    """True where nothing is legible: only whitespace, invisible characters, HTML's tags and its names for them."""
+    if "<" in text or "&" in text:
+        text = html.unescape(_TAG.sub("", text))
+    return all(ch.isspace() or ch in _INVISIBLE or unicodedata.category(ch) in _UNSEEN for ch in text)
 
 
 def _spans_of_spaced(text: str, spaced: str) -> list[Span]:

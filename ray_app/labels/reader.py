@@ -11,7 +11,7 @@ from typing import TypedDict, TypeGuard
 
 import pyarrow as pa
 
-from ray_app.data.columns import ID_NAMES, TEXT_NAMES, folded
+from ray_app.data.column_names import ID_NAMES, TEXT_NAMES, folded
 from ray_app.data.rows import LabeledRow, LabelRow
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load

@@ -4,7 +4,6 @@ In: paths or URIs. Out: bytes, file lists, Parquet tables. Raises UserError wher
 kind, UnavailableError, means that S3 is unreachable or denies access: it says nothing about the file itself.
 """
 
-import fnmatch
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_app.errors import UserError, check
-from ray_app.storage import local, s3
+from ray_app.storage import globs, local, s3
 from ray_app.storage.local import FileInfo, MissingError
 
 CHUNK = 16 << 20  # bytes of a download that are in memory at once
@@ -82,18 +81,18 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/"), *names])
 
 
-def safe_name(value: str) -> str:
+def safe_name(value: str, longest: int = LONGEST_NAME) -> str:
     """Any text as the name of a file or folder, percent-encoded like a Hive partition.
 
     `urllib.parse.unquote` decodes it, except for the empty text. No two texts share a name and no name is hidden.
-    Raises UserError where it is too long.
+    Raises UserError where it has more than `longest` bytes.
     """
     if not value:
         return EMPTY
     hidden = value[0] in "._"  # readers skip such names; `.` and `..` are other folders
     letters = [c if c.isprintable() and c not in UNSAFE else quote(c, safe="") for c in value]
     name = (f"%{ord(value[0]):02X}" if hidden else letters[0]) + "".join(letters[1:])
-    check(len(name.encode()) <= LONGEST_NAME, f"{value[:20]!r}…: too long for a folder's name; use another column")
+    check(len(name.encode()) <= longest, f"{value[:20]!r}…: too long for a folder's name; use another column")
     return name
 
 
@@ -101,7 +100,7 @@ def partition(uri: str, folder: str) -> dict[str, str | None]:
     """Hive partition values in the path between `folder` and a file: `mall=A/part.parquet` has mall A."""
     names = uri[len(folder.rstrip("/")) + 1 :].split("/")[:-1]
     pairs = [name.split("=", 1) for name in names if "=" in name]
-    return {name: None if value == EMPTY else unquote(value) for name, value in pairs}
+    return {unquote(name): None if value == EMPTY else unquote(value) for name, value in pairs}
 
 
 def list_files(uri: str, suffix: str = "") -> list[FileInfo]:
@@ -110,13 +109,22 @@ def list_files(uri: str, suffix: str = "") -> list[FileInfo]:
     Names that begin with `.` or `_` are left out, as every Parquet reader does. Raises UserError where the path does
     not exist.
     """
-    folder, pattern = _split_glob(uri)
+    return [file for name, file in walk(uri) if not name or (name.endswith(suffix) and not globs.hidden(uri, name))]
+
+
+def walk(uri: str) -> list[tuple[str, FileInfo]]:
+    """(name below the folder or the glob's fixed part, file) of everything that a path stands for, sorted by name.
+
+    A glob follows the shell, see `globs.select`. Hidden names are included, see `globs.hidden`. Raises UserError where
+    the path does not exist.
+    """
+    folder, pattern = globs.split(uri)
     if pattern and exists(uri):  # `[2026] reviews.parquet` is a name, not a glob
         folder, pattern = uri, ""
     with _errors_named(folder):
         listed = _backend(folder).listing(folder, re.split(r"[*?[]", pattern)[0])
-    matching = [(name, file) for name, file in listed if not name or _matches(name, suffix, pattern)]
-    return [file for _, file in sorted(matching, key=lambda item: item[0])]
+    chosen = set(globs.select([name for name, _ in listed], pattern)) if pattern else None
+    return sorted(((n, file) for n, file in listed if chosen is None or n in chosen), key=lambda item: item[0])
 
 
 def stat(uri: str) -> FileInfo:
@@ -153,6 +161,13 @@ def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
         with _errors_named(uri):
             source = stack.enter_context(_backend(uri).open_input(uri, version))
         yield source
+
+
+def check_version(uri: str, version: str) -> None:
+    """Raises ChangedError where a local file is no longer of `version`; on S3 each read is of one version."""
+    if "://" not in uri or uri.startswith("file:"):
+        with _errors_named(uri):
+            local.check_version(uri, version)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -208,6 +223,12 @@ def read_parquet(uri: str) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default")
 
 
+def read_schema(uri: str) -> pa.Schema:
+    """The schema of one Parquet file, from its footer."""
+    with _errors_named(uri), open_input(uri) as source:
+        return pq.ParquetFile(source).schema_arrow
+
+
 def upload(folder: str, uri: str, last: str = "") -> None:
     """Copies a local folder's files to `uri`; the file named `last` goes last and so marks it complete."""
     for file in sorted(list_files(folder), key=lambda f: f.uri.endswith(f"/{last}") if last else False):
@@ -249,16 +270,3 @@ def _errors_named(uri: str) -> Iterator[None]:
         raise MissingError(f"{uri}: no such file") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{uri}: {' '.join(str(error).split())[:300]}") from None
-
-
-def _matches(name: str, suffix: str, pattern: str) -> bool:
-    """Whether a name relative to the listed folder is visible, ends in the suffix and matches the glob."""
-    hidden = any(segment.startswith(("_", ".")) for segment in name.split("/") if segment)
-    return not hidden and name.endswith(suffix) and (not pattern or fnmatch.fnmatchcase(name, pattern))
-
-
-def _split_glob(uri: str) -> tuple[str, str]:
-    """`folder/*.parquet` -> (`folder`, `*.parquet`); a path without wildcards has an empty pattern."""
-    segments = uri.split("/")
-    first = next((i for i, segment in enumerate(segments) if any(c in segment for c in "*?[")), len(segments))
-    return "/".join(segments[:first]) or ("/" if uri.startswith("/") else "."), "/".join(segments[first:])

@@ -7,9 +7,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -52,8 +53,7 @@ def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
         return [("", stat(uri))]
     if not path.exists():
         raise MissingError(f"{uri}: no such file or folder")
-    entries = pafs.LocalFileSystem().get_file_info(pafs.FileSelector(str(path), recursive=True))
-    return [_listed(uri, os.path.relpath(i.path, path), i.size, i.mtime_ns) for i in entries if i.is_file]
+    return sorted(_walked(uri, path), key=lambda item: item[0])
 
 
 def stat(uri: str) -> FileInfo:
@@ -89,11 +89,11 @@ def read(uri: str) -> bytes:
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
     """A seekable file. Raises ChangedError where it is not of this version when opened, or no longer when closed."""
     with pafs.LocalFileSystem().open_input_file(str(to_path(uri))) as source:
-        _check_version(uri, version)
+        check_version(uri, version)
         try:
             yield source
         finally:  # a change explains why reading failed, so it is reported instead
-            _check_version(uri, version)
+            check_version(uri, version)
 
 
 def write(uri: str, data: bytes) -> None:
@@ -141,15 +141,32 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
         os.close(entries)
 
 
-def _check_version(uri: str, version: str) -> None:
+def check_version(uri: str, version: str) -> None:
+    """Raises ChangedError where a file is not of this version."""
     if version and stat(uri).version != version:
         raise ChangedError(f"{uri}: changed since it was listed")
 
 
-def _listed(uri: str, name: str, size: int, modified: int) -> tuple[str, FileInfo]:
-    return name, FileInfo(
-        uri=f"{uri.rstrip('/')}/{name}", size=size, modified=modified, version=_version(size, modified)
-    )
+def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
+    """(name, file) of everything below a folder; links are followed, once each, and links to nothing are left out."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        entry = Path(folder).stat()
+        if (entry.st_dev, entry.st_ino) in seen:  # a link that leads back to a folder above, or a second way to one
+            folders.clear()
+            continue
+        seen.add((entry.st_dev, entry.st_ino))
+        for name in names:
+            with suppress(FileNotFoundError):
+                entry = Path(folder, name).stat()
+                if S_ISREG(entry.st_mode):
+                    yield _listed(uri, os.path.relpath(os.path.join(folder, name), root), entry)
+
+
+def _listed(uri: str, name: str, entry: os.stat_result) -> tuple[str, FileInfo]:
+    size, modified = entry.st_size, entry.st_mtime_ns
+    version = _version(size, modified)
+    return name, FileInfo(uri=f"{uri.rstrip('/')}/{name}", size=size, modified=modified, version=version)
 
 
 def _version(size: int, modified: int) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NotRequired, TypedDict, cast
 
 from ray_app import storage
-from ray_app.data.columns import TEXT_NAMES, folded
+from ray_app.data.column_names import ROLE_NAMES, folded
 from ray_app.data.rows import FindingRow
 from ray_app.errors import check
 from ray_app.ui.duckdb_files import Database
@@ -24,14 +24,7 @@ PAGE_ROWS = 200
 SAMPLE_ROWS = 500_000  # reviews that counts are taken from unless exact ones are wanted: a second or two
 TOP_WORDS = 24
 CHOICES = 200
-COLUMN_NAMES = {  # role -> names of its column
-    "text": TEXT_NAMES,
-    "product": ("product", "product_name", "product_id", "item", "상품", "상품명"),
-    "mall": ("mall", "shop", "store", "쇼핑몰", "몰"),
-    "category": ("category", "product_category", "카테고리"),
-    "rating": ("rating", "stars", "star", "평점", "별점"),
-    "created_at": ("created_at", "created", "date", "written_at", "작성일", "날짜"),
-}
+COLUMN_NAMES = {role: ROLE_NAMES[role] for role in ("text", "product", "mall", "category", "rating", "created_at")}
 DATE_TYPES = ("TIMESTAMP", "DATE", "VARCHAR")
 
 Cell = tuple[str, int, date | None, int]  # keyword, score, period (None: without dates), findings

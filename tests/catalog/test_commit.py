@@ -16,7 +16,7 @@ def test_commit_writes_data_rejects_and_the_marker(tmp_path: Path) -> None:
     [record] = commit_all(f"{tmp_path}/out", planned)
     [unit] = planned.units
     assert storage.read_json(f"{tmp_path}/out/_units/{unit.id}.json") == record
-    assert record.items() >= {"file": unit.file, "rows_in": 3, "analysed": 2, "rejected": 1, **FACTS}.items()
+    assert record.items() >= {"file": unit.head.file, "rows_in": 3, "analysed": 2, "rejected": 1, **FACTS}.items()
     assert storage.read_parquet(commit.part(f"{tmp_path}/out", "data", record["parts"]["data"]["name"]))[
         "text"
     ].to_pylist() == ["굿", "별로"]

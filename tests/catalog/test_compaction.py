@@ -19,7 +19,8 @@ from ray_app.errors import UserError
 
 def commit(out: Path, name: str, rows: int = 3, mall: str = "") -> CommitRecord:
     """A committed unit of `rows` analyzed rows."""
-    unit = reviews.Unit(id=name, file="a.parquet", version="1", row_group=0, skip=0, first=0, rows=rows)
+    piece = reviews.Piece(file="a.parquet", version="1", row_group=0, skip=0, first=0, rows=rows)
+    unit = reviews.Unit(id=name, pieces=(piece,))
     analyzed = pa.table({"review_id": [f"{name}{i}" for i in range(rows)], "mall": [mall] * rows})
     facts: commits.UnitFacts = {"findings": 0, "work": {}}
     return commits.commit(str(out), unit, analyzed, rejected_unit("", 0, "").slice(0, 0), facts, "mall" if mall else "")

@@ -12,6 +12,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import doctor
+from tests.support.small_catalogs import parquet
 
 Examine = Callable[..., tuple[int, list[str]]]
 
@@ -135,3 +136,17 @@ def test_a_bucket_that_is_not_there_fails_without_a_word_of_credentials(
     assert code == 1
     assert any(line.startswith("fail") and "s3://nobody-has-this" in line for line in output)
     assert "hush-hush" not in "".join(output)
+
+
+def test_files_that_are_left_out_and_those_that_cannot_be_read_are_named(examine: Examine, tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    (tmp_path / "r.feather").write_bytes(b"ARROW1..")
+    code, output = examine(input=str(tmp_path))
+    found = lines(output, "input")
+    assert code == 0
+    assert "3 rows; review_id=review_id text=text" in found[0]
+    assert any(line.startswith("warn") and "_SUCCESS: hidden" in line for line in found)
+    assert any(line.startswith("warn") and "read_feather" in line for line in found)
+    assert any(line.startswith("warn") and "b.parquet: unreadable Parquet file" in line for line in found)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.data.columns import Columns, find_columns, split_rows
+from ray_app.data.columns import Columns, split_rows
+from ray_app.data.roles import find_columns
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, REJECTED, rejected_unit
 from ray_app.errors import UserError
 
@@ -107,6 +108,7 @@ def test_bad_row_is_rejected_with_reason_file_and_row_and_its_neighbours_stay(
             "reason": reason,
             "file": "s3://shop/a.parquet",
             "row": 101,
+            "rows": 1,
         }
     ]
 
@@ -115,9 +117,7 @@ def test_text_of_exactly_the_limit_is_accepted() -> None:
     assert split([("a", "가" * MAX_CHARACTERS)])[1] == []
 
 
-@pytest.mark.parametrize(
-    ("values", "kind"), [([1, 2], "int"), ([1.5, 2.5], "float"), ([["굿"], ["굿"]], "list"), ([b"x", b"y"], "bytes")]
-)
+@pytest.mark.parametrize(("values", "kind"), [([1, 2], "int"), ([1.5, 2.5], "float"), ([["굿"], ["굿"]], "list")])
 def test_text_that_is_not_a_string_is_rejected_with_its_type(values: list[Any], kind: str) -> None:
     accepted, rejected = split([("a", values[0]), ("b", values[1]), ("c", None)])
     assert accepted == []
@@ -140,7 +140,7 @@ def test_string_that_is_not_utf8_spoils_its_own_row_only(column: str) -> None:
     accepted, rejected = split_rows(raw, PLAIN, "a.parquet", 0)
     assert [row[column] for row in accepted.to_pylist()] == ["좋아요"]
     assert [row["row"] for row in rejected.to_pylist()] == [0, 2]
-    assert rejected["reason"][0].as_py() == ("null id" if column == "review_id" else "text is bytes, not a string")
+    assert rejected["reason"][0].as_py() == ("id is not UTF-8" if column == "review_id" else "text is not valid UTF-8")
 
 
 @pytest.mark.parametrize(("review_id", "shown"), [(7, "7"), (b"r7", "r7"), (" r7\n", "r7")])
@@ -173,8 +173,8 @@ def test_every_row_is_accepted_or_rejected_and_order_is_kept(rows: list[tuple[st
 
 
 def test_unreadable_unit_is_one_reject_without_values() -> None:
-    table = rejected_unit("a.parquet", 40, "unreadable rows: x")
+    table = rejected_unit("a.parquet", 40, "unreadable rows: x", 7)
     assert table.schema == REJECTED
     assert table.to_pylist() == [
-        {"review_id": None, "value": None, "reason": "unreadable rows: x", "file": "a.parquet", "row": 40}
+        {"review_id": None, "value": None, "reason": "unreadable rows: x", "file": "a.parquet", "row": 40, "rows": 7}
     ]

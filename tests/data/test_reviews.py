@@ -42,7 +42,7 @@ def plan(path: Path | str, unit_rows: int = 4, limit: int = 0, **options: str) -
 
 
 def shape(planned: reviews.Plan) -> list[tuple[str, int, int, int, int]]:
-    return [(Path(u.file).name, u.row_group, u.skip, u.first, u.rows) for u in planned.units]
+    return [(Path(u.head.file).name, u.head.row_group, u.head.skip, u.head.first, u.rows) for u in planned.units]
 
 
 def test_plan_cuts_every_row_group_of_every_file_into_units(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_plan_cuts_every_row_group_of_every_file_into_units(tmp_path: Path) -> N
 
 
 def test_a_plans_tables_have_a_column_per_field() -> None:
-    for kind, schema in ((reviews.Source, FILES), (reviews.Unit, UNITS)):
-        assert schema.names == [field.name for field in dataclasses.fields(kind)]
+    assert FILES.names == [field.name for field in dataclasses.fields(reviews.Source)]
+    assert UNITS.names == ["id", *(field.name for field in dataclasses.fields(reviews.Piece))]
 
 
 def test_plan_of_a_file_without_rows_has_no_units(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_limit_takes_exactly_the_first_rows(tmp_path: Path, limit: int) -> None:
     whole, limited = plan(tmp_path), plan(tmp_path, limit=limit)
     assert limited.rows == min(limit, 12)
     assert all(unit.rows for unit in limited.units)
-    assert [u.first for u in limited.units] == [u.first for u in whole.units][: len(limited.units)]
+    assert [u.head.first for u in limited.units] == [u.head.first for u in whole.units][: len(limited.units)]
     full = {unit.id: unit.rows for unit in whole.units}
     assert all(full.get(unit.id, unit.rows) == unit.rows for unit in limited.units)
     texts = [text for u in limited.units for text in accepted(u, limited.columns)["text"].to_pylist()]
@@ -107,9 +107,10 @@ def accepted(unit: reviews.Unit, columns: Columns) -> pa.Table:
 def test_columns_are_found_mapped_and_kept(tmp_path: Path) -> None:
     planned = plan(write(tmp_path / "a.parquet", [2], text="말", review_id="번호"), mapping="text=말", keep="mall")
     assert planned.columns == Columns(review_id="번호", text="말", keep=("mall",))
+    file = str(tmp_path / "a.parquet")
     assert accepted(planned.units[0], planned.columns).to_pylist() == [
-        {"review_id": "a0", "text": "리뷰 0번", "mall": 0},
-        {"review_id": "a1", "text": "리뷰 1번", "mall": 1},
+        {"review_id": "a0", "text": "리뷰 0번", "mall": 0, "source_file": file, "source_row": 0},
+        {"review_id": "a1", "text": "리뷰 1번", "mall": 1, "source_file": file, "source_row": 1},
     ]
 
 
@@ -126,35 +127,41 @@ def test_file_that_cannot_be_read_is_set_aside_with_its_reason(tmp_path: Path, d
     assert "\n" not in source.reason
 
 
-@pytest.mark.parametrize(("keep", "lacking"), [("", "text"), ("mall", "mall")])
-def test_file_that_lacks_a_column_is_set_aside_with_its_name(tmp_path: Path, keep: str, lacking: str) -> None:
-    whole = pq.read_table(write(tmp_path / "a.parquet", [2]))
-    pq.write_table(whole.drop_columns([lacking]), tmp_path / "b.parquet")
-    planned = plan(tmp_path, keep=keep)
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_file_that_lacks_the_text_is_set_aside_wherever_it_is_sorted(tmp_path: Path, name: str) -> None:
+    whole = pq.read_table(write(tmp_path / "b.parquet", [2]))
+    pq.write_table(whole.drop_columns(["text"]), tmp_path / f"{name}.parquet")
+    planned = plan(tmp_path)
     assert planned.rows == 2
     [source] = planned.unreadable
-    assert (source.file, source.reason) == (str(tmp_path / "b.parquet"), f"no column {lacking!r} in this file")
+    assert (source.file, source.reason) == (
+        str(tmp_path / f"{name}.parquet"),
+        "no text column among review_id, mall",
+    )
 
 
-def test_a_kept_column_of_another_kind_sets_its_file_aside_and_a_near_type_is_cast(tmp_path: Path) -> None:
+def test_a_kept_column_never_costs_a_row(tmp_path: Path) -> None:
     whole = pq.read_table(write(tmp_path / "a.parquet", [2]))
     at = whole.column_names.index("mall")
     for name, values in (("b", pa.array(["x", "y"])), ("c", pa.array([1, None], pa.int64()))):
         pq.write_table(whole.set_column(at, "mall", values), tmp_path / f"{name}.parquet")
+    pq.write_table(whole.drop_columns(["mall"]), tmp_path / "d.parquet")
     planned = plan(tmp_path, keep="mall")
-    [source] = planned.unreadable
-    assert source.reason == "column 'mall' is string in this file, int32 in the first"
+    assert not planned.unreadable
+    kinds = "int32 in a.parquet, string in b.parquet, int64 in c.parquet, null (no such column) in d.parquet"
+    assert planned.notes[-1] == f"mall: {kinds} -> string"
     tables = [accepted(unit, planned.columns) for unit in planned.units]
-    assert [table.schema.field("mall").type for table in tables] == [pa.int32(), pa.int32()]
-    assert tables[1]["mall"].to_pylist() == [1, None]
+    assert {table.schema.field("mall").type for table in tables} == {pa.string()}
+    assert [table["mall"].to_pylist() for table in tables] == [["0", "1"], ["x", "y"], ["1", None], [None, None]]
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "no Parquet files there"),
-        ({"a.csv": b"x"}, "no Parquet files there"),
-        ({"a.parquet": b"x", "b.parquet": b""}, r"no readable Parquet file; the first: unreadable Parquet file: "),
+        ({}, "no reviews there"),
+        ({"a.csv": b"x"}, "no review_id column among x"),
+        ({"a.feather": b"ARROW1.."}, r"no reviews there; a\.feather: a Feather .*read_feather"),
+        ({"a.parquet": b"x", "b.parquet": b""}, r"no readable file; the first: unreadable Parquet file: "),
     ],
 )
 def test_catalog_without_a_readable_file_is_refused(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
@@ -190,7 +197,7 @@ def test_corrupt_page_rejects_its_units_and_the_others_are_read(tmp_path: Path) 
     assert [table is None for table, _ in results] == [False, False, True, True]
     for unit, (_, rejected) in list(zip(planned.units, results, strict=True))[2:]:
         [reject] = rejected.to_pylist()
-        assert (reject["file"], reject["row"]) == (str(path), unit.first)
+        assert (reject["file"], reject["row"]) == (str(path), unit.head.first)
         assert reject["reason"].startswith("unreadable rows: ")
 
 

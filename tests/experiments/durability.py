@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import analyze, executors, manifest, planning, verify
+from ray_app.data.reviews import input_versions
 from ray_app.inference import bundle as bundles
 from tests.support.bundles import make_bundle, sample_texts
 from tests.support.deadly_worker import KILLS, RAISES, Deadly
@@ -285,7 +286,7 @@ def plan(folder: Path, rows: int) -> None:
         again = manifest.load(out)
         assert again is not None
         done = {record["id"] for record in manifest.committed(out)}
-        manifest.unchanged(again, storage.list_files(str(reviews), ".parquet"), done)
+        manifest.unchanged(again, input_versions(str(reviews)), done)
         resumed = time.monotonic() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(

@@ -1,0 +1,1 @@
+"""What a unit's rows become: folders of a partitioned output, the flat table of findings, counts of rejects."""

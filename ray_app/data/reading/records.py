@@ -1,0 +1,135 @@
+"""A CSV or TSV file as records, each with the offset at which it begins, so that a part is read as the whole was.
+
+In: lines of bytes with their offsets. Out: cells as text; bytes that the encoding does not know are kept as surrogates
+(Python's `surrogateescape`). A quote that is never closed, or that swallows whole rows, is a character like others: the
+rows stay apart.
+"""
+
+import csv
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+LONGEST = 8 << 20  # bytes of a line; a longer one is cut, and its pieces are bad rows
+MOST_LINES = 1_000  # lines of one record
+CHUNK = 1 << 20
+
+
+class Source(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; none at the end."""
+
+
+class Record(NamedTuple):
+    """A record: the offset of its first byte, and its cells."""
+
+    start: int
+    cells: list[str]
+
+
+class Lines:
+    """Lines of a source with their offsets, some of which may be put back."""
+
+    def __init__(self, source: Source, start: int = 0) -> None:
+        self.waiting: list[tuple[int, bytes]] = []
+        self.lines = _lines(source, start)
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        return self.waiting.pop() if self.waiting else next(self.lines)
+
+    def put_back(self, lines: list[tuple[int, bytes]]) -> None:
+        """Lines that come again, in the same order."""
+        self.waiting += reversed(lines)
+
+
+def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator[Record]:
+    """Records of the lines, blank ones left out.
+
+    Args:
+        width: cells of the header: rows of so many cells are not part of a quoted text that began above them.
+    """
+    for start, line in lines:
+        if not line.strip():
+            continue
+        if b'"' not in line:
+            yield Record(start, _decoded(line, encoding).split(delimiter))
+        else:
+            yield Record(start, _quoted(start, line, lines, delimiter, encoding, width))
+
+
+def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str]:
+    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them."""
+    cells = _parsed(_decoded(line, encoding), delimiter)
+    if cells is not None:
+        return cells
+    taken = [(start, line)]
+    quotes = line.count(b'"')
+    while quotes % 2 and len(taken) < MOST_LINES:
+        more = next(lines, None)
+        if more is None:
+            break
+        taken.append(more)
+        quotes += more[1].count(b'"')
+    if len(taken) > 1:
+        whole = [each for _, each in taken]
+        cells = _parsed(_decoded(b"".join(whole), encoding), delimiter)
+        if cells is not None and not _swallowed(whole, delimiter, width):
+            return cells
+        lines.put_back(taken[1:])
+    return [_unquoted(cell) for cell in _decoded(line, encoding).split(delimiter)]
+
+
+def _parsed(text: str, delimiter: str) -> list[str] | None:
+    """The cells of one record; None where its quotes are not closed, or text stands beside them."""
+    try:
+        rows = list(csv.reader([text], delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
+
+
+def _swallowed(lines: list[bytes], delimiter: str, width: int) -> bool:
+    """Whether each line is a row by itself: then the quotes that hold them together are stray."""
+    mark = delimiter.encode()
+    return width > 2 and all(line.count(mark) == width - 1 for line in lines)
+
+
+def _unquoted(cell: str) -> str:
+    """A cell of a line with stray quotes: quotes around the whole cell are removed, others stay."""
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _decoded(line: bytes, encoding: str) -> str:
+    return line.rstrip(b"\r\n").decode(encoding, "surrogateescape")
+
+
+def _lines(source: Source, start: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, line with its end) of lines that end in a line feed, or in a carriage return where there is no other."""
+    rest = source.read(CHUNK)
+    end = b"\n" if b"\n" in rest or b"\r" not in rest[:-1] else b"\r"
+    more = rest
+    while more:
+        *whole, rest = rest.split(end)
+        for line in whole:
+            yield from _pieces(start, line + end)
+            start += len(line) + 1
+        while len(rest) > LONGEST:
+            yield start, rest[:LONGEST]
+            start, rest = start + LONGEST, rest[LONGEST:]
+        more = source.read(CHUNK)
+        rest += more
+    if rest:
+        yield start, rest
+
+
+def _pieces(start: int, line: bytes) -> Iterator[tuple[int, bytes]]:
+    """A line, cut where it is too long to be one."""
+    if len(line) <= LONGEST:
+        yield start, line
+        return
+    for at in range(0, len(line), LONGEST):
+        yield start + at, line[at : at + LONGEST]

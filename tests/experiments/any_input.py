@@ -1,0 +1,219 @@
+"""What reading a catalog costs: `python -m tests.experiments.any_input NAME --reviews nsmc.parquet`.
+
+    groups      1,000,000 rows in one row group of 1,048,576 against groups of 2,000, on disk and on S3 (moto)
+    csv         the reviews as cp949 CSV against the same as Parquet: same rows, rows/s, memory
+    tiny        300 files of 3 rows against one of 900, through Ray
+    drift       12 monthly files with ten kinds of drift at once
+    kills       kill -9 of the driver, 10 times, on CSV and on shared units
+
+Each reading runs in a process of its own, so that its peak memory is its own. nsmc.parquet: see docs/benchmarks.md.
+"""
+
+import argparse
+import csv as csv_module
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_app import storage
+from ray_app.catalog import verify
+from ray_app.data import reviews
+from ray_app.storage import s3
+from tests.support.paths import ROOT
+
+ROWS, GROUP, UNIT = 1_000_000, 1_048_576, 2_000
+
+
+def read(uri: str, keep: str = "") -> None:
+    """Plans and reads a whole catalog; prints its figures as JSON."""
+    fetched = [0, 0]
+    fetch = s3.Reader._fetch
+
+    def counted(self: s3.Reader, start: int, stop: int) -> bytes:
+        fetched[0] += stop - start
+        fetched[1] += 1
+        return fetch(self, start, stop)
+
+    s3.Reader._fetch = counted  # type: ignore[method-assign]
+    began = time.monotonic()
+    plan = reviews.plan(uri, "", tuple(filter(None, keep.split(","))), UNIT, "")
+    planned = time.monotonic() - began
+    rows = rejected = 0
+    for reading in reviews.readings(plan.units):
+        for unit in reviews.read_units(reading, plan.columns):
+            rows += len(unit.accepted) if unit.accepted is not None else 0
+            rejected += sum(unit.rejected["rows"].to_pylist())
+    seconds = time.monotonic() - began
+    figures = {"rows": rows, "rejected": rejected, "units": len(plan.units), "planned_s": round(planned, 2)}
+    figures |= {"seconds": round(seconds, 2), "rows_per_s": round(rows / seconds)}
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # this program's own peak, not its parent's
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    figures |= {"peak_mb": round(peak), "mb_read": fetched[0] // 10**6}
+    print(json.dumps({**figures, "requests": fetched[1]}), flush=True)
+
+
+def measured(uri: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.experiments.any_input", "read", "--uri", uri]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def repeated(source: str, rows: int) -> pa.Table:
+    """Real reviews, repeated to so many rows under ids of their own."""
+    texts = pq.read_table(source, columns=["text"])["text"].cast(pa.string())
+    whole = pa.concat_tables([pa.table({"text": texts})] * -(-rows // len(texts))).slice(0, rows)
+    return whole.add_column(0, "id", pa.array([str(i) for i in range(rows)])).combine_chunks()
+
+
+def groups(folder: Path, source: str) -> None:
+    from moto.server import ThreadedMotoServer
+
+    table = repeated(source, ROWS)
+    for name, size in (("one", GROUP), ("small", UNIT)):
+        (folder / name).mkdir()
+        pq.write_table(table, folder / name / "a.parquet", row_group_size=size)
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1"}
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="shop")
+    for name in ("one", "small"):
+        storage.upload(str(folder / name), f"s3://shop/{name}")
+        size = (folder / name / "a.parquet").stat().st_size // 10**6
+        for uri in (str(folder / name), f"s3://shop/{name}"):
+            print(f"{uri} ({size} MB):", measured(uri), flush=True)
+    server.stop()
+
+
+def csv(folder: Path, source: str) -> None:
+    table = repeated(source, len(pq.read_table(source, columns=["text"])))
+    for name in ("csv", "parquet"):
+        (folder / name).mkdir()
+    pq.write_table(table, folder / "parquet" / "a.parquet", row_group_size=50_000)
+    table.to_pandas().to_csv(folder / "csv" / "a.csv", index=False, encoding="cp949", errors="replace")
+    for name in ("csv", "parquet"):
+        print(name, measured(str(folder / name)), flush=True)
+
+
+def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+    """`jobs.analyze` over folder/name into folder/name-out."""
+    log = (folder / "log.txt").open("ab")
+    paths = ["--input", str(folder / name), "--bundle", str(folder / "bundle"), "--output", f"{folder / name}-out"]
+    command = [sys.executable, "-m", "jobs.analyze", *paths, "--device", "cpu", "--workers", "2"]
+    return subprocess.Popen([*command, "--cpus-per-worker", "0.5", *options], cwd=ROOT, stdout=log, stderr=log)
+
+
+def tiny(folder: Path, source: str) -> None:
+    from tests.support.bundles import make_bundle, sample_texts
+
+    make_bundle(folder / "bundle")
+    texts = sample_texts(900)
+    for name, files in (("one", 1), ("many", 300)):
+        (folder / name).mkdir()
+        for i in range(files):
+            ids = range(i * 900 // files, (i + 1) * 900 // files)
+            table = pa.table({"id": [str(n) for n in ids], "text": [texts[n] for n in ids]})
+            pq.write_table(table, folder / name / f"{i:03d}.parquet")
+    for name in ("one", "many", "one", "many"):
+        storage.remove(f"{folder / name}-out")
+        began = time.monotonic()
+        assert job(folder, name).wait() == 0, (folder / "log.txt").read_text()
+        run = storage.read_json(f"{folder / name}-out/_run.json")
+        first = run["seconds_to_first_unit"]
+        print(
+            f"{name}: {time.monotonic() - began:.1f} s, first unit after {first} s, whole {run['seconds']} s",
+            flush=True,
+        )
+
+
+def drift(folder: Path, source: str) -> None:
+    """Ten kinds of drift in one column each, all of them over twelve files."""
+    moment = datetime(2026, 1, 1, 9)
+    kinds: dict[str, list[Any]] = {
+        "int_float": [pa.array([5, 4]), pa.array([4.5, None])],
+        "width": [pa.array([1, 2], pa.int32()), pa.array([3 * 10**10, 1])],
+        "decimal": [pa.array([Decimal("1.5"), None]), pa.array([7, 8])],
+        "unit": [pa.array([moment] * 2, pa.timestamp("ms")), pa.array([moment] * 2, pa.timestamp("ns"))],
+        "zone": [pa.array([moment] * 2, pa.timestamp("us", "UTC")), pa.array([moment] * 2, pa.timestamp("us"))],
+        "null": [pa.nulls(2), pa.array(["A", "B"])],
+        "absent": [None, pa.array([1, 2])],
+        "words": [pa.array([1, 2]), pa.array(["x", "y"])],
+        "encoding": [pa.array(["a", "b"]).dictionary_encode(), pa.array(["c", "d"], pa.string_view())],
+        "nested": [pa.array([{"a": 1}, None]), pa.array([{"a": 0.5, "b": "x"}, {"a": None, "b": None}])],
+    }
+    (folder / "in").mkdir()
+    for month in range(12):
+        columns = {"review_id": [f"{month}a", f"{month}b"], "text": ["배송이 빨라요", "색이 예뻐요"]}
+        columns |= {name: values[month % 2] for name, values in kinds.items() if values[month % 2] is not None}
+        pq.write_table(pa.table(columns), folder / "in" / f"2026-{month + 1:02d}.parquet")
+    plan = reviews.plan(str(folder / "in"), "", tuple(kinds), UNIT, "")
+    units = list(reviews.read_units(plan.units, plan.columns))
+    accepted = sum(len(unit.accepted) for unit in units if unit.accepted is not None)
+    print(f"{plan.rows} rows: {accepted} accepted, {sum(len(unit.rejected) for unit in units)} rejected")
+    print("\n".join(plan.notes))
+
+
+def kills(folder: Path, source: str, times: int = 10) -> None:
+    from tests.support.bundles import make_bundle, sample_texts
+
+    make_bundle(folder / "bundle")
+    texts, chance = sample_texts(1_000), random.Random(7)
+    (folder / "in").mkdir()
+    reviews_in = [(f"c{i}", f"{texts[i % 1_000]}\n{i}") for i in range(3_000)]
+    with (folder / "in" / "a.csv").open("w", encoding="cp949", errors="ignore", newline="") as file:
+        writer = csv_module.writer(file)
+        writer.writerows([("리뷰번호", "리뷰내용"), *reviews_in])
+    for i in range(200):
+        table = pa.table({"id": [f"t{i}-{n}" for n in range(3)], "text": texts[:3]})
+        pq.write_table(table, folder / "in" / f"t{i:03d}.parquet")
+    for kill in range(times):
+        process = job(folder, "in", "--unit-rows", "60", "--highlights", "off")
+        before = units = len(list(folder.glob("in-out/_units/*.json")))
+        while kill % 3 and process.poll() is None and units == before:
+            time.sleep(0.05)
+            units = len(list(folder.glob("in-out/_units/*.json")))
+        time.sleep(chance.uniform(0, 3 if kill % 3 else 15))
+        process.kill()
+        process.wait()
+        print(f"kill {kill + 1}: {before} -> {len(list(folder.glob('in-out/_units/*.json')))} units", flush=True)
+    print("then undisturbed: exit code", job(folder, "in", "--unit-rows", "60", "--highlights", "off").wait())
+    ids = storage.read_parquet(f"{folder}/in-out/data")["review_id"].to_pylist()
+    print(f"{3_600 - len(set(ids))} lost, {len(ids) - len(set(ids))} doubled")
+    sys.exit(verify.run(verify.Config(output=f"{folder}/in-out")))
+
+
+def main() -> None:
+    """Runs one experiment in a temporary folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=["read", "groups", "csv", "tiny", "drift", "kills"])
+    parser.add_argument("--reviews", default="nsmc.parquet")
+    parser.add_argument("--uri", default="")
+    options = parser.parse_args()
+    if options.name == "read":
+        read(options.uri)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        {"groups": groups, "csv": csv, "tiny": tiny, "drift": drift, "kills": kills}[options.name](
+            Path(folder), options.reviews
+        )
+
+
+if __name__ == "__main__":
+    main()
