@@ -262,7 +262,7 @@ def _in_process(config: Config, texts: list[str]) -> float:
 def _engine_speed(bundle: str, texts: list[str], highlights: bool, seconds: float) -> float:
     from ray_app.inference.analyzer import Analyzer
 
-    analyzer = Analyzer(bundle, highlights="exact" if highlights else "off")
+    analyzer = Analyzer(bundle, highlights="auto" if highlights else "off")
     analyzer(texts[:64])
     began, done = time.monotonic(), 0
     while time.monotonic() - began < seconds / 2 or not done:

@@ -47,10 +47,11 @@ class Config(Options):
     max_rejected: str = option("100%", "stop when more than this are rejected: 1% of the rows, or a number", "Run")
     price_per_hour: float = option(0.0, "price of the machines per hour, to report the cost of the run", "Run", least=0)
     highlights: str = option(
-        "exact",
-        "the word behind every keyword: exact masks every word, recheck a few, attention none; off skips it",
+        "auto",
+        "the word behind every keyword: exact masks every word, recheck a few, attention none; auto is attention where "
+        "the bundle learned it from words, else exact; off skips it",
         "Analysis",
-        ("exact", "recheck", "attention", "off"),
+        ("auto", "exact", "recheck", "attention", "off"),
         common=True,
     )
     opinions: bool = option(

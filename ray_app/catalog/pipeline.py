@@ -88,10 +88,11 @@ class StageWorker:
         return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
 
     def _load(self, config: "Config", threads: int) -> None:
+        from ray_app.inference import bundle as bundles
         from ray_app.inference.runtime import BundleRuntime
         from ray_app.inference.stages import build_stages
 
-        self.runtime = BundleRuntime(storage.absolute(config.bundle), config.device, threads, probe=True)
+        self.runtime = BundleRuntime(bundles.absolute(config.bundle), config.device, threads, probe=True)
         graph = build_stages(
             config.highlights,
             config.words,

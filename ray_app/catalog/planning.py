@@ -16,7 +16,7 @@ from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.data.reviews import Plan
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle
+from ray_app.inference.bundle import Bundle, resolved_mode
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
@@ -61,7 +61,7 @@ def _mode(config: "Config", bundle: Bundle) -> str:
         f"{asked}: bundle {config.bundle} has scores of the prompt form, which have no attention; write {remedy}",
     )
     if not by:
-        return config.highlights
+        return resolved_mode(config.highlights, bundle.meta)
     return f"recheck {config.recheck_words}{' attention' if by == 'attention' else ''}"
 
 

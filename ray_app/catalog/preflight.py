@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from ray_app import storage
 from ray_app.data import reviews
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Plan, Unit
@@ -112,10 +111,11 @@ def _measure_on_ray(config: "Config", units: Sequence[Unit], columns: Columns) -
 
 def _measure(config: "Config", units: Sequence[Unit], columns: Columns) -> tuple[float, int]:
     """The share of the sample's highlights in which recheck agrees with exact, and how many highlights those are."""
+    from ray_app.inference import bundle as bundles
     from ray_app.inference import occlusion
     from ray_app.inference.runtime import BundleRuntime
 
-    runtime = BundleRuntime(storage.absolute(config.bundle), config.device)
+    runtime = BundleRuntime(bundles.absolute(config.bundle), config.device)
     texts = sample_texts(units, columns)
     return occlusion.recheck_agreement(runtime, texts, config.words, config.recheck_words, config.recheck_by)
 

@@ -12,11 +12,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from ray_app.arrays import Ints
+from ray_app.arrays import Floats, Ints
 from ray_app.data.rows import FindingRow, LabelRow
 from ray_app.data.text import Span
-from ray_app.engine.keyword_attention import FEELS
+from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.evaluation.metrics import hit, mean_or_none
+from ray_app.inference.bundle import resolved_mode
 from ray_app.inference.candidate_words import attended, strongest_words
 from ray_app.inference.masking import Variants
 from ray_app.inference.occlusion import Occlusion
@@ -68,7 +69,7 @@ class WordReports(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class _Chosen:
-    """A finding to judge: its review, keyword and label, and its exact highlight and a random word, as variants."""
+    """A finding to judge: its review, keyword and label, and its highlight and a random word, as variants."""
 
     review: int
     keyword: int
@@ -78,7 +79,7 @@ class _Chosen:
 
 
 class WordJudge:
-    """Masks every word of the reviews once; its reports judge what comes of it."""
+    """Finds the words as an analysis does by default; its reports judge them."""
 
     def __init__(self, runtime: BundleRuntime, tested: pa.Table, words: str, seed: int) -> None:
         self.runtime, self.words = runtime, words
@@ -86,8 +87,10 @@ class WordJudge:
         self.occlusion = Occlusion(runtime, words)
         self.before = runtime.probabilities(runtime.tokenize(self.texts)[0].sequences)
         self.spans, self.variants = self.occlusion.mask(self.texts)
-        self.drops = self.occlusion.drops(self.variants, self.before)
-        self.chosen = list(self._choose(tested, np.random.default_rng(seed)))
+        by_attention = resolved_mode("auto", runtime.meta) == "attention"
+        value = self._shares() if by_attention else self.occlusion.drops(self.variants, self.before)
+        self.chosen = list(self._choose(tested, value, np.random.default_rng(seed)))
+        self.drops = self._chosen_drops() if by_attention else value
 
     def highlights(self) -> HighlightReport:
         """`hit_rate` against the acceptable words where the labels give any; `comprehensiveness`, the mean drop in
@@ -125,7 +128,7 @@ class WordJudge:
         }
 
     def modes(self) -> dict[str, ModeFigures]:
-        """Every way to find highlights that this bundle and device have, on the same reviews in one run."""
+        """Every way to find highlights that this bundle has, on the same reviews in one run."""
         names = ["exact", *(["recheck", "attention"] if self.runtime.attends else [])]
         runs = {name: self._analyzed(name) for name in names}
         exact = runs["exact"][0]
@@ -140,7 +143,20 @@ class WordJudge:
             }
         return figures
 
-    def _choose(self, tested: pa.Table, rng: np.random.Generator) -> Iterator[_Chosen]:
+    def _shares(self) -> Floats:
+        """[variants, keywords] the share of attention on the word that each variant masks."""
+        words = self.occlusion.words(self.texts)
+        return attended(words, self.runtime.attention(words.tokens).weights).share[:, :, NAMES]
+
+    def _chosen_drops(self) -> Floats:
+        """[variants, keywords] exact drops of the chosen variants; no other is masked."""
+        drops = np.full((len(self.variants.review), self.before.shape[1]), np.nan, np.float32)
+        chosen = np.unique([v for one in self.chosen for v in (one.best, one.random)]).astype(np.int64)
+        drops[chosen] = self.occlusion.drops(self.variants.take(chosen), self.before)
+        return drops
+
+    def _choose(self, tested: pa.Table, value: Floats, rng: np.random.Generator) -> Iterator[_Chosen]:
+        """`value` [variants, keywords]: the highlight is the word of the largest."""
         bounds = np.searchsorted(self.variants.review, np.arange(len(self.texts) + 1))
         taxonomy, thresholds = self.runtime.meta.taxonomy, np.asarray(self.runtime.meta.thresholds, np.float32)
         for i, labels in enumerate(tested["labels"].to_pylist()):
@@ -150,7 +166,7 @@ class WordJudge:
             for label in labels:
                 k = taxonomy.index[label["keyword"]]
                 if self.before[i, k] >= thresholds[k]:
-                    best = first + int(np.argmax(self.drops[first:last, k]))
+                    best = first + int(np.argmax(value[first:last, k]))
                     yield _Chosen(
                         review=i, keyword=k, label=label, best=best, random=first + int(rng.integers(last - first))
                     )

@@ -31,7 +31,7 @@ class Analyzer:
         bundle: str,
         device: str = "auto",
         threads: int = 0,
-        highlights: str = "exact",
+        highlights: str = "auto",
         words: str = "space",
         shortlisted: int = SHORTLIST,
         opinions: bool = True,

@@ -23,8 +23,10 @@ from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
 from ray_app.storage import node_cache
 
+READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
 FORMAT = 1
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
+CARD = "README.md"  # a bundle may say what it is
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
 
@@ -58,6 +60,13 @@ def models_of(score_form: str) -> tuple[str, ...]:
     return ("joint",) if score_form == "joint" else ("keywords", "scores")
 
 
+def resolved_mode(highlights: str, meta: BundleMeta) -> str:
+    """What `auto` stands for with a bundle; any other mode as it is. Where attention was taught by words, it names an
+    accepted word at least as often as exact masking does (docs/benchmarks.md)."""
+    by_default = "attention" if meta.opinions == "attention" else "exact"
+    return by_default if highlights == "auto" else highlights
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A checked bundle on local disk; its id is a hash over all its files."""
@@ -77,7 +86,7 @@ class _Content(TypedDict):
 
 def read_summary(uri: str) -> BundleSummary:
     """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
-    content = storage.read_json(storage.join(uri, "bundle.json"))
+    content = storage.read_json(storage.join(str(READY) if uri == READY.name else uri, "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
     return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
@@ -100,10 +109,12 @@ def seal(folder: Path, meta: BundleMeta) -> str:
 
 
 def load(uri: str) -> Bundle:
-    """Loads a bundle after checking that it is complete, unchanged and of a known format.
+    """Loads a bundle after checking that it is complete, unchanged and of a known format. `ready` is the shipped one.
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
+    if uri == READY.name:
+        return _load(READY, uri)
     if "://" not in uri:
         return _load(Path(uri).expanduser(), uri)
     copy = node_cache.path_of(_key(uri))
@@ -113,6 +124,11 @@ def load(uri: str) -> Bundle:
     except UserError:  # not copied yet, or damaged since
         node_cache.fetch(uri, copy, fingerprint)
     return _load(copy, f"{uri} (kept in {copy})")
+
+
+def absolute(uri: str) -> str:
+    """Where a bundle lies, whatever the working folder; `ready` is found by its name on every machine."""
+    return uri if uri == READY.name else storage.absolute(uri)
 
 
 def _key(uri: str) -> str:
@@ -180,7 +196,9 @@ def _inside(path: Path, folder: Path) -> bool:
 
 def _names(folder: Path) -> list[str]:
     index = folder / "bundle.json"
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != index)
+    return sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p not in (index, folder / CARD)
+    )
 
 
 def _sha256(path: Path) -> str:

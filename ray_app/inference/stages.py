@@ -15,6 +15,7 @@ exact      highlights by masking every word
 recheck    highlights by masking a few words per keyword, see `occlusion.py`
 attention  highlights are the words that the keyword attends to: no masked pass
 off        neither highlights nor opinions
+auto       attention where the bundle learned from labels with words which word names a keyword, else exact
 
 Opinions are the words that the keyword's query for feelings attends to where the bundle learned that from labels with
 opinions, else they are found by masking.
@@ -35,14 +36,14 @@ from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle
+from ray_app.inference.bundle import Bundle, resolved_mode
 from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
 from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
 from ray_app.inference.runtime import Attention, BundleRuntime
 
 MASKED_MODES = ("exact", "recheck")
-MODES = (*MASKED_MODES, "attention", "off")
+MODES = ("auto", *MASKED_MODES, "attention", "off")
 Stage = Callable[[pa.Table], pa.Table]
 
 
@@ -249,15 +250,17 @@ def build_stages(
     def sentiment(runtime: BundleRuntime) -> SentimentStage:
         return SentimentStage(runtime, words, _attended_columns(runtime, highlights, opinions))
 
-    def highlight(runtime: BundleRuntime) -> HighlightStage:
-        masked = opinions and "opinions" not in _attended_columns(runtime, highlights, opinions)
-        return HighlightStage(runtime, words, highlights, shortlisted, masked, named_by)
+    def highlight(runtime: BundleRuntime) -> Stage:
+        found, mode = _attended_columns(runtime, highlights, opinions), resolved_mode(highlights, runtime.meta)
+        if mode not in MASKED_MODES:
+            return lambda table: table  # `auto`, of a bundle for which attention has found all
+        return HighlightStage(runtime, words, mode, shortlisted, opinions and "opinions" not in found, named_by)
 
     graph: list[tuple[str, Callable[[BundleRuntime], Stage]]] = [
         ("keywords", lambda runtime: KeywordStage(runtime, embeddings, sentiment(runtime) if runtime.joint else None)),
         ("scores", sentiment),
     ]
-    if highlights in MASKED_MODES:
+    if highlights in ("auto", *MASKED_MODES):
         graph.append(("highlights", highlight))
     return graph
 
@@ -265,6 +268,7 @@ def build_stages(
 def _attended_columns(runtime: BundleRuntime, highlights: str, opinions: bool) -> dict[str, int]:
     """What attention finds: column -> query. Raises UserError where the bundle's keywords do not attend and are to."""
     columns = {}
+    highlights = resolved_mode(highlights, runtime.meta)
     if highlights == "attention":
         runtime.check_attends("--highlights attention", "write --highlights exact")
         columns["highlights"] = NAMES

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from ray_app import __version__
 from ray_app.arrays import Ints
+from ray_app.inference.bundle import resolved_mode
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.inference.stages import assemble_findings, build_stages
+from ray_app.inference.stages import MASKED_MODES, assemble_findings, build_stages
 from ray_app.serving.batcher import BatchLimits, DynamicBatcher
 from ray_app.serving.protocol import ROW
 
@@ -30,7 +31,7 @@ class ReplicaOptions:
 
     stages: tuple[str, ...]  # names of those it runs
     last: bool  # whether it also assembles the findings
-    highlights: str = "exact"
+    highlights: str = "auto"
     opinions: bool = True
     words: str = "space"
     device: str = "auto"
@@ -65,7 +66,8 @@ class ReplicaEngine:
         """[rows] tokens the classifiers will read: those of the text, and as many again per word to be masked."""
         texts = table["text"].to_pylist()
         tokens = np.minimum(self.runtime.tokenizer(texts).sequences.lengths + 2, self.runtime.meta.max_length)
-        if "highlights" not in self.options.stages:
+        masked = resolved_mode(self.options.highlights, self.runtime.meta) in MASKED_MODES
+        if not masked or "highlights" not in self.options.stages:
             return tokens
         words = np.array([len(text.split()) for text in texts], np.int64)
         words = np.minimum(words, tokens)  # words beyond the cut are not masked

@@ -47,7 +47,11 @@ class Config(Options):
         "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
     )
     highlights: str = option(
-        "exact", "find the word behind each keyword", "Analysis", ("exact", "attention", "off"), common=True
+        "auto",
+        "the word behind each keyword, by exact masking or attention; auto is attention where the bundle learned it",
+        "Analysis",
+        ("auto", "exact", "attention", "off"),
+        common=True,
     )
     opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
     words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))
@@ -223,14 +227,14 @@ def _replica_options(config: Config, stages: tuple[str, ...], last: bool, thread
 def _stage_deployment(config: Config, replica: "type[Replica]", name: str, resources: dict[str, float]) -> "Deployment":
     from ray import serve
 
-    from ray_app import storage
+    from ray_app.inference import bundle as bundles
 
     return serve.deployment(
         replica,
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.queue_rows,  # requests wait in the replica, where they can be batched
-        user_config={"bundle": storage.absolute(config.bundle)},
+        user_config={"bundle": bundles.absolute(config.bundle)},
         graceful_shutdown_timeout_s=config.drain_seconds,
         health_check_period_s=5,
         **_replica_count(config),
