@@ -40,7 +40,11 @@ class CatalogRun:
         self.run, self.agreement = planning.begin_or_resume(config, bundle, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
         self.progress = Progress(rows, config.progress_seconds)
-        self.publisher = Publisher(out, config.file_megabytes << 20, csv=config.findings_table == "csv")
+        self.publisher = Publisher(
+            out, config.file_megabytes << 20, csv=config.findings_table == "csv", types=self.run.columns.types
+        )
+        if len(self.run.plans) > 1:
+            self.publisher.recast()
         self.done: set[str] = set()
         for record in manifest.committed(out):
             self.done.add(record["id"])

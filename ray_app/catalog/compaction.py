@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NotRequired, TypedDict
 
 import pyarrow as pa
@@ -19,8 +20,9 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog.commit import CommitRecord, part
-from ray_app.catalog.output.flat_findings import FOLDER, to_csv
+from ray_app.catalog.output.flat_findings import FOLDER, KEPT, OWN, to_csv
 from ray_app.data.column_types import Seen, common_type
+from ray_app.data.reviews import THREADS
 from ray_app.data.schema import with_opinions, with_rows
 from ray_app.data.values import conform
 from ray_app.errors import check
@@ -64,12 +66,19 @@ class Publisher:
         target_bytes: bytes of part files that make an output file.
         group_rows: least rows of a row group.
         csv: also write the flat table of findings as CSV.
+        types: the kept columns' types, which output files have.
     """
 
     def __init__(
-        self, out: str, target_bytes: int = TARGET_BYTES, group_rows: int = GROUP_ROWS, csv: bool = False
+        self,
+        out: str,
+        target_bytes: int = TARGET_BYTES,
+        group_rows: int = GROUP_ROWS,
+        csv: bool = False,
+        types: pa.Schema | None = None,
     ) -> None:
         self.out, self.target, self.group_rows, self.csv = out, target_bytes, group_rows, csv
+        self.types = types or pa.schema([])
         self.waiting: dict[str, dict[str, str]] = {}  # folder -> unit -> part file
         self.sizes: dict[str, int] = {}  # folder -> bytes that wait
         self.promised: set[tuple[str, str]] = set()  # (folder, unit)
@@ -98,6 +107,28 @@ class Publisher:
         for folder in ("_parts", "_tries"):
             storage.remove(storage.join(self.out, folder))
 
+    def recast(self) -> None:
+        """Gives files of earlier plans the types to which kept columns have grown since: readers take a folder's first
+        file for all. What the new file will be is noted first, so that whatever dies in between can be finished."""
+        finished = [(i, done) for i, (_, done) in enumerate(published(self.out)) if done]
+        files = [(i, done) for i, done in finished if done["file"].split("/")[0] in ("data", FOLDER)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            schemas = pool.map(lambda item: storage.read_schema(storage.join(self.out, item[1]["file"])), files)
+        for (number, done), schema in zip(files, schemas, strict=True):
+            uri, note = storage.join(self.out, done["file"]), _recast_uri(self.out, number)
+            if not schema.equals(_typed(schema, self.types)):
+                sink = pa.BufferOutputStream()
+                table = _conformed(storage.read_parquet(uri), _typed(schema, self.types))
+                pq.write_table(table, sink, self.group_rows, compression="zstd", write_page_checksum=True)
+                data = bytes(sink.getvalue())
+                csv: dict[str, object] = {"csv": self._write_csv(number, data)} if "csv" in done else {}
+                digest = hashlib.sha256(data).hexdigest()
+                storage.write_json(note, {**done, "bytes": len(data), "sha256": digest, **csv})
+                storage.write_bytes(uri, data)
+            if storage.exists(note):
+                storage.write_json(_done_uri(self.out, number), storage.read_json(note))
+                storage.remove(note)
+
     def _publish(self, folder: str) -> None:
         promise: FilePromise = {"folder": folder, "units": self.waiting.pop(folder)}
         self.sizes.pop(folder)
@@ -110,7 +141,7 @@ class Publisher:
         """Writes the promised file, marks it done, removes its part files."""
         folder = promise["folder"]
         part_uris = [part(self.out, folder, name) for name in promise["units"].values()]
-        data, rows = _concatenated(part_uris, self.group_rows)
+        data, rows = _concatenated(part_uris, self.group_rows, self.types)
         file = f"{folder}/part-{number:06d}.parquet"
         storage.write_bytes(storage.join(self.out, file), data)
         done: PublishedFile = {
@@ -147,10 +178,10 @@ def published(out: str) -> Iterator[tuple[FilePromise, PublishedFile | None]]:
         yield promise, storage.read_json(done) if storage.exists(done) else None
 
 
-def _concatenated(uris: list[str], group_rows: int) -> tuple[bytes, int]:
+def _concatenated(uris: list[str], group_rows: int, types: pa.Schema) -> tuple[bytes, int]:
     """Parquet files as one, in order, a few in memory at a time; its bytes and its rows."""
     sink, rows = pa.BufferOutputStream(), 0
-    schema = _common_schema(uris)
+    schema = _typed(_common_schema(uris), types)
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in _groups(uris, group_rows, schema):
             writer.write_table(table, row_group_size=group_rows)
@@ -170,6 +201,16 @@ def _common_schema(uris: list[str]) -> pa.Schema:
     names = dict.fromkeys(name for schema in schemas.values() for name in schema.names)
     types = {n: [Seen(s.field(n).type) for s in schemas.values() if n in s.names] for n in names}
     return pa.schema([(n, seen[0].type if len(set(seen)) == 1 else common_type(seen)) for n, seen in types.items()])
+
+
+def _typed(schema: pa.Schema, types: pa.Schema) -> pa.Schema:
+    """The schema of a file with the kept columns' `types`."""
+    known = {
+        kept: one.type for one in types for kept in (one.name, f"{KEPT}{one.name}" if one.name in OWN else one.name)
+    }
+    flat = "keyword" in schema.names and "findings" not in schema.names
+    own = set(OWN) if flat else set()  # columns of the flat table, which may have a kept column's name
+    return pa.schema([(f.name, f.type if f.name in own else known.get(f.name, f.type)) for f in schema])
 
 
 def _upgraded(table: pa.Table) -> pa.Table:
@@ -201,6 +242,10 @@ def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _promise_uri(out: str, number: int) -> str:
     return storage.join(out, "_files", f"{number:06d}.json")
+
+
+def _recast_uri(out: str, number: int) -> str:
+    return storage.join(out, "_files", f"{number:06d}.recast.json")
 
 
 def _done_uri(out: str, number: int) -> str:

@@ -49,7 +49,7 @@ def run(config: Config) -> int:
         *_units(run, records),
         *_rows(records, files),
         *_balance(out, records, files),
-        *_files(out, run, files, config.hashes),
+        *_files(out, files, config.hashes),
         *_foreign(out, files),
     ]
     for fault in faults[:SHOWN]:
@@ -123,7 +123,7 @@ def _rows(records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterato
             yield f"{done['file']}: {done['rows']:,} rows, its units have {rows:,}"
 
 
-def _files(out: str, run: manifest.Run, files: Sequence[File], hashes: bool) -> Iterator[str]:
+def _files(out: str, files: Sequence[File], hashes: bool) -> Iterator[str]:
     """Files that are missing, unfinished or changed, and those whose schema is not that of their folder's first."""
     unfinished = [promise for promise, done in files if done is None]
     yield from (f"unfinished: a file of {len(promise['units'])} units in {promise['folder']}" for promise in unfinished)
@@ -134,13 +134,8 @@ def _files(out: str, run: manifest.Run, files: Sequence[File], hashes: bool) -> 
         for done, result in zip(finished, results, strict=True):
             if isinstance(result, str):
                 yield f"{done['file']}: {result}"
-            elif not _alike(schemas.setdefault(done["file"].split("/")[0], result), result, len(run.plans) > 1):
+            elif not schemas.setdefault(done["file"].split("/")[0], result).equals(result):
                 yield f"{done['file']}: its columns are not those of the other files"
-
-
-def _alike(one: pa.Schema, other: pa.Schema, grown: bool) -> bool:
-    """Whether two files have the same columns; their types may have `grown` where files were added later."""
-    return bool(one.names == other.names if grown else one.equals(other))
 
 
 def _fault_or_schema(out: str, done: PublishedFile, hashes: bool) -> str | pa.Schema:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,41 @@ def test_files_that_come_later_may_have_other_types(
     parquet(tmp_path / "in" / "c.parquet", text=None, 후기=TEXTS)
     (tmp_path / "in" / "d.csv").write_text("리뷰번호,내용\nx,굿\n", encoding="cp949")
     assert run(tmp_path, bundle_folder, keep="rating", incremental=True) == 0
-    files = [pq.read_table(path) for path in sorted((tmp_path / "out" / "data").glob("*.parquet"))]
-    whole = pa.concat_tables(files, promote_options="permissive")
-    assert sorted(whole["review_id"].to_pylist()) == ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2", "x"]
-    assert {v for v in whole["rating"].to_pylist() if v is not None} == {5, 4, 3, 4.5, 1.0}
+    whole = pd.read_parquet(tmp_path / "out" / "data").set_index("review_id")["rating"]
+    assert sorted(whole.index) == ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2", "x"]
+    assert whole[["a0", "a1", "b0", "b2"]].tolist() == [5.0, 4.0, 4.5, 1.0]
+    assert set(pd.read_parquet(tmp_path / "out" / "findings").review_id) == set(whole.index)
     assert "rating: double in b.parquet" in caplog.text
     assert verified(tmp_path / "in") == 0
+
+
+@pytest.mark.parametrize("death", [1, 2, 3, 4])
+def test_types_that_grew_are_given_to_earlier_files_whatever_dies(
+    tmp_path: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch, death: int
+) -> None:
+    options: dict[str, Any] = {"keep": "keyword,rating", "findings_table": "csv", "incremental": True}
+    parquet(tmp_path / "in" / "a.parquet", rating=[5, 4, 3], keyword=[1, 2, 3])
+    run(tmp_path, bundle_folder, **options)
+    parquet(tmp_path / "in" / "b.parquet", rating=["*****"], keyword=[0.5])
+    left = [death]
+
+    def deadly(uri: str, *given: Any) -> None:
+        left[0] -= "recast" in uri or uri.endswith(("part-000000.parquet", "000000.done.json"))
+        if left[0] == 0:
+            raise Death
+        write(uri, *given)
+
+    for name in ("write_bytes", "write_json"):
+        write = getattr(storage, name)
+        with monkeypatch.context() as patched, suppress(Death):
+            patched.setattr(storage, name, deadly)
+            run(tmp_path, bundle_folder, **options)
+    assert run(tmp_path, bundle_folder, **options) == 0
+    assert verified(tmp_path / "in") == 0
+    table = pq.read_table(tmp_path / "out" / "data")
+    assert table["rating"].to_pylist() == ["5", "4", "3", "*****"]
+    assert pq.read_table(tmp_path / "out" / "findings").schema.field("kept_keyword").type == pa.float64()
+    assert not list((tmp_path / "out" / "_files").glob("*.recast.json"))
 
 
 def test_an_output_inside_the_input_is_refused(tmp_path: Path, bundle_folder: str) -> None:

@@ -11,7 +11,7 @@ from ray_app.data.column_types import is_nested, is_text
 from ray_app.data.schema import ANALYSIS
 from ray_app.data.values import texts
 
-FOLDER = "findings"
+FOLDER, KEPT = "findings", "kept_"
 OWN = ("keyword", "score", "probability", "highlight", "opinion")
 LEFT = frozenset({"text", "embedding", *(name for name, _ in ANALYSIS)})  # columns of analyses that are not repeated
 FORMULA = r"^[=+\-@\t\r]"  # https://owasp.org/www-community/attacks/CSV_Injection
@@ -26,7 +26,7 @@ def flat_table(analyzed: pa.Table) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name in analyzed.column_names:
         if name not in LEFT:
-            columns[f"kept_{name}" if name in OWN else name] = analyzed[name].take(rows)
+            columns[f"{KEPT}{name}" if name in OWN else name] = analyzed[name].take(rows)
     for name in OWN:
         value = flat.field(name)
         columns[name] = value.field("word") if pa.types.is_struct(value.type) else value
