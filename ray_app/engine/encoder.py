@@ -149,25 +149,27 @@ def load_model(folder: Path, pooling: str) -> EncoderClassifier:
     return model
 
 
-def load_keyword_scorer(folder: Path) -> KeywordScorer:
-    """The KeywordScorer that `save_model` wrote, in fp32 on the CPU."""
-    encoder, state = _load_parts(folder)
+def load_keyword_scorer(folder: Path, dropout: float | None = None) -> KeywordScorer:
+    """The KeywordScorer that `save_model` wrote, in fp32 on the CPU; `dropout` replaces the encoder's own."""
+    encoder, state = _load_parts(folder, dropout)
     (keywords, width), queries = state["own"].shape, len(state["query"]) // len(state["own"])
     head = KeywordAttention(keywords, width, len(state["out.bias"]), queries=queries)
     head.load_state_dict(state)
     return KeywordScorer(encoder, head)
 
 
-def _load_parts(folder: Path) -> "tuple[PreTrainedModel, dict[str, Tensor]]":
+def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrainedModel, dict[str, Tensor]]":
     """The encoder, and the state of its head."""
     from transformers import AutoConfig, AutoModel, utils
 
     utils.logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
+    if dropout is not None:
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     if (folder / weight_storage.FILE).exists():
         encoder = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config))
         encoder.load_state_dict(weight_storage.read(folder))
     else:
         plain = _without_pooler(config)
-        encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **plain)
+        encoder = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **plain)
     return encoder, load_file(folder / "head.safetensors")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ray_app.errors import check
 from ray_app.options import option
 from ray_app.training.options import TrainingOptions
 
@@ -24,7 +25,10 @@ class Config(TrainingOptions):
     taxonomy: str = option("default", "default, labels (the keywords they name) or a YAML file", "Data", common=True)
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
     base_model: str = option(
-        "klue/roberta-base", "Hugging Face encoder, folder, starter (shipped), or scratch", "Model", common=True
+        "klue/roberta-base",
+        "Hugging Face encoder, folder, scratch, or shipped: ready (joint), starter",
+        "Model",
+        common=True,
     )
     layers: int = option(0, "keep only this many first layers of the encoder, 0 for all", "Model", least=0)
     pooling: str = option(
@@ -46,7 +50,11 @@ class Config(TrainingOptions):
         0, "passes of a score classifier of its own, 0 for as many; no joint model has one", "Training", least=0
     )
     learning_rate: float = option(
-        0.0, "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5", "Training", least=0, common=True
+        0.0,
+        "peak learning rate, 0 for 1e-3 with starter and scratch, 1e-4 with ready, else 5e-5",
+        "Training",
+        least=0,
+        common=True,
     )
     head_start: float = option(5.0, "learning rate of the linear layer relative to the encoder's", "Training", above=0)
     probe: bool = option(
@@ -84,11 +92,16 @@ class Config(TrainingOptions):
         """With every `auto` decided and every path absolute, so that it holds in a worker's own working folder."""
         from ray_app.storage import absolute
 
-        small = self.base_model in ("starter", "scratch")
+        small, ready = self.base_model in ("starter", "scratch"), self.base_model == "ready"
+        check(
+            not ready or self.score_form == "joint", "--base-model ready: it is a joint model; write --score-form joint"
+        )
         return replace(
             self,
-            pooling=("mean" if small else "first") if self.pooling == "auto" else self.pooling,
-            learning_rate=self.learning_rate or (1e-3 if small else 5e-5),
-            base_model=absolute(self.base_model) if Path(self.base_model).is_dir() and not small else self.base_model,
+            pooling=("mean" if small or ready else "first") if self.pooling == "auto" else self.pooling,
+            learning_rate=self.learning_rate or (1e-3 if small else 1e-4 if ready else 5e-5),
+            base_model=absolute(self.base_model)
+            if not (small or ready) and Path(self.base_model).is_dir()
+            else self.base_model,
             storage_path=absolute(self.storage),
         )

@@ -4,7 +4,6 @@ In: options, taxonomy, labeled tables. Out: the trained model with all that is s
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from ray_app.data.taxonomy import Taxonomy
     from ray_app.engine.encoder import EncoderClassifier
-    from ray_app.engine.keyword_attention import KeywordScorer
+    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.classifier_options import Config
     from ray_app.training.classifier_task import ClassifierTask
@@ -37,17 +36,19 @@ def train_classifier(
     """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import EncoderClassifier, load_base_model
-    from ray_app.inference.bundle import SCORE_PROMPT
+    from ray_app.inference.bundle import READY, SCORE_PROMPT
     from ray_app.training.classifier_task import keyword_thresholds
     from ray_app.training.linear_probe import initialize_head
     from ray_app.training.loop import train_model
 
+    if config.base_model == READY.name:
+        return _train_ready(name, config, taxonomy, tables, checkpoints)
     prompts = [SCORE_PROMPT.format(review="", keyword=keyword) for keyword in taxonomy.names]
     texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
     encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
     resume = checkpoints.resume(name)
     if name == "joint" or (name == "scores" and config.score_form == "attention"):
-        return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints, resume)
+        return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints)
     task = _task(name, config, taxonomy, tokenizer, tables)
     model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
     if config.probe and name == "keywords" and resume is None:
@@ -61,6 +62,24 @@ def train_classifier(
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
+def _train_ready(
+    name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
+) -> Trained:
+    """The joint model of the shipped bundle, trained further. With its own keywords and scores it goes on as it is;
+    with others its encoder does, under queries made from their texts."""
+    from transformers import AutoTokenizer
+
+    from ray_app.engine.encoder import load_keyword_scorer
+    from ray_app.inference.bundle import READY, read_summary
+
+    model = load_keyword_scorer(READY / "joint", config.encoder_dropout)
+    known = read_summary(READY.name).taxonomy
+    same = (known.names, known.scores) == (taxonomy.names, taxonomy.scores)
+    tokenizer = AutoTokenizer.from_pretrained(READY / "tokenizer", trust_remote_code=False)
+    head = model.head if same else None
+    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer, checkpoints, head)
+
+
 def _train_scorer(
     name: str,
     config: "Config",
@@ -69,7 +88,7 @@ def _train_scorer(
     encoder: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerFast",
     checkpoints: "Checkpoints",
-    resume: Path | None,
+    trained_head: "KeywordAttention | None" = None,
 ) -> Trained:
     """A model whose keywords attend: the score classifier, or the joint one."""
     from ray_app.engine.device import choose_device
@@ -93,9 +112,10 @@ def _train_scorer(
         finds=name == "joint",
     )
     hidden, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
-    model = KeywordScorer(encoder, KeywordAttention(len(taxonomy.names), hidden, outputs, config.dropout))
+    head = trained_head or KeywordAttention(len(taxonomy.names), hidden, outputs, config.dropout)
+    model, resume = KeywordScorer(encoder, head), checkpoints.resume(name)
     device = choose_device(config.device)
-    if resume is None:
+    if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
     report = checkpoints.reporter(name)
     history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
