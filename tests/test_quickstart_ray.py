@@ -12,7 +12,7 @@ from ray_app.inference import bundle
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_quickstart_leaves_bundle_analyses_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = quickstart.Config(output=str(tmp_path), catalog_rows=40, training_rows=200, epochs=1, workers=1)
+    config = quickstart.Config(output=str(tmp_path), catalog_rows=40, training_rows=40, epochs=1, workers=1)
     quickstart.run(config)
     out = capsys.readouterr().out
     assert "40 rows in = " in out

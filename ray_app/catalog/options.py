@@ -16,7 +16,7 @@ class Config(Options):
         "Data",
         common=True,
     )
-    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data", common=True)
+    bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Data", common=True)
     output: str = option("runs/analyses", "output folder; an unfinished run in it is resumed", "Data", common=True)
     columns: str = option(
         "",

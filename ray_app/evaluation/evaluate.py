@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Config(Options):
     """Options of `jobs.evaluate`."""
 
-    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data")
+    bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Data")
     labels: str = option("sample", "labeled reviews as for training; their test rows where they name any", "Data")
     output: str = option("runs/evaluation", "folder for report.json, report.md and predictions.parquet", "Data")
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))

@@ -37,7 +37,7 @@ class PairsConfig(Options):
     """Options of `jobs.evaluate pairs`."""
 
     pairs: str = option(REQUIRED, f"Parquet with {', '.join(COLUMNS)}, and on request category", "Data")
-    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Data")
+    bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Data")
     keyword: str = option("", "the keyword whose score is judged; default: the one most training reviews had", "Data")
     output: str = option("", "folder for pairs.json", "Data")
     device: str = option("auto", "where the classifiers run", "Analysis", ("auto", "cpu", "cuda"))

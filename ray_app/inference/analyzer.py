@@ -22,13 +22,13 @@ class Analysis(TypedDict):
 class Analyzer:
     """The whole graph in this process.
 
-    analyze = Analyzer("runs/quickstart/bundle")
+    analyze = Analyzer()
     analyze(["옷은 예쁘지만 배송은 늦어요"])[0]["findings"]
     """
 
     def __init__(
         self,
-        bundle: str,
+        bundle: str = "ready",
         device: str = "auto",
         threads: int = 0,
         highlights: str = "auto",

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Config(Options):
     """Options of `jobs.serve`."""
 
-    bundle: str = option("runs/quickstart/bundle", "bundle that jobs.train wrote", "Endpoint", common=True)
+    bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Endpoint", common=True)
     host: str = option("127.0.0.1", "address to listen at; any but loopback needs a token", "Endpoint", common=True)
     port: int = option(8000, "port to listen at", "Endpoint", least=1, most=65_535, common=True)
     token_file: str = option("", "file with the token requests must carry; or NUNCHI_TOKEN", "Endpoint", common=True)

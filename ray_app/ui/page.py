@@ -29,7 +29,7 @@ class Config(Options):
     """Options of the page."""
 
     endpoint: str = option("", "address of a running jobs.serve; without one, the page loads the bundle", "Page")
-    bundle: str = option("runs/quickstart/bundle", "bundle to load if there is no endpoint", "Page")
+    bundle: str = option("ready", "bundle to load if there is no endpoint", "Page")
     words: str = option("space", "what a word is, if the page loads the bundle", "Page", tuple(SPLITTERS))
     analyses: str = option("runs/quickstart/analyses", "output of jobs.analyze, local or s3://", "Page")
     report: str = option("runs/quickstart/evaluation/report.json", "report of jobs.evaluate", "Page")
