@@ -8,6 +8,7 @@ import streamlit as st
 
 from ray_app import storage
 from ray_app.errors import UserError, check
+from ray_app.evaluation.mixed_reviews import warning
 from ray_app.markdown import look_up
 from ray_app.ui import components
 from ray_app.ui.threshold_curves import MEASURES, KeywordPredictions, Measure, Point, check_predictions
@@ -21,9 +22,11 @@ FIGURES = (  # (name, where the report has it)
     ("f1_sign", ("tuples", "micro_sign", "f1")),
     ("f1_exact", ("tuples", "micro", "f1")),
     ("score_accuracy", ("scores", "accuracy")),
+    ("mixed_sign", ("scores", "mixed", "sign_accuracy")),
     ("hit_rate", ("highlights", "hit_rate")),
+    ("opinion_rate", ("opinions", "hit_rate")),
 )
-REQUIRED_FIGURES = 4  # the first ones; a report may lack highlights
+REQUIRED_FIGURES = 4  # the first ones; a report may lack highlights, an older one has no mixed reviews and no opinions
 COLORS: dict[Measure, str] = {"precision": "#1a5ea8", "recall": "#d1702a", "f1": "#8c96a1"}
 
 
@@ -72,6 +75,9 @@ def _read_report(uri: str, say: Translate) -> Report:
 def _draw(uri: str, report: Report, say: Translate) -> None:
     st.html(components.note(say("report_line", bundle=report["bundle"], reviews=f"{report['reviews']:,}")))
     st.html(components.figures([_figure(report, name, path, say) for name, path in FIGURES]))
+    mixed = report["scores"].get("mixed")
+    if mixed and (line := warning(mixed)):
+        st.warning(components.plain(line.removeprefix("warning: ")))
     st.html(components.heading(say("thresholds"), say("thresholds_hint")))
     _thresholds(uri, report, say)
     st.html(components.heading(say("per_keyword")))
@@ -88,6 +94,10 @@ def _figure(report: Report, name: str, path: tuple[str, ...], say: Translate) ->
     compared = say("baseline", value=_decimal(baseline)) if baseline is not None else ""
     if name == "hit_rate" and value is not None:
         compared = say("random_word", value=_decimal(look_up(report, ("highlights", "random", "hit_rate"))))
+    if name == "opinion_rate" and value is not None:
+        compared = say("random_word", value=_decimal(look_up(report, ("opinions", "random"))))
+    if name == "mixed_sign" and value is not None:
+        compared = say("copied", value=_decimal(look_up(report, ("scores", "mixed", "copy_overall"))))
     if name == "score_accuracy":
         compared = say("shuffled", value=_decimal(look_up(report, ("scores", "accuracy_shuffled_keywords"))))
     return say(name), _decimal(value), compared
