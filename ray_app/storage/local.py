@@ -92,8 +92,12 @@ def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
         check_version(uri, version)
         try:
             yield source
-        finally:  # a change explains why reading failed, so it is reported instead
+        except GeneratorExit:  # a reader that stopped early: nobody is left to tell
+            raise
+        except BaseException:  # a change explains why reading failed, so it is reported instead
             check_version(uri, version)
+            raise
+        check_version(uri, version)
 
 
 def write(uri: str, data: bytes) -> None:
