@@ -27,12 +27,13 @@ from ray_app.storage.filesystem import (
     write_json,
     write_parquet,
 )
-from ray_app.storage.local import ChangedError, FileInfo, MissingError
+from ray_app.storage.local import NOTHING, ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
 
 __all__ = [
     "EMPTY",
     "LONGEST_NAME",
+    "NOTHING",
     "ChangedError",
     "FileInfo",
     "MissingError",

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_app.errors import UserError
+
+NOTHING = -1  # the size of a link whose file does not exist
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +94,12 @@ def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
         check_version(uri, version)
         try:
             yield source
-        finally:  # a change explains why reading failed, so it is reported instead
+        except GeneratorExit:  # a reader that stopped early: nobody is left to tell
+            raise
+        except BaseException:  # a change explains why reading failed, so it is reported instead
             check_version(uri, version)
+            raise
+        check_version(uri, version)
 
 
 def write(uri: str, data: bytes) -> None:
@@ -148,19 +154,32 @@ def check_version(uri: str, version: str) -> None:
 
 
 def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
-    """(name, file) of everything below a folder; links are followed, once each, and links to nothing are left out."""
+    """(name, file) of everything below a folder; links are followed, once each. A link to nothing has size NOTHING.
+
+    Raises OSError at a folder that cannot be read: its files would be missing in silence.
+    """
     seen: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         entry = Path(folder).stat()
         if (entry.st_dev, entry.st_ino) in seen:  # a link that leads back to a folder above, or a second way to one
             folders.clear()
             continue
         seen.add((entry.st_dev, entry.st_ino))
         for name in names:
-            with suppress(FileNotFoundError):
-                entry = Path(folder, name).stat()
-                if S_ISREG(entry.st_mode):
-                    yield _listed(uri, os.path.relpath(os.path.join(folder, name), root), entry)
+            path = Path(folder, name)
+            relative = os.path.relpath(path, root)
+            try:
+                entry = path.stat()
+            except FileNotFoundError:
+                if path.is_symlink():  # else it was removed just now
+                    yield relative, FileInfo(uri=f"{uri.rstrip('/')}/{relative}", size=NOTHING, modified=0)
+                continue
+            if S_ISREG(entry.st_mode):
+                yield _listed(uri, relative, entry)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _listed(uri: str, name: str, entry: os.stat_result) -> tuple[str, FileInfo]:

@@ -92,6 +92,8 @@ def find(uri: str) -> Found:
             real = file.uri if "://" in file.uri else os.path.realpath(file.uri)
             if name and globs.hidden(path, name):
                 left_out.append(LeftOut(file=file.uri, reason=HIDDEN))
+            elif file.size == storage.NOTHING:
+                left_out.append(LeftOut(file=file.uri, reason="a link to a file that does not exist"))
             elif real in seen:
                 left_out.append(LeftOut(file=file.uri, reason=f"the same file as {seen[real]}"))
             else:

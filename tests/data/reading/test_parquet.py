@@ -1,5 +1,6 @@
 """A row group is read once for all of its units, within bounds of memory, and what is damaged costs itself only."""
 
+import gc
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,6 +86,7 @@ def test_tiny_files_share_units_and_larger_ones_do_not(tmp_path: Path) -> None:
     assert rejected["reason"] == "the file was changed or removed after the run was planned"
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_file_that_changes_while_it_is_read_gives_no_row_of_the_other_version(tmp_path: Path) -> None:
     path = large(tmp_path / "a.parquet", 4_000)
     plan = planned(path, unit_rows=500)
@@ -92,6 +94,8 @@ def test_a_file_that_changes_while_it_is_read_gives_no_row_of_the_other_version(
     assert next(found).accepted is not None
     large(path, 4_100)
     assert all(unit.accepted is None for unit in found)
+    del found
+    gc.collect()
 
 
 def test_a_text_that_all_rows_share_is_in_memory_once(tmp_path: Path) -> None:
