@@ -21,7 +21,8 @@ from torch import Tensor
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import sigmoid
-from ray_app.engine.encoder import EncoderClassifier, load_model
+from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model
+from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.inference.masking import Variants, above_threshold
 from ray_app.inference.occlusion import Occlusion
@@ -58,17 +59,19 @@ class Workload:
         return len(self.whole.ids) + len(self.masked.ids)
 
     @cached_property
-    def stock(self) -> EncoderClassifier:
-        """The keyword classifier as transformers runs it."""
-        device = self.runtime.device
-        model = load_model(self.runtime.bundle.path / "keywords", self.runtime.meta.pooling)
-        return model.to(device.torch_device, device.dtype).eval()
+    def stock(self) -> EncoderClassifier | KeywordScorer:
+        """The model that finds keywords as transformers runs it."""
+        device, folder = self.runtime.device, self.runtime.bundle.path
+        if self.runtime.joint:
+            return load_keyword_scorer(folder / "joint").to(device.torch_device, device.dtype).eval()
+        return load_model(folder / "keywords", self.runtime.meta.pooling).to(device.torch_device, device.dtype).eval()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask [n, length] -> probabilities [n, keywords], on the CPU, by the stock forward."""
         device = self.runtime.device.torch_device
-        logits: Tensor = self.stock(ids.to(device), mask.to(device))
-        return logits.float().sigmoid().cpu()
+        outputs: Tensor = self.stock(ids.to(device), mask.to(device))
+        logits = self.runtime.keyword_logits(outputs.detach().float().cpu().numpy())
+        return torch.from_numpy(np.ascontiguousarray(logits)).sigmoid()
 
 
 def ours(workload: Workload) -> MethodResult:

@@ -21,6 +21,7 @@ from ray_app.benchmark.report import Figures
 from ray_app.engine.flops import encoder_flops, measure_gemm_flops
 from ray_app.engine.ragged import concatenate
 from ray_app.errors import first_line, pip_install
+from ray_app.inference.bundle import models_of
 from ray_app.inference.masking import above_threshold, drops, strongest_variant
 from ray_app.inference.runtime import rounded
 
@@ -61,9 +62,10 @@ def time_methods(
     """Runs each variant `rounds` times after one warm-up, in turns. `packages`: what a variant needs installed."""
     workload = Workload(bundle, texts, device, threads)
     sequences, _ = concatenate([workload.whole, workload.masked]).unique()
-    first_only = workload.runtime.meta.pooling == "first"
-    config = AutoConfig.from_pretrained(workload.runtime.bundle.path / "keywords")
-    flops = encoder_flops(config, len(workload.runtime.meta.thresholds), sequences.lengths, first_only)
+    meta = workload.runtime.meta
+    first_only = meta.pooling == "first" and not workload.runtime.joint
+    config = AutoConfig.from_pretrained(workload.runtime.bundle.path / models_of(meta.score_form)[0])
+    flops = encoder_flops(config, len(meta.thresholds), sequences.lengths, first_only)
     task = Task(reviews=len(texts), tokens=workload.tokens, flops=flops, owner=workload.variants.review)
     del workload
     timings = {name: VariantTiming() for name in names}

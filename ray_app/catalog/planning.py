@@ -45,16 +45,10 @@ def settings_of(config: "Config", bundle: Bundle) -> Settings:
     }
 
 
-def recheck_by(config: "Config", bundle: Bundle) -> str:
-    """What names the words that recheck decides among: attention or int8."""
-    by_default = "int8" if bundle.meta.score_form == "prompt" else "attention"
-    return by_default if config.recheck_by == "auto" else config.recheck_by
-
-
 def _mode(config: "Config", bundle: Bundle) -> str:
     """`--highlights` with all that decides its words. Raises UserError where the bundle's keywords do not attend and
     are to."""
-    by = recheck_by(config, bundle) if config.highlights == "recheck" else ""
+    by = config.recheck_by if config.highlights == "recheck" else ""
     asked, remedy = ("--recheck-by attention", "int8") if by else ("--highlights attention", "exact")
     check(
         "attention" not in (config.highlights, by) or bundle.meta.score_form != "prompt",
@@ -146,8 +140,7 @@ def begin_or_resume(
                 "keyword, several times the work; --no-opinions leaves it out, --score-form attention needs one pass"
             )
         if config.highlights == "recheck" and plan.units:
-            resolved = replace(config, recheck_by=recheck_by(config, bundle))
-            agreement = preflight.recheck_agreement(resolved, plan.units, plan.columns)
+            agreement = preflight.recheck_agreement(config, plan.units, plan.columns)
         if run is None or plan.sources:
             manifest.add(out, len(run.plans) if run else 0, plan, settings)
         run = manifest.load(out)

@@ -32,6 +32,8 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], R
     try:
         return [run(table)], {}
     except Exception as error:
+        if not len(table):
+            raise
         if len(table) == 1:
             _raise_if_model_is_broken(run, table, error)
             return [], {0: f"the model fails on it: {first_line(error)}"}

@@ -44,6 +44,7 @@ class Classifier:
         probe: float = 0.0,
     ) -> None:
         self.outputs, self.device, self.pad_id = model.head.out_features, device, pad_id
+        self.queries = len(model.head.query) if isinstance(model, KeywordScorer) else 0
         self.config = model.encoder.config
         self.work, self.probe = WorkCounters() if work is None else work, probe
         self.flat = UnpaddedClassifier(model, device.torch_device, device.backend) if flat and supports(model) else None
@@ -76,7 +77,7 @@ class Classifier:
         order = list(batches(distinct.lengths, self.device.token_budget, pad=self.flat is None))
         outputs = [self._run_attended(distinct.take(rows)) for rows in order]
         logits = np.empty((len(distinct), self.outputs), np.float32)
-        attention = np.empty((len(distinct.ids), outputs[0][1].shape[1] if outputs else 0), np.float32)
+        attention = np.empty((len(distinct.ids), self.queries), np.float32)
         for rows, (own, weights) in zip(order, outputs, strict=True):
             logits[rows] = own.float().cpu().numpy()
             attention[_tokens_of(distinct, rows)] = weights.float().cpu().numpy()

@@ -212,8 +212,9 @@ class WordJudge:
 
     def _analyzed(self, mode: str) -> tuple[dict[tuple[int, int], Span], float]:
         """(review, keyword) -> highlighted span of every finding that is judged, and the seconds of the analysis."""
-        named_by = "attention" if mode == "recheck" else "auto"
-        stages = [make(self.runtime) for _, make in build_stages(mode, self.words, opinions=False, named_by=named_by)]
+        stages = [
+            make(self.runtime) for _, make in build_stages(mode, self.words, opinions=False, named_by="attention")
+        ]
         began = time.perf_counter()
         table = pa.table({"text": self.texts})
         for stage in stages:

@@ -35,7 +35,7 @@ class Analyzer:
         words: str = "space",
         shortlisted: int = SHORTLIST,
         opinions: bool = True,
-        named_by: str = "auto",
+        named_by: str = "int8",
     ) -> None:
         self.runtime, self.words = BundleRuntime(bundle, device, threads), words
         graph = build_stages(highlights, words, shortlisted, opinions=opinions, named_by=named_by)

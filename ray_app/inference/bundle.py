@@ -24,7 +24,7 @@ from ray_app.errors import UserError, check, first_line
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
-FORMAT = 1
+FORMATS = (1, 2)  # that are read; 2 is what earlier releases cannot read: a joint model, weights in int8
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 CARD = "README.md"  # a bundle may say what it is
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
@@ -48,7 +48,8 @@ class BundleMeta:
     score_prompt: str = SCORE_PROMPT
     pooling: str = "first"
     score_form: str = "prompt"  # or attention, or joint: `engine/keyword_attention.py`
-    opinions: str = "occlusion"  # how the words that say the feeling are found, or attention where it learned them
+    highlights: str = "occlusion"  # how the words that name a keyword are found, or attention where it learned them
+    opinions: str = "occlusion"  # the same for the words that say the feeling
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
@@ -63,7 +64,7 @@ def models_of(score_form: str) -> tuple[str, ...]:
 def resolved_mode(highlights: str, meta: BundleMeta) -> str:
     """What `auto` stands for with a bundle; any other mode as it is. Where attention was taught by words, it names an
     accepted word at least as often as exact masking does (docs/benchmarks.md)."""
-    by_default = "attention" if meta.opinions == "attention" else "exact"
+    by_default = "attention" if meta.highlights == "attention" else "exact"
     return by_default if highlights == "auto" else highlights
 
 
@@ -86,7 +87,7 @@ class _Content(TypedDict):
 
 def read_summary(uri: str) -> BundleSummary:
     """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
-    content = storage.read_json(storage.join(str(READY) if uri == READY.name else uri, "bundle.json"))
+    content = storage.read_json(storage.join(location(uri), "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
     return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
@@ -96,7 +97,7 @@ def seal(folder: Path, meta: BundleMeta) -> str:
     """Writes bundle.json over the files already in `folder`, with their hashes. Returns the bundle id."""
     files = {name: _sha256(folder / name) for name in _names(folder)}
     content = {
-        "format": FORMAT,
+        "format": _format(meta, files),
         "nunchi": __version__,
         **asdict(replace(meta, taxonomy=None)),  # type: ignore[arg-type]
         "taxonomy": meta.taxonomy.to_dict(),
@@ -108,15 +109,17 @@ def seal(folder: Path, meta: BundleMeta) -> str:
     return str(content["id"])
 
 
+def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
+    return 2 if meta.score_form == "joint" or any(name.endswith("int8.safetensors") for name in files) else 1
+
+
 def load(uri: str) -> Bundle:
     """Loads a bundle after checking that it is complete, unchanged and of a known format. `ready` is the shipped one.
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
-    if uri == READY.name:
-        return _load(READY, uri)
     if "://" not in uri:
-        return _load(Path(uri).expanduser(), uri)
+        return _load(Path(location(uri)).expanduser(), uri)
     copy = node_cache.path_of(_key(uri))
     fingerprint = node_cache.fingerprint(copy)
     try:
@@ -124,6 +127,11 @@ def load(uri: str) -> Bundle:
     except UserError:  # not copied yet, or damaged since
         node_cache.fetch(uri, copy, fingerprint)
     return _load(copy, f"{uri} (kept in {copy})")
+
+
+def location(uri: str) -> str:
+    """The folder or URI of a bundle that a user names."""
+    return str(READY) if uri == READY.name else uri
 
 
 def absolute(uri: str) -> str:
@@ -145,9 +153,9 @@ def _load(folder: Path, uri: str) -> Bundle:
     try:
         content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         check(
-            content["format"] == FORMAT,
-            f"bundle {uri}: format {content['format']}, written by nunchi "
-            f"{content['nunchi']}; this is nunchi {__version__}, which reads format {FORMAT}",
+            content["format"] in FORMATS,
+            f"bundle {uri}: format {content['format']}, written by nunchi {content['nunchi']}; this is nunchi "
+            f"{__version__}, which reads formats up to {FORMATS[-1]}",
         )
         _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
@@ -158,6 +166,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             score_prompt=content["score_prompt"],
             pooling=content["pooling"],
             score_form=content.get("score_form", "prompt"),
+            highlights=content.get("highlights", "occlusion"),
             opinions=content.get("opinions", "occlusion"),
             backend=content["backend"],
             metrics=content["metrics"],

@@ -28,7 +28,6 @@ from ray_app.inference.masking import DECIMALS, Variants, above_threshold, drops
 from ray_app.inference.runtime import BundleRuntime
 
 T = TypeVar("T")
-SHORTLISTS = ("auto", "attention", "int8")  # what names the words that recheck decides among
 VARIANT_TOKENS = 2_000_000  # masked tokens that are built at a time: bounds memory, whatever the block holds
 SHORTLIST = 3  # words named per keyword: with random weights, the exact word is among int8's in 97%
 
@@ -65,7 +64,7 @@ class Occlusion:
         words: what a word is, `space` or `kiwi`.
         mode: `exact` or `recheck`.
         shortlisted: words per keyword that `recheck` masks exactly.
-        named_by: of SHORTLISTS; auto is attention where the bundle's keywords attend.
+        named_by: what names those words, `int8` or `attention`.
         variant_tokens: masked tokens that are built at a time.
     Raises: UserError where the bundle's tokenizer has no mask token, or its keywords do not attend and are to.
     """
@@ -76,12 +75,12 @@ class Occlusion:
         words: str = "space",
         mode: str = "exact",
         shortlisted: int = SHORTLIST,
-        named_by: str = "auto",
+        named_by: str = "int8",
         variant_tokens: int = VARIANT_TOKENS,
     ) -> None:
         self.runtime, self.words = runtime, WordFinder(runtime, words)
         self.recheck, self.shortlisted, self.variant_tokens = mode == "recheck", shortlisted, variant_tokens
-        by_attention = named_by == "attention" or (named_by == "auto" and runtime.attends)
+        by_attention = named_by == "attention"
         if self.recheck and by_attention:
             runtime.check_attends("--recheck-by attention", "write --recheck-by int8")
         self.rough = runtime.keywords_int8 if self.recheck and not by_attention else None
@@ -206,7 +205,7 @@ def _strongest(
 
 
 def recheck_agreement(
-    runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST, named_by: str = "auto"
+    runtime: BundleRuntime, texts: Sequence[str], words: str, shortlisted: int = SHORTLIST, named_by: str = "int8"
 ) -> tuple[float, int]:
     """The share of found keywords to which `recheck` and `exact` give the same word, and the number of keywords."""
     tokens, _ = runtime.tokenize(texts)

@@ -114,7 +114,8 @@ class BundleRuntime:
 
     def _grid(self, outputs: Floats) -> Floats:
         """[n, keywords, scores], and one more in the joint form, of what a model whose keywords attend puts out."""
-        return outputs.reshape(len(outputs), len(self.meta.taxonomy.names), -1)
+        keywords = len(self.meta.taxonomy.names)
+        return outputs.reshape(len(outputs), keywords, outputs.shape[1] // keywords)
 
     @cached_property
     def score_prompt(self) -> ScorePrompt:

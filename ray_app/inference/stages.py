@@ -149,7 +149,7 @@ class HighlightStage:
         mode: str = "exact",
         shortlisted: int = SHORTLIST,
         opinions: bool = True,
-        named_by: str = "auto",
+        named_by: str = "int8",
     ) -> None:
         self.runtime, self.opinions = runtime, opinions
         self.occlusion = Occlusion(runtime, words, mode, shortlisted, named_by)
@@ -238,7 +238,7 @@ def build_stages(
     shortlisted: int = SHORTLIST,
     embeddings: bool = False,
     opinions: bool = True,
-    named_by: str = "auto",
+    named_by: str = "int8",
 ) -> list[tuple[str, Callable[[BundleRuntime], Stage]]]:
     """The graph: each stage's name, and the function that makes it from a BundleRuntime.
 

@@ -10,7 +10,6 @@ interview.jsonl   hand-written questions and answers of spoken Korean job interv
 """
 
 import json
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -58,15 +57,6 @@ def mixed_test_reviews() -> tuple[SampleReview, ...]:
 def _read(name: str) -> tuple[SampleReview, ...]:
     with (FOLDER / name).open(encoding="utf-8") as lines:
         return tuple(json.loads(line) for line in lines)
-
-
-def labeled_reviews(generated: int = 0, seed: int = 0) -> Iterator[SampleReview]:
-    """The written reviews, then `generated` ones for training."""
-    from ray_app.sample.generate import generate_reviews
-
-    yield from written_reviews()
-    for row in generate_reviews(generated, seed):
-        yield {**row, "split": "train"}
 
 
 def unlabeled_texts(generated: int = 30_000) -> list[str]:

@@ -81,7 +81,9 @@ class Config(TrainingOptions):
         least=0,
         most=1,
     )
-    join_keywords: float = option(0.0, "the same for what keywords learn from", "Training", least=0, most=1)
+    join_keywords: float = option(
+        0.0, "the same for what a keyword classifier of its own learns from", "Training", least=0, most=1
+    )
     weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)
     balance: float = option(
@@ -95,6 +97,14 @@ class Config(TrainingOptions):
         small, ready = self.base_model in ("starter", "scratch"), self.base_model == "ready"
         check(
             not ready or self.score_form == "joint", "--base-model ready: it is a joint model; write --score-form joint"
+        )
+        check(
+            not (ready and (self.layers or self.pooling != "auto")),
+            "--base-model ready: it keeps its layers and reads all tokens; leave --layers and --pooling out",
+        )
+        check(
+            not (self.also and self.score_form == "prompt"),
+            "--also: only keywords that attend learn from it; write --score-form joint or attention",
         )
         return replace(
             self,

@@ -15,9 +15,9 @@ import pyarrow as pa
 from ray_app.arrays import Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
+from ray_app.evaluation.mixed_reviews import OVERALL
 from ray_app.training.partial_labels import ASKED, COARSE
 
-OVERALL = 0.95  # a keyword on at least this share of the reviews is about the whole of a review
 KOREAN = (" ", ". ", " 근데 ", " 하지만 ", " 그리고 ", "요. ", " 대신 ", " 다만 ")
 OTHER = (" ", ". ", ", ", "; ", " but ", " and ", " though ")
 TRIES = 4  # partners drawn for a review before it stays alone
@@ -41,12 +41,13 @@ class Label:
 
 @dataclass(frozen=True)
 class LabeledTokens:
-    """A review's token ids without special tokens, its labels, and the keywords that its labelers were asked about
-    (None: all)."""
+    """A review's token ids without special tokens, its labels, the keywords that its labelers were asked about (None:
+    all), and whether it is two reviews."""
 
     ids: list[int]
     labels: tuple[Label, ...]
     asked: frozenset[int] | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def _concatenated(
 ) -> LabeledTokens:
     moved = len(first.ids) + len(between)
     shifted = (label.moved(moved) for label in more)
-    return LabeledTokens([*first.ids, *between, *second.ids], (*labels, *shifted))
+    return LabeledTokens([*first.ids, *between, *second.ids], (*labels, *shifted), joined=True)
 
 
 def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int) -> list[LabeledTokens]:

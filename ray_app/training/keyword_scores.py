@@ -117,9 +117,9 @@ class KeywordScoreTask:
         has a keyword about the whole of a review: nothing is asked of that."""
         named = torch.from_numpy(_named(chosen, self.keywords)).to(logits.device)
         asked = torch.ones_like(named)
-        overall = sorted(self.train.overall)
-        asked[:, overall] = named[:, overall]
         for i, row in enumerate(chosen):
+            if row.joined:
+                asked[i, sorted(self.train.overall)] = 0
             if row.asked is not None:
                 asked[i] = 0
                 asked[i, sorted(row.asked - self.train.overall)] = 1

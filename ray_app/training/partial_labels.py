@@ -28,7 +28,8 @@ def with_partial_labels(train: pa.Table, uris: Sequence[str], taxonomy: Taxonomy
         labels = reader.read_labels_with(uri, taxonomy, on_bad_label).split("train", None)
         given = [label for row in labels["labels"].to_pylist() for label in row]
         asked = sorted({label["keyword"] for label in given})
-        signs = {label["score"] for label in given} <= {-1, 0, 1} < set(taxonomy.scores)
+        signs_alone = {label["score"] for label in given} <= {-1, 0, 1}
+        signs = signs_alone and max(map(abs, taxonomy.scores)) > 1
         ids = pa.array([f"also{number}-{review_id}" for review_id in labels["review_id"].to_pylist()], pa.string())
         labels = labels.set_column(0, LABELED.field(0), ids)
         labels = labels.append_column(ASKED, pa.array([asked] * len(labels), ASKED.type))

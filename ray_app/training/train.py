@@ -15,6 +15,8 @@ from ray_app.options import as_dict
 from ray_app.training.classifier_options import Config
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from ray_app.data.taxonomy import Taxonomy
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "run"]
 DONE = "done.json"
-TAUGHT = 300  # labels with opinions from which attention learns to lie on such words better than masking finds them
+TAUGHT = 300  # labels with words from which attention learns to lie on such words better than masking finds them
 CHECKED = 500  # validation reviews that are read once more, to see whether scores read the keyword
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ def run(config: Config) -> str:
         len(labels.dropped),
         config.base_model,
     )
+    for name, table in (("training", train), ("validation", validation)):
+        check(any(table["labels"].to_pylist()), f"{config.labels}: none of its {name} reviews has a label")
     if config.also:
         train = with_partial_labels(train, config.also, labels.taxonomy, config.on_bad_label)
         log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
@@ -139,13 +143,15 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
     from ray_app.inference import bundle
     from ray_app.labels.matrices import keyword_support
 
+    given = train["labels"].to_pylist()
     meta = bundle.BundleMeta(
         taxonomy=taxonomy,
         thresholds=tuple(next(iter(finished.values()))["thresholds"]),
         max_length=config.max_length,
         pooling=config.pooling,
         score_form=config.score_form,
-        opinions=_opinions_by(config, train),
+        highlights=_words_by(config, [label["highlights"] for labels in given for label in labels]),
+        opinions=_words_by(config, [label["opinions"] for labels in given for label in labels]),
         metrics={name: done["best"] for name, done in finished.items()},
         support=keyword_support(train),
         provenance={
@@ -166,9 +172,9 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
     return identity
 
 
-def _opinions_by(config: Config, train: "pa.Table") -> str:
-    """How the bundle finds the words that say the feeling: by attention where labels taught it, else by masking."""
-    taught = sum(bool(label["opinions"]) for labels in train["labels"].to_pylist() for label in labels)
+def _words_by(config: Config, words: "Sequence[list[str] | None]") -> str:
+    """How the bundle finds words of this kind: by attention where the labels taught it, else by masking."""
+    taught = sum(map(bool, words))
     return "attention" if config.score_form != "prompt" and config.evidence and taught >= TAUGHT else "occlusion"
 
 

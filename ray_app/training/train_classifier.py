@@ -76,6 +76,7 @@ def _train_ready(
     known = read_summary(READY.name).taxonomy
     same = (known.names, known.scores) == (taxonomy.names, taxonomy.scores)
     tokenizer = AutoTokenizer.from_pretrained(READY / "tokenizer", trust_remote_code=False)
+    model.head.dropout.p = config.dropout
     head = model.head if same else None
     return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer, checkpoints, head)
 

@@ -134,7 +134,9 @@ def test_recheck_masks_only_what_attention_names(bundle: str) -> None:
     text = "옷은 예쁘지만 배송은 늦어요 그래도 또 사요"
     before = runtime.probabilities(runtime.tokenize([text])[0].sequences)
     runtime.work.clear()
-    Occlusion(runtime, mode="recheck", shortlisted=2)([text], before, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    Occlusion(runtime, mode="recheck", shortlisted=2, named_by="attention")(
+        [text], before, np.zeros(1, np.int64), np.zeros(1, np.int64)
+    )
     assert runtime.work["sequences"] == 1 + 2
 
 

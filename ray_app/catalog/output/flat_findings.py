@@ -29,7 +29,7 @@ def flat_table(analyzed: pa.Table) -> pa.Table:
             columns[f"{KEPT}{name}" if name in OWN else name] = analyzed[name].take(rows)
     for name in OWN:
         value = flat.field(name)
-        columns[name] = value.field("word") if pa.types.is_struct(value.type) else value
+        columns[name] = pc.struct_field(value, "word") if pa.types.is_struct(value.type) else value
     return pa.table(columns)
 
 
