@@ -1,4 +1,4 @@
-"""Labeled reviews -> a bundle with both classifiers.
+"""Labeled reviews -> a bundle that finds keywords and scores them.
 
 example: python -m jobs.train --labels labels.parquet --output runs/bundle --base-model klue/roberta-base
 cluster: ray job submit --working-dir . -- python -m jobs.train \\

@@ -137,7 +137,7 @@ def begin_or_resume(
         if config.opinions and config.highlights != "off" and bundle.meta.score_form == "prompt":
             log.warning(
                 "--opinions: this bundle's scores are of the prompt form, which reads masked reviews once per found "
-                "keyword, several times the work; --no-opinions leaves it out, --score-form attention needs one pass"
+                "keyword, several times the work; --no-opinions leaves it out, --score-form joint needs none"
             )
         if config.highlights == "recheck" and plan.units:
             agreement = preflight.recheck_agreement(config, plan.units, plan.columns)

@@ -24,7 +24,7 @@ class LabeledRow(TypedDict):
 
 class HighlightRow(TypedDict):
     """A word of the review: code points [start, end) of the original text, and the drop in probability without it, of
-    the keyword for a highlight, of the sign of its score for an opinion."""
+    the keyword for a highlight, of the sign of its score for an opinion; by attention, the share that lies on it."""
 
     word: str
     start: int

@@ -1,4 +1,4 @@
-"""The score classifier that reads the keyword: every keyword is a query that attends over the review's token states.
+"""The model that reads the keyword: every keyword is a query that attends over the review's token states.
 
 In: token states of an encoder. Out: per review and keyword one logit per score, from what the keyword attended to, so
 that one pass of the encoder scores every keyword. A keyword looks for two things: the words that name it, and the words

@@ -1,7 +1,7 @@
 """A bundle: the folder that holds all that inference needs, checked by hashes before anything is loaded.
 
     bundle.json            what wrote it, taxonomy, thresholds, prompt, lengths, metrics, provenance, hashes
-    tokenizer/             one fast tokenizer for both classifiers
+    tokenizer/             one fast tokenizer for all its models
     keywords/ scores/      encoder config.json and model.safetensors, head.safetensors; of the joint form `joint/` alone
 
 In: a folder with models and a BundleMeta, or the URI of a bundle. Out: its id, or a Bundle. Only JSON and safetensors

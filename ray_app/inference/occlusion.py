@@ -1,7 +1,7 @@
 """Highlights and opinions of many reviews at once. In: texts, probabilities, found keywords. Out: words per keyword.
 
 The highlight is the word without which the keyword's probability falls most (`배송은`), the opinion the one without
-which the feeling's does (`늦어요`): the probability that the score has its sign. Both classifiers read the same masked
+which the feeling's does (`늦어요`): the probability that the score has its sign. Both answers read the same masked
 variants.
 
 exact    every word of a review masked once; one masked pass yields the drop of every keyword

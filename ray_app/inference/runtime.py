@@ -53,7 +53,7 @@ class BundleRuntime:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The bundle's tokenizer, the same for both classifiers."""
+        """The bundle's tokenizer, the same for all its models."""
         return Tokenizer.load(self.bundle.path / "tokenizer")
 
     @cached_property

@@ -1,1 +1,1 @@
-"""Trains both classifiers and pre-trains encoders; language models train in the same loop."""
+"""Trains a bundle's models and pre-trains encoders; language models train in the same loop."""

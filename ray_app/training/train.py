@@ -1,4 +1,4 @@
-"""Trains both classifiers on labeled reviews, data-parallel on Ray Train, and seals them into a bundle.
+"""Trains a bundle's models on labeled reviews, data-parallel on Ray Train, and seals them into a bundle.
 
 In: labels (see `labels/reader.py`) and a base model. Out: a bundle. Checkpoints and metrics are in the training folder
 beside it, from which `--resume` continues after a killed driver.
@@ -42,13 +42,33 @@ def run(config: Config) -> str:
     """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists."""
     from ray_app import storage
     from ray_app.inference.bundle import models_of
-    from ray_app.labels import reader
-    from ray_app.labels.hold_out import training_split
     from ray_app.training import checkpoints, workers
-    from ray_app.training.partial_labels import with_partial_labels
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
+    taxonomy, train, validation = _read(config)
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
+    began = time.monotonic()
+    loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
+    workers.launch(work, loop, {"train": train, "validation": validation}, config)
+    models = models_of(config.score_form)
+    finished = {name: storage.read_json(_done(config, name)) for name in models}
+    identity = _seal(config, taxonomy, train, finished)
+    checkpoints.clear_parts(
+        config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
+    )
+    print(_summary(config, identity, finished, time.monotonic() - began))
+    if line := _warning(config, validation):
+        print(line)
+    return identity
+
+
+def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table]":
+    """The taxonomy, and the labeled reviews to train and to validate on. Raises UserError where one has no label."""
+    from ray_app.labels import reader
+    from ray_app.labels.hold_out import training_split
+    from ray_app.training.partial_labels import with_partial_labels
+
     labels = reader.read_labels(config.labels, config.taxonomy, config.on_bad_label)
     for line in labels.dropped:
         log.info("dropped: %s", line)
@@ -66,20 +86,7 @@ def run(config: Config) -> str:
     if config.also:
         train = with_partial_labels(train, config.also, labels.taxonomy, config.on_bad_label)
         log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
-    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
-    began = time.monotonic()
-    loop: dict[str, object] = {"config": as_dict(config), "taxonomy": labels.taxonomy.to_dict()}
-    workers.launch(work, loop, {"train": train, "validation": validation}, config)
-    models = models_of(config.score_form)
-    finished = {name: storage.read_json(_done(config, name)) for name in models}
-    identity = _seal(config, labels.taxonomy, train, finished)
-    checkpoints.clear_parts(
-        config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
-    )
-    print(_summary(config, identity, finished, time.monotonic() - began))
-    if line := _warning(config, validation):
-        print(line)
-    return identity
+    return labels.taxonomy, train, validation
 
 
 def _warning(config: Config, validation: "pa.Table") -> str:

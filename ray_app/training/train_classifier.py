@@ -112,16 +112,15 @@ def _train_scorer(
         seed=config.seed,
         finds=name == "joint",
     )
-    hidden, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
-    head = trained_head or KeywordAttention(len(taxonomy.names), hidden, outputs, config.dropout)
-    model, resume = KeywordScorer(encoder, head), checkpoints.resume(name)
-    device = choose_device(config.device)
+    shape = len(taxonomy.names), int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
+    head = trained_head or KeywordAttention(*shape, config.dropout)
+    model, resume, device = KeywordScorer(encoder, head), checkpoints.resume(name), choose_device(config.device)
     if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
-    report = checkpoints.reporter(name)
-    history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
-    thresholds = task.thresholds(model, device)
-    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
+    report, settings = checkpoints.reporter(name), _settings(config, name)
+    history = train_model(model, task, settings, report, resume, config.device, checkpoints.say)
+    found = task.thresholds(model, device)
+    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=found)
 
 
 def _task(

@@ -279,7 +279,7 @@ def test_opinions_can_be_off_alone(made: Made) -> None:
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(UserError, match="write exact, recheck, attention, off"):
+    with pytest.raises(UserError, match="write auto, exact, recheck, attention, off"):
         build_stages("some", "space")
 
 

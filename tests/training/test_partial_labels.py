@@ -13,7 +13,10 @@ from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import load
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
+from ray_app.errors import UserError
 from ray_app.labels.reader import read_labels
+from ray_app.training import train
+from ray_app.training.classifier_options import Config
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from ray_app.training.partial_labels import fully_labeled, with_partial_labels
 from tests.support import bundles
@@ -93,6 +96,34 @@ def test_a_coarse_label_asks_for_the_sign_alone(tmp_path: Path) -> None:
     assert float(made._scoring(exact, very, position)) > 8
     wrong = torch.tensor([[0.0, 0, 0, 0, 9.0]])
     assert float(made._scoring([made.rows[2]], wrong, position)) > 8
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"also": ("some.jsonl",), "score_form": "prompt"}, "--also: only keywords that attend"),
+        ({"base_model": "ready", "layers": 3}, "--base-model ready: it keeps its layers"),
+        ({"base_model": "ready", "score_form": "attention"}, "--base-model ready: .*--score-form joint"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Config(**options).resolved()
+
+
+def test_labels_that_all_speak_of_nothing_are_refused(tmp_path: Path) -> None:
+    rows = [{"text": f"네 {i}", "labels": []} for i in range(20)]
+    taxonomy = tmp_path / "two.yaml"
+    taxonomy.write_text("{name: t, keywords: [맛, 양], scores: [-1, 0, 1]}", encoding="utf-8")
+    config = Config(
+        labels=written(tmp_path / "a.jsonl", rows),
+        taxonomy=str(taxonomy),
+        base_model="starter",
+        output=str(tmp_path / "bundle"),
+        workers=0,
+    )
+    with pytest.raises(UserError, match="none of its training reviews has a label"):
+        train.run(config)
 
 
 def test_rows_that_say_a_part_are_never_joined(tmp_path: Path) -> None:
