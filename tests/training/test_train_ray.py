@@ -62,7 +62,7 @@ def test_one_and_two_workers_see_the_same_losses(inputs: dict[str, str], tmp_pat
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "here"), abs=1e-5)
     assert bundle.load(str(tmp_path / "two")).meta.support["만족도"] > 80
-    assert list((tmp_path / "two.training" / "tensorboard" / "keywords").iterdir())
+    assert list((tmp_path / "two.training" / "tensorboard" / "joint").iterdir())
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -118,7 +118,7 @@ def test_a_killed_driver_resumes(inputs: dict[str, str], tmp_path: Path) -> None
     assert "add --resume" in again.stderr
     resumed = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    epochs = [row["epoch"] for row in metric_rows(log) if row["model"] == "keywords"]
+    epochs = [row["epoch"] for row in metric_rows(log) if row["model"] == "joint"]
     assert epochs[0] == 1
     assert sorted(set(epochs)) == list(range(1, 13))
     assert len(epochs) < 12 + before  # it resumed from a checkpoint, not from the start
