@@ -21,7 +21,7 @@ from torch import Tensor
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import sigmoid
-from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model
+from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.inference.masking import Variants, above_threshold
@@ -61,10 +61,8 @@ class Workload:
     @cached_property
     def stock(self) -> EncoderClassifier | KeywordScorer:
         """The model that finds keywords as transformers runs it."""
-        device, folder = self.runtime.device, self.runtime.bundle.path
-        if self.runtime.joint:
-            return load_keyword_scorer(folder / "joint").to(device.torch_device, device.dtype).eval()
-        return load_model(folder / "keywords", self.runtime.meta.pooling).to(device.torch_device, device.dtype).eval()
+        device = self.runtime.device
+        return self.runtime.keyword_model().to(device.torch_device, device.dtype).eval()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask [n, length] -> probabilities [n, keywords], on the CPU, by the stock forward."""

@@ -16,7 +16,7 @@ from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.data.reviews import Plan
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle, resolved_mode
+from ray_app.inference.bundle import Bundle, check_attends, resolved_mode
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
@@ -48,15 +48,14 @@ def settings_of(config: "Config", bundle: Bundle) -> Settings:
 def _mode(config: "Config", bundle: Bundle) -> str:
     """`--highlights` with all that decides its words. Raises UserError where the bundle's keywords do not attend and
     are to."""
-    by = config.recheck_by if config.highlights == "recheck" else ""
-    asked, remedy = ("--recheck-by attention", "int8") if by else ("--highlights attention", "exact")
-    check(
-        "attention" not in (config.highlights, by) or bundle.meta.score_form != "prompt",
-        f"{asked}: bundle {config.bundle} has scores of the prompt form, which have no attention; write {remedy}",
-    )
-    if not by:
+    if config.highlights != "recheck":
+        if config.highlights == "attention":
+            check_attends(bundle, "--highlights attention", "write --highlights exact")
         return resolved_mode(config.highlights, bundle.meta)
-    return f"recheck {config.recheck_words}{' attention' if by == 'attention' else ''}"
+    if config.recheck_by != "attention":
+        return f"recheck {config.recheck_words}"
+    check_attends(bundle, "--recheck-by attention", "write --recheck-by int8")
+    return f"recheck {config.recheck_words} attention"
 
 
 def followed(config: "Config", out: str) -> "Config":
@@ -134,7 +133,7 @@ def begin_or_resume(
     if run is None or config.incremental:
         plan = plan_input(config, settings, run)
         log.info("%s", describe(plan, bundle))
-        if config.opinions and config.highlights != "off" and bundle.meta.score_form == "prompt":
+        if config.opinions and config.highlights != "off" and not bundle.meta.attends:
             log.warning(
                 "--opinions: this bundle's scores are of the prompt form, which reads masked reviews once per found "
                 "keyword, several times the work; --no-opinions leaves it out, --score-form joint needs none"

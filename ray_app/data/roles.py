@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ray_app.data.column_names import ID_TIERS, TEXT_TIERS, folded, role_names
 from ray_app.data.column_types import is_nested, is_text
-from ray_app.data.columns import HIVE, NUMBERED, RESERVED, Columns, Layout, parse_columns
+from ray_app.data.columns import HIVE, NUMBERED, RESERVED, Layout
 from ray_app.data.values import texts
-from ray_app.errors import UserError, check, closest
+from ray_app.errors import UserError, check
 
 Peek = Callable[[list[str]], pa.Table]  # columns -> a few of the file's rows
 UNIQUE_NAMED, UNIQUE_VAGUE = 0.5, 0.9  # least share of different values in an id column of a sure and of a vague name
@@ -26,22 +26,6 @@ class DoubtError(UserError):
 
 
 TIERS = {"review_id": ID_TIERS, "text": TEXT_TIERS}
-
-
-def find_columns(schema: pa.Schema, mapping: str, keep: Sequence[str], uri: str) -> Columns:
-    """Columns of one file by `--columns review_id=…,text=…` and `--keep a,b`, else by their names.
-
-    Raises UserError, naming the flag and the file at `uri`, where a column is missing or its name is reserved.
-    """
-    check_keep(keep, uri)
-    named = parse_columns(mapping, ("review_id", "text"))
-    for name in named.values():
-        check(name == NUMBERED or has_column(schema, name), f"{uri}: no column {name!r}{closest(name, schema.names)}")
-    layout = find_layout(schema, named, keep, uri)
-    for name, column in zip(keep, layout.keep, strict=True):
-        check(column, f"{uri}: --keep {name}: no such column{closest(name, schema.names)}")
-    types = pa.schema([(name, schema.field(c).type) for name, c in zip(keep, layout.keep, strict=True) if c])
-    return Columns(review_id=layout.review_id, text=layout.text, keep=tuple(keep), types=types, layouts=(layout,))
 
 
 def check_keep(keep: Sequence[str], uri: str) -> None:

@@ -52,16 +52,6 @@ class AnalysisRow(TypedDict):
     truncated: bool
 
 
-class RejectRow(TypedDict):
-    """A row that could not be analyzed, or a whole unit (`review_id` and `value` None): why, and where it lies."""
-
-    review_id: str | None
-    value: str | None
-    reason: str
-    file: str
-    row: int
-
-
 def same_feeling(score: int, other: int) -> bool:
     """Whether two scores have the same sign, so that the words for the one feeling may stand for the other."""
     return (score > 0) - (score < 0) == (other > 0) - (other < 0)

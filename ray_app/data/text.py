@@ -3,7 +3,7 @@
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,15 @@ SPLITTERS: dict[str, Splitter] = {"space": words, "kiwi": kiwi_words}
 def splitter(name: str) -> Splitter:
     """The function of SPLITTERS that finds words."""
     return SPLITTERS[name]
+
+
+def occurrences(text: str, words: Iterable[str]) -> Iterator[Span]:
+    """Every place of every word in a text, also inside other words; an empty word has none."""
+    for word in filter(None, words):
+        at = text.find(word)
+        while at >= 0:
+            yield at, at + len(word)
+            at = text.find(word, at + 1)
 
 
 def is_blank(text: str) -> bool:

@@ -90,7 +90,7 @@ class Classifier:
             self.work.add(padding=self.flat.rows(len(batch.ids)) - len(batch.ids))
             return self.flat.attended(batch)
         assert self.stock is not None
-        ids, mask = (t.to(self.device.torch_device) for t in padded(batch, self.pad_id))
+        ids, mask = self._padded(batch)
         logits, attention = self.stock(ids, mask, attention=True)
         return logits, attention.exp().flatten(1, 2).transpose(1, 2)[mask.bool()]
 
@@ -100,10 +100,14 @@ class Classifier:
             self.work.add(padding=self.flat.rows(len(batch.ids)) - len(batch.ids))
             return self.flat(batch, vectors)
         assert self.stock is not None
+        logits: Tensor = self.stock(*self._padded(batch), vectors)
+        return logits
+
+    def _padded(self, batch: Sequences) -> tuple[Tensor, Tensor]:
+        """Ids and mask on the device; the padding is counted."""
         ids, mask = padded(batch, self.pad_id)
         self.work.add(padding=ids.numel() - len(batch.ids))
-        logits: Tensor = self.stock(ids.to(self.device.torch_device), mask.to(self.device.torch_device), vectors)
-        return logits
+        return ids.to(self.device.torch_device), mask.to(self.device.torch_device)
 
     def _count(self, sequences: int, lengths: Ints, seconds: float) -> None:
         """`lengths` [distinct sequences]."""

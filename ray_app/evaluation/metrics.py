@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from ray_app.arrays import Flags, Floats
+from ray_app.data.text import occurrences
 
 PRIOR = 20.0  # positives a keyword needs before its own best threshold outweighs the common one
 
@@ -198,13 +199,7 @@ def best_micro_f1(true: Flags, probabilities: Floats) -> float:
 
 def hit(text: str, span: tuple[int, int], acceptable: Sequence[str]) -> bool:
     """True where the highlighted (start, end) overlaps an occurrence of an acceptable word."""
-    for word in acceptable:
-        at = text.find(word)
-        while word and at >= 0:
-            if at < span[1] and span[0] < at + len(word):
-                return True
-            at = text.find(word, at + 1)
-    return False
+    return any(start < span[1] and span[0] < end for start, end in occurrences(text, acceptable))
 
 
 def mean_or_none(values: Sequence[float] | Sequence[bool]) -> float | None:

@@ -6,20 +6,20 @@ In: a loaded bundle and a LABELED table whose labels may give words. Out: the `h
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
-from ray_app.arrays import Floats, Ints
+from ray_app.arrays import Floats
 from ray_app.data.rows import FindingRow, LabelRow
 from ray_app.data.text import Span
 from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.evaluation.metrics import hit, mean_or_none
 from ray_app.inference.bundle import resolved_mode
-from ray_app.inference.candidate_words import attended, strongest_words
-from ray_app.inference.masking import Variants
+from ray_app.inference.candidate_words import Attended, attended, strongest_words
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import assemble_findings, build_stages
@@ -88,7 +88,7 @@ class WordJudge:
         self.before = runtime.probabilities(runtime.tokenize(self.texts)[0].sequences)
         self.spans, self.variants = self.occlusion.mask(self.texts)
         by_attention = resolved_mode("auto", runtime.meta) == "attention"
-        value = self._shares() if by_attention else self.occlusion.drops(self.variants, self.before)
+        value = self.attended.share[:, :, NAMES] if by_attention else self.occlusion.drops(self.variants, self.before)
         self.chosen = list(self._choose(tested, value, np.random.default_rng(seed)))
         self.drops = self._chosen_drops() if by_attention else value
 
@@ -129,7 +129,7 @@ class WordJudge:
 
     def modes(self) -> dict[str, ModeFigures]:
         """Every way to find highlights that this bundle has, on the same reviews in one run."""
-        names = ["exact", *(["recheck", "attention"] if self.runtime.attends else [])]
+        names = ["exact", *(["recheck", "attention"] if self.runtime.meta.attends else [])]
         runs = {name: self._analyzed(name) for name in names}
         exact = runs["exact"][0]
         accepted = {(one.review, one.keyword): one.label["highlights"] for one in self.chosen}
@@ -143,10 +143,11 @@ class WordJudge:
             }
         return figures
 
-    def _shares(self) -> Floats:
-        """[variants, keywords] the share of attention on the word that each variant masks."""
+    @cached_property
+    def attended(self) -> Attended:
+        """How attention lies on the words that the variants mask, in their order."""
         words = self.occlusion.words(self.texts)
-        return attended(words, self.runtime.attention(words.tokens).weights).share[:, :, NAMES]
+        return attended(words, self.runtime.attention(words.tokens).weights)
 
     def _chosen_drops(self) -> Floats:
         """[variants, keywords] exact drops of the chosen variants; no other is masked."""
@@ -193,22 +194,14 @@ class WordJudge:
     def _opinions(self, judged: Sequence[_Chosen]) -> pa.Array:
         """The opinion that an analysis gives to each of these findings."""
         review, keyword = (np.array([getattr(one, name) for one in judged]) for name in ("review", "keyword"))
-        some, row = np.unique(review, return_inverse=True)
-        texts = [self.texts[i] for i in some]
-        words = self.occlusion.words(texts)
         if self.runtime.meta.opinions == "attention":
-            shares = attended(words, self.runtime.attention(words.tokens).weights)
-            value, places = shares.share[:, :, FEELS], (shares.review, shares.candidate)
+            value = self.attended.share[:, :, FEELS]
         else:
-            own = self._variants_of(some)
-            scores = self.runtime.score_probabilities(words.tokens, row, keyword)
-            value, places = self.occlusion.feeling_drops(own, row, keyword, scores), (own.review, own.candidate)
-        return strongest_words(texts, words.firsts, value, *places, row, keyword)
-
-    def _variants_of(self, reviews: Ints) -> Variants:
-        """The variants of these reviews, which count from 0."""
-        own = self.variants.take(np.flatnonzero(np.isin(self.variants.review, reviews)))
-        return replace(own, review=np.searchsorted(reviews, own.review))
+            tokens, _ = self.runtime.tokenize(self.texts)
+            scores = self.runtime.score_probabilities(tokens.sequences, review, keyword)
+            value = self.occlusion.feeling_drops(self.variants, review, keyword, scores)
+        places = (self.variants.review, self.variants.candidate)
+        return strongest_words(self.texts, self.spans, value, *places, review, keyword)
 
     def _analyzed(self, mode: str) -> tuple[dict[tuple[int, int], Span], float]:
         """(review, keyword) -> highlighted span of every finding that is judged, and the seconds of the analysis."""

@@ -55,10 +55,23 @@ class BundleMeta:
     support: dict[str, int] = field(default_factory=dict)
     provenance: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def attends(self) -> bool:
+        """Whether its keywords attend over the review."""
+        return self.score_form != "prompt"
+
 
 def models_of(score_form: str) -> tuple[str, ...]:
     """The folders of a bundle's models: the keyword and the score classifier, or one model that is both."""
     return ("joint",) if score_form == "joint" else ("keywords", "scores")
+
+
+def check_attends(bundle: "Bundle", what: str, remedy: str) -> None:
+    """Raises UserError where a bundle's keywords do not attend and `what` asks them to."""
+    check(
+        bundle.meta.attends,
+        f"{what}: bundle {bundle.path} has scores of the prompt form, which have no attention; {remedy}",
+    )
 
 
 def resolved_mode(highlights: str, meta: BundleMeta) -> str:

@@ -15,7 +15,7 @@ from ray_app.data.schema import HIGHLIGHT
 from ray_app.data.text import Span, splitter
 from ray_app.engine.ragged import Sequences, offsets_of
 from ray_app.engine.tokenizer import TokenizedReviews, word_of_token
-from ray_app.inference.masking import DECIMALS, candidates, strongest_variant
+from ray_app.inference.masking import DECIMALS, candidates, shown_candidates, strongest_variant
 from ray_app.inference.runtime import BundleRuntime
 
 
@@ -75,14 +75,11 @@ class Attended:
 
 
 def attended(words: CandidateWords, attention: Floats) -> Attended:
-    """How attention [tokens, keywords, queries] lies on the candidates; rounded, so that it depends on no batch."""
-    owner = np.repeat(np.arange(len(words.tokens)), words.tokens.lengths)
-    shown = words.candidate >= 0
-    width = int(words.candidate.max(initial=-1)) + 1
-    pairs, at = np.unique(owner[shown] * max(width, 1) + words.candidate[shown], return_inverse=True)
-    share = np.zeros((len(pairs), *attention.shape[1:]), np.float32)
-    np.add.at(share, at, attention[shown])
-    review, candidate = pairs // max(width, 1), pairs % max(width, 1)
+    """How attention [tokens, keywords, queries] lies on the candidates, in the order in which `masking.mask` masks
+    them; rounded, so that it depends on no batch."""
+    review, candidate, position = shown_candidates(words.tokens, words.candidate)
+    share = np.zeros((len(review), *attention.shape[1:]), np.float32)
+    np.add.at(share, position, attention[words.candidate >= 0])
     return Attended(review=review, candidate=candidate, share=np.round(share, DECIMALS).astype(np.float32))
 
 

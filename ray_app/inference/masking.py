@@ -45,6 +45,19 @@ def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[l
     return firsts, positions
 
 
+def shown_candidates(reviews: Sequences, candidate: Ints) -> tuple[Ints, Ints, Ints]:
+    """The candidates of reviews that are read: [candidates] review and number of each, by review; and [tokens that show
+    one] the position of its candidate among those.
+
+    `candidate` [tokens]: the candidate of each token, -1 for none.
+    """
+    shown = candidate >= 0
+    width = max(int(candidate.max(initial=-1)) + 1, 1)
+    owner = np.repeat(np.arange(len(reviews)), reviews.lengths)
+    pairs, position = np.unique(owner[shown] * width + candidate[shown], return_inverse=True)
+    return pairs // width, pairs % width, position
+
+
 def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Variants:
     """Every review once per candidate it shows, with each of that candidate's words replaced by one mask id.
 
@@ -54,10 +67,7 @@ def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Varia
         word: [tokens] the word of each token, -1 for none; two words may be one candidate.
     """
     owner = np.repeat(np.arange(len(reviews)), reviews.lengths)
-    shown = candidate >= 0
-    width = int(candidate.max(initial=-1)) + 1
-    pairs = np.unique(owner[shown] * max(width, 1) + candidate[shown])
-    review, which = (pairs // max(width, 1)), (pairs % max(width, 1))
+    review, which, _ = shown_candidates(reviews, candidate)
     lengths = reviews.lengths[review]
     source = expand_ranges(reviews.offsets[:-1][review], lengths)
     hit = candidate[source] == np.repeat(which, lengths)

@@ -23,6 +23,7 @@ from ray_app.data.text import Span
 from ray_app.engine.keyword_attention import NAMES
 from ray_app.engine.ragged import split_by_budget
 from ray_app.errors import check
+from ray_app.inference.bundle import check_attends
 from ray_app.inference.candidate_words import CandidateWords, WordFinder, attended, strongest_words
 from ray_app.inference.masking import DECIMALS, Variants, above_threshold, drops, mask, shortlist
 from ray_app.inference.runtime import BundleRuntime
@@ -82,7 +83,7 @@ class Occlusion:
         self.recheck, self.shortlisted, self.variant_tokens = mode == "recheck", shortlisted, variant_tokens
         by_attention = named_by == "attention"
         if self.recheck and by_attention:
-            runtime.check_attends("--recheck-by attention", "write --recheck-by int8")
+            check_attends(runtime.bundle, "--recheck-by attention", "write --recheck-by int8")
         self.rough = runtime.keywords_int8 if self.recheck and not by_attention else None
         check(
             runtime.tokenizer.mask_id is not None,
@@ -149,7 +150,8 @@ class Occlusion:
         """
         signs = np.sign(self.runtime.meta.taxonomy.scores)
         same = signs[None, :] == signs[scores.argmax(1)][:, None]  # [pairs, scores]
-        shape = (int(review.max(initial=-1)) + 1, len(self.runtime.meta.taxonomy.names))
+        last = max(int(review.max(initial=-1)), int(variants.review.max(initial=-1)))
+        shape = (last + 1, len(self.runtime.meta.taxonomy.names))
         number, whole = np.full(shape, -1), np.zeros(shape, np.float32)
         number[review, keyword] = np.arange(len(same))
         whole[review, keyword] = (scores * same).sum(1)

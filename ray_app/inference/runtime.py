@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from ray_app.arrays import Flags, Floats, Ints
 from ray_app.engine.classifier import Classifier, sigmoid, softmax
 from ray_app.engine.device import Device, choose_device
-from ray_app.engine.encoder import load_keyword_scorer, load_model
+from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model
 from ray_app.engine.flops import WorkCounters, measure_gemm_flops
+from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences, expand_ranges
 from ray_app.engine.tokenizer import ScorePrompt, TokenizedReviews, Tokenizer
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle
+from ray_app.inference.bundle import Bundle, models_of
 from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
 
@@ -59,36 +60,29 @@ class BundleRuntime:
     @cached_property
     def keywords(self) -> Classifier:
         """The model that finds keywords; `keyword_logits` reads its outputs."""
-        return self.scores if self.joint else self._classifier("keywords", self.device)
+        return self.scores if self.joint else self._classifier(self._models[0], self.device)
 
     @cached_property
     def keywords_int8(self) -> Classifier:
         """The same again in int8, quick and rough, for shortlists. Raises UserError on a GPU."""
         check(self.device.torch_device.type == "cpu", NO_RECHECK)
-        return self._classifier("joint" if self.joint else "keywords", choose_device("cpu", backend="int8"))
+        return self._classifier(self._models[0], choose_device("cpu", backend="int8"))
 
     @cached_property
     def scores(self) -> Classifier:
         """The model that scores: logits [n, scores] of prompts, or of reviews [n, keywords * scores] (attention) or
         [n, keywords * (scores + 1)] (joint)."""
-        return self._classifier("joint" if self.joint else "scores", self.device)
+        return self._classifier(self._models[-1], self.device)
 
     @property
-    def attends(self) -> bool:
-        """Whether the bundle's keywords attend, see `engine/keyword_attention.py`."""
-        return self.meta.score_form in ("attention", "joint")
+    def _models(self) -> tuple[str, ...]:
+        """The folder of the model that finds keywords, and of the one that scores where it is another."""
+        return models_of(self.meta.score_form)
 
     @property
     def joint(self) -> bool:
         """Whether one model finds and scores keywords."""
         return self.meta.score_form == "joint"
-
-    def check_attends(self, what: str, remedy: str) -> None:
-        """Raises UserError where they do not."""
-        check(
-            self.attends,
-            f"{what}: bundle {self.bundle.path} has scores of the prompt form, which have no attention; {remedy}",
-        )
 
     def tokenize(self, texts: Sequence[str]) -> tuple[TokenizedReviews, Flags]:
         """Tokens of each text, cut to what the keyword classifier reads, and [n] whether it was cut."""
@@ -127,7 +121,7 @@ class BundleRuntime:
 
         In the attention form a review is read once, whatever its pairs, and not at all where it has none.
         """
-        if not self.attends:
+        if not self.meta.attends:
             prompts = self.score_prompt(reviews.take(review), keyword, self.meta.max_length)
             return rounded(softmax(self.scores(prompts)))
         some, row = np.unique(review, return_inverse=True)
@@ -155,10 +149,16 @@ class BundleRuntime:
             return keywords
         return {"joint": keywords * (scores + 1), "attention": keywords * scores}.get(self.meta.score_form, scores)
 
+    def keyword_model(self) -> EncoderClassifier | KeywordScorer:
+        """The model that finds keywords as it was trained, loaded anew; `keyword_logits` reads its outputs."""
+        return self._model(self._models[0])
+
+    def _model(self, name: str) -> EncoderClassifier | KeywordScorer:
+        folder, attends = self.bundle.path / name, name != "keywords" and self.meta.attends
+        return load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+
     def _classifier(self, name: str, device: Device) -> Classifier:
-        attends, outputs = name != "keywords" and self.attends, self._outputs(name)
-        folder = self.bundle.path / name
-        model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        model, outputs = self._model(name), self._outputs(name)
         check(
             model.head.out_features == outputs,
             f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",

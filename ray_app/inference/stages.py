@@ -36,7 +36,7 @@ from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle, resolved_mode
+from ray_app.inference.bundle import Bundle, check_attends, resolved_mode
 from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
 from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
@@ -270,7 +270,7 @@ def _attended_columns(runtime: BundleRuntime, highlights: str, opinions: bool) -
     columns = {}
     highlights = resolved_mode(highlights, runtime.meta)
     if highlights == "attention":
-        runtime.check_attends("--highlights attention", "write --highlights exact")
+        check_attends(runtime.bundle, "--highlights attention", "write --highlights exact")
         columns["highlights"] = NAMES
     if opinions and highlights != "off" and runtime.meta.opinions == "attention":
         columns["opinions"] = FEELS

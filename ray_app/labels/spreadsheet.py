@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from ray_app import storage
 from ray_app.errors import UserError
 
-# What starts a formula (https://owasp.org/www-community/attacks/CSV_Injection), or is only digits and punctuation.
-_RISKY = r"(?:[=+\-@＝＋－＠\t\r\n]|\d[\d.,:/eE+\- ]*\Z)"
+FORMULA = r"[=+\-@＝＋－＠\t\r\n]"  # what starts one: https://owasp.org/www-community/attacks/CSV_Injection
+_RISKY = rf"(?:{FORMULA}|\d[\d.,:/eE+\- ]*\Z)"
 _GUARDED = re.compile(rf"'+{_RISKY}")
 _TO_GUARD = re.compile(rf"'*{_RISKY}")
 

@@ -24,7 +24,7 @@ from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
-from ray_app.training.joined_reviews import Joining, joining
+from ray_app.training.joined_reviews import Joining, joining, named_keywords
 from ray_app.training.loop import Settings
 
 Metrics = Callable[[Floats], dict[str, float]]  # validation logits [n, outputs] -> `select` and others
@@ -150,12 +150,10 @@ def keyword_task(
 
 def _joined_keywords(reviews: Joining, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int, epoch: int) -> Data:
     """An epoch's reviews; a joined one speaks of the keywords of both, and is about the whole of a review as any is."""
-    rows = reviews.epoch(epoch)
-    targets = np.zeros((len(rows), len(taxonomy.names)), np.float32)
-    for i, (row, before) in enumerate(zip(rows, reviews.rows, strict=True)):
-        about_all = (label.keyword for label in before.labels if label.keyword in reviews.overall)
-        targets[i, [*(label.keyword for label in row.labels), *about_all]] = 1
-    return Data(tokenizer.with_special_tokens(Sequences.of([row.ids for row in rows]), max_length), targets)
+    rows, count = reviews.epoch(epoch), len(taxonomy.names)
+    named = named_keywords(rows, count) | named_keywords(reviews.rows, count)
+    sequences = tokenizer.with_special_tokens(Sequences.of([row.ids for row in rows]), max_length)
+    return Data(sequences, named.astype(np.float32))
 
 
 def score_task(

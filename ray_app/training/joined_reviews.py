@@ -4,7 +4,7 @@ In: a labeled table. Out: its reviews as tokens with their labels; per epoch the
 with another that speaks of other keywords, drawn by the seed. Training rows only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ray_app.arrays import Ints
+from ray_app.arrays import Flags, Ints
 from ray_app.data.taxonomy import Taxonomy
+from ray_app.data.text import occurrences
 from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
-from ray_app.evaluation.mixed_reviews import OVERALL
+from ray_app.evaluation.mixed_reviews import overall_keywords
 from ray_app.training.partial_labels import ASKED, COARSE
 
 KOREAN = (" ", ". ", " 근데 ", " 하지만 ", " 그리고 ", "요. ", " 대신 ", " 다만 ")
@@ -104,10 +105,11 @@ def joining(
 ) -> Joining:
     """The reviews of a labeled table, to be joined."""
     rows = labeled_tokens(table, taxonomy, tokenizer, max_length)
+    whole = [row for row in rows if row.asked is None]
     return Joining(
         rows=rows,
         share=share,
-        overall=overall_keywords([row for row in rows if row.asked is None]),
+        overall=frozenset(overall_keywords(named_keywords(whole, len(taxonomy.names))).tolist()),
         connectors=connectors(table["text"].to_pylist(), tokenizer),
         room=tokenizer.max_review_tokens(max_length),
         seed=seed,
@@ -159,26 +161,24 @@ def _tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews,
     low, high = tokens.sequences.offsets[row : row + 2]
     start, end = tokens.start[low:high], tokens.end[low:high]
     touched = np.zeros(high - low, bool)
-    for first, last in _occurrences(text, words or []):
+    for first, last in occurrences(text, words or ()):
         touched |= (start < last) & (end > first)
     return np.flatnonzero(touched)
 
 
-def _occurrences(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    for word in filter(None, words):
-        at = text.find(word)
-        while at >= 0:
-            yield at, at + len(word)
-            at = text.find(word, at + 1)
+def labels_of(rows: Sequence[LabeledTokens]) -> tuple[Ints, Ints, Ints]:
+    """[labels] positions of row, keyword and score."""
+    found = [(i, label.keyword, label.score) for i, row in enumerate(rows) for label in row.labels]
+    review, keyword, score = np.array(found, np.int64).reshape(-1, 3).T
+    return review.copy(), keyword.copy(), score.copy()
 
 
-def overall_keywords(rows: Sequence[LabeledTokens]) -> frozenset[int]:
-    """Keywords that nearly every review has a label of."""
-    counts: dict[int, int] = {}
-    for row in rows:
-        for label in row.labels:
-            counts[label.keyword] = counts.get(label.keyword, 0) + 1
-    return frozenset(keyword for keyword, count in counts.items() if count >= OVERALL * len(rows))
+def named_keywords(rows: Sequence[LabeledTokens], keywords: int) -> Flags:
+    """[rows, keywords] whether a row's labels name a keyword."""
+    named = np.zeros((len(rows), keywords), bool)
+    review, keyword, _ = labels_of(rows)
+    named[review, keyword] = True
+    return named
 
 
 def connectors(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:

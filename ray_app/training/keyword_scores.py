@@ -30,7 +30,14 @@ from ray_app.training.classifier_task import (
     predict_logits,
     score_metrics,
 )
-from ray_app.training.joined_reviews import Joining, LabeledTokens, joining, labeled_tokens
+from ray_app.training.joined_reviews import (
+    Joining,
+    LabeledTokens,
+    joining,
+    labeled_tokens,
+    labels_of,
+    named_keywords,
+)
 from ray_app.training.loop import Settings
 
 HEAD_RATE = 1e-3  # learning rate of the attention, however slowly the encoder learns
@@ -95,7 +102,7 @@ class KeywordScoreTask:
         logits, attention = model(ids, mask, attention=True)
         assert isinstance(logits, Tensor)
         grid = logits.float().view(len(chosen), self.keywords, -1)
-        review, keyword, score = (torch.from_numpy(part).to(device) for part in _labels_of(chosen))
+        review, keyword, score = (torch.from_numpy(part).to(device) for part in labels_of(chosen))
         total = self._finding(chosen, grid[:, :, -1]) if self.finds else logits.sum() * 0.0
         if not len(review):
             return total
@@ -115,7 +122,7 @@ class KeywordScoreTask:
     def _finding(self, chosen: Sequence[LabeledTokens], logits: Tensor) -> Tensor:
         """The summed loss of [rows, keywords] whether the labels name a keyword. A joined row does not say whether it
         has a keyword about the whole of a review: nothing is asked of that."""
-        named = torch.from_numpy(_named(chosen, self.keywords)).to(logits.device)
+        named = torch.from_numpy(named_keywords(chosen, self.keywords)).to(logits.device, torch.float32)
         asked = torch.ones_like(named)
         for i, row in enumerate(chosen):
             if row.joined:
@@ -140,11 +147,11 @@ class KeywordScoreTask:
     def validate(self, model: KeywordScorer, device: Device) -> dict[str, float]:
         """`metrics` of the validation labels; in the joint form `select` is the mean of both tasks'."""
         grid = self.validation_logits(model, device)
-        review, keyword, _ = _labels_of(self.validation)
+        review, keyword, _ = labels_of(self.validation)
         scores = self.metrics(grid[review, keyword, : self.scores])
         if not self.finds:
             return scores
-        found = keyword_metrics(_named(self.validation, self.keywords).astype(bool))(grid[:, :, -1])["select"]
+        found = keyword_metrics(named_keywords(self.validation, self.keywords))(grid[:, :, -1])["select"]
         return {**scores, "keywords_f1": found, "select": round((found + scores["select"]) / 2, 4)}
 
     def validation_logits(self, model: KeywordScorer, device: Device) -> Floats:
@@ -158,23 +165,8 @@ class KeywordScoreTask:
         """Per keyword, tuned on the validation rows; none where the model does not find keywords."""
         if not self.finds:
             return []
-        named = _named(self.validation, self.keywords).astype(bool)
+        named = named_keywords(self.validation, self.keywords)
         return keyword_thresholds(named, self.validation_logits(model, device)[:, :, -1])
-
-
-def _labels_of(rows: Sequence[LabeledTokens]) -> tuple[Ints, Ints, Ints]:
-    """[labels] positions of row, keyword and score."""
-    found = [(i, label.keyword, label.score) for i, row in enumerate(rows) for label in row.labels]
-    review, keyword, score = np.array(found, np.int64).reshape(-1, 3).T
-    return review.copy(), keyword.copy(), score.copy()
-
-
-def _named(rows: Sequence[LabeledTokens], keywords: int) -> Floats:
-    """[rows, keywords] 1 where a row's labels name a keyword."""
-    named = np.zeros((len(rows), keywords), np.float32)
-    review, keyword, _ = _labels_of(rows)
-    named[review, keyword] = 1
-    return named
 
 
 def keyword_score_task(
@@ -192,8 +184,7 @@ def keyword_score_task(
     """What a model whose keywords attend learns. `balance` is the power of `class_weights`."""
     learned = joining(train, taxonomy, tokenizer, max_length, join, seed)
     held_out = labeled_tokens(validation, taxonomy, tokenizer, max_length)
-    scores = np.array([label.score for row in learned.rows for label in row.labels], np.int64)
-    true = np.array([label.score for row in held_out for label in row.labels], np.int64)
+    (_, _, scores), (_, _, true) = labels_of(learned.rows), labels_of(held_out)
     return KeywordScoreTask(
         train=learned,
         validation=held_out,

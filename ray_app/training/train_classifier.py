@@ -46,9 +46,9 @@ def train_classifier(
     prompts = [SCORE_PROMPT.format(review="", keyword=keyword) for keyword in taxonomy.names]
     texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
     encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
-    resume = checkpoints.resume(name)
     if name == "joint" or (name == "scores" and config.score_form == "attention"):
         return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints)
+    resume = checkpoints.resume(name)
     task = _task(name, config, taxonomy, tokenizer, tables)
     model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
     if config.probe and name == "keywords" and resume is None:

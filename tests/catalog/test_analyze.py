@@ -16,30 +16,14 @@ from ray_app import storage
 from ray_app.catalog import analyze, pipeline
 from ray_app.errors import UserError
 from tests.support.catalog_run import TEXTS, config, rows, verified, write
+from tests.support.deaths import dying_at_commit
 from tests.support.paths import ROOT
-
-
-class Death(BaseException):
-    """As if the process had been killed: nothing cleans up after it."""
 
 
 def dying(reviews: Path, bundle: str, monkeypatch: pytest.MonkeyPatch, commit: int, after: bool) -> None:
     """A run whose process dies at commit number `commit`, just before or just after it creates the marker."""
-    left, create = [commit], storage.create
-
-    def deadly(uri: str, data: bytes) -> bool:
-        left[0] -= "/_units/" in uri
-        if left[0] == 0 and not after:
-            raise Death
-        done = create(uri, data)
-        if left[0] == 0:
-            raise Death
-        return done
-
-    with monkeypatch.context() as patched:
-        patched.setattr(storage, "create", deadly)
-        with pytest.raises(Death):
-            analyze.run(config(reviews, bundle))
+    with dying_at_commit(monkeypatch, commit, after):
+        analyze.run(config(reviews, bundle))
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -15,8 +15,8 @@ import pytest
 from ray_app import cluster, storage
 from ray_app.catalog import analyze, manifest
 from ray_app.errors import UserError
-from tests.catalog.test_analyze import Death
 from tests.support.catalog_run import config, verified
+from tests.support.deaths import Death, dying_at_commit
 from tests.support.small_catalogs import TEXTS, parquet
 
 
@@ -60,21 +60,8 @@ def test_a_run_over_csv_and_shared_units_that_died_is_resumed(
     (tmp_path / "in" / "a.csv").write_text(f"id,text\n{lines}", encoding="utf-8")
     for i in range(20):
         parquet(tmp_path / "in" / f"tiny{i:02d}.parquet")
-    left, create = [3], storage.create
-
-    def deadly(uri: str, data: bytes) -> bool:
-        left[0] -= "/_units/" in uri
-        if left[0] == 0 and not after:
-            raise Death
-        done = create(uri, data)
-        if left[0] == 0:
-            raise Death
-        return done
-
-    with monkeypatch.context() as patched:
-        patched.setattr(storage, "create", deadly)
-        with pytest.raises(Death):
-            run(tmp_path, bundle_folder, unit_rows=24)
+    with dying_at_commit(monkeypatch, 3, after):
+        run(tmp_path, bundle_folder, unit_rows=24)
     assert run(tmp_path, bundle_folder, unit_rows=24) == 0
     found = [row["review_id"] for row in analyses(tmp_path)]
     assert len(found) == len(set(found)) == 30 + 60

@@ -8,16 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app.data.columns import Columns, split_rows
-from ray_app.data.roles import find_columns
+from ray_app.data.reading.description import Description
+from ray_app.data.reading.joined import join
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, REJECTED, rejected_unit
 from ray_app.errors import UserError
+from ray_app.storage import FileInfo
 
 PLAIN = Columns(review_id="review_id", text="text")
 
 
 def found(names: list[str], mapping: str = "", keep: str = "") -> Columns:
     kept = [name.strip() for name in keep.split(",") if name.strip()]
-    return find_columns(pa.schema([(name, pa.string()) for name in names]), mapping, kept, "a.parquet")
+    schema = pa.schema([(name, pa.string()) for name in names])
+    file = FileInfo(uri="a.parquet", size=1, modified=1)
+    described = (file, Description(kind="csv", schema=schema, chunks=()))  # without rows that could settle a doubt
+    return join([described], mapping, kept, "a.parquet", ".", None).columns
 
 
 def split(rows: list[tuple[Any, Any]], text_type: Any = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -74,11 +74,11 @@ def test_modes_are_compared_on_the_same_findings(bundle: str) -> None:
     runtime = BundleRuntime(bundle, "cpu")
     labels = labels_of(bundle)
     modes = WordJudge(runtime, labeled(labels), "space", seed=0).modes()
-    assert set(modes) == ({"exact", "recheck", "attention"} if runtime.attends else {"exact"})
+    assert set(modes) == ({"exact", "recheck", "attention"} if runtime.meta.attends else {"exact"})
     by_default = resolved_mode("auto", runtime.meta)
     assert (modes["exact"]["agreement"], modes[by_default]["hit_rate"]) == (1.0, 1.0)
     assert all(figures["reviews_per_second"] > 0 for figures in modes.values())
-    if runtime.attends:
+    if runtime.meta.attends:
         found = Analyzer(bundle, "cpu", highlights="attention")(TEXTS)
         hits = [
             hit(text, (f["highlight"]["start"], f["highlight"]["end"]), label["highlights"])

@@ -28,7 +28,7 @@ def test_every_mode_takes_batches_in_which_there_is_nothing(
     bundle: str, mode: str, embeddings: bool, texts: list[str]
 ) -> None:
     runtime = BundleRuntime(bundle, "cpu")
-    if mode == "attention" and not runtime.attends:
+    if mode == "attention" and not runtime.meta.attends:
         pytest.skip("its keywords do not attend")
     table = pa.table({"text": pa.array(texts, pa.string())})
     for _, make in build_stages(mode, "space", embeddings=embeddings):

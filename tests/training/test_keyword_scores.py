@@ -12,8 +12,9 @@ from ray_app.data.taxonomy import load
 from ray_app.engine.device import choose_device
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
+from ray_app.evaluation.mixed_reviews import overall_keywords
 from ray_app.labels.reader import read_labels
-from ray_app.training.joined_reviews import labeled_tokens, overall_keywords
+from ray_app.training.joined_reviews import labeled_tokens, named_keywords
 from ray_app.training.keyword_queries import initialize_queries
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from tests.support import bundles
@@ -140,6 +141,8 @@ def test_queries_start_from_what_keywords_mean(tmp_path: Path) -> None:
 
 def test_overall_keywords_are_those_of_nearly_every_review(tmp_path: Path) -> None:
     made = task(tmp_path)
-    assert overall_keywords(made.train.rows[:3]) == made.train.overall
+    few = overall_keywords(named_keywords(made.train.rows[:3], len(TAXONOMY.names)))
+    assert frozenset(few.tolist()) == made.train.overall
     rows = labeled_tokens(read_labels("sample").split("test"), TAXONOMY, TOKENIZER, 64)
-    assert [TAXONOMY.names[k] for k in overall_keywords(rows)] == ["만족도"]
+    overall = overall_keywords(named_keywords(rows, len(TAXONOMY.names)))
+    assert [TAXONOMY.names[k] for k in overall] == ["만족도"]

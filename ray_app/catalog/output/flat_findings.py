@@ -10,11 +10,11 @@ import pyarrow.csv
 from ray_app.data.column_types import is_nested, is_text
 from ray_app.data.schema import ANALYSIS
 from ray_app.data.values import texts
+from ray_app.labels.spreadsheet import FORMULA
 
 FOLDER, KEPT = "findings", "kept_"
 OWN = ("keyword", "score", "probability", "highlight", "opinion")
 LEFT = frozenset({"text", "embedding", *(name for name, _ in ANALYSIS)})  # columns of analyses that are not repeated
-FORMULA = r"^[=+\-@\t\r]"  # https://owasp.org/www-community/attacks/CSV_Injection
 BOM = "\ufeff".encode()  # without it Excel reads Korean as cp949
 
 
@@ -41,7 +41,7 @@ def to_csv(table: pa.Table) -> bytes:
     for i, field in enumerate(table.schema):
         if is_nested(field.type) or is_text(field.type):
             column = pa.array(texts(table[field.name]), pa.string())
-            risky = pc.match_substring_regex(column, FORMULA)
+            risky = pc.match_substring_regex(column, f"^{FORMULA}")
             guarded = pc.binary_join_element_wise("'", column, "")
             table = table.set_column(i, field.name, pc.if_else(risky, guarded, column))
     sink = pa.BufferOutputStream()
