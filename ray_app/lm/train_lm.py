@@ -274,6 +274,7 @@ def _settings(config: Config) -> "Settings":
         accumulate=config.accumulate,
         clip=config.clip,
         patience=0 if config.keep == "last" else config.patience,
+        precision=config.precision,
         seed=config.seed,
         keep_last=config.keep == "last",
     )

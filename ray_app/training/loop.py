@@ -43,6 +43,7 @@ class Settings:
     clip: float = 1.0
     patience: int = 2
     head_start: float = 1.0  # learning rate of a new head relative to the rest's
+    precision: str = "auto"  # of the steps: fp32, bf16, or the device's
     seed: int = 0
     keep_last: bool = False  # keep the last epoch's weights, not the best's; with patience 0
 
@@ -223,7 +224,7 @@ class _Training(Generic[M]):
         split = [piece for piece in np.array_split(rows, self.settings.accumulate) if len(piece)]
         pieces = split or [np.zeros(1, np.int64)]
         weight = 1.0 if len(rows) else 0.0
-        torch_device, half = self.device.torch_device, self.device.dtype == torch.bfloat16
+        torch_device, half = self.device.torch_device, self._in_bf16()
         summed = 0.0
         for i, piece in enumerate(pieces):
             ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
@@ -237,6 +238,12 @@ class _Training(Generic[M]):
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return summed
+
+    def _in_bf16(self) -> bool:
+        """Whether the products of a step are; weights, losses and validation keep their own arithmetic."""
+        if self.settings.precision == "auto":
+            return self.device.dtype == torch.bfloat16
+        return self.settings.precision == "bf16"
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint."""

@@ -18,6 +18,12 @@ class TrainingOptions(Options):
     batch_size: int = option(32, "rows per optimizer step, over all workers together", "Training", least=1, common=True)
     accumulate: int = option(1, "pieces that a worker's batch is split into, to save memory", "Training", least=1)
     clip: float = option(1.0, "largest gradient norm", "Training", above=0)
+    precision: str = option(
+        "auto",
+        "arithmetic of training steps; bf16 pays on GPUs and on CPUs with bf16 products; auto is bf16 on such GPUs",
+        "Training",
+        ("auto", "fp32", "bf16"),
+    )
     patience: int = option(2, "stop after this many epochs without gain, 0 for never", "Training", least=0)
     seed: int = option(0, "seed of everything random", "Training")
     workers: int = option(

@@ -166,5 +166,6 @@ def _settings(config: "Config", name: str) -> "Settings":
         clip=config.clip,
         patience=config.patience,
         head_start=config.head_start,
+        precision=config.precision,
         seed=config.seed,
     )
