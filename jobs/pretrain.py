@@ -6,7 +6,13 @@ cluster: ray job submit --working-dir . --entrypoint-num-gpus 1 -- python -m job
 """
 
 from ray_app.cli import main
+from ray_app.training.aspects import AspectsConfig, train_aspects
 from ray_app.training.pretrain import Config, run
 
+ASPECTS = """Labels of several taxonomies -> a bundle that also reads keywords that nobody labeled.
+
+example: python -m jobs.pretrain aspects --labels sample,hotels.parquet=hotels.yaml,phones.parquet=phones.yaml
+"""
+
 if __name__ == "__main__":
-    main(Config, run, __doc__)
+    main(Config, run, __doc__, aspects=(AspectsConfig, train_aspects, ASPECTS))

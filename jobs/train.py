@@ -6,7 +6,13 @@ cluster: ray job submit --working-dir . -- python -m jobs.train \\
 """
 
 from ray_app.cli import main
+from ray_app.training.first_guess import GuessConfig, run_guess
 from ray_app.training.train import Config, run
 
+GUESS = """A taxonomy and unlabeled reviews -> a bundle that guesses: what jobs.analyze --taxonomy makes for itself.
+
+example: python -m jobs.train guess --taxonomy mine.yaml --input reviews.parquet --output runs/guess
+"""
+
 if __name__ == "__main__":
-    main(Config, run, __doc__)
+    main(Config, run, __doc__, guess=(GuessConfig, run_guess, GUESS))

@@ -7,6 +7,8 @@ death needs (`commit.py`, `manifest.py`, `compaction.py`). `planning.py` says wh
 steps of a unit, `executors.py` says where they run, `catalog_run.py` is one run from its plan to its last file.
 """
 
+from dataclasses import replace
+
 from ray_app.catalog.options import Config
 
 __all__ = ["Config", "run"]
@@ -16,14 +18,25 @@ REJECTS_EXIT = 3  # the job is complete, but some files could not be read, or ev
 def run(config: Config) -> int:
     """Analyzes the catalog, or what is left of it, and returns the exit code. Raises UserError."""
     from ray_app import storage
+    from ray_app.catalog import guess, planning
+
+    out = storage.absolute(config.output)
+    planning.check_place(config, out)
+    config = planning.followed(config, out)
+    if not config.taxonomy:
+        return _analyze(config, out)
+    with guess.bundle_for(config, out) as bundle:
+        code = _analyze(replace(config, bundle=bundle), out)
+    print(guess.remark(config, bundle))
+    return code
+
+
+def _analyze(config: Config, out: str) -> int:
     from ray_app.catalog import iceberg, planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
     from ray_app.catalog.lease import Lease
     from ray_app.inference import bundle as bundles
 
-    out = storage.absolute(config.output)
-    planning.check_place(config, out)
-    config = planning.followed(config, out)
     bundle = bundles.load(config.bundle)
     settings = planning.settings_of(config, bundle)
     if config.dry_run:

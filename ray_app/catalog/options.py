@@ -17,6 +17,13 @@ class Config(Options):
         common=True,
     )
     bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Data", common=True)
+    taxonomy: str = option(
+        "",
+        "YAML file of keywords that nobody labeled yet: the bundle guesses them by their names, guidelines and cue "
+        "words; what it learns for that is kept in OUTPUT.bundle",
+        "Data",
+        common=True,
+    )
     output: str = option("runs/analyses", "output folder; an unfinished run in it is resumed", "Data", common=True)
     columns: str = option(
         "",

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-import numpy as np
 import pyarrow as pa
 
 from ray_app.data import reviews
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ray_app.catalog.options import Config
 
 log = logging.getLogger(__name__)
-SAMPLE_UNITS, SAMPLE_REVIEWS = 16, 256
+SAMPLE_REVIEWS = 256
 DRY_RUN_ROWS = 64
 SHOWN_ROWS, SHOWN_REJECTS, SHOWN_CHARACTERS = 3, 10, 60
 
@@ -116,19 +115,5 @@ def _measure(config: "Config", units: Sequence[Unit], columns: Columns) -> tuple
     from ray_app.inference.runtime import BundleRuntime
 
     runtime = BundleRuntime(bundles.absolute(config.bundle), config.device)
-    texts = sample_texts(units, columns)
+    texts = reviews.sample_texts(units, columns, SAMPLE_REVIEWS)
     return occlusion.recheck_agreement(runtime, texts, config.words, config.recheck_words, config.recheck_by)
-
-
-def sample_texts(units: Sequence[Unit], columns: Columns) -> list[str]:
-    """Up to SAMPLE_REVIEWS accepted texts, evenly out of SAMPLE_UNITS units from the first to the last."""
-    if not units:
-        return []
-    texts: list[str] = []
-    positions = np.unique(np.linspace(0, len(units) - 1, SAMPLE_UNITS).astype(int))
-    for position in positions:
-        accepted, _ = reviews.read(units[position], columns)
-        if accepted is not None and len(accepted):
-            rows = np.unique(np.linspace(0, len(accepted) - 1, SAMPLE_REVIEWS // len(positions)).astype(int))
-            texts += accepted["text"].take(rows).to_pylist()
-    return texts

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from ray_app import sample, storage
@@ -35,6 +36,7 @@ __all__ = [
     "readings",
     "unit_of",
 ]
+SAMPLED = 16  # units that a sample of texts is taken from
 MOST_READ, MOST_GROUPS = 1_000, 16  # units of one reading: in one row group, in several
 UNREADABLE = "unreadable"  # begins the reason of a whole file or piece
 CHANGED = "the file was changed or removed after the run was planned"
@@ -100,6 +102,18 @@ def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
         if len(texts) >= count:
             break
     return texts[:count]
+
+
+def sample_texts(units: Sequence[Unit], columns: Columns, count: int) -> list[str]:
+    """Up to `count` accepted texts, evenly out of SAMPLED units from the first to the last."""
+    texts: list[str] = []
+    positions = np.unique(np.linspace(0, len(units) - 1, min(len(units), SAMPLED)).astype(int))
+    for position in positions:
+        accepted, _ = read(units[position], columns)
+        if accepted is not None and len(accepted):
+            rows = np.unique(np.linspace(0, len(accepted) - 1, max(1, count // len(positions))).astype(int))
+            texts += accepted["text"].take(rows).to_pylist()
+    return texts
 
 
 def plan(

@@ -135,10 +135,13 @@ def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights
     if weights == "int8":
         weight_storage.write(model.encoder.state_dict(), folder)
         (folder / "model.safetensors").unlink()
-    save_file(
-        {name: t.detach().cpu().contiguous() for name, t in model.head.state_dict().items()},
-        folder / "head.safetensors",
-    )
+    save_head(model.head, folder)
+
+
+def save_head(head: nn.Module, folder: Path) -> None:
+    """The head alone, beside its encoder."""
+    state = {name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}
+    save_file(state, folder / "head.safetensors")
 
 
 def load_model(folder: Path, pooling: str) -> EncoderClassifier:

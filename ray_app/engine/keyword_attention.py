@@ -68,13 +68,18 @@ class KeywordAttention(nn.Module):
             states: [reviews, length, hidden].
             mask: [reviews, length], 0 at padding.
         """
-        states = self.standardized(states)
-        fit = torch.einsum("qd,nld->nql", self.query, self.key(states)) / math.sqrt(states.shape[-1])
+        logits, attention = self.read(self.standardized(states), mask, self.query, self.own)
+        return logits.flatten(1), attention
+
+    def read(self, states: Tensor, mask: Tensor, query: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [reviews, keywords, outputs] and attention of any keywords, whose `query` and `own` are like this
+        head's, over standardized states."""
+        fit = torch.einsum("qd,nld->nql", query, self.key(states)) / math.sqrt(states.shape[-1])
         attention = fit.float().masked_fill(mask[:, None] == 0, MASKED).log_softmax(-1)
         pooled = torch.einsum("nql,nld->nqd", attention.exp().to(states.dtype), states)
-        both = torch.cat([pooled.view(len(states), self.keywords, -1), self.own.expand(len(states), -1, -1)], -1)
-        logits = self.out(self.dropout(F.gelu(self.inner(both))))
-        return logits.flatten(1), attention.view(len(states), self.keywords, self.queries, -1)
+        both = torch.cat([pooled.view(len(states), len(own), -1), own.expand(len(states), -1, -1)], -1)
+        logits: Tensor = self.out(self.dropout(F.gelu(self.inner(both))))
+        return logits, attention.view(len(states), len(own), self.queries, -1)
 
 
 class KeywordScorer(nn.Module):

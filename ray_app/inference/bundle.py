@@ -26,6 +26,7 @@ from ray_app.storage import node_cache
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
 FORMATS = (1, 2)  # that are read; 2 is what earlier releases cannot read: a joint model, weights in int8
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
+READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see `first_guess.py`
 CARD = "README.md"  # a bundle may say what it is
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
@@ -71,6 +72,15 @@ def check_attends(bundle: "Bundle", what: str, remedy: str) -> None:
     check(
         bundle.meta.attends,
         f"{what}: bundle {bundle.path} has scores of the prompt form, which have no attention; {remedy}",
+    )
+
+
+def check_joint(bundle: "Bundle", flag: str) -> None:
+    """Raises UserError naming the flag where a bundle is not of the joint form."""
+    form = bundle.meta.score_form
+    check(
+        form == "joint",
+        f"{flag} {bundle.path}: a bundle of the form {form}; only one that was trained with --score-form joint will do",
     )
 
 

@@ -7,6 +7,8 @@ from ray_app.errors import check
 from ray_app.options import option
 from ray_app.training.options import TrainingOptions
 
+SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingOptions):
@@ -26,7 +28,7 @@ class Config(TrainingOptions):
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
     base_model: str = option(
         "klue/roberta-base",
-        "Hugging Face encoder, folder, scratch, or shipped: ready (joint), starter",
+        "Hugging Face encoder, folder, scratch, or shipped: ready (joint), starter; a bundle is trained further",
         "Model",
         common=True,
     )
@@ -51,7 +53,7 @@ class Config(TrainingOptions):
     )
     learning_rate: float = option(
         0.0,
-        "peak learning rate, 0 for 1e-3 with starter and scratch, 1e-4 with ready, else 5e-5",
+        "peak learning rate, 0 for 1e-3 with starter and scratch, 1e-4 with a bundle, else 5e-5",
         "Training",
         least=0,
         common=True,
@@ -90,17 +92,24 @@ class Config(TrainingOptions):
         0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training", least=0
     )
 
+    @property
+    def starts_from_bundle(self) -> bool:
+        """Whether the base model is a bundle, which is trained further."""
+        return self.base_model == "ready" or (Path(self.base_model) / "bundle.json").is_file()
+
     def resolved(self) -> "Config":
         """With every `auto` decided and every path absolute, so that it holds in a worker's own working folder."""
         from ray_app.storage import absolute
 
-        small, ready = self.base_model in ("starter", "scratch"), self.base_model == "ready"
+        small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
         check(
-            not ready or self.score_form == "joint", "--base-model ready: it is a joint model; write --score-form joint"
+            not further or self.score_form == "joint",
+            f"--base-model {self.base_model}: a bundle is trained further as a joint model; write --score-form joint",
         )
         check(
-            not (ready and (self.layers or self.pooling != "auto")),
-            "--base-model ready: it keeps its layers and reads all tokens; leave --layers and --pooling out",
+            not (further and (self.layers or self.pooling != "auto")),
+            f"--base-model {self.base_model}: a bundle keeps its layers and reads all tokens; leave --layers and "
+            "--pooling out",
         )
         check(
             not (self.also and self.score_form == "prompt"),
@@ -108,10 +117,10 @@ class Config(TrainingOptions):
         )
         return replace(
             self,
-            pooling=("mean" if small or ready else "first") if self.pooling == "auto" else self.pooling,
-            learning_rate=self.learning_rate or (1e-3 if small else 1e-4 if ready else 5e-5),
+            pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
+            learning_rate=self.learning_rate or (1e-3 if small else 1e-4 if further else 5e-5),
             base_model=absolute(self.base_model)
-            if not (small or ready) and Path(self.base_model).is_dir()
+            if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
             else self.base_model,
             storage_path=absolute(self.storage),
         )

@@ -138,8 +138,8 @@ def labeled_tokens(table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, ma
                 taxonomy.index[label["keyword"]],
                 position[label["score"]],
                 (
-                    _tokens_of(label["highlights"], text, tokens, i),
-                    _tokens_of(label["opinions"], text, tokens, i),
+                    tokens_of(label["highlights"], text, tokens, i),
+                    tokens_of(label["opinions"], text, tokens, i),
                 ),
                 bool(coarse[i]),
             )
@@ -156,7 +156,7 @@ def _column(table: pa.Table, name: str) -> list[Any]:
     return table[name].to_pylist() if name in table.column_names else [None] * len(table)
 
 
-def _tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews, row: int) -> Ints:
+def tokens_of(words: Sequence[str] | None, text: str, tokens: TokenizedReviews, row: int) -> Ints:
     """Positions of the tokens that share a letter with any occurrence of any of the words."""
     low, high = tokens.sequences.offsets[row : row + 2]
     start, end = tokens.start[low:high], tokens.end[low:high]

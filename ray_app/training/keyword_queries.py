@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ray_app.data.taxonomy import Keyword, Taxonomy
-from ray_app.engine.batching import padded
 from ray_app.engine.device import Device
 from ray_app.engine.keyword_attention import KeywordScorer
+from ray_app.engine.token_states import token_states
 from ray_app.engine.tokenizer import Tokenizer
 
 TEXTS = 400  # whose token states are measured
 SHARPNESS = 2.0  # length of a query: a token fits it by about this times the cosine between them
-BATCH = 50
 
 
 @torch.no_grad()
@@ -31,8 +30,6 @@ def initialize_queries(
 ) -> None:
     """Sets the head's mean and spread from up to TEXTS texts, and its queries from the keywords' texts."""
     head = model.head.to(device.torch_device)
-    training = model.encoder.training
-    model.encoder.to(device.torch_device).eval()
     states = torch.cat(_states(model, texts[:: max(1, len(texts) // TEXTS)][:TEXTS], tokenizer, max_length, device))
     head.mean.copy_(states.mean(0))
     head.spread.copy_(states.std(0) + 1e-6)
@@ -45,7 +42,6 @@ def initialize_queries(
     )  # what a keyword's queries look for differs by learning
     torch.nn.init.eye_(head.key.weight)
     torch.nn.init.zeros_(head.key.bias)
-    model.encoder.train(training)
 
 
 def keyword_text(keyword: Keyword) -> str:
@@ -58,10 +54,4 @@ def _states(
 ) -> list[Tensor]:
     """Per text its token states [tokens, hidden]."""
     sequences = tokenizer.with_special_tokens(tokenizer(texts).sequences, max_length)
-    states: list[Tensor] = []
-    for first in range(0, len(texts), BATCH):
-        rows = torch.arange(first, min(first + BATCH, len(texts))).numpy()
-        ids, mask = (t.to(device.torch_device) for t in padded(sequences.take(rows), tokenizer.pad_id))
-        hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        states += [one[keep.bool()] for one, keep in zip(hidden, mask, strict=True)]
-    return states
+    return token_states(model.encoder, sequences, tokenizer.pad_id, device)

@@ -100,10 +100,14 @@ class KeywordScoreTask:
         sequences = self.tokenizer.with_special_tokens(Sequences.of([row.ids for row in chosen]), self.max_length)
         ids, mask = (t.to(device) for t in padded(sequences, self.tokenizer.pad_id))
         logits, attention = model(ids, mask, attention=True)
-        assert isinstance(logits, Tensor)
-        grid = logits.float().view(len(chosen), self.keywords, -1)
+        return self.loss_of(chosen, logits.view(len(chosen), self.keywords, -1), attention)
+
+    def loss_of(self, chosen: Sequence[LabeledTokens], grid: Tensor, attention: Tensor) -> Tensor:
+        """The summed loss of these rows' labels, from logits [rows, keywords, outputs] and the logarithm of the
+        attention [rows, keywords, queries, length]."""
+        grid, device = grid.float(), grid.device
         review, keyword, score = (torch.from_numpy(part).to(device) for part in labels_of(chosen))
-        total = self._finding(chosen, grid[:, :, -1]) if self.finds else logits.sum() * 0.0
+        total = self._finding(chosen, grid[:, :, -1]) if self.finds else grid.sum() * 0.0
         if not len(review):
             return total
         total = total + self._scoring(chosen, grid[review, keyword, : self.scores], score)

@@ -36,13 +36,13 @@ def train_classifier(
     """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import EncoderClassifier, load_base_model
-    from ray_app.inference.bundle import READY, SCORE_PROMPT
+    from ray_app.inference.bundle import SCORE_PROMPT
     from ray_app.training.classifier_task import keyword_thresholds
     from ray_app.training.linear_probe import initialize_head
     from ray_app.training.loop import train_model
 
-    if config.base_model == READY.name:
-        return _train_ready(name, config, taxonomy, tables, checkpoints)
+    if config.starts_from_bundle:
+        return _train_further(name, config, taxonomy, tables, checkpoints)
     prompts = [SCORE_PROMPT.format(review="", keyword=keyword) for keyword in taxonomy.names]
     texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
     encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
@@ -62,23 +62,33 @@ def train_classifier(
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
-def _train_ready(
+def _train_further(
     name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
 ) -> Trained:
-    """The joint model of the shipped bundle, trained further. With its own keywords and scores it goes on as it is;
-    with others its encoder does, under queries made from their texts."""
-    from transformers import AutoTokenizer
-
+    """A bundle's joint model, trained further. With its own keywords and scores it goes on as it is; with others its
+    encoder does, under a head that its reader makes from their texts, or, where it has none, under a new one."""
+    from ray_app.engine import keyword_reader
+    from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import load_keyword_scorer
-    from ray_app.inference.bundle import READY, read_summary
+    from ray_app.engine.tokenizer import Tokenizer
+    from ray_app.inference import bundle as bundles
 
-    model = load_keyword_scorer(READY / "joint", config.encoder_dropout)
-    known = read_summary(READY.name).taxonomy
-    same = (known.names, known.scores) == (taxonomy.names, taxonomy.scores)
-    tokenizer = AutoTokenizer.from_pretrained(READY / "tokenizer", trust_remote_code=False)
-    model.head.dropout.p = config.dropout
-    head = model.head if same else None
-    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer, checkpoints, head)
+    base = bundles.load(config.base_model)
+    bundles.check_joint(base, "--base-model")
+    model = load_keyword_scorer(base.path / "joint", config.encoder_dropout)
+    tokenizer = Tokenizer.load(base.path / "tokenizer")
+    known, head = base.meta.taxonomy, None
+    if (known.names, known.scores) == (taxonomy.names, taxonomy.scores):
+        head = model.head
+    elif (base.path / bundles.READER).is_file() and keyword_reader.outputs_of(taxonomy.scores):
+        reader = keyword_reader.load(base.path / bundles.READER)
+        vectors = keyword_reader.phrase_vectors(
+            model.encoder, model.head, tokenizer, taxonomy, choose_device(config.device)
+        )
+        head = reader.head(vectors, taxonomy.scores)
+    if head is not None:
+        head.dropout.p = config.dropout
+    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer.hf, checkpoints, head)
 
 
 def _train_scorer(

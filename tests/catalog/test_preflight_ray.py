@@ -9,7 +9,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import analyze, preflight
-from ray_app.data.reviews import plan
+from ray_app.data.reviews import plan, sample_texts
 from ray_app.engine.linear import has_int8
 from ray_app.errors import UserError
 from ray_app.inference.occlusion import recheck_agreement
@@ -104,6 +104,6 @@ def test_the_sample_comes_from_all_over_the_input(tmp_path: Path) -> None:
         pa.table({"id": list(range(124)), "text": [f"리뷰 {i}" for i in range(124)]}), tmp_path / "in.parquet"
     )
     planned = plan(str(tmp_path / "in.parquet"), "", (), 4, "", 0)
-    texts = preflight.sample_texts(planned.units, planned.columns)
+    texts = sample_texts(planned.units, planned.columns, preflight.SAMPLE_REVIEWS)
     assert {"리뷰 0", "리뷰 123"} <= set(texts)
     assert 64 <= len(texts) <= preflight.SAMPLE_REVIEWS

@@ -1,0 +1,58 @@
+"""The bundle of a run on keywords that nobody labeled: guessed once, from the run's own input, and kept beside it.
+
+In: `--taxonomy`, the input, and a bundle that reads keywords. Out: the guessed bundle's URI; where an earlier run on
+the output left one, that.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ray_app import storage
+from ray_app.cli import next_command
+from ray_app.data import reviews
+from ray_app.data import taxonomy as taxonomies
+from ray_app.errors import check
+from ray_app.inference import bundle as bundles
+
+if TYPE_CHECKING:
+    from ray_app.catalog.options import Config
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def bundle_for(config: "Config", out: str) -> Iterator[str]:
+    """The guessed bundle; that of a dry run is gone afterwards. Raises UserError where one is there that was guessed
+    for another taxonomy, or where none can be made."""
+    taxonomy, kept = taxonomies.load(config.taxonomy), out.rstrip("/") + ".bundle"
+    if storage.exists(storage.join(kept, "bundle.json")):
+        same = bundles.read_summary(kept).taxonomy == taxonomy
+        check(same, f"--taxonomy {config.taxonomy}: {kept} is of another taxonomy; remove it or name another --output")
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        place = f"{scratch}/bundle" if config.dry_run else kept
+        _make(config, place)
+        yield place
+
+
+def _make(config: "Config", place: str) -> None:
+    from ray_app.training.first_guess import TEXTS, GuessConfig, guess_bundle
+
+    plan = reviews.plan(reviews.resolve_input(config.input), config.columns, (), config.unit_rows, "")
+    texts = reviews.sample_texts(plan.units, plan.columns, TEXTS)
+    log.info("%s: learning where its words stand in %s reviews", config.taxonomy, f"{len(texts):,}")
+    device = config.device if config.placement == "here" else "auto"
+    guess_bundle(GuessConfig(taxonomy=config.taxonomy, bundle=config.bundle, output=place, device=device), texts)
+
+
+def remark(config: "Config", bundle: str) -> str:
+    """What the findings are, and what makes them better."""
+    command = next_command("acquire", analyses=config.output)
+    return (
+        f"These findings are a first guess, by the words of {config.taxonomy}: nobody labeled a review. Label those "
+        f"that teach the most, and train on them with --base-model {bundle}\nNext: {command}"
+    )

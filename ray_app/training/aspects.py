@@ -1,0 +1,124 @@
+"""Teaches a bundle to read keywords that nobody labeled: from labels of several taxonomies at once.
+
+In: a bundle of the joint form, whose encoder stays as it is, and label sets, each with keywords of its own. Out: the
+same bundle with `reader.safetensors` beside its models, from which `first_guess.py` makes a head for any taxonomy.
+A keyword is given as its texts, and not always all of them, so that it is read and not known by its number.
+"""
+
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_app.errors import check
+from ray_app.options import Options, option
+
+if TYPE_CHECKING:
+    from ray_app.engine.keyword_reader import KeywordReader
+    from ray_app.inference.bundle import Bundle
+    from ray_app.training.aspect_task import AspectTask, LabelSet
+    from ray_app.training.loop import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AspectsConfig(Options):
+    """Options of `jobs.pretrain aspects`."""
+
+    labels: tuple[str, ...] = option(
+        ("sample",),
+        "labels of several taxonomies, each FILE=TAXONOMY.yaml; FILE alone takes the names of its keywords, sample is "
+        "the shipped set",
+        "Data",
+        common=True,
+    )
+    bundle: str = option("ready", "bundle of the joint form whose encoder reads", "Data", common=True)
+    output: str = option("runs/reader", "bundle to write: the same, with the reader", "Data", common=True)
+    max_length: int = option(128, "tokens of a review that are read", "Model", least=16)
+    epochs: int = option(2, "passes over the labels", "Training", least=1, common=True)
+    batch_size: int = option(32, "reviews per optimizer step", "Training", least=1)
+    learning_rate: float = option(1e-3, "peak learning rate", "Training", above=0)
+    evidence: float = option(0.3, "weight of drawing attention onto the words of labels", "Training", least=0)
+    precision: str = option(
+        "auto", "arithmetic of training steps; auto is bf16 on GPUs that have it", "Training", ("auto", "fp32", "bf16")
+    )
+    device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"), common=True)
+    seed: int = option(0, "seed of everything random", "Training")
+
+
+def train_aspects(config: AspectsConfig) -> str:
+    """Trains in this process, writes the bundle, prints where it is and returns its id."""
+    from ray_app import storage
+    from ray_app.cli import next_command
+    from ray_app.inference import bundle as bundles
+
+    out = Path(config.output)
+    check("://" not in config.output, f"--output {config.output}: write a folder of this machine")
+    check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
+    bundle = bundles.load(config.bundle)
+    bundles.check_joint(bundle, "--bundle")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        _train(config, bundle, folder / bundles.READER)
+        for part in ("joint", "tokenizer"):
+            shutil.copytree(bundle.path / part, folder / part)
+        identity = bundles.seal(folder, bundle.meta)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, out)
+    command = next_command("analyze", input="REVIEWS", bundle=config.output, taxonomy="YOUR_TAXONOMY.yaml")
+    print(f"bundle {identity} in {config.output} reads keywords without labels\nNext: {command}")
+    return identity
+
+
+def _train(config: AspectsConfig, bundle: "Bundle", file: Path) -> None:
+    """Trains the reader and writes it."""
+    import torch
+
+    from ray_app.engine import keyword_reader
+    from ray_app.training.loop import Settings
+
+    torch.manual_seed(config.seed)
+    settings = Settings(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        precision=config.precision,
+        patience=0,
+        seed=config.seed,
+        keep_last=True,
+    )
+    keyword_reader.save(train_reader(_task(config, bundle), settings, config.device), file)
+
+
+def train_reader(task: "AspectTask", settings: "Settings", device: str = "auto") -> "KeywordReader":
+    """A new reader, trained."""
+    from ray_app.engine.keyword_reader import KeywordReader
+    from ray_app.training.loop import train_model
+
+    reader = KeywordReader(len(task.mean))
+    reader.attention.mean.copy_(task.mean)
+    reader.attention.spread.copy_(task.spread)
+    train_model(reader, task, settings, lambda row, write: log.info("%s", row), None, device, log.info)
+    return reader
+
+
+def _task(config: AspectsConfig, bundle: "Bundle") -> "AspectTask":
+    """What the reader learns: the states of every label set's reviews, and the vectors of its keywords."""
+    from ray_app.engine.device import choose_device
+    from ray_app.engine.encoder import load_keyword_scorer
+    from ray_app.engine.tokenizer import Tokenizer
+    from ray_app.training.aspect_task import AspectTask, label_set
+
+    device = choose_device(config.device)
+    model = load_keyword_scorer(bundle.path / "joint", 0.0)
+    tokenizer = Tokenizer.load(bundle.path / "tokenizer")
+    sets: list[LabelSet] = []
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.backend == "bf16")
+    for given in config.labels:
+        one = label_set(given, model, tokenizer, device, config.max_length, config.evidence, bf16, config.seed)
+        sets.append(one)
+        log.info("%s: %d reviews, %d keywords", given, len(sets[-1].task.rows), len(sets[-1].vectors))
+    return AspectTask(sets=sets, mean=model.head.mean, spread=model.head.spread, seed=config.seed)
