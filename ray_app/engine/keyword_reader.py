@@ -64,7 +64,7 @@ class KeywordReader(nn.Module):
         rows = [*outputs_of(scores), SCORES]
         state = self.attention.state_dict() | {"query": query, "own": own}
         made.load_state_dict(state | {name: state[name][rows] for name in ("out.weight", "out.bias")})
-        return made
+        return made.eval()
 
 
 def outputs_of(scores: Sequence[int]) -> list[int]:

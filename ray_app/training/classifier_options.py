@@ -53,7 +53,7 @@ class Config(TrainingOptions):
     )
     learning_rate: float = option(
         0.0,
-        "peak learning rate, 0 for 1e-3 with starter and scratch, 1e-4 with a bundle, else 5e-5",
+        "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5",
         "Training",
         least=0,
         common=True,
@@ -118,7 +118,7 @@ class Config(TrainingOptions):
         return replace(
             self,
             pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
-            learning_rate=self.learning_rate or (1e-3 if small else 1e-4 if further else 5e-5),
+            learning_rate=self.learning_rate or (1e-3 if small else 5e-5),
             base_model=absolute(self.base_model)
             if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
             else self.base_model,

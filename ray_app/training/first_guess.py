@@ -106,7 +106,9 @@ def _learned(
     task = guess_task(head, model.encoder, tokenizer, taxonomy, texts, base.meta.max_length, device)
     for name in task.unheard:
         log.warning("keyword %s: none of its words occurs in %d reviews; give it more cue words", name, len(texts))
-    settings = Settings(epochs=config.epochs, learning_rate=1e-3, patience=0, seed=config.seed, keep_last=True)
+    settings = Settings(
+        epochs=config.epochs, batch_size=16, learning_rate=1e-3, patience=0, seed=config.seed, keep_last=True
+    )
     train_model(head, task, settings, lambda row, write: None, None, config.device, log.info)
     shutil.copytree(base.path / "joint", folder / "joint")
     shutil.copytree(base.path / "tokenizer", folder / "tokenizer")

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ray_app.arrays import Flags, Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.device import Device
-from ray_app.engine.keyword_attention import NAMES, KeywordAttention
+from ray_app.engine.keyword_attention import FEELS, NAMES, KeywordAttention
 from ray_app.engine.token_states import padded_states, token_states
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
@@ -38,13 +39,15 @@ class GuessTask:
         states: per review [tokens, hidden].
         hits: [reviews, keywords] whether a review has a keyword's name or one of its cue words.
         tokens: by review and keyword of `hits`, the positions of those words' tokens among the states.
-        feelings: [reviews, keywords, scores] what the untrained head says: it is to go on saying so.
+        feelings: [reviews, keywords, scores] what the untrained head says, and
+        felt: per review [keywords, tokens] where it looks for it: both are to stay so.
     """
 
     states: Sequence[Tensor]
     hits: Flags
     tokens: dict[tuple[int, int], Ints]
     feelings: Tensor
+    felt: Sequence[Tensor]
     taxonomy: Taxonomy
     name = "guess"
 
@@ -80,6 +83,8 @@ class GuessTask:
         total = F.binary_cross_entropy_with_logits(grid[:, :, -1], wanted, reduction="sum")
         feelings = self.feelings[rows].to(device)
         total = total - (heard[:, :, None] * feelings * grid[:, :, :-1].log_softmax(-1)).sum()
+        felt = pad_sequence([self.felt[row].T for row in rows], batch_first=True).transpose(1, 2).to(device)
+        total = total - EVIDENCE * (heard[:, :, None] * felt * attention[:, :, FEELS]).sum()
         drawn: Tensor = total + EVIDENCE * self._evidence(rows, attention[:, :, NAMES])
         return drawn
 
@@ -104,16 +109,22 @@ class GuessTask:
 
     def probabilities(self, model: KeywordAttention, device: Device) -> Floats:
         """[reviews, keywords] of every keyword."""
-        grid = read_all(model, self.states, device)
+        grid, _ = read_all(model, self.states, device)
         return np.asarray(grid[:, :, -1].sigmoid().numpy(), np.float32)
 
 
 @torch.no_grad()
-def read_all(model: KeywordAttention, states: Sequence[Tensor], device: Device) -> Tensor:
-    """[reviews, keywords, outputs] logits."""
+def read_all(model: KeywordAttention, states: Sequence[Tensor], device: Device) -> tuple[Tensor, list[Tensor]]:
+    """[reviews, keywords, outputs] logits, and per review [keywords, tokens] how FEELS lies on its tokens."""
     model.to(device.torch_device).eval()
-    logits = [model(*padded_states(states[at : at + 50], device.torch_device))[0] for at in range(0, len(states), 50)]
-    return torch.cat(logits).view(len(states), model.keywords, -1).float().cpu()
+    logits, felt = [], []
+    for at in range(0, len(states), 50):
+        some = states[at : at + 50]
+        found, attention = model(*padded_states(some, device.torch_device))
+        logits.append(found.float().cpu())
+        weights = attention[:, :, FEELS].exp().cpu()
+        felt += [one[:, : len(state)].clone() for one, state in zip(weights, some, strict=True)]
+    return torch.cat(logits).view(len(states), model.keywords, -1), felt
 
 
 def guess_task(
@@ -138,5 +149,6 @@ def guess_task(
                 hits[row, keyword], places[row, keyword] = True, found + len(tokenizer.prefix)
     if taxonomy.overall:
         hits[:, taxonomy.index[taxonomy.overall]] = True
-    feelings = read_all(head, states, device)[:, :, :-1].softmax(-1)
-    return GuessTask(states=states, hits=hits, tokens=places, feelings=feelings, taxonomy=taxonomy)
+    said, felt = read_all(head, states, device)
+    feelings = said[:, :, :-1].softmax(-1)
+    return GuessTask(states=states, hits=hits, tokens=places, feelings=feelings, felt=felt, taxonomy=taxonomy)

@@ -40,7 +40,8 @@ from ray_app.training.joined_reviews import (
 )
 from ray_app.training.loop import Settings
 
-HEAD_RATE = 1e-3  # learning rate of the attention, however slowly the encoder learns
+HEAD_RATE = 1e-3  # learning rate of a new head at least, however slowly the encoder learns
+KNOWN_HEAD = 3e-4  # that of a head that was trained, or made by a reader
 
 
 @dataclass(kw_only=True)
@@ -50,6 +51,7 @@ class KeywordScoreTask:
 
     Args:
         finds: whether the model also learns to find keywords (the joint form).
+        head_rate: smallest learning rate of the head.
         signs: [scores] -1, 0 or 1.
         weights: [scores] of the cross-entropy, or None.
         evidence: weight of the attention's term; 0 asks nothing of it.
@@ -66,6 +68,7 @@ class KeywordScoreTask:
     weights: Floats | None
     evidence: float
     finds: bool = False
+    head_rate: float = HEAD_RATE
     rows: list[LabeledTokens] = field(init=False)  # of this epoch
 
     def __post_init__(self) -> None:
@@ -91,8 +94,8 @@ class KeywordScoreTask:
         self.rows = self.train.epoch(epoch)
 
     def parts(self, model: KeywordScorer, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
-        """Encoder and head: queries that have yet to find their tokens learn at HEAD_RATE at least."""
-        return (model.encoder, 1.0), (model.head, max(1.0, HEAD_RATE / settings.learning_rate))
+        """Encoder and head: queries that have yet to find their tokens learn faster."""
+        return (model.encoder, 1.0), (model.head, max(1.0, self.head_rate / settings.learning_rate))
 
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
         """The summed loss of these rows' labels."""
@@ -165,6 +168,11 @@ class KeywordScoreTask:
         logits = predict_logits(model, sequences, device, self.tokenizer.pad_id)
         return logits.reshape(len(self.validation), self.keywords, -1)
 
+    def validation_scores(self, model: KeywordScorer, device: Device) -> tuple[Floats, Ints]:
+        """[labels, scores] logits of the validation labels, and [labels] their scores."""
+        review, keyword, score = labels_of(self.validation)
+        return self.validation_logits(model, device)[review, keyword, : self.scores], score
+
     def thresholds(self, model: KeywordScorer, device: Device) -> list[float]:
         """Per keyword, tuned on the validation rows; none where the model does not find keywords."""
         if not self.finds:
@@ -184,6 +192,7 @@ def keyword_score_task(
     join: float,
     seed: int,
     finds: bool = False,
+    head_rate: float = HEAD_RATE,
 ) -> KeywordScoreTask:
     """What a model whose keywords attend learns. `balance` is the power of `class_weights`."""
     learned = joining(train, taxonomy, tokenizer, max_length, join, seed)
@@ -201,4 +210,5 @@ def keyword_score_task(
         weights=class_weights(scores, len(taxonomy.scores), balance),
         evidence=evidence,
         finds=finds,
+        head_rate=head_rate,
     )

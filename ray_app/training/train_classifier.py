@@ -34,9 +34,12 @@ def train_classifier(
     name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
 ) -> Trained:
     """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
+    import numpy as np
+
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import EncoderClassifier, load_base_model
     from ray_app.inference.bundle import SCORE_PROMPT
+    from ray_app.training import calibration
     from ray_app.training.classifier_task import keyword_thresholds
     from ray_app.training.linear_probe import initialize_head
     from ray_app.training.loop import train_model
@@ -56,9 +59,11 @@ def train_classifier(
     report = checkpoints.reporter(name)
     history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
     thresholds: list[float] = []
+    logits, targets = task.validation_logits(model, choose_device(config.device)), task.validation.targets
     if name == "keywords":
-        logits = task.validation_logits(model, choose_device(config.device))
-        thresholds = keyword_thresholds(task.validation.targets.astype(bool), logits)
+        thresholds = keyword_thresholds(targets.astype(bool), logits)
+    else:
+        calibration.apply(model.head, *calibration.fit(logits, targets.astype(np.int64)))
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
 
 
@@ -105,8 +110,9 @@ def _train_scorer(
     from ray_app.engine.device import choose_device
     from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
+    from ray_app.training import calibration
     from ray_app.training.keyword_queries import initialize_queries
-    from ray_app.training.keyword_scores import keyword_score_task
+    from ray_app.training.keyword_scores import HEAD_RATE, KNOWN_HEAD, keyword_score_task
     from ray_app.training.loop import train_model
 
     own, train = Tokenizer(tokenizer), tables["train"]
@@ -121,6 +127,7 @@ def _train_scorer(
         join=config.join,
         seed=config.seed,
         finds=name == "joint",
+        head_rate=KNOWN_HEAD if trained_head else HEAD_RATE,
     )
     shape = len(taxonomy.names), int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
     head = trained_head or KeywordAttention(*shape, config.dropout)
@@ -130,6 +137,7 @@ def _train_scorer(
     report, settings = checkpoints.reporter(name), _settings(config, name)
     history = train_model(model, task, settings, report, resume, config.device, checkpoints.say)
     found = task.thresholds(model, device)
+    calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=found)
 
 
