@@ -27,7 +27,8 @@ def run(config: Config) -> int:
         return _analyze(config, out)
     with guess.bundle_for(config, out) as bundle:
         code = _analyze(replace(config, bundle=bundle), out)
-    print(guess.remark(config, bundle))
+    if bundle != config.bundle and not config.dry_run:
+        print(guess.remark(config, bundle))
     return code
 
 

@@ -25,9 +25,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def bundle_for(config: "Config", out: str) -> Iterator[str]:
-    """The guessed bundle; that of a dry run is gone afterwards. Raises UserError where one is there that was guessed
-    for another taxonomy, or where none can be made."""
+    """The guessed bundle, or the run's own where it knows the taxonomy; that of a dry run is gone afterwards.
+
+    Raises UserError where one is there that was guessed for another taxonomy, or where none can be made.
+    """
     taxonomy, kept = taxonomies.load(config.taxonomy), out.rstrip("/") + ".bundle"
+    if bundles.read_summary(config.bundle).taxonomy == taxonomy:
+        yield config.bundle
+        return
     if storage.exists(storage.join(kept, "bundle.json")):
         same = bundles.read_summary(kept).taxonomy == taxonomy
         check(same, f"--taxonomy {config.taxonomy}: {kept} is of another taxonomy; remove it or name another --output")
