@@ -24,7 +24,7 @@ from ray_app.errors import UserError, check, first_line
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
-FORMATS = (1, 2)  # that are read; 2 is what earlier releases cannot read: a joint model, weights in int8
+FORMATS = (1, 2, 3)  # that are read; 2 has a joint model or weights in int8, 3 a model that may not be run as usual
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 CARD = "README.md"  # a bundle may say what it is
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
@@ -50,6 +50,7 @@ class BundleMeta:
     score_form: str = "prompt"  # or attention, or joint: `engine/keyword_attention.py`
     highlights: str = "occlusion"  # how the words that name a keyword are found, or attention where it learned them
     opinions: str = "occlusion"  # the same for the words that say the feeling
+    batching: str = "auto"  # how its models may be run, found out when it was sealed: `engine/agreement.py`
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
@@ -123,6 +124,8 @@ def seal(folder: Path, meta: BundleMeta) -> str:
 
 
 def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
+    if meta.batching != "auto":
+        return 3
     return 2 if meta.score_form == "joint" or any(name.endswith("int8.safetensors") for name in files) else 1
 
 
@@ -181,6 +184,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             score_form=content.get("score_form", "prompt"),
             highlights=content.get("highlights", "occlusion"),
             opinions=content.get("opinions", "occlusion"),
+            batching=content.get("batching", "auto"),
             backend=content["backend"],
             metrics=content["metrics"],
             support=content["support"],

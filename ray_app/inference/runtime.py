@@ -155,7 +155,9 @@ class BundleRuntime:
 
     def _model(self, name: str) -> EncoderClassifier | KeywordScorer:
         folder, attends = self.bundle.path / name, name != "keywords" and self.meta.attends
-        return load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        model.batching = self.meta.batching
+        return model
 
     def _classifier(self, name: str, device: Device) -> Classifier:
         model, outputs = self._model(name), self._outputs(name)

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ray_app.arrays import Ints
 from ray_app.engine.batching import global_batches
 from ray_app.engine.device import Device, choose_device
+from ray_app.errors import UserError, check, first_line
 from ray_app.progress import Pace
 
 LOG_SECONDS = 10.0
@@ -178,6 +179,7 @@ class _Training(Generic[M]):
         """One pass over the training rows, then validation: adds a row to the history, keeps the best weights."""
         loss, speed = self._train_pass(epoch)
         metrics = self.task.validate(self.model, self.device)
+        check(all(map(math.isfinite, (loss, *metrics.values()))), self._diverged())
         if self.settings.keep_last or metrics["select"] > max(
             (row["select"] for row in self.history), default=-math.inf
         ):
@@ -232,11 +234,22 @@ class _Training(Generic[M]):
                 loss = self.task.loss(self.wrapped, piece, torch_device) * weight
                 torch.autograd.backward(loss * self.world.size / batch_terms)
             summed += float(loss.detach())
-        nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip))
+        check(math.isfinite(norm) and math.isfinite(summed), self._diverged())
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return summed
+
+    def _diverged(self) -> str:
+        """Why a loss or its gradients are NaN or infinite. The gradients are summed over workers, so all of them stop
+        at the same step, before it changes a weight."""
+        epoch, kept = len(self.history) + 1, len(self.history)
+        last = f"; the checkpoint of epoch {kept} is kept" if kept else ""
+        return (
+            f"{self.task.name}: the loss or its gradients are not finite in epoch {epoch}, with --learning-rate "
+            f"{self.settings.learning_rate:g}: lower it{last}"
+        )
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint."""
@@ -252,8 +265,14 @@ class _Training(Generic[M]):
     def load(self, folder: Path) -> None:
         """Continues from a checkpoint."""
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        _load_weights(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            _load_weights(self.model, state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"--resume: the checkpoint of {self.task.name} is of another model or an earlier release "
+                f"({first_line(error)}); remove the training folder and train anew"
+            ) from None
         self.schedule.load_state_dict(state["schedule"])
         self.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         self.best = state["best"]

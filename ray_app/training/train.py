@@ -42,11 +42,12 @@ def run(config: Config) -> str:
     """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists."""
     from ray_app import storage
     from ray_app.inference.bundle import models_of
-    from ray_app.training import checkpoints, workers
+    from ray_app.training import base_checks, checkpoints, workers
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     taxonomy, train, validation = _read(config)
+    base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
@@ -133,10 +134,11 @@ def _save(config: Config, trained: "Trained") -> None:
     """Writes a trained classifier into the training folder; `done.json` comes last and makes it count."""
     from ray_app import storage
     from ray_app.engine.encoder import save_model
+    from ray_app.inference.sealing import save_tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         save_model(trained.model, Path(folder) / trained.name, config.weights)
-        trained.tokenizer.save_pretrained(Path(folder) / "tokenizer")
+        save_tokenizer(trained.tokenizer, Path(folder) / "tokenizer")
         for part in (trained.name, "tokenizer"):
             storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
     best = max(trained.history, key=lambda row: row["select"])
@@ -147,7 +149,7 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
     """Training folder -> bundle; returns its id. The bundle appears under its name only when it is whole."""
     from ray_app import __version__, storage
     from ray_app.engine.encoder import base_name
-    from ray_app.inference import bundle
+    from ray_app.inference import bundle, sealing
     from ray_app.labels.matrices import keyword_support
 
     given = train["labels"].to_pylist()
@@ -174,7 +176,7 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
         folder = Path(scratch) / "bundle"
         for name in (*finished, "tokenizer"):
             storage.download(storage.join(config.storage, name), folder / name, leave=(DONE,))
-        identity = bundle.seal(folder, meta)
+        identity = sealing.seal_checked(folder, meta)
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity
 
