@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ray_app.errors import check
-from ray_app.options import option
+from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
 
 
@@ -56,9 +56,16 @@ class Config(TrainingOptions):
         least=0,
         common=True,
     )
-    head_start: float = option(5.0, "learning rate of the linear layer relative to the encoder's", "Training", above=0)
+    head_start: float = option(
+        5.0,
+        "learning rate of a linear layer relative to the encoder's; no joint model has one",
+        "Training",
+        above=0,
+    )
     probe: bool = option(
-        True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
+        True,
+        "start the keywords' linear layer from a logistic regression on the untouched encoder; no joint model has one",
+        "Training",
     )
     score_form: str = option(
         "joint",
@@ -102,6 +109,12 @@ class Config(TrainingOptions):
             not (ready and (self.layers or self.pooling != "auto")),
             "--base-model ready: it keeps its layers and reads all tokens; leave --layers and --pooling out",
         )
+        for name, usual in (("head_start", 5.0), ("probe", True), ("score_epochs", 0), ("join_keywords", 0.0)):
+            check(
+                self.resume or self.score_form != "joint" or getattr(self, name) == usual,
+                f"{flag(name)}: a joint model has no classifier of its own for it; leave it out, or write --score-form "
+                "attention",
+            )
         check(
             not (self.also and self.score_form == "prompt"),
             "--also: only keywords that attend learn from it; write --score-form joint or attention",

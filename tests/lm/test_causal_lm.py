@@ -114,18 +114,18 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder, and the model hub does not have it"):
         causal_lm.load("nobody/nothing-here", "cpu")
     with pytest.raises(UserError, match="--base-model"):
-        causal_lm.causal_lm.open_model(str(tmp_path), "--base-model")
+        causal_lm.open_model(str(tmp_path), "--base-model")
 
 
 def test_a_base_model_that_is_no_whole_causal_model_is_refused(tmp_path: Path) -> None:
     save_family("bert", tmp_path / "encoder")
-    with pytest.raises(UserError, match="--base-model .*weights are missing: cls.predictions"):
+    with pytest.raises(UserError, match=r"--base-model .*weights are missing: cls.predictions"):
         causal_lm.open_model(str(tmp_path / "encoder"), "--base-model")
     size = len(hf_tokenizer("bert"))
     config = BertConfig(vocab_size=size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     BertLMHeadModel(config).save_pretrained(tmp_path / "both")
     hf_tokenizer("bert").save_pretrained(tmp_path / "both")
-    with pytest.raises(UserError, match="bert models read both ways, so they cannot write.*jobs.train"):
+    with pytest.raises(UserError, match=r"bert models read both ways, so they cannot write.*jobs.train"):
         causal_lm.open_model(str(tmp_path / "both"))
     (tmp_path / "both" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="no tokenizer files"):

@@ -243,3 +243,21 @@ def test_nfd_texts_are_among_those_a_model_is_tried_on() -> None:
     from ray_app.engine.agreement import TEXTS as TRIED
 
     assert any(unicodedata.normalize("NFC", text) != text for text in TRIED)
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [({"head_start": 2.0}, "--head-start"), ({"probe": False}, "--probe"), ({"score_epochs": 2}, "--score-epochs")],
+)
+def test_options_of_a_linear_layer_are_refused_for_a_joint_model(options: dict[str, float], flag: str) -> None:
+    given: dict[str, object] = {"output": "unused", **options}
+    with pytest.raises(UserError, match=f"{flag}: a joint model has no classifier of its own"):
+        train.Config(**given).resolved()  # type: ignore[arg-type]
+    assert train.Config(**given, score_form="attention").resolved()  # type: ignore[arg-type]
+
+
+def test_a_learning_rate_that_is_too_high_is_one_line_in_the_first_epoch(tmp_path: Path) -> None:
+    base = save_family("bert", tmp_path / "base")
+    with pytest.raises(UserError, match=r"joint: the loss or its gradients are not finite in epoch 1.*lower it"):
+        train_family(base, tmp_path / "bundle", learning_rate=1e30, warmup=0.0)
+    assert not (tmp_path / "bundle").exists()
