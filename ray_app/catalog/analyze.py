@@ -18,8 +18,8 @@ def run(config: Config) -> int:
     from ray_app import storage
     from ray_app.catalog import iceberg, planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
-    from ray_app.catalog.lease import Lease
     from ray_app.inference import bundle as bundles
+    from ray_app.storage.lease import Lease
 
     out = storage.absolute(config.output)
     planning.check_place(config, out)

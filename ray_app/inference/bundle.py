@@ -10,6 +10,7 @@ are read: loading a bundle runs no code from it.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ class _Content(TypedDict):
     score_form: NotRequired[str]
 
 
-def read_summary(uri: str) -> BundleSummary:
+def read_summary(uri: str | os.PathLike[str]) -> BundleSummary:
     """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
     content = storage.read_json(storage.join(location(uri), "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
@@ -129,11 +130,12 @@ def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
     return 2 if meta.score_form == "joint" or any(name.endswith("int8.safetensors") for name in files) else 1
 
 
-def load(uri: str) -> Bundle:
+def load(uri: str | os.PathLike[str]) -> Bundle:
     """Loads a bundle after checking that it is complete, unchanged and of a known format. `ready` is the shipped one.
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
+    uri = os.fspath(uri)
     if "://" not in uri:
         return _load(Path(location(uri)).expanduser(), uri)
     copy = node_cache.path_of(_key(uri))
@@ -145,8 +147,9 @@ def load(uri: str) -> Bundle:
     return _load(copy, f"{uri} (kept in {copy})")
 
 
-def location(uri: str) -> str:
+def location(uri: str | os.PathLike[str]) -> str:
     """The folder or URI of a bundle that a user names."""
+    uri = os.fspath(uri)
     return str(READY) if uri == READY.name else uri
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ray_app.data.taxonomy import Taxonomy
+    from ray_app.storage.lease import Lease
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.loop import EpochRow
     from ray_app.training.train_classifier import Trained
@@ -39,13 +40,22 @@ class _Finished(TypedDict):
 
 
 def run(config: Config) -> str:
-    """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists."""
+    """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists, or
+    another run trains there."""
+    from ray_app import storage
+    from ray_app.storage.lease import Lease
+
+    config = config.resolved()
+    check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
+    with Lease(config.storage) as lease:
+        return _run(config, lease)
+
+
+def _run(config: Config, lease: "Lease") -> str:
     from ray_app import storage
     from ray_app.inference.bundle import models_of
     from ray_app.training import base_checks, checkpoints, workers
 
-    config = config.resolved()
-    check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     taxonomy, train, validation = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
@@ -54,6 +64,7 @@ def run(config: Config) -> str:
     workers.launch(work, loop, {"train": train, "validation": validation}, config)
     models = models_of(config.score_form)
     finished = {name: storage.read_json(_done(config, name)) for name in models}
+    lease.check()
     identity = _seal(config, taxonomy, train, finished)
     checkpoints.clear_parts(
         config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
@@ -177,6 +188,7 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
         for name in (*finished, "tokenizer"):
             storage.download(storage.join(config.storage, name), folder / name, leave=(DONE,))
         identity = sealing.seal_checked(folder, meta)
+        check(storage.is_empty(config.output), f"--output {config.output}: another run wrote it just now")
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ray_app import storage
 from ray_app.data.taxonomy import load
 from ray_app.engine.agreement import batching_of
 from ray_app.engine.dry_pass import unknown_characters
@@ -18,6 +19,7 @@ from ray_app.engine.encoder import EncoderClassifier, load_encoder
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
 from ray_app.inference import bundle
+from ray_app.storage.lease import Lease
 from ray_app.training import base_checks, train
 from tests.support import bundles
 from tests.support.families import apart_from_transformers, save_family, train_family
@@ -261,3 +263,13 @@ def test_a_learning_rate_that_is_too_high_is_one_line_in_the_first_epoch(tmp_pat
     with pytest.raises(UserError, match=r"joint: the loss or its gradients are not finite in epoch 1.*lower it"):
         train_family(base, tmp_path / "bundle", learning_rate=1e30, warmup=0.0)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_second_training_on_one_output_waits_for_no_one(tmp_path: Path) -> None:
+    base, folder = save_family("bert", tmp_path / "base"), str(tmp_path / "bundle.training")
+    with Lease(folder, beat=0.2), pytest.raises(UserError, match="another run is writing there"):
+        train_family(base, tmp_path / "bundle", resume=True)
+    dead = storage.read_json(f"{folder}/_lease/000000.json") | {"released": False, "pid": 2**22 + 1}
+    storage.write_json(f"{folder}/_lease/000000.json", dead)  # as a killed run leaves it
+    train_family(base, tmp_path / "bundle")
+    assert bundle.load(str(tmp_path / "bundle"))
