@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 def open_encoder(
     name: str, layers: int = 0, dropout: float | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
-    """An encoder in fp32 on the CPU and its fast tokenizer; `layers` > 0 keeps only the first ones, `dropout` replaces
-    the encoder's own. Raises UserError naming the model."""
+    """An encoder in fp32 on the CPU and its fast tokenizer; see `encoder.load_encoder`."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer, utils
 
     utils.logging.set_verbosity_error()
     utils.logging.disable_progress_bar()
     place = f"--base-model {name!r}"
+    name, revision = at_revision(name)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
         check(
             not getattr(config, "is_encoder_decoder", False),
             f"{place}: {config.model_type} models are encoder and decoder; give an encoder such as klue/roberta-base",
@@ -48,23 +48,49 @@ def open_encoder(
         if dropout is not None:
             set_dropout(config, dropout)
         check_has_tokenizer(name, place)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
         encoder, loaded = AutoModel.from_pretrained(
             name,
             config=config,
+            revision=revision,
             dtype=torch.float32,
             trust_remote_code=False,
             output_loading_info=True,
             **without_pooler(config),
         )
-    except UserError:
-        raise
     except Exception as error:  # transformers, safetensors, pickle and json each have errors of their own
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{place}: {cause(name, error)}; a folder, starter and scratch work offline") from None
+    encoder.config._commit_hash = _commit(name, revision)
     check(tokenizer.is_fast, f"{place}: it has no fast tokenizer, and highlights need its offsets")
     check_loaded(encoder, loaded, place, cut=bool(layers))
     check_tokens(encoder, tokenizer, place)
     return encoder, tokenizer
+
+
+def at_revision(name: str) -> tuple[str, str]:
+    """`NAME@REVISION` -> a model's name and its branch, tag or commit; a folder's name may hold an @ of its own."""
+    if os.path.isdir(name) or "@" not in name:
+        return name, "main"
+    name, _, revision = name.rpartition("@")
+    return name, revision
+
+
+def _commit(name: str, revision: str) -> str | None:
+    """The commit behind a revision, by the hub's cache, where every loaded file lies under its commit."""
+    from transformers.utils import cached_file
+
+    if os.path.isdir(name):
+        return None
+    found = cached_file(name, "config.json", revision=revision, local_files_only=True)
+    return Path(found).parent.name if found else None
+
+
+def commit_of(model: "PreTrainedModel") -> str | None:
+    """The commit of the model hub that a model was loaded from; None where it came from a folder."""
+    commit: str | None = getattr(model.config, "_commit_hash", None)
+    return commit
 
 
 def without_pooler(config: "PretrainedConfig") -> dict[str, bool]:

@@ -33,10 +33,12 @@ SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pic
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """A bundle's taxonomy, and [keywords] the threshold of each."""
+    """A bundle's taxonomy, [keywords] the threshold of each, and how its scores and highlights are found."""
 
     taxonomy: Taxonomy
     thresholds: Floats
+    score_form: str = "prompt"
+    highlights: str = "occlusion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def check_attends(bundle: "Bundle", what: str, remedy: str) -> None:
     )
 
 
-def resolved_mode(highlights: str, meta: BundleMeta) -> str:
+def resolved_mode(highlights: str, meta: BundleMeta | BundleSummary) -> str:
     """What `auto` stands for with a bundle; any other mode as it is. Where attention was taught by words, it names an
     accepted word at least as often as exact masking does (docs/benchmarks.md)."""
     by_default = "attention" if meta.highlights == "attention" else "exact"
@@ -105,7 +107,8 @@ def read_summary(uri: str | os.PathLike[str]) -> BundleSummary:
     content = storage.read_json(storage.join(location(uri), "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
-    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
+    form, highlights = content.get("score_form", "prompt"), content.get("highlights", "occlusion")
+    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32), form, highlights)
 
 
 def seal(folder: Path, meta: BundleMeta) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray_app import __version__, storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.taxonomy import from_dict as taxonomy_from
-from ray_app.engine.base_model import cause, check_has_tokenizer, check_loaded, check_tokens
+from ray_app.engine.base_model import at_revision, cause, check_has_tokenizer, check_loaded, check_tokens
 from ray_app.engine.dry_pass import check_reads_forward
 from ray_app.errors import UserError, check, first_line, pip_install
 from ray_app.lm.templates import Template
@@ -69,10 +69,12 @@ def open_model(name: str, flag: str = "--model") -> tuple["PreTrainedModel", "Pr
     ours = os.path.exists(os.path.join(name, META))
     place = f"{flag} {name!r}"
     check_has_tokenizer(name, place)
+    name, revision = at_revision(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
         model, loaded = AutoModelForCausalLM.from_pretrained(
             name,
+            revision=revision,
             dtype="float32",
             trust_remote_code=False,
             use_safetensors=True if ours else None,

@@ -22,6 +22,15 @@ class Config(TrainingOptions):
         "Data",
     )
     output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data", common=True)
+    test: float = option(
+        0.0,
+        "share of rows to keep for a test where the labels name no test rows: of every keyword and feeling, no "
+        "near-duplicate across it; the labels with it are written to OUTPUT.training/labels.parquet",
+        "Data",
+        least=0,
+        below=1,
+        common=True,
+    )
     taxonomy: str = option("default", "default, labels (the keywords they name) or a YAML file", "Data", common=True)
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
     base_model: str = option(

@@ -196,6 +196,8 @@ def test_compare_shows_what_better_labels_are_worth_on_the_same_test_rows(
             row["labels"] = [label for label in row["labels"] if label["keyword"] != "배송"] or row["labels"]
     before = write(tmp_path / "before.jsonl", rows)
     report = compare.compare(compare.CompareConfig(before=before, after=after, output=str(tmp_path / "out")))
+    assert report["before"]
+    assert report["after"]
     old, new = (each["keywords"]["per_keyword"]["배송"] for each in (report["before"], report["after"]))
     assert old["f1"] == 0 < new["f1"]
     assert old["support"] == new["support"] > 0
