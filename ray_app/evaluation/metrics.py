@@ -38,7 +38,7 @@ class KeywordRow(PrecisionRecall):
     support: int
     support_train: int
     share: float | None
-    f1_interval: NotRequired[tuple[float, float]]  # 95%, where there are fewer than FEW labels here
+    f1_interval: NotRequired[list[float]]  # 95%, where there are fewer than FEW labels here
 
 
 class KeywordAverage(TypedDict):
@@ -122,15 +122,15 @@ def keyword_report(true: Flags, predicted: Flags, names: Sequence[str], support_
     }
 
 
-def _f1_interval(true: Flags, predicted: Flags, draws: int = 500) -> tuple[float, float]:
+def _f1_interval(true: Flags, predicted: Flags, draws: int = 500) -> list[float]:
     """95% of the F1 of as many reviews drawn anew (Efron's percentile bootstrap, seeded)."""
     if not len(true):
-        return 0.0, 1.0
+        return [0.0, 1.0]
     rows = np.random.default_rng(0).integers(0, len(true), (draws, len(true)))
     hits, named = (true & predicted)[rows].sum(1), true[rows].sum(1) + predicted[rows].sum(1)
     f1 = 2 * hits[named > 0] / named[named > 0]
     low, high = np.quantile(f1, (0.025, 0.975)) if len(f1) else (0.0, 1.0)
-    return _round(low), _round(high)
+    return [_round(low), _round(high)]
 
 
 def score_report(true: ArrayLike, predicted: ArrayLike, scale: Sequence[int]) -> ScoreReport:

@@ -174,7 +174,9 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_planted_errors_are_found_better_than_by_chance(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.jsonl", reviews())
     config = measure.MeasureConfig(labels=path, output=str(tmp_path / "out"), fast=True, folds=3, share=0.06)
+    storage.write_bytes(str(tmp_path / "out" / "folds" / "of-an-audit.npz"), b"")  # that was interrupted
     report = measure.measure(config)
+    assert [path.name for path in (tmp_path / "out").rglob("*.npz")] == ["of-an-audit.npz"]
     keywords, scores = report["keywords"], report["scores"]
     assert keywords["recall"] is not None
     assert keywords["recall"] > 0.4
