@@ -106,7 +106,7 @@ def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table, str]":
         log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
     judged_by = _split_labels(config) if drawn else config.labels if len(labels.split("test")) else ""
     if not judged_by:
-        log.warning("%s names no test rows to judge the bundle by; --test 0.2 keeps some", config.labels)
+        log.info("%s names no test rows to judge the bundle by; --test 0.2 keeps some", config.labels)
     return labels.taxonomy, train, validation, judged_by
 
 
