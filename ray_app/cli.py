@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ray_app.errors import UserError, check, closest, interpreter, no_package
+from ray_app.errors import UserError, check, closest, interpreter, no_package, no_space
 from ray_app.options import FORMER, REQUIRED, flag, former_names
 
 T = TypeVar("T")
@@ -84,11 +84,17 @@ def main(config_type: type[T], run: Callable[[T], object], description: str, **v
     except ModuleNotFoundError as error:
         print(f"error: {no_package(error)}", file=sys.stderr)
         sys.exit(BAD_USAGE)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, BrokenPipeError):  # `| head` closed our stdout: not a mistake, and no traceback at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        if not no_space(error):
+            raise
+        print(f"error: {no_space(error)}", file=sys.stderr)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # `| head` closed our stdout: not a mistake, and no traceback at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

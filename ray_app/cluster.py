@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ray_app.errors import UserError, check
+from ray_app.errors import UserError, check, no_space
 
 T = TypeVar("T")
 RESERVED = 0.5  # CPUs left for reading and writing
@@ -172,6 +172,8 @@ def cause(error: BaseException) -> str:
 
     Ray Data ends its messages with advice and names the exception above it.
     """
+    if full := no_space(error):
+        return full
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if _EXCEPTION.match(line) and not line.startswith("ray.")]
     return (named or lines or [type(error).__name__])[-1][:300]

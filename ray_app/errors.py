@@ -1,6 +1,8 @@
 """Mistakes of the user, as one line that names the place and the remedy."""
 
 import difflib
+import errno
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -17,8 +19,38 @@ _EXTRAS = {  # module -> the extra that brings it
 }
 
 
+_FLAG = re.compile(r"--[a-z][a-z-]*")
+_FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed writing", "Disk quota exceeded")
+
+
 class UserError(Exception):
-    """A mistake the user can mend: the message is one line that names the place and the remedy."""
+    """A mistake the user can mend: the message is one line, `PLACE: PROBLEM; REMEDY`.
+
+    `place`, `problem` and `remedy` are its parts, each "" where the line has none; `flag` is the option it is about.
+    """
+
+    @property
+    def place(self) -> str:
+        """The flag, file or row it is about."""
+        return str(self).partition(": ")[0] if ": " in str(self) else ""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong."""
+        rest = str(self).removeprefix(f"{self.place}: ")
+        return rest.rpartition("; ")[0] or rest
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        rest = str(self).removeprefix(f"{self.place}: ")
+        return rest.rpartition("; ")[2] if "; " in rest else ""
+
+    @property
+    def flag(self) -> str:
+        """The option that is named first, such as `--base-model`."""
+        found = _FLAG.search(str(self))
+        return found[0] if found else ""
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -32,6 +64,18 @@ def check(condition: object, message: str) -> None:
     """Raises UserError(message) unless the condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def no_space(error: BaseException | None) -> str:
+    """One line where a full disk is the cause of an error, else ""; libraries say so each in its own words."""
+    while error is not None:
+        text = str(error)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(sign in text for sign in _FULL):
+            place = getattr(error, "filename", None)
+            return f"no space left on the disk{f' of {place}' if place else ''}: free some and run again"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ In: `class Config(Options)` with fields made by `option`. Out: an instance whose
 
 import dataclasses
 import operator
+import os
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -70,6 +71,9 @@ class Options:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            if isinstance(value, os.PathLike):
+                value = os.fspath(value)
+                object.__setattr__(self, field.name, value)
             if typing.get_origin(hints[field.name]) is tuple:
                 value = _items(field, typing.get_args(hints[field.name])[0], value)
                 object.__setattr__(self, field.name, value)
@@ -97,9 +101,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _plain(item: Any) -> Any:
+    return os.fspath(item) if isinstance(item, os.PathLike) else item
+
+
 def _items(field: dataclasses.Field[object], kind: Callable[[str], Any], value: str | Iterable[Any]) -> tuple[Any, ...]:
     """`a,b` or a sequence as a tuple of the declared type, empty items left out."""
-    parts = value.split(",") if isinstance(value, str) else list(value)
+    parts = value.split(",") if isinstance(value, str) else [_plain(item) for item in value]
     words = [part.strip() if isinstance(part, str) else part for part in parts]
     try:
         items = tuple(kind(word) for word in words if word != "")

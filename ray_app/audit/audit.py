@@ -108,8 +108,9 @@ def read_audited(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table]":
     return labels.taxonomy, table, labels.split("test")
 
 
-def predict_out_of_fold(config: Config, table: "pa.Table", taxonomy: "Taxonomy") -> "OutOfFold":
-    """Predictions for every row by a model that did not train on it; finished folds are kept under --output."""
+def predict_out_of_fold(config: Config, table: "pa.Table", taxonomy: "Taxonomy", folds: str = "folds") -> "OutOfFold":
+    """Predictions for every row by a model that did not train on it; finished folds are kept in that folder of
+    --output."""
     from ray_app import storage
     from ray_app.audit.cross_validation import out_of_fold_predictions
     from ray_app.audit.fold_training import read_fold_training
@@ -118,7 +119,7 @@ def predict_out_of_fold(config: Config, table: "pa.Table", taxonomy: "Taxonomy")
     if not config.fast:
         training = read_fold_training(config.base_model, config.train_config, config.device, config.cpus_per_fold)
     log.info("%s reviews in %d folds: %s", f"{len(table):,}", config.folds, config.model)
-    cache = storage.join(config.output, "folds")
+    cache = storage.join(config.output, folds)
     return out_of_fold_predictions(table, taxonomy, config.folds, config.seed, training, cache)
 
 

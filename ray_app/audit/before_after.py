@@ -5,12 +5,14 @@ In: labels before and after. Out: the evaluation report of each, and both side b
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
 from ray_app.evaluation.baseline import TfidfBaseline
 from ray_app.evaluation.report import PredictionReport, evaluate_bundle, evaluate_predictions, predictions
+from ray_app.inference.known_texts import hashes
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels.hold_out import training_split
 from ray_app.labels.matrices import keyword_support
@@ -48,6 +50,16 @@ def shared_test_rows(before: Labels, after: Labels) -> pa.Table:
     return before.split("test")
 
 
+def without_training_texts(before: Labels, after: Labels, test: pa.Table) -> tuple[pa.Table, int]:
+    """The test rows whose text no training row of either version has, and how many others there were. Raises UserError
+    where none is left."""
+    tables = [labels.split("train", "validation", None) for labels in (before, after)]
+    trained = [text for table in tables for text in table["text"].to_pylist()]
+    seen = np.isin(hashes(test["text"].to_pylist()), hashes(trained))
+    check(not seen.all(), f"all {len(test)} test reviews are training reviews too: nothing is left to compare on")
+    return test.filter(pa.array(~seen)), int(seen.sum())
+
+
 def baseline_report(labels: Labels, test: pa.Table) -> PredictionReport:
     """The report of a TF-IDF model trained on all but the test rows."""
     train, validation = training_split(labels, "labels")
@@ -60,7 +72,7 @@ def bundle_report(runtime: BundleRuntime, test: pa.Table) -> PredictionReport:
     return evaluate_bundle(runtime, test, predictions(runtime, test))
 
 
-def markdown(before: PredictionReport, after: PredictionReport, taxonomy: Taxonomy, title: str) -> str:
+def markdown(before: PredictionReport | None, after: PredictionReport | None, taxonomy: Taxonomy, title: str) -> str:
     """Both side by side under a `title` of Markdown: per keyword, then the averages."""
     header = ("keyword", *(f"{column} {when}" for column in COLUMNS.values() for when in ("before", "after")))
     measures = [
@@ -76,7 +88,7 @@ def markdown(before: PredictionReport, after: PredictionReport, taxonomy: Taxono
     return "\n".join(lines) + "\n"
 
 
-def _keyword_cells(name: str, before: PredictionReport, after: PredictionReport) -> Iterator[str | None]:
+def _keyword_cells(name: str, before: PredictionReport | None, after: PredictionReport | None) -> Iterator[str | None]:
     """Every figure before and after, with all its decimals."""
     for key in COLUMNS:
         for report in (before, after):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ray_app.audit.detection_report import DetectionReport
 
 HOW = ("labels", "cells")
+FOLDS = "measure-folds"  # apart from those of an audit that was interrupted in the same folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +42,13 @@ def measure(config: MeasureConfig) -> "DetectionReport":
 
     taxonomy, table, test = read_audited(config)
     planted = plant(table, taxonomy, config.share, config.seed, config.how)
-    predictions = predict_out_of_fold(config, planted.table, taxonomy)
+    predictions = predict_out_of_fold(config, planted.table, taxonomy, FOLDS)
     report = detection_report(planted, find_suspects(planted.table, taxonomy, predictions, test), taxonomy)
     text = markdown(report, f"{config.share:.0%} of {config.how} of {config.labels}, {config.model}")
     output = storage.join(config.output, "measure.md")
     storage.write_bytes(output, text.encode())
     storage.write_json(storage.join(config.output, "measure.json"), {**report, "config": as_dict(config)})
-    storage.remove(storage.join(config.output, "folds"))
+    storage.remove(storage.join(config.output, FOLDS))
     print(text)
     print(f"{output}: top 2N recall of planted keyword errors {number(report['keywords']['recall'])}")
     model = {"fast": True} if config.fast else {"base_model": config.base_model}

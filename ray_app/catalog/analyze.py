@@ -35,8 +35,8 @@ def run(config: Config) -> int:
 def _analyze(config: Config, out: str) -> int:
     from ray_app.catalog import iceberg, planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
-    from ray_app.catalog.lease import Lease
     from ray_app.inference import bundle as bundles
+    from ray_app.storage.lease import Lease
 
     bundle = bundles.load(config.bundle)
     settings = planning.settings_of(config, bundle)

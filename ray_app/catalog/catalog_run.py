@@ -12,7 +12,6 @@ from ray_app.catalog import commit, executors, graceful_stop, iceberg, manifest,
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.compaction import Publisher, published
 from ray_app.catalog.graceful_stop import GracefulStop
-from ray_app.catalog.lease import Lease
 from ray_app.catalog.manifest import Settings
 from ray_app.catalog.progress import Progress, RunFigures
 from ray_app.catalog.telemetry import RunMetrics
@@ -23,6 +22,7 @@ from ray_app.data.schema import rejected_unit
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle
 from ray_app.options import as_dict
+from ray_app.storage.lease import Lease
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config

@@ -113,12 +113,12 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
     rows = [{"units": [asdict(unit) for unit in reading]} for reading in readings(units)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
-    names = _stage_names(config)
-    for group in [names] if config.placement == "fused" else [[name] for name in names]:
+    groups = _stage_groups(config)
+    for group in groups:
         dataset = mapped(
             dataset,
             Actor,
-            fn_constructor_args=(config, out, group, group[-1] == names[-1], math.ceil(shape.cpus)),
+            fn_constructor_args=(config, out, group, group is groups[-1], math.ceil(shape.cpus)),
             compute=ActorPoolStrategy(min_size=1, max_size=shape.workers, max_tasks_in_flight_per_actor=4),
             num_cpus=shape.cpus,
             **({"num_gpus": shape.gpus} if shape.gpus else {}),
@@ -132,6 +132,17 @@ def _stage_names(config: "Config") -> list[str]:
     return [name for name, _ in build_stages(config.highlights, config.words)]
 
 
+def _stage_groups(config: "Config") -> list[list[str]]:
+    """The stages of each pool: all in one, or apart where this bundle has work for them."""
+    from ray_app.inference.bundle import read_summary
+    from ray_app.inference.stages import stage_groups
+
+    if config.placement == "fused":
+        return [_stage_names(config)]
+    summary = read_summary(config.bundle)
+    return [list(group) for group in stage_groups(config.highlights, config.words, summary, config.embeddings)]
+
+
 def _pool_shape(config: "Config") -> PoolShape:
     """Divides the cluster among the pools; a joined cluster may grow, so it is asked for what the flags say.
 
@@ -141,7 +152,7 @@ def _pool_shape(config: "Config") -> PoolShape:
     from ray_app import cluster
 
     gpu = cluster.wants_gpu(config.device)
-    pools = 1 if config.placement == "fused" else len(_stage_names(config))
+    pools = len(_stage_groups(config))
     now = cluster.cpus()
     empty = cluster.joined() and not now  # a head that does no work, whose workers come when they are requested
     workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from ray_app import storage
 from ray_app.catalog import commit
 from ray_app.catalog.graceful_stop import stopped
-from ray_app.catalog.poison_rows import CrashJournal, Reasons
+from ray_app.catalog.poison_rows import CrashJournal
 from ray_app.data import reviews
 from ray_app.data.columns import Columns
+from ray_app.data.halving import Reasons
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
 from ray_app.engine.own_thread import OwnThread

@@ -7,20 +7,17 @@ records what is being tried, so that the process that replaces a dead one tries 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from ray_app import storage
+from ray_app.data.halving import Reasons, Run, isolate
 from ray_app.errors import first_line
 
 DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
 PIECE = 64  # rows: a unit of 2,000 takes some 30 writes to find the piece, and at most 64 more to find the row
 PLAIN = "좋아요"  # a review that only a broken model fails on
-
-Run = Callable[[pa.Table], pa.Table]
-Reasons = dict[int, str]  # row of the table -> why it is rejected
 
 
 def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
@@ -29,21 +26,15 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], R
     Returns what `run` returned, in pieces and in order, and the reason for each row left out. Raises whatever `run`
     raises where it fails on a plain review too: then the rows are not at fault.
     """
-    try:
-        return [run(table)], {}
-    except Exception as error:
-        if not len(table):
-            raise
-        if len(table) == 1:
-            _raise_if_model_is_broken(run, table, error)
-            return [], {0: f"the model fails on it: {first_line(error)}"}
-    half = len(table) // 2
-    first, bad = run_isolating_failures(run, table.slice(0, half))
-    second, more = run_isolating_failures(run, table.slice(half))
-    return first + second, {**bad, **{half + row: reason for row, reason in more.items()}}
+
+    def failed(row: pa.Table, error: BaseException) -> str:
+        _raise_if_model_is_broken(run, row, error)
+        return f"the model fails on it: {first_line(error)}"
+
+    return isolate(run, table, failed)
 
 
-def _raise_if_model_is_broken(run: Run, table: pa.Table, error: Exception) -> None:
+def _raise_if_model_is_broken(run: Run, table: pa.Table, error: BaseException) -> None:
     """Raises `error` where `run` fails on a plain review in place of the table's one text."""
     column = table.column_names.index("text")
     try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from ray_app.data import given_texts
 from ray_app.data.column_types import EXACT, UUID_BYTES
-from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS, rejected_rows
-from ray_app.data.text import is_blank
+from ray_app.data.schema import ANALYSIS, ROW_OPTIONS, rejected_rows
 from ray_app.data.values import Scalar, conform, python_values, text_of, uuid_text
 from ray_app.errors import check, closest
 
@@ -200,15 +200,8 @@ def _reason(review_id: str | None, text: Scalar, seen: set[str]) -> str | None:
         return "null id"
     if review_id in seen:
         return "id already seen in its unit"
-    if text is None:
-        return "null text"
-    if isinstance(text, bytes):
-        return "text is not valid UTF-8"
-    if not isinstance(text, str):
-        return f"text is {type(text).__name__}, not a string"
-    if len(text) > MAX_CHARACTERS:
-        return f"text has {len(text)} characters, over the limit of {MAX_CHARACTERS}"
-    if is_blank(text):
-        return "empty text"
+    why = given_texts.reason(text)
+    if why:
+        return why
     seen.add(review_id)
     return None

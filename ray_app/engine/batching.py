@@ -29,6 +29,14 @@ def batches(lengths: Ints, budget: int, pad: bool = True) -> Iterator[Ints]:
         yield from _full(lengths, order, budget)
 
 
+def of_equal_length(lengths: Ints, budget: int) -> Iterator[Ints]:
+    """The same where all rows of a batch have one length: nothing is padded, whatever runs it."""
+    order = np.argsort(lengths, kind="stable")
+    for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        rows = max(1, budget // max(1, int(lengths[same[0]]))) if len(same) else 1
+        yield from (same[start : start + rows] for start in range(0, len(same), rows))
+
+
 def _full(lengths: Ints, order: Ints, budget: int) -> Iterator[Ints]:
     """First fit, longest first: nearly every batch has exactly `budget` tokens, so that products have one shape."""
     distinct, starts, counts = np.unique(lengths[order], return_index=True, return_counts=True)

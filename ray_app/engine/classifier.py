@@ -12,7 +12,7 @@ from scipy import special
 from torch import Tensor
 
 from ray_app.arrays import Floats, Ints
-from ray_app.engine.batching import batches, padded
+from ray_app.engine.batching import batches, of_equal_length, padded
 from ray_app.engine.device import Device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.flops import WorkCounters, encoder_flops
@@ -28,10 +28,11 @@ class Classifier:
     """A model on its device. Call it with Sequences to get logits [n, outputs] in fp32, in the order given.
 
     Args:
-        flat: run models of known families without padding (`unpadded.py`); others, and with False all, run through the
-            stock transformers forward with padding.
+        flat: run models of known families without padding (`unpadded.py`); others, those whose `batching` says so, and
+            with False all, run through the stock transformers forward.
         work: counts what is run.
         probe: FLOP/s of a GEMM to compare with; 0 compares nothing.
+        quiet: say nothing of a slower way.
     """
 
     def __init__(
@@ -42,24 +43,28 @@ class Classifier:
         flat: bool = True,
         work: WorkCounters | None = None,
         probe: float = 0.0,
+        quiet: bool = False,
     ) -> None:
         self.outputs, self.device, self.pad_id = model.head.out_features, device, pad_id
         self.queries = len(model.head.query) if isinstance(model, KeywordScorer) else 0
         self.config = model.encoder.config
         self.work, self.probe = WorkCounters() if work is None else work, probe
-        self.flat = UnpaddedClassifier(model, device.torch_device, device.backend) if flat and supports(model) else None
+        self.alone = model.batching == "alone"
+        unpadded = flat and model.batching == "auto" and supports(model)
+        self.flat = UnpaddedClassifier(model, device.torch_device, device.backend) if unpadded else None
         self.stock = None if self.flat else model.to(device.torch_device, device.dtype).eval()
         self.first_row_only = self.flat is not None and model.pooling == "first"
         if flat and self.stock is not None:
             kind = self.config.model_type
             check(device.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
-            log.warning("%s encoders run through transformers, with padding: slower", kind)
+            if not quiet:
+                log.warning("%s encoders run through transformers, %s: slower", kind, self._how())
 
     def __call__(self, sequences: Sequences, vectors: bool = False) -> Floats:
         """Logits; with `vectors` each sequence's pooled vector beside them, [n, outputs + hidden]."""
         began = time.perf_counter()
         distinct, position = sequences.unique()
-        order = list(batches(distinct.lengths, self.device.token_budget, pad=self.flat is None))
+        order = self._batches(distinct.lengths)
         # results stay on the device until all batches are queued, so nothing waits for a GPU in between
         outputs = [self._run(distinct.take(rows), vectors) for rows in order]
         width = self.outputs + int(self.config.hidden_size) * vectors
@@ -74,7 +79,7 @@ class Classifier:
         attention that lies on a token of its sequence, in the order given."""
         began = time.perf_counter()
         distinct, position = sequences.unique()
-        order = list(batches(distinct.lengths, self.device.token_budget, pad=self.flat is None))
+        order = self._batches(distinct.lengths)
         outputs = [self._run_attended(distinct.take(rows)) for rows in order]
         logits = np.empty((len(distinct), self.outputs), np.float32)
         attention = np.empty((len(distinct.ids), self.queries), np.float32)
@@ -83,6 +88,16 @@ class Classifier:
             attention[_tokens_of(distinct, rows)] = weights.float().cpu().numpy()
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return logits[position], attention[_tokens_of(distinct, position)]
+
+    def _how(self) -> str:
+        return "texts of one length at a time" if self.alone else "with padding"
+
+    def _batches(self, lengths: Ints) -> list[Ints]:
+        """Rows that run together."""
+        budget = self.device.token_budget
+        if self.alone:
+            return list(of_equal_length(lengths, budget)) if len(lengths) else []
+        return list(batches(lengths, budget, pad=self.flat is None))
 
     @torch.inference_mode()
     def _run_attended(self, batch: Sequences) -> tuple[Tensor, Tensor]:

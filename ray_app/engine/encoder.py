@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ray_app.engine import weight_storage
+from ray_app.engine.base_model import open_encoder, set_dropout, without_pooler
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
-from ray_app.errors import UserError, check, first_line
+from ray_app.errors import check
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 POOLINGS = ("first", "mean")
 STARTER = Path(__file__).parent / "starter"
@@ -28,6 +28,7 @@ class EncoderClassifier(nn.Module):
     """An encoder, its pooled vector, dropout and one linear layer: ids [batch, length] -> logits [batch, outputs]."""
 
     encoder: "PreTrainedModel"
+    batching = "auto"  # how it may be run, see `agreement.py`
 
     def __init__(self, encoder: "PreTrainedModel", outputs: int, dropout: float = 0.2, pooling: str = "first") -> None:
         super().__init__()
@@ -70,26 +71,7 @@ def load_encoder(
 
     Code from a model's repository is never run. Raises UserError naming the model.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer, utils
-
-    utils.logging.set_verbosity_error()
-    utils.logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        if layers:
-            config.num_hidden_layers = min(layers, config.num_hidden_layers)
-        if dropout is not None:
-            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        encoder = AutoModel.from_pretrained(
-            name, config=config, dtype=torch.float32, trust_remote_code=False, **_without_pooler(config)
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        nowhere = "no such folder, and the model hub does not have it or is out of reach"
-        reason = first_line(error) if os.path.isdir(name) else nowhere
-        raise UserError(f"--base-model {name!r}: {reason}; a folder, starter and scratch work offline") from None
-    check(tokenizer.is_fast, f"--base-model {name!r}: it has no fast tokenizer, and highlights need its offsets")
-    return encoder, tokenizer
+    return open_encoder(name, layers, dropout)
 
 
 def small_encoder(
@@ -122,11 +104,6 @@ def small_encoder(
 def base_name(name: str) -> str:
     """A base model as provenance names it: without a machine's own folder."""
     return os.path.basename(name.rstrip("/")) if os.path.isdir(name) else name
-
-
-def _without_pooler(config: "PretrainedConfig") -> dict[str, bool]:
-    """Leaves out the pooler that some families add and nothing here reads."""
-    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
 
 
 def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights: str = "fp32") -> None:
@@ -168,11 +145,12 @@ def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrained
     utils.logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
     if dropout is not None:
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+        set_dropout(config, dropout)
     if (folder / weight_storage.FILE).exists():
-        encoder = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config))
-        encoder.load_state_dict(weight_storage.read(folder))
+        encoder = AutoModel.from_config(config, dtype=torch.float32, **without_pooler(config))
+        state = weight_storage.read(folder)
+        encoder.load_state_dict({name: value for name, value in state.items() if not name.startswith("pooler.")})
     else:
-        plain = _without_pooler(config)
+        plain = without_pooler(config)
         encoder = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **plain)
     return encoder, load_file(folder / "head.safetensors")

@@ -87,6 +87,7 @@ class KeywordScorer(nn.Module):
 
     encoder: "PreTrainedModel"
     pooling = "keywords"
+    batching = "auto"  # how it may be run, see `agreement.py`
 
     def __init__(self, encoder: "PreTrainedModel", head: KeywordAttention) -> None:
         super().__init__()

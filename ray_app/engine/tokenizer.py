@@ -14,9 +14,12 @@ import numpy as np
 from ray_app.arrays import Ints
 from ray_app.data.text import Span
 from ray_app.engine.ragged import Sequences, expand_ranges, offsets_of
+from ray_app.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+PROBES = ("가", "a", "1", ".")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class TokenizedReviews:
     sequences: Sequences
     start: Ints
     end: Ints
+
+    def owners(self) -> Ints:
+        """[tokens] the review of each token."""
+        return np.repeat(np.arange(len(self.sequences)), self.sequences.lengths)
 
     def cut(self, room: int) -> "TokenizedReviews":
         """The first `room` tokens of every review."""
@@ -43,12 +50,9 @@ class Tokenizer:
         self.hf = tokenizer
         self.mask_id: int | None = tokenizer.mask_token_id
         self.pad_id: int = tokenizer.pad_token_id or 0
-        probe = tokenizer("가", add_special_tokens=False)["input_ids"]
-        whole = tokenizer("가", add_special_tokens=True)["input_ids"]
-        self.own_space = probe == tokenizer(" 가", add_special_tokens=False)["input_ids"]
-        at = next(i for i in range(len(whole)) if whole[i : i + len(probe)] == probe)
-        self.prefix: list[int] = whole[:at]
-        self.suffix: list[int] = whole[at + len(probe) :]
+        _split_long_words(tokenizer)
+        self.own_space = _ids(tokenizer, "가") == _ids(tokenizer, " 가")
+        self.prefix, self.suffix = _around(tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
@@ -107,6 +111,37 @@ class ScorePrompt:
     def __call__(self, reviews: Sequences, keyword: Ints, max_length: int) -> Sequences:
         """`reviews` [n] and the position of each review's keyword [n] -> n prompts of at most `max_length` tokens."""
         return self.tokenizer.wrap(reviews, self.head, self.tails, keyword, max_length)
+
+
+def _ids(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _around(tokenizer: "PreTrainedTokenizerFast") -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text. The tokenizer marks its own, so the letter need not be known to it.
+
+    Raises UserError where it writes none of PROBES.
+    """
+    for probe in PROBES:
+        whole = tokenizer.backend_tokenizer.encode(probe)
+        own = [i for i, special in enumerate(whole.special_tokens_mask) if not special]
+        if own:
+            return list(whole.ids[: own[0]]), list(whole.ids[own[-1] + 1 :])
+    raise UserError(f"the tokenizer writes none of {', '.join(PROBES)}; it is not one for texts")
+
+
+def _split_long_words(tokenizer: "PreTrainedTokenizerFast") -> None:
+    """WordPiece makes one [UNK] of a word of more than 100 characters, so that all unspaced reviews would read the
+    same: such a word is split first. Its search takes cubic time, so a higher limit is no way out."""
+    from tokenizers import models, pre_tokenizers
+
+    raw = tokenizer.backend_tokenizer
+    if not isinstance(raw.model, models.WordPiece) or raw.pre_tokenizer is None:
+        return
+    longest = int(raw.model.max_input_chars_per_word)
+    pieces = pre_tokenizers.FixedLength(length=longest)
+    if "FixedLength" not in str(raw.pre_tokenizer):
+        raw.pre_tokenizer = pre_tokenizers.Sequence([raw.pre_tokenizer, pieces])
 
 
 def word_of_token(tokens: TokenizedReviews, words: Sequence[Sequence[Span]]) -> Ints:

@@ -16,6 +16,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
+from ray_app.errors import UserError, first_line
 from ray_app.evaluation.metrics import tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
@@ -29,7 +30,10 @@ class TfidfBaseline:
     def __init__(self, train: pa.Table, validation: pa.Table | None, taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
         self.vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
-        features = self.vectors.fit_transform(train["text"].to_pylist())
+        try:
+            features = self.vectors.fit_transform(train["text"].to_pylist())
+        except ValueError as error:  # sklearn: no piece of a word is in two texts
+            raise UserError(f"the baseline cannot learn from {len(train)} reviews: {first_line(error)}") from None
         named = keyword_matrix(train, taxonomy)
         self.keywords = [_fitted(features, named[:, k]) for k in range(named.shape[1])]
         review, keyword, score = score_pairs(train, taxonomy)

@@ -1,4 +1,4 @@
-"""How good a bundle is on labeled reviews it has not seen, beside a TF-IDF baseline.
+"""How good a bundle is on labeled reviews that it was not trained or tuned on, beside a TF-IDF baseline.
 
 In: a bundle and labels (their test rows where they name any). Out: `report.json`, `report.md`, and the same printed;
 `predictions.parquet`, the probabilities and labels of every review, so that thresholds can be moved later.
@@ -6,9 +6,9 @@ In: a bundle and labels (their test rows where they name any). Out: `report.json
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from ray_app.errors import check
+from ray_app.errors import UserError, check
 from ray_app.options import Options, as_dict, option
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ray_app.evaluation.report import EvaluationReport, PredictionReport
     from ray_app.evaluation.word_report import WordReports
-    from ray_app.inference.bundle import BundleMeta
+    from ray_app.inference.bundle import Bundle, BundleMeta
     from ray_app.inference.runtime import BundleRuntime
     from ray_app.labels.reader import Labels
 
@@ -59,8 +59,9 @@ def run(config: Config) -> "EvaluationReport":
     for line in labels.dropped:
         log.info("dropped: %s", line)
     test = labels.split("test")
-    tested = test if len(test) else labels.table
-    check(len(tested), f"{config.labels}: no rows to evaluate on")
+    given = test if len(test) else labels.table
+    check(len(given), f"{config.labels}: no rows to evaluate on")
+    tested, left_out = _unseen(config, loaded, given)
     log.info("bundle %s on %s reviews of %s", loaded.id, f"{len(tested):,}", config.labels)
     predicted = predictions(runtime, tested)
     report: EvaluationReport = {
@@ -68,9 +69,10 @@ def run(config: Config) -> "EvaluationReport":
         "thresholds": dict(zip(meta.taxonomy.names, map(float, meta.thresholds), strict=True)),
         "scale": list(meta.taxonomy.scores),
         **_judged_words(config, runtime, tested),
-        "baseline": _baseline(config, meta, labels, tested) if config.baseline else None,
+        **_judged_baseline(config, meta, labels, tested),
         "bundle": loaded.id,
         "reviews": len(tested),
+        "left_out": left_out,
         "config": as_dict(config),
     }
     text = markdown(report)
@@ -105,8 +107,48 @@ def _summary(config: Config, report: "EvaluationReport") -> str:
     return f"report.json, report.md and predictions.parquet in {config.output}: {quality}\nNext: {command}"
 
 
-def _baseline(config: Config, meta: "BundleMeta", labels: "Labels", tested: "pa.Table") -> "PredictionReport | None":
-    """The baseline's report, or None where there is nothing to train it on."""
+def _unseen(config: Config, bundle: "Bundle", given: "pa.Table") -> "tuple[pa.Table, int | None]":
+    """The rows whose texts the bundle was not trained or tuned on, and how many others were left out; None where the
+    bundle does not say. Raises UserError where nothing is left."""
+    import pyarrow as pa
+
+    from ray_app.inference.known_texts import known
+
+    seen = known(given["text"].to_pylist(), bundle.path)
+    if seen is None:
+        log.warning("bundle %s does not say what it was trained on: some of these reviews may be among it", bundle.id)
+        return given, None
+    count = int(seen.sum())
+    check(
+        count < len(given),
+        f"{config.labels}: the bundle was trained or tuned on every one of its {len(given):,} reviews, so nothing is "
+        "left to judge it by; name others, or train with --test 0.2",
+    )
+    if count:
+        log.warning("%s of %s reviews left out: the bundle was trained or tuned on them", f"{count:,}", len(given))
+    return given.filter(pa.array(~seen)), count
+
+
+class _Baseline(TypedDict):
+    """The baseline's part of the report."""
+
+    baseline: "PredictionReport | None"
+    no_baseline: str
+
+
+def _judged_baseline(config: Config, meta: "BundleMeta", labels: "Labels", tested: "pa.Table") -> _Baseline:
+    """The baseline's report, or why there is none."""
+    if not config.baseline:
+        return {"baseline": None, "no_baseline": "--no-baseline"}
+    try:
+        return {"baseline": _baseline(config, meta, labels, tested), "no_baseline": ""}
+    except UserError as error:
+        log.warning("no baseline: %s", error)
+        return {"baseline": None, "no_baseline": str(error)}
+
+
+def _baseline(config: Config, meta: "BundleMeta", labels: "Labels", tested: "pa.Table") -> "PredictionReport":
+    """The baseline's report. Raises UserError where there is nothing to train it on."""
     from ray_app.evaluation.baseline import TfidfBaseline
     from ray_app.evaluation.report import evaluate_predictions
     from ray_app.labels import reader
@@ -115,9 +157,8 @@ def _baseline(config: Config, meta: "BundleMeta", labels: "Labels", tested: "pa.
     source = labels
     if config.train_labels:
         source = reader.read_labels_with(config.train_labels, meta.taxonomy, config.on_bad_label)
-    elif not len(labels.split("test")):
-        log.info("no baseline: --labels names no training rows; give some with --train-labels")
-        return None
+    else:
+        check(len(labels.split("test")), "--labels names no training rows; give some with --train-labels")
     train, validation = training_split(source, config.train_labels or config.labels)
     baseline = TfidfBaseline(train, validation, meta.taxonomy)
     texts = tested["text"].to_pylist()

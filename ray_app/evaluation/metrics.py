@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 from ray_app.arrays import Flags, Floats
 from ray_app.data.text import occurrences
 
+FEW = 30  # labels of a keyword below which its F1 is shown with an interval
 PRIOR = 20.0  # positives a keyword needs before its own best threshold outweighs the common one
 
 
@@ -37,6 +38,7 @@ class KeywordRow(PrecisionRecall):
     support: int
     support_train: int
     share: float | None
+    f1_interval: NotRequired[list[float]]  # 95%, where there are fewer than FEW labels here
 
 
 class KeywordAverage(TypedDict):
@@ -98,12 +100,17 @@ def keyword_report(true: Flags, predicted: Flags, names: Sequence[str], support_
     per_keyword: dict[str, KeywordRow] = {}
     for k, name in enumerate(names):
         trained = int(support_train.get(name, 0))
+        figures = _rounded(precision[k], recall[k], f1[k])
         per_keyword[name] = {
-            **_rounded(precision[k], recall[k], f1[k]),
+            "precision": figures["precision"],
+            "recall": figures["recall"],
+            "f1": figures["f1"],
             "support": int(support[k]),
             "support_train": trained,
             "share": round(int(support[k]) / trained, 4) if trained else None,
         }
+        if 0 < support[k] < FEW:
+            per_keyword[name]["f1_interval"] = _f1_interval(true[:, k], predicted[:, k])
     varying = ~true.all(0)
     return {
         "per_keyword": per_keyword,
@@ -113,6 +120,17 @@ def keyword_report(true: Flags, predicted: Flags, names: Sequence[str], support_
         "samples": _average(true, predicted, "samples"),
         "micro_varying": _average(true[:, varying], predicted[:, varying], "micro"),
     }
+
+
+def _f1_interval(true: Flags, predicted: Flags, draws: int = 500) -> list[float]:
+    """95% of the F1 of as many reviews drawn anew (Efron's percentile bootstrap, seeded)."""
+    if not len(true):
+        return [0.0, 1.0]
+    rows = np.random.default_rng(0).integers(0, len(true), (draws, len(true)))
+    hits, named = (true & predicted)[rows].sum(1), true[rows].sum(1) + predicted[rows].sum(1)
+    f1 = 2 * hits[named > 0] / named[named > 0]
+    low, high = np.quantile(f1, (0.025, 0.975)) if len(f1) else (0.0, 1.0)
+    return [_round(low), _round(high)]
 
 
 def score_report(true: ArrayLike, predicted: ArrayLike, scale: Sequence[int]) -> ScoreReport:

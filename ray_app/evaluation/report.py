@@ -13,6 +13,7 @@ from ray_app.arrays import Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.evaluation.metrics import (
     KeywordReport,
+    KeywordRow,
     MixedReport,
     ScoreReport,
     TupleReport,
@@ -67,8 +68,10 @@ class EvaluationReport(PredictionReport, WordReports):
     thresholds: dict[str, float]
     scale: list[int]
     baseline: PredictionReport | None
+    no_baseline: str  # why there is none, "" where there is one
     bundle: str
     reviews: int
+    left_out: int | None  # reviews that the bundle was trained or tuned on; None where it does not say
     config: dict[str, object]
 
 
@@ -174,18 +177,30 @@ def markdown(report: EvaluationReport) -> str:
     ]
     columns = ("precision", "recall", "f1", "support", "support_train", "share")
     keywords = [
-        (escape(name), *(_as_written(look_up(row, [column])) for column in columns))
+        (escape(name), *(_as_written(look_up(row, [column])) + _interval(row, column) for column in columns))
         for name, row in report["keywords"]["per_keyword"].items()
     ]
     lines = [
         f"# Bundle {report['bundle']} on {report['reviews']} reviews",
         "",
+        *_caveats(report),
         *table(("measure", "bundle", "TF-IDF baseline"), measures),
         "",
         *_modes(report["highlights"]),
         *table(("keyword", "precision", "recall", "F1", "support", "support in training", "share"), keywords),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _caveats(report: EvaluationReport) -> list[str]:
+    """What a reader must know of the figures."""
+    left_out = report["left_out"]
+    lines = [f"{left_out} more were left out: the bundle was trained or tuned on them."] if left_out else []
+    if left_out is None:
+        lines.append("The bundle does not say what it was trained on: some of these reviews may be among it.")
+    if report["no_baseline"] and report["no_baseline"] != "--no-baseline":
+        lines.append(f"No baseline: {escape(report['no_baseline'])}.")
+    return [part for line in lines for part in (line, "")]
 
 
 def _modes(report: HighlightReport | None) -> list[str]:
@@ -196,6 +211,12 @@ def _modes(report: HighlightReport | None) -> list[str]:
     columns = ("hit_rate", "agreement", "reviews_per_second")
     rows = [(name, *(_as_written(look_up(row, [column])) for column in columns)) for name, row in modes.items()]
     return [*table(("--highlights", "hit rate", "agreement with exact", "reviews/s"), rows), ""]
+
+
+def _interval(row: KeywordRow, column: str) -> str:
+    """` (0.31 to 0.92)` behind an F1 of few labels."""
+    interval = row.get("f1_interval") if column == "f1" else None
+    return f" ({interval[0]} to {interval[1]})" if interval else ""
 
 
 def _as_written(value: object) -> str:

@@ -1,10 +1,12 @@
 """The whole graph in this process, without Ray. In: a bundle and texts. Out: analyses. The public entry."""
 
-from collections.abc import Sequence
-from typing import TypedDict
+import os
+from collections.abc import Iterable
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 
+from ray_app.data import given_texts
 from ray_app.data.rows import FindingRow
 from ray_app.inference.occlusion import SHORTLIST, Explanation, Occlusion
 from ray_app.inference.runtime import BundleRuntime
@@ -17,6 +19,11 @@ class Analysis(TypedDict):
     keyword_probabilities: list[float]
     findings: list[FindingRow]
     truncated: bool
+    rejected: NotRequired[str]  # why there is no analysis; the catalog job and the endpoint reject such texts too
+
+
+def _rejected(why: str) -> Analysis:
+    return {"keyword_probabilities": [], "findings": [], "truncated": False, "rejected": why}
 
 
 class Analyzer:
@@ -28,7 +35,7 @@ class Analyzer:
 
     def __init__(
         self,
-        bundle: str = "ready",
+        bundle: str | os.PathLike[str] = "ready",
         device: str = "auto",
         threads: int = 0,
         highlights: str = "auto",
@@ -41,10 +48,12 @@ class Analyzer:
         graph = build_stages(highlights, words, shortlisted, opinions=opinions, named_by=named_by)
         self.stages = [make(self.runtime) for _, make in graph]
 
-    def __call__(self, texts: Sequence[str]) -> list[Analysis]:
-        """One analysis per text."""
-        rows: list[Analysis] = self.table(pa.table({"text": pa.array(texts, pa.string())})).to_pylist()
-        return rows
+    def __call__(self, texts: Iterable[str | None]) -> list[Analysis]:
+        """One analysis per text; one that cannot be analyzed (None, NaN, empty) has no findings, and says why."""
+        good, reasons = given_texts.sorted_out(texts)
+        rows: list[Analysis] = self.table(pa.table({"text": pa.array(good, pa.string())})).to_pylist()
+        analyzed = iter(rows)
+        return [next(analyzed) if why is None else _rejected(why) for why in reasons]
 
     def explain(self, text: str) -> Explanation:
         """The drop of every word of one review for each of its found keywords."""

@@ -10,6 +10,7 @@ are read: loading a bundle runs no code from it.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from ray_app.errors import UserError, check, first_line
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
-FORMATS = (1, 2)  # that are read; 2 is what earlier releases cannot read: a joint model, weights in int8
+FORMATS = (1, 2, 3)  # that are read; 2 has a joint model or weights in int8, 3 a model that may not be run as usual
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see `first_guess.py`
 CARD = "README.md"  # a bundle may say what it is
@@ -33,10 +34,12 @@ SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pic
 
 @dataclass(frozen=True)
 class BundleSummary:
-    """A bundle's taxonomy, and [keywords] the threshold of each."""
+    """A bundle's taxonomy, [keywords] the threshold of each, and how its scores and highlights are found."""
 
     taxonomy: Taxonomy
     thresholds: Floats
+    score_form: str = "prompt"
+    highlights: str = "occlusion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class BundleMeta:
     score_form: str = "prompt"  # or attention, or joint: `engine/keyword_attention.py`
     highlights: str = "occlusion"  # how the words that name a keyword are found, or attention where it learned them
     opinions: str = "occlusion"  # the same for the words that say the feeling
+    batching: str = "auto"  # how its models may be run, found out when it was sealed: `engine/agreement.py`
     backend: str = "auto"  # arithmetic the classifiers run in: auto is what suits the device best
     metrics: dict[str, object] = field(default_factory=dict)
     support: dict[str, int] = field(default_factory=dict)
@@ -84,7 +88,7 @@ def check_joint(bundle: "Bundle", flag: str) -> None:
     )
 
 
-def resolved_mode(highlights: str, meta: BundleMeta) -> str:
+def resolved_mode(highlights: str, meta: BundleMeta | BundleSummary) -> str:
     """What `auto` stands for with a bundle; any other mode as it is. Where attention was taught by words, it names an
     accepted word at least as often as exact masking does (docs/benchmarks.md)."""
     by_default = "attention" if meta.highlights == "attention" else "exact"
@@ -108,12 +112,13 @@ class _Content(TypedDict):
     score_form: NotRequired[str]
 
 
-def read_summary(uri: str) -> BundleSummary:
+def read_summary(uri: str | os.PathLike[str]) -> BundleSummary:
     """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
     content = storage.read_json(storage.join(location(uri), "bundle.json"))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
-    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32))
+    form, highlights = content.get("score_form", "prompt"), content.get("highlights", "occlusion")
+    return BundleSummary(taxonomy, np.asarray(content["thresholds"], np.float32), form, highlights)
 
 
 def seal(folder: Path, meta: BundleMeta) -> str:
@@ -133,14 +138,17 @@ def seal(folder: Path, meta: BundleMeta) -> str:
 
 
 def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
+    if meta.batching != "auto":
+        return 3
     return 2 if meta.score_form == "joint" or any(name.endswith("int8.safetensors") for name in files) else 1
 
 
-def load(uri: str) -> Bundle:
+def load(uri: str | os.PathLike[str]) -> Bundle:
     """Loads a bundle after checking that it is complete, unchanged and of a known format. `ready` is the shipped one.
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
+    uri = os.fspath(uri)
     if "://" not in uri:
         return _load(Path(location(uri)).expanduser(), uri)
     copy = node_cache.path_of(_key(uri))
@@ -152,8 +160,9 @@ def load(uri: str) -> Bundle:
     return _load(copy, f"{uri} (kept in {copy})")
 
 
-def location(uri: str) -> str:
+def location(uri: str | os.PathLike[str]) -> str:
     """The folder or URI of a bundle that a user names."""
+    uri = os.fspath(uri)
     return str(READY) if uri == READY.name else uri
 
 
@@ -191,6 +200,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             score_form=content.get("score_form", "prompt"),
             highlights=content.get("highlights", "occlusion"),
             opinions=content.get("opinions", "occlusion"),
+            batching=content.get("batching", "auto"),
             backend=content["backend"],
             metrics=content["metrics"],
             support=content["support"],

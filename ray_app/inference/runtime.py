@@ -3,6 +3,7 @@
 In: a bundle and a device. Out: tokens, probabilities and embeddings of texts.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,8 +46,10 @@ class BundleRuntime:
     `threads` 0 leaves torch's own choice.
     """
 
-    def __init__(self, bundle: str | Bundle, device: str = "auto", threads: int = 0, probe: bool = False) -> None:
-        self.bundle = load_bundle(bundle) if isinstance(bundle, str) else bundle
+    def __init__(
+        self, bundle: str | os.PathLike[str] | Bundle, device: str = "auto", threads: int = 0, probe: bool = False
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self.meta = self.bundle.meta
         self.device = choose_device(device, threads, self.meta.backend)
         self.work = WorkCounters()
@@ -155,7 +158,9 @@ class BundleRuntime:
 
     def _model(self, name: str) -> EncoderClassifier | KeywordScorer:
         folder, attends = self.bundle.path / name, name != "keywords" and self.meta.attends
-        return load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        model.batching = self.meta.batching
+        return model
 
     def _classifier(self, name: str, device: Device) -> Classifier:
         model, outputs = self._model(name), self._outputs(name)

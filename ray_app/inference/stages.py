@@ -36,7 +36,7 @@ from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
-from ray_app.inference.bundle import Bundle, check_attends, resolved_mode
+from ray_app.inference.bundle import Bundle, BundleSummary, check_attends, resolved_mode
 from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
 from ray_app.inference.masking import above_threshold
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
@@ -263,6 +263,18 @@ def build_stages(
     if highlights in ("auto", *MASKED_MODES):
         graph.append(("highlights", highlight))
     return graph
+
+
+def stage_groups(highlights: str, words: str, bundle: BundleSummary, embeddings: bool = False) -> list[tuple[str, ...]]:
+    """The names of the stages that are worth a pool of their own; one that has nothing to do with this bundle (scores
+    of a joint model, highlights that attention finds) lies in the pool before it."""
+    idle = set() if bundle.score_form != "joint" or embeddings else {"scores"}
+    if resolved_mode(highlights, bundle) not in MASKED_MODES:
+        idle.add("highlights")
+    groups: list[tuple[str, ...]] = []
+    for name, _ in build_stages(highlights, words):
+        groups[len(groups) - (name in idle) :] = [(*(groups[-1] if name in idle else ()), name)]
+    return groups
 
 
 def _attended_columns(runtime: BundleRuntime, highlights: str, opinions: bool) -> dict[str, int]:

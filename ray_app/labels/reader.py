@@ -5,6 +5,7 @@ Out: a LABELED table. A bad label is named with its file and row; `--on-bad-labe
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict, TypeGuard
@@ -23,6 +24,16 @@ SPLITS = ("train", "validation", "test")
 SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
 NOTHING = "-"  # the completion of a review that speaks of no keyword
+_TYPED = str.maketrans(  # what keyboards and spreadsheets make of digits, signs and separators
+    {
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+        **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d\ufe63", "-"),
+        **dict.fromkeys("\uff0c\u3001\uff64;\uff1b", ","),
+        "\uff0b": "+",
+        "\u3000": " ",
+    }
+)
+_LONE = re.compile("[\ud800-\udfff]")
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
 
 
@@ -87,6 +98,7 @@ def parse_completion(text: str) -> list[KeywordScore] | None:
 
     Raises UserError at an item that is no keyword and whole number.
     """
+    text = unicodedata.normalize("NFC", text).translate(_TYPED)
     if text.strip() == NOTHING:
         return []
     return [parse_pair(item) for item in filter(None, (item.strip() for item in text.split(",")))] or None
@@ -94,7 +106,7 @@ def parse_completion(text: str) -> list[KeywordScore] | None:
 
 def parse_pair(text: str) -> KeywordScore:
     """`배송 -1` -> its keyword and score. Raises UserError."""
-    match = _PAIR.match(text)
+    match = _PAIR.match(unicodedata.normalize("NFC", text).translate(_TYPED))
     if not match:
         raise UserError(f"{text!r} is not a keyword and a score such as '배송 -1'")
     return {"keyword": match["keyword"].strip(), "score": int(match["score"])}
@@ -109,7 +121,7 @@ def _taxonomy(choice: str, raw: Iterable[Row]) -> Taxonomy:
         labels = row.get("labels")
         for label in labels if isinstance(labels, list) else ():
             if isinstance(label, dict) and isinstance(label.get("keyword"), str) and _is_whole(label.get("score")):
-                pairs.append((label["keyword"], int(label["score"])))
+                pairs.append((_nfc(label["keyword"]).strip(), int(label["score"])))
     return from_labels(pairs)
 
 
@@ -124,6 +136,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
     if not isinstance(text, str) or is_blank(text):
         raise UserError("null or empty text")
+    check(not _LONE.search(text), "text has half a character (a lone surrogate)")
     if not isinstance(raw, list):
         raise UserError("no labels")
     overall = taxonomy.overall
@@ -135,13 +148,19 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     twice = next((name for name in names if names.count(name) > 1), None)
     check(twice is None, f"duplicate keyword {twice!r}")
     seen[str(review_id)] = location
-    return {"review_id": str(review_id), "text": text, "labels": labels, "split": None if split is None else str(split)}
+    return {
+        "review_id": str(review_id),
+        "text": _nfc(text),
+        "labels": labels,
+        "split": None if split is None else str(split),
+    }
 
 
 def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
     keyword, score = label.get("keyword"), label.get("score")
+    keyword = _nfc(keyword).strip() if isinstance(keyword, str) else keyword
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
@@ -157,7 +176,12 @@ def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str]
         return None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{keyword}: {name} must be a list of words")
-    return words
+    return [_nfc(word) for word in words]
+
+
+def _nfc(text: str) -> str:
+    """Text with every syllable as one character: macOS decomposes Hangul, and keywords and words would not be found."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _is_whole(value: object) -> TypeGuard[int | float]:

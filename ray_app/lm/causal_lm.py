@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from ray_app import __version__, storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.taxonomy import from_dict as taxonomy_from
+from ray_app.engine.base_model import at_revision, cause, check_has_tokenizer, check_loaded, check_tokens
+from ray_app.engine.dry_pass import check_reads_forward
 from ray_app.errors import UserError, check, first_line, pip_install
 from ray_app.lm.templates import Template
 from ray_app.lm.templates import from_dict as template_from
@@ -67,15 +67,24 @@ def open_model(name: str, flag: str = "--model") -> tuple["PreTrainedModel", "Pr
     utils.logging.set_verbosity_error()
     utils.logging.disable_progress_bar()
     ours = os.path.exists(os.path.join(name, META))
+    place = f"{flag} {name!r}"
+    check_has_tokenizer(name, place)
+    name, revision = at_revision(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype="float32", trust_remote_code=False, use_safetensors=True if ours else None
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype="float32",
+            trust_remote_code=False,
+            use_safetensors=True if ours else None,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        unknown = "no such folder, and the model hub does not have it or is out of reach"
-        reason = first_line(error) if os.path.isdir(name) else unknown
-        raise UserError(f"{flag} {name!r}: {reason}; a folder works offline") from None
+    except Exception as error:  # transformers, safetensors, pickle and json each have errors of their own
+        raise UserError(f"{place}: {cause(name, error)}; a folder works offline") from None
+    check_loaded(model, loaded, place)
+    check_tokens(model, tokenizer, place)
+    check_reads_forward(model, place)
     check(tokenizer.is_fast, f"{flag} {name!r}: it has no fast tokenizer")
     check(tokenizer.eos_token_id is not None, f"{flag} {name!r}: its tokenizer has no end-of-text token")
     if tokenizer.pad_token_id is None:

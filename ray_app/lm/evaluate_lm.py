@@ -140,14 +140,23 @@ def draw_rows(data: "PromptRows", config: Config) -> tuple[list["Row"], list["Ro
 
     test = data.split("test")
     candidates = test or list(data.rows)
-    training = data.split("train", None) if test else data.split("train")
+    judged = set(map(_question, test))
+    training = [row for row in data.split("train", None if test else "train") if _question(row) not in judged]
     check(
         len(training) >= config.shots,
         f"--shots {config.shots}: {config.labels} names only {len(training)} training rows; give it a `split` column",
     )
-    shown = np.random.default_rng(config.seed).permutation(len(training))[: config.shots]
-    rows = [candidates[i] for i in draw(len(candidates), config.limit, config.seed)]
-    return rows, [training[i] for i in shown]
+    shown = [training[i] for i in np.random.default_rng(config.seed).permutation(len(training))[: config.shots]]
+    solved = set(map(_question, shown))
+    candidates = [row for row in candidates if _question(row) not in solved]
+    check(candidates, f"--shots {config.shots}: every row of {config.labels} is shown as an example; none is left")
+    return [candidates[i] for i in draw(len(candidates), config.limit, config.seed)], shown
+
+
+def _question(row: "Row") -> str:
+    """What a row asks, whatever its answer and id: no row is judged whose answer an example shows."""
+    others = sorted((name, str(value)) for name, value in row.items() if name not in ("id", "review_id", "split"))
+    return str(row.get("text") or others)
 
 
 def _plan(

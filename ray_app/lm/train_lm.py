@@ -101,13 +101,21 @@ class Config(TrainingOptions):
 
 
 def run(config: Config) -> "LMMetrics":
-    """Trains, writes the model folder and returns its metrics. Raises UserError for a mistake."""
+    """Trains, writes the model folder and returns its metrics. Raises UserError for a mistake or a run that goes on."""
+    from ray_app import storage
+    from ray_app.storage.lease import Lease
+
+    config = config.resolved()
+    check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
+    with Lease(config.storage):
+        return _run(config)
+
+
+def _run(config: Config) -> "LMMetrics":
     from ray_app import storage
     from ray_app.lm import causal_lm, dataset, templates
     from ray_app.training import checkpoints, workers
 
-    config = config.resolved()
-    check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
     template = templates.load(config.task, config.templates or templates.DEFAULT)
     data = dataset.read(config.labels, template, config.taxonomy, config.columns, config.on_bad_row)
     for line in data.dropped:

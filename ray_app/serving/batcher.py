@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags, Ints
+from ray_app.data.halving import Run, isolate
 
-Run = Callable[[pa.Table], pa.Table]
 REMEMBER = 0.8  # weight of earlier batches in the moving average of the speed
 log = logging.getLogger(__name__)
 
@@ -196,17 +196,12 @@ def survivors(run: Run, table: pa.Table) -> tuple[pa.Table | None, Flags]:
 
     Failing rows are found by halving, which also gets a batch through that is too large for the memory.
     """
-    try:
-        return run(table), np.ones(len(table), bool)
-    except BaseException as error:  # a Rust panic is not an Exception; no interrupt reaches this thread
-        if len(table) == 1:
-            log.error("a review could not be analyzed: %s", type(error).__name__)  # its text stays out of the log
-            return None, np.zeros(1, bool)
-    half = len(table) // 2
-    halves = [survivors(run, rows) for rows in (table.slice(0, half), table.slice(half))]
-    return _concatenated(result for result, _ in halves), np.concatenate([good for _, good in halves])
+    pieces, lost = isolate(run, table, _log_failure)
+    good = np.ones(len(table), bool)
+    good[list(lost)] = False
+    return pa.concat_tables(pieces) if pieces else None, good
 
 
-def _concatenated(tables: Iterable[pa.Table | None]) -> pa.Table | None:
-    present = [table for table in tables if table is not None]
-    return pa.concat_tables(present) if present else None
+def _log_failure(_: pa.Table, error: BaseException) -> str:
+    log.error("a review could not be analyzed: %s", type(error).__name__)  # its text stays out of the log
+    return type(error).__name__

@@ -10,13 +10,14 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import requests
 
+from ray_app.data.given_texts import is_gap, listed
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError, check, first_line
 
@@ -73,13 +74,16 @@ class Client:
         if token:
             self.session.headers["Authorization"] = f"Bearer {token.strip()}".encode()
 
-    def __call__(self, reviews: Sequence[Review], **options: Option) -> ClientResult:
-        """Analyzes any number of reviews. `options`: highlights, top_k, threshold; None for the bundle's own."""
-        check(not isinstance(reviews, str), "reviews: write a list, also for one text")
+    def __call__(self, reviews: Iterable[Review | None], **options: Option) -> ClientResult:
+        """Analyzes any number of reviews, a missing one (None, NaN) among them is rejected.
+
+        `options`: highlights, top_k, threshold; None for the bundle's own.
+        """
+        rows = [_without_gap(review) for review in listed(reviews, "reviews")]
         analyses: list[dict[str, object]] = []
         rejected: list[RejectedRow] = []
-        for start in range(0, len(reviews), self.chunk):
-            chunk = reviews[start : start + self.chunk]
+        for start in range(0, len(rows), self.chunk):
+            chunk = rows[start : start + self.chunk]
             try:
                 body = self.request(chunk, **options)
             except UserError as error:
@@ -90,7 +94,7 @@ class Client:
             rejected += [{**row, "index": start + row["index"]} for row in body["rejected"]]
         return ClientResult(pa.Table.from_pylist(analyses, ROW), pa.Table.from_pylist(rejected, LOST))
 
-    def request(self, reviews: Sequence[Review], **options: Option) -> AnalyzeBody:
+    def request(self, reviews: Sequence[object], **options: Option) -> AnalyzeBody:
         """One request, whatever its size; the body of the response."""
         given = {name: value for name, value in options.items() if value is not None}
         body: AnalyzeBody = self._send("POST", "/analyze", {"reviews": list(reviews), "options": given})
@@ -142,6 +146,11 @@ class Client:
             check(time.monotonic() + pause < end, f"{self.url}{path}: {problem}")
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _without_gap(review: object) -> object:
+    """A review whose text is missing has null for it."""
+    return {**review, "text": None} if isinstance(review, Mapping) and is_gap(review.get("text", "")) else review
 
 
 def _encoded(body: object) -> bytes:

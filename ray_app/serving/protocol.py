@@ -10,9 +10,9 @@ from typing import Annotated, Any, TypedDict
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
+from ray_app.data import given_texts
 from ray_app.data.rows import AnalysisRow
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS
-from ray_app.data.text import is_blank
 from ray_app.inference.masking import DECIMALS
 
 FAILED = "analysis failed"
@@ -46,7 +46,7 @@ class _Strict(BaseModel):
 class Review(_Strict):
     """One review, and the id its analysis carries."""
 
-    text: Text
+    text: Text | None
     review_id: ReviewId = None
 
 
@@ -65,7 +65,9 @@ class Options(_Strict):
 class AnalyzeRequest(_Strict):
     """Reviews to analyze, with options for all of them."""
 
-    reviews: Annotated[list[Text | Review], FailFast()] = Field(description="texts, or objects with text and review_id")
+    reviews: Annotated[list[Text | Review | None], FailFast()] = Field(
+        description="texts, or objects with text and review_id; null for a missing text, which is rejected"
+    )
     options: Options = Options()
 
 
@@ -167,13 +169,13 @@ class Accepted:
 
 def parse_request(request: AnalyzeRequest) -> Accepted:
     """The rows to analyze. Blank texts and repeated ids are rejected, as in the catalog job."""
-    reviews = [Review(text=item) if isinstance(item, str) else item for item in request.reviews]
+    reviews = [item if isinstance(item, Review) else Review(text=item) for item in request.reviews]
     ids = [None if review.review_id is None else str(review.review_id).strip() or None for review in reviews]
     seen_ids: set[str] = set()
     index: list[int] = []
     rejected: list[RejectedRow] = []
     for i, (review, review_id) in enumerate(zip(reviews, ids, strict=True)):
-        reason = "empty text" if is_blank(review.text) else "id already seen" if review_id in seen_ids else ""
+        reason = given_texts.reason(review.text) or ("id already seen" if review_id in seen_ids else None)
         seen_ids |= {review_id} if review_id else set()
         if reason:
             rejected.append({"index": i, "review_id": review_id, "reason": reason})

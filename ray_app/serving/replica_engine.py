@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from ray_app import __version__
 from ray_app.arrays import Ints
-from ray_app.inference.bundle import resolved_mode
+from ray_app.inference import stages
+from ray_app.inference.bundle import BundleSummary, resolved_mode
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import MASKED_MODES, assemble_findings, build_stages
@@ -112,7 +113,9 @@ class ReplicaEngine:
         return {"version": version, "taxonomy": self.content["taxonomy"]}
 
 
-def stage_groups(highlights: str, fused: bool) -> Sequence[tuple[str, ...]]:
-    """The names of the stages that each deployment runs: all in one, or one each."""
+def stage_groups(highlights: str, fused: bool, bundle: BundleSummary | None = None) -> Sequence[tuple[str, ...]]:
+    """The names of the stages that each deployment runs: all in one, or one each where `bundle` has work for it."""
     names = tuple(name for name, _ in build_stages(highlights, "space"))
-    return [names] if fused else [(name,) for name in names]
+    if fused:
+        return [names]
+    return [(name,) for name in names] if bundle is None else stages.stage_groups(highlights, "space", bundle)

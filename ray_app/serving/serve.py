@@ -184,6 +184,7 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     """
     from ray import serve
 
+    from ray_app.inference.bundle import read_summary
     from ray_app.serving import http_app
     from ray_app.serving.deployments import Replica, SingleProcessReplica
     from ray_app.serving.replica_engine import stage_groups
@@ -193,7 +194,7 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
         reviews=config.max_reviews, body_bytes=config.max_body_bytes, deadline_seconds=config.deadline_seconds
     )
     token_hash = http_app.hashed(token) if token else ""
-    groups = stage_groups(config.highlights, fused=config.placement != "pools")
+    groups = stage_groups(config.highlights, config.placement != "pools", read_summary(config.bundle))
     resources = _resources(config, len(groups), fixed_size)
     threads = math.ceil(resources["num_cpus"])
     options = [_replica_options(config, stages, stages == groups[-1], threads) for stages in groups]

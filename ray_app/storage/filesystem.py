@@ -5,10 +5,11 @@ kind, UnavailableError, means that S3 is unreachable or denies access: it says n
 """
 
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -201,8 +202,17 @@ def read_json(uri: str) -> Any:
 
 
 def write_json(uri: str, content: object) -> None:
-    """Writes indented JSON with Korean text unescaped."""
-    write_bytes(uri, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
+    """Writes indented JSON with Korean text unescaped; NaN and infinity, which JSON has not, become null."""
+    text = json.dumps(_finite(content), ensure_ascii=False, indent=2, allow_nan=False)
+    write_bytes(uri, (text + "\n").encode(errors="replace"))
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_parquet(uri: str, table: pa.Table) -> int:

@@ -54,6 +54,7 @@ def train_aspects(config: AspectsConfig) -> str:
     from ray_app import storage
     from ray_app.cli import next_command
     from ray_app.inference import bundle as bundles
+    from ray_app.inference import known_texts
 
     out = Path(config.output)
     check("://" not in config.output, f"--output {config.output}: write a folder of this machine")
@@ -65,6 +66,8 @@ def train_aspects(config: AspectsConfig) -> str:
         _train(config, bundle, folder / bundles.READER)
         for part in ("joint", "tokenizer"):
             shutil.copytree(bundle.path / part, folder / part)
+        if (known := bundle.path / known_texts.FILE).is_file():
+            shutil.copy(known, folder)
         identity = bundles.seal(folder, bundle.meta)
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, out)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ray_app.errors import check
-from ray_app.options import option
+from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
@@ -24,6 +24,15 @@ class Config(TrainingOptions):
         "Data",
     )
     output: str = option("runs/bundle", "bundle folder to write; must not exist", "Data", common=True)
+    test: float = option(
+        0.0,
+        "share of rows to keep for a test where the labels name no test rows: of every keyword and feeling, no "
+        "near-duplicate across it; the labels with it are written to OUTPUT.training/labels.parquet",
+        "Data",
+        least=0,
+        below=1,
+        common=True,
+    )
     taxonomy: str = option("default", "default, labels (the keywords they name) or a YAML file", "Data", common=True)
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
     base_model: str = option(
@@ -58,9 +67,16 @@ class Config(TrainingOptions):
         least=0,
         common=True,
     )
-    head_start: float = option(5.0, "learning rate of the linear layer relative to the encoder's", "Training", above=0)
+    head_start: float = option(
+        5.0,
+        "learning rate of a linear layer relative to the encoder's; no joint model has one",
+        "Training",
+        above=0,
+    )
     probe: bool = option(
-        True, "start the keywords' linear layer from a logistic regression on the untouched encoder", "Training"
+        True,
+        "start the keywords' linear layer from a logistic regression on the untouched encoder; no joint model has one",
+        "Training",
     )
     score_form: str = option(
         "joint",
@@ -111,6 +127,12 @@ class Config(TrainingOptions):
             f"--base-model {self.base_model}: a bundle keeps its layers and reads all tokens; leave --layers and "
             "--pooling out",
         )
+        for name, usual in (("head_start", 5.0), ("probe", True), ("score_epochs", 0), ("join_keywords", 0.0)):
+            check(
+                self.resume or self.score_form != "joint" or getattr(self, name) == usual,
+                f"{flag(name)}: a joint model has no classifier of its own for it; leave it out, or write --score-form "
+                "attention",
+            )
         check(
             not (self.also and self.score_form == "prompt"),
             "--also: only keywords that attend learn from it; write --score-form joint or attention",

@@ -74,7 +74,7 @@ class Distiller:
         ).to(device)
         self.student = student.to(device).train()
         self.teacher = teacher.model.to(device).eval() if teacher else None
-        self.teacher_ids = torch.from_numpy(np.maximum(teacher.ids, UNKNOWN)).to(device) if teacher else None
+        self.teacher_ids = torch.from_numpy(teacher_reads(teacher)).to(device) if teacher else None
         self.moments: tuple[Tensor, Tensor] | None = None  # [width] mean and spread of the teacher's hidden states
         self.parameters = [*self.student.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -148,6 +148,11 @@ class Distiller:
         of_tokens = F.smooth_l1_loss(self.heads["token"](hidden[real]).float(), target[real])
         of_review = F.smooth_l1_loss(self.heads["review"](pooled).float(), _mean(target, mask))
         return {"tokens": of_tokens, "review": of_review * 4}
+
+
+def teacher_reads(teacher: Teacher) -> Ints:
+    """[pieces] what the teacher reads for each: its own id, also of <s> and </s>, and <unk> for a piece it lacks."""
+    return np.where(teacher.ids < 0, UNKNOWN, teacher.ids)
 
 
 def as_line(losses: dict[str, float]) -> str:

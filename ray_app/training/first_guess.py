@@ -50,6 +50,7 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
     """
     from ray_app import storage
     from ray_app.inference import bundle as bundles
+    from ray_app.inference import known_texts, sealing
 
     taxonomy, base = taxonomies.load(config.taxonomy), bundles.load(config.bundle)
     check_base(config, taxonomy, base)
@@ -60,7 +61,8 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         meta = replace(base.meta, **_learned(config, taxonomy, base, distinct, folder))  # type: ignore[arg-type]
-        identity = bundles.seal(folder, meta)
+        known_texts.write([], folder)  # no label was read
+        identity = sealing.seal_checked(folder, meta)
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity
 

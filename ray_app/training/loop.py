@@ -22,7 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ray_app.arrays import Ints
 from ray_app.engine.batching import global_batches
 from ray_app.engine.device import Device, choose_device
+from ray_app.errors import UserError, check, first_line
 from ray_app.progress import Pace
+from ray_app.training.optimizer import learning_rate_factor, parameter_groups
 
 LOG_SECONDS = 10.0
 
@@ -160,11 +162,11 @@ class _Training(Generic[M]):
         self.world = Rank.current()
         model.to(device.torch_device)
         self.wrapped: nn.Module = DistributedDataParallel(model) if self.world.size > 1 else model
-        groups = _parameter_groups(task.parts(model, settings), settings)
+        groups = parameter_groups(task.parts(model, settings), settings.learning_rate, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, settings.learning_rate, fused=True)
         steps = math.ceil(len(task.lengths) / settings.batch_size) * settings.epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _learning_rate_factor(step, steps, settings.warmup)
+            self.optimizer, lambda step: learning_rate_factor(step, steps, settings.warmup)
         )
         self.history: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}
@@ -178,7 +180,9 @@ class _Training(Generic[M]):
     def run_epoch(self, epoch: int) -> None:
         """One pass over the training rows, then validation: adds a row to the history, keeps the best weights."""
         loss, speed = self._train_pass(epoch)
+        check(all(bool(torch.isfinite(p).all()) for p in self.model.parameters()), self._diverged())
         metrics = self.task.validate(self.model, self.device)
+        check(math.isfinite(loss) and math.isfinite(metrics["select"]), self._diverged())
         if self.settings.keep_last or metrics["select"] > max(
             (row["select"] for row in self.history), default=-math.inf
         ):
@@ -233,7 +237,8 @@ class _Training(Generic[M]):
                 loss = self.task.loss(self.wrapped, piece, torch_device) * weight
                 torch.autograd.backward(loss * self.world.size / batch_terms)
             summed += float(loss.detach())
-        nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip))
+        check(math.isfinite(norm) and math.isfinite(summed), self._diverged())
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -244,6 +249,15 @@ class _Training(Generic[M]):
         if self.settings.precision == "auto":
             return self.device.dtype == torch.bfloat16
         return self.settings.precision == "bf16"
+
+    def _diverged(self) -> str:
+        """Why training stops. Gradients are summed over workers: all stop at one step, before it changes a weight."""
+        epoch, kept = len(self.history) + 1, len(self.history)
+        last = f"; the checkpoint of epoch {kept} is kept" if kept else ""
+        return (
+            f"{self.task.name}: the loss or its gradients are not finite in epoch {epoch}, with --learning-rate "
+            f"{self.settings.learning_rate:g}: lower it{last}"
+        )
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint."""
@@ -259,32 +273,17 @@ class _Training(Generic[M]):
     def load(self, folder: Path) -> None:
         """Continues from a checkpoint."""
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        _load_weights(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            _load_weights(self.model, state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"--resume: the checkpoint of {self.task.name} is of another model or an earlier release "
+                f"({first_line(error)}); remove the training folder and train anew"
+            ) from None
         self.schedule.load_state_dict(state["schedule"])
         self.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         self.best = state["best"]
-
-
-def _parameter_groups(parts: Sequence[tuple[nn.Module, float]], settings: Settings) -> list[dict[str, object]]:
-    """Weight decay on matrices alone, as is usual for transformers; frozen parameters are left out."""
-    groups: list[dict[str, object]] = []
-    for part, factor in parts:
-        for matrices in (True, False):
-            groups.append(
-                {
-                    "params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == matrices],
-                    "lr": settings.learning_rate * factor,
-                    "weight_decay": settings.weight_decay if matrices else 0.0,
-                }
-            )
-    return groups
-
-
-def _learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Linear up over the first `warmup` share of steps, then linear down to zero."""
-    rise = int(steps * warmup)
-    return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
 
 
 def _trained_weights(model: nn.Module) -> dict[str, Tensor]:

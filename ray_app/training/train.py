@@ -7,8 +7,9 @@ beside it, from which `--resume` continues after a killed driver.
 import logging
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ray_app.errors import check
 from ray_app.options import as_dict
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ray_app.data.taxonomy import Taxonomy
+    from ray_app.labels.reader import Labels
+    from ray_app.storage.lease import Lease
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.loop import EpochRow
     from ray_app.training.train_classifier import Trained
@@ -36,35 +39,48 @@ class _Finished(TypedDict):
 
     best: "EpochRow"
     thresholds: list[float]
+    commit: NotRequired[str | None]  # of the base model, where it came from the hub
 
 
 def run(config: Config) -> str:
-    """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists."""
+    """Trains, seals the bundle, prints where it is and returns its id. Raises UserError where the output exists, or
+    another run trains there."""
     from ray_app import storage
-    from ray_app.inference.bundle import models_of
-    from ray_app.training import checkpoints, workers
+    from ray_app.storage.lease import Lease
 
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
-    taxonomy, train, validation = _read(config)
+    with Lease(config.storage) as lease:
+        return _run(config, lease)
+
+
+def _run(config: Config, lease: "Lease") -> str:
+    from ray_app import storage
+    from ray_app.inference.bundle import models_of
+    from ray_app.training import base_checks, checkpoints, workers
+
+    taxonomy, train, validation, judged_by = _read(config)
+    base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
     workers.launch(work, loop, {"train": train, "validation": validation}, config)
     models = models_of(config.score_form)
     finished = {name: storage.read_json(_done(config, name)) for name in models}
-    identity = _seal(config, taxonomy, train, finished)
+    lease.check()
+    identity = _seal(config, taxonomy, train, validation, finished)
     checkpoints.clear_parts(
         config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
     )
-    print(_summary(config, identity, finished, time.monotonic() - began))
+    print(_summary(config, identity, finished, time.monotonic() - began, judged_by))
     if line := _warning(config, validation):
         print(line)
     return identity
 
 
-def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table]":
-    """The taxonomy, and the labeled reviews to train and to validate on. Raises UserError where one has no label."""
+def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table, str]":
+    """The taxonomy, the labeled reviews to train and to validate on, and the labels whose test rows judge the bundle,
+    "" for none. Raises UserError where one has no label."""
     from ray_app.labels import reader
     from ray_app.labels.hold_out import training_split
     from ray_app.training.partial_labels import with_partial_labels
@@ -72,6 +88,8 @@ def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table]":
     labels = reader.read_labels(config.labels, config.taxonomy, config.on_bad_label)
     for line in labels.dropped:
         log.info("dropped: %s", line)
+    drawn = bool(config.test) and not len(labels.split("test"))
+    labels = _with_test(config, labels) if drawn else labels
     train, validation = training_split(labels, config.labels, config.validation, config.seed, config.limit)
     log.info(
         "%s training and %s validation reviews, %d keywords, %d dropped, base model %s",
@@ -86,7 +104,28 @@ def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table]":
     if config.also:
         train = with_partial_labels(train, config.also, labels.taxonomy, config.on_bad_label)
         log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
-    return labels.taxonomy, train, validation
+    judged_by = _split_labels(config) if drawn else config.labels if len(labels.split("test")) else ""
+    if not judged_by:
+        log.info("%s names no test rows to judge the bundle by; --test 0.2 keeps some", config.labels)
+    return labels.taxonomy, train, validation, judged_by
+
+
+def _with_test(config: Config, labels: "Labels") -> "Labels":
+    """The labels with test rows drawn, written where the evaluation finds them."""
+    from ray_app import storage
+    from ray_app.labels.drawn_test import with_test_rows
+
+    labels = replace(labels, table=with_test_rows(labels.table, config.test, config.seed))
+    storage.write_parquet(_split_labels(config), labels.table)
+    log.info("%s test reviews kept; labels with them: %s", f"{len(labels.split('test')):,}", _split_labels(config))
+    return labels
+
+
+def _split_labels(config: Config) -> str:
+    """Where --test leaves the labels with their test rows."""
+    from ray_app import storage
+
+    return storage.join(config.storage, "labels.parquet")
 
 
 def _warning(config: Config, validation: "pa.Table") -> str:
@@ -132,23 +171,28 @@ def _done(config: Config, name: str) -> str:
 def _save(config: Config, trained: "Trained") -> None:
     """Writes a trained classifier into the training folder; `done.json` comes last and makes it count."""
     from ray_app import storage
+    from ray_app.engine.base_model import commit_of
     from ray_app.engine.encoder import save_model
+    from ray_app.inference.sealing import save_tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         save_model(trained.model, Path(folder) / trained.name, config.weights)
-        trained.tokenizer.save_pretrained(Path(folder) / "tokenizer")
+        save_tokenizer(trained.tokenizer, Path(folder) / "tokenizer")
         for part in (trained.name, "tokenizer"):
             storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
     best = max(trained.history, key=lambda row: row["select"])
-    storage.write_json(_done(config, trained.name), _Finished(best=best, thresholds=trained.thresholds))
+    commit = commit_of(trained.model.encoder)
+    storage.write_json(_done(config, trained.name), _Finished(best=best, thresholds=trained.thresholds, commit=commit))
 
 
-def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dict[str, _Finished]) -> str:
+def _seal(
+    config: Config, taxonomy: "Taxonomy", train: "pa.Table", validation: "pa.Table", finished: dict[str, _Finished]
+) -> str:
     """Training folder -> bundle; returns its id. The bundle appears under its name only when it is whole."""
-    from ray_app import __version__, storage
-    from ray_app.engine.encoder import base_name
-    from ray_app.inference import bundle
+    from ray_app import storage
+    from ray_app.inference import bundle, known_texts, sealing
     from ray_app.labels.matrices import keyword_support
+    from ray_app.training import provenance
 
     given = train["labels"].to_pylist()
     meta = bundle.BundleMeta(
@@ -161,22 +205,39 @@ def _seal(config: Config, taxonomy: "Taxonomy", train: "pa.Table", finished: dic
         opinions=_words_by(config, [label["opinions"] for labels in given for label in labels]),
         metrics={name: done["best"] for name, done in finished.items()},
         support=keyword_support(train),
-        provenance={
-            "base_model": base_name(config.base_model),
-            "labels": config.labels,
-            "rows": len(train),
-            "nunchi": __version__,
-            "config": as_dict(config),
-            "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
+        provenance=_provenance(config, train, validation, finished),
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         for name in (*finished, "tokenizer"):
             storage.download(storage.join(config.storage, name), folder / name, leave=(DONE,))
-        identity = bundle.seal(folder, meta)
+        meta.provenance["tokenizer_sha256"] = provenance.hash_of_files(folder / "tokenizer")
+        known_texts.write([*train["text"].to_pylist(), *validation["text"].to_pylist()], folder)
+        identity = sealing.seal_checked(folder, meta)
+        check(storage.is_empty(config.output), f"--output {config.output}: another run wrote it just now")
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity
+
+
+def _provenance(
+    config: Config, train: "pa.Table", validation: "pa.Table", finished: dict[str, _Finished]
+) -> dict[str, object]:
+    """How the bundle came about; `_seal` adds its tokenizer's hash."""
+    from ray_app import __version__
+    from ray_app.engine.encoder import base_name
+    from ray_app.training import provenance
+
+    return {
+        "base_model": base_name(config.base_model),
+        "base_commit": next(iter(finished.values())).get("commit"),
+        "labels": config.labels,
+        "labels_sha256": provenance.hash_of(train, validation),
+        "rows": len(train),
+        "nunchi": __version__,
+        "versions": provenance.versions(),
+        "config": as_dict(config),
+        "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def _words_by(config: Config, words: "Sequence[list[str] | None]") -> str:
@@ -185,13 +246,17 @@ def _words_by(config: Config, words: "Sequence[list[str] | None]") -> str:
     return "attention" if config.score_form != "prompt" and config.evidence and taught >= TAUGHT else "occlusion"
 
 
-def _summary(config: Config, identity: str, finished: dict[str, _Finished], seconds: float) -> str:
+def _summary(config: Config, identity: str, finished: dict[str, _Finished], seconds: float, judged_by: str) -> str:
     """Where the bundle is, how good its classifiers are on validation rows, and what a user does next."""
     from ray_app.cli import next_command
 
     first, scores = (list(finished.values())[at]["best"] for at in (0, -1))
     f1 = first.get("keywords_f1", first["select"])
-    command = next_command("evaluate", bundle=config.output, labels=config.labels)
+    command = (
+        next_command("evaluate", bundle=config.output, labels=judged_by)
+        if judged_by
+        else next_command("analyze", input="YOUR_REVIEWS.parquet", bundle=config.output, output="runs/analyses")
+    )
     return (
         f"bundle {identity} in {config.output} after {seconds:.0f} s; on validation rows: keywords micro F1 {f1:.3f}, "
         f"score accuracy {scores['accuracy']:.3f}\nNext: {command}"

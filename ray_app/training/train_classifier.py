@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ray_app.data.taxonomy import Taxonomy
     from ray_app.engine.encoder import EncoderClassifier
     from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+    from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.classifier_options import Config
     from ray_app.training.classifier_task import ClassifierTask
@@ -37,23 +38,23 @@ def train_classifier(
     import numpy as np
 
     from ray_app.engine.device import choose_device
-    from ray_app.engine.encoder import EncoderClassifier, load_base_model
-    from ray_app.inference.bundle import SCORE_PROMPT
+    from ray_app.engine.encoder import EncoderClassifier
+    from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
+    from ray_app.training.base_checks import open_base, prepare
     from ray_app.training.classifier_task import keyword_thresholds
     from ray_app.training.linear_probe import initialize_head
     from ray_app.training.loop import train_model
 
     if config.starts_from_bundle:
         return _train_further(name, config, taxonomy, tables, checkpoints)
-    prompts = [SCORE_PROMPT.format(review="", keyword=keyword) for keyword in taxonomy.names]
-    texts = [*tables["train"]["text"].to_pylist(), *prompts]  # what a tokenizer of our own must be able to write
-    encoder, tokenizer = load_base_model(config.base_model, config.layers, texts, config.encoder_dropout)
+    encoder, tokenizer = open_base(config, taxonomy, tables["train"]["text"].to_pylist())
     if name == "joint" or (name == "scores" and config.score_form == "attention"):
         return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints)
-    resume = checkpoints.resume(name)
-    task = _task(name, config, taxonomy, tokenizer, tables)
+    resume, own = checkpoints.resume(name), Tokenizer(tokenizer)
+    task = _task(name, config, taxonomy, own, tables)
     model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
+    prepare(model, own, config)
     if config.probe and name == "keywords" and resume is None:
         initialize_head(model, task.train, choose_device(config.device), task.pad_id, config.seed)
     report = checkpoints.reporter(name)
@@ -111,17 +112,15 @@ def _train_scorer(
     from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
+    from ray_app.training.base_checks import prepare
     from ray_app.training.keyword_queries import initialize_queries
     from ray_app.training.keyword_scores import HEAD_RATE, KNOWN_HEAD, keyword_score_task
     from ray_app.training.loop import train_model
 
     own, train = Tokenizer(tokenizer), tables["train"]
+    given = (train, tables["validation"], taxonomy, own, config.max_length)
     task = keyword_score_task(
-        train,
-        tables["validation"],
-        taxonomy,
-        own,
-        config.max_length,
+        *given,
         balance=config.balance,
         evidence=config.evidence,
         join=config.join,
@@ -129,9 +128,10 @@ def _train_scorer(
         finds=name == "joint",
         head_rate=KNOWN_HEAD if trained_head else HEAD_RATE,
     )
-    shape = len(taxonomy.names), int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
-    head = trained_head or KeywordAttention(*shape, config.dropout)
+    width, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
+    head = trained_head or KeywordAttention(len(taxonomy.names), width, outputs, config.dropout)
     model, resume, device = KeywordScorer(encoder, head), checkpoints.resume(name), choose_device(config.device)
+    prepare(model, own, config)
     if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
     report, settings = checkpoints.reporter(name), _settings(config, name)
@@ -145,15 +145,15 @@ def _task(
     name: str,
     config: "Config",
     taxonomy: "Taxonomy",
-    hf_tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "Tokenizer",
     tables: dict[str, "pa.Table"],
 ) -> "ClassifierTask":
-    from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
+    from ray_app.engine.tokenizer import ScorePrompt
     from ray_app.inference.bundle import SCORE_PROMPT
     from ray_app.training.classifier_task import keyword_task, score_task
     from ray_app.training.partial_labels import fully_labeled
 
-    tokenizer, (train, validation) = Tokenizer(hf_tokenizer), (fully_labeled(tables["train"]), tables["validation"])
+    train, validation = fully_labeled(tables["train"]), tables["validation"]
     if name == "keywords":
         return keyword_task(
             train, validation, taxonomy, tokenizer, config.max_length, join=config.join_keywords, seed=config.seed

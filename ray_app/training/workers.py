@@ -25,6 +25,7 @@ from ray_app.training.options import TrainingOptions
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
+REFUSED = "refused.txt"  # in the training folder: a worker's UserError
 Work = Callable[[dict[str, object], dict[str, pa.Table], Checkpoints], None]
 log = logging.getLogger(__name__)
 
@@ -97,12 +98,26 @@ def run_on_ray(work: Work, loop: dict[str, object], tables: dict[str, pa.Table],
     Raises UserError with the innermost line of what a worker raised.
     """
     cluster.start()
+    refused = storage.join(config.storage, REFUSED)
+    storage.remove(refused)
     trainer = _trainer(work, loop, tables, config)
     try:
         with _log_progress(storage.join(config.storage, PROGRESS)):
             trainer.fit()
     except Exception as error:  # Ray wraps what a worker raised in exceptions of its own
-        raise UserError(f"training failed: {cluster.cause(error)}; fix it and run again with --resume") from error
+        if storage.exists(refused):
+            raise UserError(storage.read_bytes(refused).decode()) from error
+        raise UserError(f"training failed: {_reason(cluster.cause(error))}; then run again with --resume") from error
+
+
+def _reason(cause: str) -> str:
+    """What a worker raised, and a remedy: a connection that breaks is another worker's death."""
+    if any(sign in cause for sign in ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")):
+        return (
+            f"a worker lost another one, which died or hangs ({cause}); see that one's own error above; where it ran "
+            "out of memory, lower --batch-size or --workers, or raise --accumulate"
+        )
+    return f"{cause}; fix it"
 
 
 def _trainer(
@@ -184,7 +199,14 @@ def _worker(settings: _WorkerSettings) -> None:
         shard = ray.train.get_dataset_shard(name)
         whole = pa.concat_tables(list(shard.iter_batches(batch_format="pyarrow", batch_size=None)))
         tables[name] = whole.sort_by("row").drop_columns(["row"])
-    _import_function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+    refused = storage.join(settings["folder"], REFUSED)
+    if storage.exists(refused):  # Ray starts a failed worker again, but a mistake stays one
+        raise UserError(storage.read_bytes(refused).decode())
+    try:
+        _import_function(settings["work"])(settings["loop"], tables, RayCheckpoints(settings["folder"]))
+    except UserError as error:
+        storage.write_bytes(refused, str(error).encode())
+        raise
 
 
 def _import_function(name: str) -> Work:

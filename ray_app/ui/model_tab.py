@@ -39,6 +39,7 @@ class Report(TypedDict):
     scores: "ScoreReport"
     thresholds: NotRequired[dict[str, float] | None]
     scale: NotRequired[list[int] | None]
+    left_out: NotRequired[int | None]
 
 
 def show(report: str, bundle: str, say: Translate) -> None:
@@ -51,6 +52,11 @@ def show(report: str, bundle: str, say: Translate) -> None:
         _draw(uri, _read_report(uri, say), say)
     except UserError as error:
         st.error(components.plain(str(error)))
+
+
+def _line(report: Report) -> str:
+    """Which line is true of the reviews: only a bundle that says what it was trained on lets one say `unseen`."""
+    return "report_line" if report.get("left_out") is None else "report_line_unseen"
 
 
 def _no_report(uri: str, bundle: str, say: Translate) -> None:
@@ -73,7 +79,7 @@ def _read_report(uri: str, say: Translate) -> Report:
 
 
 def _draw(uri: str, report: Report, say: Translate) -> None:
-    st.html(components.note(say("report_line", bundle=report["bundle"], reviews=f"{report['reviews']:,}")))
+    st.html(components.note(say(_line(report), bundle=report["bundle"], reviews=f"{report['reviews']:,}")))
     st.html(components.figures([_figure(report, name, path, say) for name, path in FIGURES]))
     mixed = report["scores"].get("mixed")
     if mixed and (line := warning(mixed)):

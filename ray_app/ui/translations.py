@@ -156,8 +156,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: damaged, or not an evaluation report.",
     ),
     "report_line": (
-        "번들 {bundle} · 학습에 쓰지 않은 리뷰 {reviews}건으로 평가",
-        "Bundle {bundle}, evaluated on {reviews} unseen reviews",
+        "번들 {bundle} · 리뷰 {reviews}건으로 평가",
+        "Bundle {bundle}, evaluated on {reviews} reviews",
+    ),
+    "report_line_unseen": (
+        "번들 {bundle} · 학습과 조정에 쓰지 않은 리뷰 {reviews}건으로 평가",
+        "Bundle {bundle}, evaluated on {reviews} reviews that it was not trained on",
     ),
     "baseline": ("기준선 {value}", "baseline {value}"),
     "random_word": ("무작위 단어 {value}", "random word {value}"),

@@ -174,7 +174,9 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_planted_errors_are_found_better_than_by_chance(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.jsonl", reviews())
     config = measure.MeasureConfig(labels=path, output=str(tmp_path / "out"), fast=True, folds=3, share=0.06)
+    storage.write_bytes(str(tmp_path / "out" / "folds" / "of-an-audit.npz"), b"")  # that was interrupted
     report = measure.measure(config)
+    assert [path.name for path in (tmp_path / "out").rglob("*.npz")] == ["of-an-audit.npz"]
     keywords, scores = report["keywords"], report["scores"]
     assert keywords["recall"] is not None
     assert keywords["recall"] > 0.4
@@ -196,6 +198,8 @@ def test_compare_shows_what_better_labels_are_worth_on_the_same_test_rows(
             row["labels"] = [label for label in row["labels"] if label["keyword"] != "배송"] or row["labels"]
     before = write(tmp_path / "before.jsonl", rows)
     report = compare.compare(compare.CompareConfig(before=before, after=after, output=str(tmp_path / "out")))
+    assert report["before"]
+    assert report["after"]
     old, new = (each["keywords"]["per_keyword"]["배송"] for each in (report["before"], report["after"]))
     assert old["f1"] == 0 < new["f1"]
     assert old["support"] == new["support"] > 0

@@ -17,7 +17,7 @@ from tests.support.bundles import encoder, hf_tokenizer
 
 pytestmark = pytest.mark.ray
 
-OPTIONS = {"epochs": 1, "score_epochs": 1, "learning_rate": 0.001, "probe": False}
+OPTIONS = {"epochs": 1, "learning_rate": 0.001}
 
 
 @pytest.fixture(scope="module")

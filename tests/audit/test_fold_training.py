@@ -37,7 +37,7 @@ def test_a_mistake_in_the_options_is_found_before_training(tmp_path: Path, optio
 def test_a_fold_trains_without_a_summary_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder("bert").save_pretrained(tmp_path / "base")
     hf_tokenizer("bert").save_pretrained(tmp_path / "base")
-    options = {"epochs": 1, "score_epochs": 1, "learning_rate": 0.001, "probe": False}
+    options = {"epochs": 1, "learning_rate": 0.001}
     labels = reader.read_labels(str(sample.FOLDER / "reviews.jsonl"))
     training = FoldTraining(base_model=str(tmp_path / "base"), options=options, device="cpu")
     (tmp_path / "fold").mkdir()

@@ -68,7 +68,7 @@ def test_a_first_guess_is_made_kept_and_said(
 
 
 def test_another_taxonomy_on_the_same_output_is_refused(config: Config, tmp_path: Path) -> None:
-    bundles.storage.upload(str(bundles.READY), str(tmp_path / "out.bundle"))
+    storage.upload(str(bundles.READY), str(tmp_path / "out.bundle"))
     with pytest.raises(UserError, match=r"out\.bundle is of another taxonomy; remove it or name another --output"):
         analyze.run(config)
 

@@ -20,7 +20,7 @@ SMALLER = {  # what is added to a command, by its first words, to make it quick
     "acquire": "--budget 20",
     "audit": "--folds 2",
     "audit measure": "--folds 2",
-    "train": "--base-model base --workers 0 --epochs 1 --batch-size 16 --no-probe --device cpu",
+    "train": "--base-model base --workers 0 --epochs 1 --batch-size 16 --device cpu",
     "evaluate": "--device cpu --no-highlights",
     "evaluate pairs": "--device cpu",
     "pretrain": "--layers 1 --hidden 32 --intermediate 32 --vocabulary 600 --epochs 1",

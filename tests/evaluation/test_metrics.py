@@ -36,6 +36,7 @@ def test_keywords_are_reported_one_by_one() -> None:
         "support": 2,
         "support_train": 8,
         "share": 0.25,
+        "f1_interval": [0.0, 0.8571],
     }
     assert (report["만족도"]["f1"], report["만족도"]["share"]) == (1.0, None)
     assert (report["핏"]["precision"], report["핏"]["recall"], report["핏"]["f1"]) == (0.0, 0.0, 0.0)

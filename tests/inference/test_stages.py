@@ -227,7 +227,7 @@ def test_offsets_point_at_the_word_in_the_original_text(made: Made, kind: str) -
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_text_with_nothing_to_mask_has_findings_without_highlight(made: Made, kind: str) -> None:
-    rows = Analyzer(made(kind=kind, threshold=0.0))([" ", "굿", ""])
+    rows = Analyzer(made(kind=kind, threshold=0.0)).table(pa.table({"text": [" ", "굿", ""]})).to_pylist()
     assert [{f["highlight"] is None for f in row["findings"]} for row in rows] == [{True}, {False}, {True}]
 
 

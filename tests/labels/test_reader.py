@@ -1,6 +1,7 @@
 """reader: every format gives the same table, and every bad label is named with its file and row."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def test_bad_label_in_parquet_is_named_with_file_and_row(tmp_path: Path, bad: An
         ("3,굿,만족도 1.5", "'만족도 1.5' is not a keyword and a score"),
         ('3,굿,"배송 1, -1"', "'-1' is not a keyword and a score"),
         ("3,굿,배송 - 1", "'배송 - 1' is not a keyword and a score"),
-        ("3,굿,배송 −1", "'배송 −1' is not a keyword and a score"),
+        ("3,굿,배송 1점", "'배송 1점' is not a keyword and a score"),
         ('3,굿,"배송 1 만족도 2"', "unknown keyword '배송 1 만족도'"),
         ("3,굿,배송 9", "배송: score 9 is out of range"),
         ("3,굿,", "no labels"),
@@ -328,3 +329,32 @@ def test_labels_are_read_by_the_taxonomy_at_hand(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="row 3: unknown keyword '맛'; known: ") as caught:
         reader.read_labels_with(uri, load())
     assert "--taxonomy" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("completion", "pairs"),
+    [
+        ("배송 −1，디자인 ２", [("배송", -1), ("디자인", 2)]),
+        ("배송 –1、 디자인 +1", [("배송", -1), ("디자인", 1)]),
+        ("배송－１; 핏 0；색상\u30001", [("배송", -1), ("핏", 0), ("색상", 1)]),
+        (unicodedata.normalize("NFD", "배송 -2"), [("배송", -2)]),
+    ],
+)
+def test_signs_digits_and_separators_as_they_are_typed(completion: str, pairs: list[tuple[str, int]]) -> None:
+    found = reader.parse_completion(completion) or []
+    assert [(pair["keyword"], pair["score"]) for pair in found] == pairs
+
+
+def test_decomposed_labels_are_composed_and_half_characters_are_bad_rows(tmp_path: Path) -> None:
+    label = {"keyword": " 배송 ", "score": 1, "highlights": ["배송은"]}
+    row = {"review_id": "1", "text": "배송은 빨라요", "labels": [label, {"keyword": "만족도", "score": 1}]}
+    path = tmp_path / "nfd.jsonl"
+    decomposed = unicodedata.normalize("NFD", json.dumps(row, ensure_ascii=False))
+    path.write_text(
+        decomposed + "\n" + json.dumps({**row, "review_id": "2", "text": "옷\ud83d"}) + "\n", encoding="utf-8"
+    )
+    labels = reader.read_labels(str(path), on_bad_label="drop")
+    (read,) = labels.table.to_pylist()
+    assert read["text"] == "배송은 빨라요"
+    assert (read["labels"][0]["keyword"], read["labels"][0]["highlights"]) == ("배송", ["배송은"])
+    assert "half a character" in labels.dropped[0]

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
 
 from ray_app import storage
 from ray_app.data import taxonomy
 from ray_app.errors import UserError
 from ray_app.lm import causal_lm, templates
+from tests.support.bundles import hf_tokenizer
+from tests.support.families import save_family
 from tests.support.language_models import lm_texts
 
 ODD = ["옷이 예뻐요ㅠㅠ 😀👍🏽", "  빈칸\t두 개 \n###출력: 배송-1 ", "Ⅳ ﬁ 한글"]
@@ -113,3 +115,18 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         causal_lm.load("nobody/nothing-here", "cpu")
     with pytest.raises(UserError, match="--base-model"):
         causal_lm.open_model(str(tmp_path), "--base-model")
+
+
+def test_a_base_model_that_is_no_whole_causal_model_is_refused(tmp_path: Path) -> None:
+    save_family("bert", tmp_path / "encoder")
+    with pytest.raises(UserError, match=r"--base-model .*weights are missing: cls.predictions"):
+        causal_lm.open_model(str(tmp_path / "encoder"), "--base-model")
+    size = len(hf_tokenizer("bert"))
+    config = BertConfig(vocab_size=size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    BertLMHeadModel(config).save_pretrained(tmp_path / "both")
+    hf_tokenizer("bert").save_pretrained(tmp_path / "both")
+    with pytest.raises(UserError, match=r"bert models read both ways, so they cannot write.*jobs.train"):
+        causal_lm.open_model(str(tmp_path / "both"))
+    (tmp_path / "both" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="no tokenizer files"):
+        causal_lm.open_model(str(tmp_path / "both"))

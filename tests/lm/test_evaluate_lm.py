@@ -168,3 +168,17 @@ def test_a_task_of_ones_own_is_an_entry_in_a_file(model: str, tmp_path: Path) ->
     report = evaluate(model, tmp_path / "out", task="short", templates=str(file), limit=3)
     assert report["parsed"]["share"] == 1
     assert report["template"]["name"] == "short" != templates.load("review").name
+
+
+def test_no_example_that_is_shown_is_judged() -> None:
+    row = {"review_id": "1", "text": "굿", "labels": [], "split": "train"}
+    rows: list[dict[str, Any]] = [{**row, "review_id": str(i), "text": f"{i % 6}번째 리뷰"} for i in range(12)]
+    for split in (None, "test"):
+        given = [{**r, "split": split if split and i > 7 else "train"} for i, r in enumerate(rows)]
+        data = dataset.PromptRows(rows=tuple(given), taxonomy=None, dropped=())
+        for seed in range(5):
+            config = Config(model="m", shots=2, seed=seed)
+            judged, shown = evaluate_lm.draw_rows(data, config)
+            assert len(shown) == 2
+            assert judged
+            assert not {r["text"] for r in judged} & {r["text"] for r in shown}

@@ -75,7 +75,7 @@ def test_rows_become_a_model_folder_that_says_how_it_was_trained(
     assert metrics["validation_loss"] == pytest.approx(float(loss), abs=1e-4)
     assert losses(tmp_path / "lm")[-1][0] < losses(tmp_path / "lm")[0][0]
     left = {path.name for path in Path(f"{tmp_path}/lm.training").iterdir()}
-    assert left == {"metrics.jsonl", "tensorboard"}
+    assert left == {"metrics.jsonl", "tensorboard", "_lease"}
 
 
 def test_saving_memory_changes_no_loss(base: str, reviews: str, tmp_path: Path) -> None:

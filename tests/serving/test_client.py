@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
+import pandas as pd
 import pytest
 import uvicorn
 
@@ -162,11 +163,18 @@ def test_a_body_over_the_limit_is_one_line_however_large_it_is(url: str) -> None
             Client(url, TOKEN)(["a" * size])
 
 
-@pytest.mark.parametrize("review", [float("nan"), b"bytes", {"text": {1}}, "\ud800"])
+@pytest.mark.parametrize("review", [{"text": "a", "review_id": float("nan")}, b"bytes", {"text": {1}}, "\ud800"])
 def test_what_is_no_json_is_refused_before_it_is_sent(review: Any) -> None:
     with pytest.raises(UserError, match=r"^reviews: .*a review is a text") as raised:
         Client("http://127.0.0.1:1")(["a", review])
     assert "\n" not in str(raised.value)
+
+
+def test_gaps_are_rejected_as_everywhere(url: str) -> None:
+    result = Client(url, TOKEN)(pd.Series([None, "", {"text": float("nan"), "review_id": "7"}, "옷이 좋아요"]))
+    reasons = [(row["index"], row["review_id"], row["reason"]) for row in result.rejected.to_pylist()]
+    assert reasons == [(0, None, "null text"), (1, None, "empty text"), (2, "7", "null text")]
+    assert result.analyses["index"].to_pylist() == [3]
 
 
 def test_one_text_in_place_of_a_list_is_refused() -> None:

@@ -313,3 +313,9 @@ def test_upload_writes_the_last_file_last(tmp_path: Path) -> None:
     storage.upload(f"{tmp_path}/from", f"{tmp_path}/to", last="bundle.json")
     newest = max(storage.list_files(f"{tmp_path}/to"), key=lambda file: file.modified)
     assert newest.uri.endswith("/bundle.json")
+
+
+def test_json_is_json_though_a_figure_is_none(root: str) -> None:
+    storage.write_json(f"{root}/a.json", {"f1": float("nan"), "all": [1.5, float("-inf"), ("옷", None)]})
+    assert b"NaN" not in storage.read_bytes(f"{root}/a.json")
+    assert storage.read_json(f"{root}/a.json") == {"f1": None, "all": [1.5, None, ["옷", None]]}

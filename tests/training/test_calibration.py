@@ -10,7 +10,8 @@ from ray_app.training import calibration
 def drawn(logits: np.ndarray, seed: int = 0) -> np.ndarray:
     """A true class per row, as likely as the logits say."""
     chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return (chance.cumsum(1) > np.random.default_rng(seed).random((len(logits), 1))).argmax(1)
+    picked: np.ndarray = (chance.cumsum(1) > np.random.default_rng(seed).random((len(logits), 1))).argmax(1)
+    return picked
 
 
 def test_what_training_moved_is_moved_back() -> None:

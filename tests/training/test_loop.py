@@ -17,6 +17,7 @@ from ray_app.engine.batching import global_batches
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
+from ray_app.errors import UserError
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
 from ray_app.training.loop import EpochRow, Settings, train_model
 from tests.support import bundles
@@ -255,3 +256,33 @@ def test_two_workers_equal_one(two_workers: list[dict[str, Any]], name: str) -> 
         other_losses, learned = results[name]
         assert other_losses == pytest.approx(losses(history), abs=1e-5)
         assert_same_weights({n: w.numpy() for n, w in learned.items()}, weights(model), 3e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_training_before_it_changes_a_weight(tmp_path: Path) -> None:
+    keep = Keep(tmp_path)
+    model, learned = model_of(), data(12)
+    task = task_of(learned, data(6), CLASSES, accuracy(np.zeros(6)))
+    train_model(model, task, replace(SETTINGS, epochs=1), keep, device="cpu")
+    good = {name: value.copy() for name, value in weights(model).items()}
+    with torch.no_grad():
+        model.head.weight.fill_(float("inf"))
+    with pytest.raises(UserError, match=r"not finite in epoch 1, with --learning-rate 0\.001: lower it$"):
+        train_model(model, task, SETTINGS, keep, device="cpu")
+    assert [row["epoch"] for row in keep.rows] == [1]
+    again = model_of(seed=5)
+    train_model(again, task, replace(SETTINGS, epochs=1), keep, keep.epoch(1), device="cpu")
+    assert_same_weights(weights(again), good, 1e-7)
+
+
+def test_a_learning_rate_that_is_far_too_high_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--learning-rate 1e\+30: lower it"):
+        train(settings=replace(SETTINGS, learning_rate=1e30, warmup=0.0))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    keep = Keep(tmp_path)
+    task = task_of(data(12), data(6), CLASSES, accuracy(np.zeros(6)))
+    train_model(model_of(), task, replace(SETTINGS, epochs=1), keep, device="cpu")
+    other = bundles.classifier_model("bert", 4)
+    with pytest.raises(UserError, match="--resume: the checkpoint of scores is of another model or an earlier rel"):
+        train_model(other, task, SETTINGS, keep, keep.epoch(1), device="cpu")

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from ray_app import storage
 from ray_app.engine.encoder import load_base_model
 from ray_app.errors import UserError
-from ray_app.training import pretrain
+from ray_app.training import distillation, pretrain
 from tests.support import bundles
 
 TEXTS = bundles.sample_texts(80)
@@ -83,3 +84,9 @@ def test_reviews_without_a_text_column_are_refused(tmp_path: Path) -> None:
     storage.write_parquet(path, pa.table({"body": TEXTS}))
     with pytest.raises(UserError, match="no column 'text'; name it with --columns text=NAME"):
         pretrain.run(pretrain.Config(input=(path,), output=str(tmp_path / "encoder"), **SMALL))
+
+
+def test_a_teacher_reads_its_own_special_tokens_and_unk_for_what_it_lacks() -> None:
+    teacher = distillation.Teacher(model=bundles.encoder("bert"), ids=np.array([0, 1, 2, 3, 9, -1]))
+    read = distillation.teacher_reads(teacher)
+    assert read.tolist() == [0, 1, 2, 3, 9, 3]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ray_app import storage
-from ray_app.catalog.lease import Lease
 from ray_app.errors import UserError
+from ray_app.storage.lease import Lease
 
 
 def lease(out: Path | str) -> Lease:
