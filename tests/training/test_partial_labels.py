@@ -102,7 +102,7 @@ def test_a_coarse_label_asks_for_the_sign_alone(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"also": ("some.jsonl",), "score_form": "prompt"}, "--also: only keywords that attend"),
-        ({"base_model": "ready", "layers": 3}, "--base-model ready: it keeps its layers"),
+        ({"base_model": "ready", "layers": 3}, "--base-model ready: a bundle keeps its layers"),
         ({"base_model": "ready", "score_form": "attention"}, "--base-model ready: .*--score-form joint"),
     ],
 )
