@@ -57,7 +57,11 @@ def read(uri: str, keep: str = "") -> None:
             rejected += sum(unit.rejected["rows"].to_pylist())
     seconds = time.monotonic() - began
     figures = {"rows": rows, "rejected": rejected, "units": len(plan.units), "planned_s": round(planned, 2)}
-    figures |= {"seconds": round(seconds, 2), "rows_per_s": round(rows / seconds)}
+    figures |= {
+        "seconds": round(seconds, 2),
+        "cpu_s": round(time.process_time(), 2),
+        "rows_per_s": round(rows / seconds),
+    }
     status = Path("/proc/self/status").read_text(encoding="ascii")  # this program's own peak, not its parent's
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
     figures |= {"peak_mb": round(peak), "mb_read": fetched[0] // 10**6}

@@ -51,7 +51,7 @@ def raw_tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
     Raises pa.ArrowException, OSError, UnreadableError, storage.ChangedError and storage.MissingError.
     """
     if layout.kind == "parquet":
-        found: Iterator[Raw] = ((table, {}) for table in parquet.tables(pieces, layout))
+        found: Iterator[Raw] = parquet.tables(pieces, layout)
     else:
         rows = workbook.rows(pieces, layout) if layout.kind == "xlsx" else text_files.rows(pieces, layout)
         found = (table_of(each, layout) for each in rows)

@@ -9,6 +9,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.data import reviews
+from ray_app.data.reading import files
 from ray_app.storage import s3 as objects
 from tests.support.small_catalogs import parquet, planned, rows
 
@@ -109,3 +110,15 @@ def test_a_text_that_all_rows_share_is_in_memory_once(tmp_path: Path) -> None:
     assert accepted == []
     assert {row["reason"] for row in rejected} == {"text has 3500000 characters, over the limit of 20000"}
     assert pa.default_memory_pool().max_memory() < before + 1_000_000_000
+
+
+def test_texts_beyond_all_limits_are_dropped_batch_by_batch(tmp_path: Path) -> None:
+    texts = ["빨라요", *(f"{i}{'굿' * 350_000}" for i in range(60))]
+    pq.write_table(pa.table({"id": [str(i) for i in range(61)], "text": texts}), tmp_path / "a.parquet")
+    plan = planned(tmp_path)
+    [(raw, bad)] = files.raw_tables(plan.units[0].pieces, plan.columns.layout(0))
+    assert raw.nbytes < 10_000
+    assert bad[1] == "text has 1050001 bytes, over the limit of 20000 characters"
+    accepted, rejected = rows(plan)
+    assert [row["review_id"] for row in accepted] == ["0"]
+    assert len(rejected) == 60
