@@ -60,7 +60,7 @@ def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
 
 def stat(uri: str) -> FileInfo:
     """One file's size and version. Raises FileNotFoundError."""
-    entry = to_path(uri).stat()
+    entry = os.stat(uri if uri.startswith("/") else to_path(uri))
     return FileInfo(
         uri=uri, size=entry.st_size, modified=entry.st_mtime_ns, version=_version(entry.st_size, entry.st_mtime_ns)
     )
@@ -90,7 +90,7 @@ def read(uri: str) -> bytes:
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
     """A seekable file. Raises ChangedError where it is not of this version when opened, or no longer when closed."""
-    with pafs.LocalFileSystem().open_input_file(str(to_path(uri))) as source:
+    with pafs.LocalFileSystem().open_input_file(uri if uri.startswith("/") else str(to_path(uri))) as source:
         check_version(uri, version)
         try:
             yield source

@@ -19,6 +19,7 @@ from ray_app.data.reading.units import Chunk, Piece
 from ray_app.data.schema import MAX_CHARACTERS
 
 LARGE = 8 << 20  # bytes of a row group's columns from which they are streamed instead of fetched at once
+TINY = 64 << 10  # bytes up to which one column after the other is read: as much is known of an object when it is opened
 STREAM = 2 << 20  # bytes per request of a column that is streamed
 GLANCE = 256 << 10  # the same where only the first rows are wanted
 TOGETHER = 8  # pieces that a batch holds
@@ -83,9 +84,10 @@ class _Group:
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """The rows from the first on, at most so many at a time."""
         small = self.size < LARGE
-        parquet = self._opened(pre_buffer=small, buffer_size=0 if small else STREAM, once=self.once)
+        parquet = self._opened(pre_buffer=TINY <= self.size < LARGE, buffer_size=0 if small else STREAM, once=self.once)
         rows = rows if self.once or not self.widest else max(1, min(rows, BATCH // self.widest))
-        yield from parquet.iter_batches(rows, row_groups=[self.number], columns=self.names)
+        threads = self.size >= TINY
+        yield from parquet.iter_batches(rows, row_groups=[self.number], columns=self.names, use_threads=threads)
 
     def _opened(self, pre_buffer: bool, buffer_size: int, once: bool) -> pq.ParquetFile:
         self.source.seek(0)
