@@ -29,6 +29,7 @@ from ray_app.storage.filesystem import (
 )
 from ray_app.storage.local import NOTHING, ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
+from ray_app.storage.s3_client import access as s3_access
 
 __all__ = [
     "EMPTY",
@@ -54,6 +55,7 @@ __all__ = [
     "read_schema",
     "remove",
     "resolve",
+    "s3_access",
     "safe_name",
     "stat",
     "upload",
