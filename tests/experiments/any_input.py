@@ -125,7 +125,8 @@ def csv(folder: Path, source: str) -> None:
         print(name, "analyzed:", measured(str(folder / name), "--bundle", str(folder / "bundle")), flush=True)
     one, other = (f"'{folder / name}-here/data/**/*.parquet'" for name in ("csv", "parquet"))
     same = f"FROM {one} a JOIN {other} b USING (review_id) WHERE a.text = b.text AND a.findings = b.findings"
-    counts = [duckdb.sql(f"SELECT count(*) {each}").fetchall()[0][0] for each in (f"FROM {one}", f"FROM {other}", same)]
+    queries = (f"FROM {one}", f"FROM {other}", same)
+    counts = [duckdb.connect().execute(f"SELECT count(*) {each}").fetchall()[0][0] for each in queries]
     print("{:,} analyses of CSV, {:,} of Parquet, {:,} of them the same in both".format(*counts), flush=True)
 
 
@@ -158,10 +159,12 @@ def analyze_here(uri: str, bundle: str) -> None:
         loading[:] = time.monotonic() - before[0], time.process_time() - before[1]
 
     StageWorker._load = timed  # type: ignore[method-assign]
-    options = {"placement": "here", "highlights": "off", "device": "cpu"}
     began, cpu = time.monotonic(), time.process_time()
-    config = analyze.Config(input=uri, bundle=bundle, output=f"{uri}-here", **options)
-    storage.remove(f"{uri}-here")
+    out = f"{uri}-here"
+    config = analyze.Config(
+        input=uri, bundle=bundle, output=out, placement="here", highlights="off", device="cpu", progress_seconds=3600
+    )
+    storage.remove(out)
     assert analyze.run(config) == 0
     seconds, cpu = time.monotonic() - began - loading[0], time.process_time() - cpu - loading[1]
     status = Path("/proc/self/status").read_text(encoding="ascii")
