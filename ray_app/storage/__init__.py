@@ -27,7 +27,7 @@ from ray_app.storage.filesystem import (
     write_json,
     write_parquet,
 )
-from ray_app.storage.local import NOTHING, ChangedError, FileInfo, MissingError
+from ray_app.storage.local import NOTHING, SPECIAL, ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
 from ray_app.storage.s3_client import access as s3_access
 
@@ -35,6 +35,7 @@ __all__ = [
     "EMPTY",
     "LONGEST_NAME",
     "NOTHING",
+    "SPECIAL",
     "ChangedError",
     "FileInfo",
     "MissingError",

@@ -27,7 +27,7 @@ def describe(file: storage.FileInfo, kind: str, most: int) -> Description | str:
     try:
         if kind == "parquet":
             return parquet.describe(file)
-        return workbook.describe(file, most) if kind == "xlsx" else text_files.describe(file, kind, most)
+        return workbook.describe(file) if kind == "xlsx" else text_files.describe(file, kind, most)
     except (pa.ArrowException, OSError, UnreadableError) as error:
         return f"unreadable {KINDS[kind]} file: {first_line(error)}"
 

@@ -15,6 +15,7 @@ from ray_app import storage
 from ray_app.data.column_types import is_text
 from ray_app.data.columns import Layout
 from ray_app.data.reading.description import Description
+from ray_app.data.reading.streams import UnreadableError
 from ray_app.data.reading.units import Chunk, Piece
 from ray_app.data.schema import MAX_CHARACTERS
 
@@ -26,6 +27,8 @@ TOGETHER = 8  # pieces that a batch holds
 BATCH = 32 << 20  # bytes of the texts of a batch
 UNPACKED, TIMES = 4 << 30, 16  # bytes of a group's texts, and times their size in the file, from which equal ones count
 UTF8_BYTES = 4  # of the longest character
+INT96 = "us"  # old timestamps have nanoseconds, and years that 64 bits of these do not reach
+FOOTER_END, SIGNATURE = 8, 28  # bytes: the length of the footer and the mark; the signature of an encrypted file's
 PEEKED = 2_000  # rows that decide which of two columns is the id
 Raw = tuple[pa.Table, dict[int, str]]  # rows, and those that cannot be analyzed, with the reason
 
@@ -33,8 +36,9 @@ Raw = tuple[pa.Table, dict[int, str]]  # rows, and those that cannot be analyzed
 def describe(file: storage.FileInfo) -> Description:
     """A file's row groups, schema and statistics, from its footer. Raises pa.ArrowException and OSError."""
     with storage.open_input(file.uri, file.version) as source:
-        parquet = pq.ParquetFile(source)
+        parquet = pq.ParquetFile(source, coerce_int96_timestamp_unit=INT96)
         footer = parquet.metadata
+        _check_open(source, footer)
         groups = [Chunk(rows=footer.row_group(i).num_rows, row_group=i) for i in range(footer.num_row_groups)]
         schema = parquet.schema_arrow
         return Description(
@@ -45,7 +49,7 @@ def describe(file: storage.FileInfo) -> Description:
 def peek(file: storage.FileInfo, names: Sequence[str]) -> pa.Table:
     """The first rows of some columns."""
     with storage.open_input(file.uri, file.version) as source:
-        parquet = pq.ParquetFile(source, buffer_size=GLANCE)
+        parquet = pq.ParquetFile(source, buffer_size=GLANCE, coerce_int96_timestamp_unit=INT96)
         batch = next(parquet.iter_batches(PEEKED, columns=list(names), row_groups=_with_rows(parquet)), None)
         table = parquet.schema_arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
         return table.select(list(names))
@@ -58,6 +62,7 @@ def tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
     """
     with storage.open_input(pieces[0].file, pieces[0].version) as source:
         footer = pq.read_metadata(source)
+        _check_open(source, footer)
         for row_group, some in itertools.groupby(pieces, key=lambda piece: piece.row_group):
             yield from _of_group(_Group(source, footer, row_group, layout), list(some))
 
@@ -94,6 +99,7 @@ class _Group:
         return pq.ParquetFile(
             self.source,
             metadata=self.footer,
+            coerce_int96_timestamp_unit=INT96,
             page_checksum_verification=True,
             pre_buffer=pre_buffer,
             buffer_size=buffer_size,
@@ -157,6 +163,17 @@ def _without_long(batch: pa.RecordBatch, text: str) -> tuple[pa.RecordBatch, dic
     reasons = {row: f"text has {lengths[row].as_py()} bytes, {limit}" for row in rows}
     kept = column.take(pa.array(range(len(column)), pa.int64(), mask=long.to_numpy(zero_copy_only=False)))
     return batch.set_column(batch.schema.get_field_index(text), text, kept), reasons
+
+
+def _check_open(source: pa.NativeFile, footer: pq.FileMetaData) -> None:
+    """Raises UnreadableError where columns are encrypted, which a signed footer tells.
+
+    To ask pyarrow for the size of such a column ends the process.
+    """
+    source.seek(source.size() - FOOTER_END)
+    size = int.from_bytes(source.read(FOOTER_END)[:4], "little")
+    if size == footer.serialized_size + SIGNATURE:
+        raise UnreadableError("its columns are encrypted; decrypt it")
 
 
 def _with_rows(parquet: pq.ParquetFile) -> list[int]:

@@ -159,6 +159,19 @@ def test_an_output_inside_the_input_is_noticed(
     assert bool(inputs.holds(uri, out.replace("in", "link", 1))) == (inside and "link" in out.replace("in", "link", 1))
 
 
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    assert names(tmp_path) == ["a.parquet"]
+    assert left_out(tmp_path) == {
+        "pipe.csv": "no file: a pipe, socket or device",
+        "loop.csv": "a link to a file that does not exist",
+    }
+    with pytest.raises(UserError, match=r"pipe\.csv: neither a file nor a folder"):
+        inputs.find(f"{tmp_path}/pipe.csv")
+
+
 def test_s3_lists_the_same(tree: Path, s3: str) -> None:
     storage.upload(str(tree), f"{s3}/in")
     for pattern in ("", "/*.parquet", "/dt=*", "/**/*.parquet"):
