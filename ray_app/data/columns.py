@@ -13,7 +13,7 @@ import pyarrow as pa
 from ray_app.data.column_types import EXACT, UUID_BYTES
 from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS, rejected_rows
 from ray_app.data.text import is_blank
-from ray_app.data.values import Scalar, conform, python_values, text_of, uuid_text
+from ray_app.data.values import Scalar, conform, integral, python_values, text_of, uuid_text
 from ray_app.errors import check, closest
 
 NUMBERED = "#"  # `--columns review_id=#`: rows are numbered, file and row
@@ -153,8 +153,8 @@ def _ids(raw: pa.Table, layout: Layout, name: str, first_row: int) -> tuple[list
     for value in python_values(column):
         if uuids and isinstance(value, (str, bytes)):
             value = uuid_text(value.encode() if isinstance(value, str) else value)
-        if isinstance(value, str) and layout.kind == "csv" and value.endswith(".0") and value[:-2].isdecimal():
-            value = value[:-2]  # an integer that pandas wrote as a float
+        if isinstance(value, str) and layout.kind == "csv":
+            value = integral(value)
         inexact = isinstance(value, float) and abs(value) > EXACT
         inexact |= isinstance(value, str) and bool(_ROUNDED.fullmatch(value.strip()))
         ids.append(None if isinstance(value, bytes) or inexact else (text_of(value) or "").strip() or None)

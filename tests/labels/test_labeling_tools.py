@@ -432,7 +432,7 @@ def test_a_malformed_entry_is_named_with_file_and_row(tmp_path: Path, name: str,
     [
         ("a.json", "{}", "not a list of tasks; in Label Studio choose Export > JSON"),
         ("a.json", "[", "not JSON"),
-        ("a.txt", "x", "write a .json, .jsonl, .csv or .tsv file"),
+        ("a.txt", "x", "write a .json, .jsonl, .csv, .tsv or .xlsx file"),
         ("a.csv", "id,본문\n1,굿", "needs a text column and a Completion column"),
         ("a.jsonl", '{"text": ', "row 1: not JSON"),
         ("a.csv", "id,text,Completion\n1,굿,배송 1\n1,굿,배송 2", "row 3: review_id '1' was seen at"),

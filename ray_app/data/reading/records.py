@@ -34,6 +34,7 @@ class Lines:
 
     def __init__(self, source: Source, start: int = 0) -> None:
         self.waiting: list[tuple[int, bytes]] = []
+        self.blank = 0  # lines that `records` has left out
         self.lines = _lines(source, start)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -55,6 +56,7 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
     """
     for start, line in lines:
         if not line.strip():
+            lines.blank += 1
             continue
         if len(line) >= LONGEST:
             yield Record(start, [], f"a line of more than {LONGEST >> 20} MB")

@@ -73,6 +73,17 @@ def rows(pieces: Sequence[Piece], layout: Layout) -> Iterator[list[Row]]:
             yield wanted
 
 
+def numbered(file: storage.FileInfo, dialect: Dialect) -> Iterator[tuple[int, Row]]:
+    """The rows of a CSV file with the numbers that a spreadsheet shows, blank rows counted; the header's is 1."""
+    with opened(file.uri, file.version, dialect) as source:
+        header, _ = _header(Lines(source), dialect, file.uri)
+    with opened(file.uri, file.version, dialect, header.start) as source:
+        lines = Lines(source, header.start)
+        for i, row in enumerate(_csv_rows(lines, dialect), 1):
+            if i > 1:
+                yield i + lines.blank, row
+
+
 def _csv_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
     width = len(dialect.names)
     for _, cells, error in records(lines, dialect.delimiter, line_encoding(dialect), width):

@@ -81,7 +81,8 @@ def test_an_integral_id_that_was_written_as_a_float_is_an_integer(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "encoding"), [("とても良い商品でした。配送が早い", "shift_jis"), ("质量很好非常满意物流很快", "gb18030")]
+    ("text", "encoding"),
+    [("とても良い商品でした。配送が早い", "shift_jis"), ("质量很好非常满意物流很快" * 3, "gb18030")],
 )
 def test_bytes_of_other_languages_are_not_read_as_korean(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "r.csv").write_bytes(f"id,text\n1,{text}\n".encode(encoding))
