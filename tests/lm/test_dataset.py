@@ -93,7 +93,7 @@ def test_a_csv_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
         ("none.jsonl", None, "no such file"),
         ("empty.jsonl", "", "no rows there"),
         ("head.csv", "question,experience,occupation,answer\n", "no rows there"),
-        ("rows.xlsx", "x", r"rows are read from \.parquet, \.jsonl"),
+        ("rows.orc", "x", r"rows are read from \.parquet, \.jsonl"),
         ("bad.jsonl", "{}\n{}", "row 1: no column 'question'"),
     ],
 )
