@@ -14,6 +14,7 @@ import pyarrow as pa
 from ray_app.data import reviews
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Plan, Unit
+from ray_app.data.values import texts
 from ray_app.errors import UserError, check, first_line
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def dry_run(config: "Config", plan: Plan) -> None:
     for line in _shown(accepted, rejected):
         print(line)
     if accepted is None or rejected is None or not len(accepted):
-        print("the first unit has no readable row: no estimate. Nothing was written.")
+        print(
+            f"{'the first unit' if plan.units else 'the input'} has no readable row: no estimate. Nothing was written."
+        )
         return
     analyzer = Analyzer(
         config.bundle,
@@ -69,9 +72,11 @@ def dry_run(config: "Config", plan: Plan) -> None:
 
 def _shown(accepted: pa.Table | None, rejected: pa.Table | None) -> Iterator[str]:
     """The first rows as they are read, and the first rejects with their reasons."""
-    for row in accepted.slice(0, SHOWN_ROWS).to_pylist() if accepted is not None else ():
-        values = {name: value for name, value in row.items() if name not in ("source_file", "source_row")}
-        yield "row " + " · ".join(f"{name}={str(value)[:SHOWN_CHARACTERS]!r}" for name, value in values.items())
+    if accepted is not None:
+        shown = accepted.slice(0, SHOWN_ROWS).drop_columns(["source_file", "source_row"])
+        for row in zip(*map(texts, shown.columns), strict=True):
+            values = zip(shown.column_names, row, strict=True)
+            yield "row " + " · ".join(f"{name}={str(value)[:SHOWN_CHARACTERS]!r}" for name, value in values)
     rows = rejected.to_pylist() if rejected is not None else []
     for row in rows[:SHOWN_REJECTS]:
         yield f"rejected {row['file']} row {row['row']} (id {row['review_id']}): {row['reason']}"

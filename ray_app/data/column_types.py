@@ -71,6 +71,14 @@ def is_nested(of: pa.DataType) -> bool:
     return bool(is_list(of) or pa.types.is_struct(of) or pa.types.is_map(of) or pa.types.is_union(of))
 
 
+def has_twins(of: pa.DataType) -> bool:
+    """True for a struct, at any depth, with two fields of one name: readers take one for the other."""
+    of = plain(of)
+    names = [field.name for field in of] if pa.types.is_struct(of) else []
+    parts = [of.field(i).type for i in range(of.num_fields)]
+    return len(set(names)) < len(names) or any(has_twins(part) for part in parts)
+
+
 def is_text(of: pa.DataType) -> bool:
     """True for strings, for bytes, which older writers use for strings, and for a column of nulls only."""
     of = plain(of)

@@ -3,6 +3,7 @@
 In: the schema and rows of a file, and the user's `--columns` and `--keep`. Out: Columns; accepted and rejected rows.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ import pyarrow as pa
 from ray_app.data import given_texts
 from ray_app.data.column_types import EXACT, UUID_BYTES
 from ray_app.data.schema import ANALYSIS, ROW_OPTIONS, rejected_rows
-from ray_app.data.values import Scalar, conform, python_values, text_of, uuid_text
+from ray_app.data.values import Scalar, conform, integral, python_values, text_of, uuid_text
 from ray_app.errors import check, closest
 
 NUMBERED = "#"  # `--columns review_id=#`: rows are numbered, file and row
 HIVE = "="  # begins the name of a column that a file's folders hold: `=mall` of `mall=A/part-0.parquet`
+_ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d\d+")  # as spreadsheets write long numbers
 RESERVED = frozenset(
     {"review_id", "reason", "text", "scores", "highlights", "opinions", "embedding", "source_file", "source_row"}
     | {name for name, _ in (*ANALYSIS, *ROW_OPTIONS)}
@@ -151,10 +153,13 @@ def _ids(raw: pa.Table, layout: Layout, name: str, first_row: int) -> tuple[list
     for value in python_values(column):
         if uuids and isinstance(value, (str, bytes)):
             value = uuid_text(value.encode() if isinstance(value, str) else value)
+        if isinstance(value, str) and layout.kind == "csv":
+            value = integral(value)
         inexact = isinstance(value, float) and abs(value) > EXACT
+        inexact |= isinstance(value, str) and bool(_ROUNDED.fullmatch(value.strip()))
         ids.append(None if isinstance(value, bytes) or inexact else (text_of(value) or "").strip() or None)
         reasons.append(
-            f"id {value!r} is a float: beyond 2^53 its digits are not exact"
+            f"id {value!r} is a rounded number, whose last digits are lost"
             if inexact
             else "id is not UTF-8"
             if isinstance(value, bytes)

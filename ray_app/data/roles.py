@@ -29,9 +29,16 @@ TIERS = {"review_id": ID_TIERS, "text": TEXT_TIERS}
 
 
 def check_keep(keep: Sequence[str], uri: str) -> None:
-    """Raises UserError where a kept column would have the name of one that the analyses have."""
+    """Raises UserError where a kept column would have the name of another one, or of one that the analyses have.
+
+    DuckDB, Spark and Hive do not tell names apart by their case.
+    """
     for name in keep:
-        check(name == "text" or name not in RESERVED, f"{uri}: --keep {name}: the analyses have a column of that name")
+        reserved = name != "text" and name.casefold() in RESERVED
+        check(not reserved, f"{uri}: --keep {name}: the analyses have a column of that name; rename it")
+    names = [name.casefold() for name in keep]
+    again = next((name for i, name in enumerate(keep) if names.index(name.casefold()) < i), "")
+    check(not again, f"{uri}: --keep {again}: named twice, or another differs in case only; name one of them")
 
 
 def find_layout(
@@ -118,8 +125,10 @@ def _found(schema: pa.Schema, role: str, uri: str, peek: Peek | None) -> str:
         if number == 0 or peek is None or (role == "text" and len(names) == 1):
             return names[0]
         return _unique(peek(names), names, number, uri) if role == "review_id" else _longest(peek(names), names, uri)
+    unfit = [f for f in schema if any(folded(f.name) == folded(name) for tier in TIERS[role] for name in tier)]
+    because = "".join(f"; {field.name} is {field.type}" for field in unfit[:SHOWN])
     raise UserError(
-        f"{uri}: no {role} column among {_listed(schema.names)}; name it with --columns {role}=NAME{_or(role)}"
+        f"{uri}: no {role} column among {_listed(schema.names)}{because}; name it with --columns {role}=NAME{_or(role)}"
     )
 
 

@@ -90,6 +90,8 @@ def with_opinions(table: pa.Table) -> pa.Table:
 
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
     """(review id, value, reason, file, row) -> REJECTED; a value is kept as text of at most MAX_CHARACTERS."""
+    if not rows:
+        return REJECTED.empty_table()
     names = REJECTED.names[:-1]
     return pa.Table.from_pylist(
         [dict(zip(names, (i, _shortened(value), *rest), strict=True)) | {"rows": 1} for i, value, *rest in rows],

@@ -61,6 +61,11 @@ def text_of(value: Scalar) -> str | None:
     return str(value)
 
 
+def integral(text: str) -> str:
+    """`12` of `12.0`, as pandas writes an integer of a column with gaps; other texts as they are."""
+    return text[:-2] if text.endswith(".0") and text[:-2].isdecimal() else text
+
+
 def uuid_text(value: bytes) -> str:
     """16 bytes as a UUID."""
     return str(uuid.UUID(bytes=value))

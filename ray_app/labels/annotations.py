@@ -151,6 +151,7 @@ def to_labels(
     """
     words: dict[object, list[str]] = {}
     for name, start, end in spans:
+        check(isinstance(name, str), f"unknown keyword {name!r}")
         if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(text):
             raise UserError(f"{name}: the span {start}-{end} is outside the text of {len(text)} characters")
         words.setdefault(name, []).append(text[start:end].strip())

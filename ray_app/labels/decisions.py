@@ -19,7 +19,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import versions
 from ray_app.labels.annotations import parse_time
-from ray_app.labels.rows import Row, Rows, read_lines, rows
+from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, read_lines, rows
 from ray_app.labels.versions import LabelVersion, VersionRow
 
 ACTIONS = ("keep", "fix", "drop")
@@ -80,7 +80,7 @@ def read(uri: str, taxonomy: Taxonomy) -> tuple[pa.Table, int]:
     decisions, undecided = [], 0
     for location, row in rows(uri, "decisions", csv=_read_csv):
         try:
-            check("error" not in row, str(row.get("error")))
+            check_readable(row)
             if _text(row, "action"):
                 decisions.append(_checked(row, taxonomy, location))
             else:
@@ -96,8 +96,8 @@ def _read_csv(uri: str) -> Rows:
     names = [name.lower() for name in header]
     for name in ("review_id", "action"):
         check(name in names, f"{uri}: no column {name!r}{closest(name, names)}")
-    for location, cells in lines:
-        yield location, dict(zip(names, cells, strict=False))
+    for location, cells, error in lines:
+        yield location, UnreadableRow(error) if error else dict(zip(names, cells, strict=False))
 
 
 def _text(row: Mapping[str, object], name: str) -> str:

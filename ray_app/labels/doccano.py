@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
-from ray_app.errors import UserError, check
+from ray_app.errors import UserError
 from ray_app.labels.annotations import OPINION, Annotation, LabelingTask, choice, parse_choices, to_labels
-from ray_app.labels.rows import Row, read_jsonl
+from ray_app.labels.rows import Row, check_readable, read_jsonl
 
 
 def write(folder: str, tasks: Iterable[LabelingTask], taxonomy: Taxonomy) -> list[str]:
@@ -44,7 +44,7 @@ def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     labeler = uri.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     for location, row in read_jsonl(uri):
         try:
-            check("error" not in row, str(row.get("error", "")))
+            check_readable(row)
             yield _annotation(location, row, taxonomy, labeler)
         except UserError as error:
             yield Annotation(location=location, error=str(error))

@@ -20,10 +20,10 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import doccano, label_studio, prodigy, reader, spreadsheet
 from ray_app.labels.annotations import Annotation, LabelingTask, parse_time, read_tasks
-from ray_app.labels.rows import read_jsonl, suffix_of
+from ray_app.labels.rows import UnreadableRow, read_jsonl, suffix_of
 
 FORMATS = ("label-studio", "prodigy", "doccano", "csv")
-SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".xlsx")
 
 
 class AnswerRow(TypedDict):
@@ -139,10 +139,12 @@ def _annotations(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     check(files, f"{uri}: no files there")
     for file in files:
         suffix = suffix_of(file.uri)
-        check(suffix in SUFFIXES, f"{file.uri}: write a .json, .jsonl, .csv or .tsv file")
+        check(suffix in SUFFIXES, f"{file.uri}: write a .json, .jsonl, .csv, .tsv or .xlsx file")
         if suffix == ".json":
             yield from label_studio.read(file.uri, taxonomy)
         elif suffix == ".jsonl":
+            tasks = any("annotations" in row and "data" in row for _, row in read_jsonl(file.uri))
+            check(not tasks, f"{file.uri}: Label Studio's tasks, one per line; export them as JSON (.json)")
             yield from (prodigy if _is_prodigy(file.uri) else doccano).read(file.uri, taxonomy)
         else:
             yield from _csv_annotations(file.uri)
@@ -157,7 +159,7 @@ def _csv_annotations(uri: str) -> Iterator[Annotation]:
     """The labeler is in the column `labeller`, else it is the file's name."""
     name = uri.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     for location, row in reader.read_completions(uri):
-        labels, error = row.get("labels"), str(row.get("error", ""))
+        labels, error = row.get("labels"), row.reason if isinstance(row, UnreadableRow) else ""
         try:
             time = parse_time(row["labelled_at"])
         except UserError as problem:

@@ -23,7 +23,7 @@ from ray_app.labels.annotations import (
     parse_time,
     to_labels,
 )
-from ray_app.labels.rows import Row, read_jsonl
+from ray_app.labels.rows import Row, check_readable, read_jsonl
 
 
 class Token(TypedDict):
@@ -99,7 +99,7 @@ def read(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     """Every answered task; one that was rejected or ignored is skipped."""
     for location, row in read_jsonl(uri):
         try:
-            check("error" not in row, str(row.get("error", "")))
+            check_readable(row)
             yield _annotation(location, row, taxonomy)
         except UserError as error:
             yield Annotation(location=location, error=str(error))

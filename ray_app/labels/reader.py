@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, TypeGuard
+from typing import TypedDict, TypeGuard, TypeVar
 
 import pyarrow as pa
 
@@ -17,8 +17,9 @@ from ray_app.data.rows import LabeledRow, LabelRow
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
 from ray_app.data.text import is_blank
+from ray_app.data.values import integral
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.rows import Row, Rows, check_width, id_of, read_lines, read_parquet, rows
+from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, id_of, read_lines, read_parquet, rows
 
 SPLITS = ("train", "validation", "test")
 SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews
@@ -34,6 +35,7 @@ _TYPED = str.maketrans(  # what keyboards and spreadsheets make of digits, signs
     }
 )
 _LONE = re.compile("[\ud800-\udfff]")
+T = TypeVar("T")
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
 
 
@@ -121,7 +123,7 @@ def _taxonomy(choice: str, raw: Iterable[Row]) -> Taxonomy:
         labels = row.get("labels")
         for label in labels if isinstance(labels, list) else ():
             if isinstance(label, dict) and isinstance(label.get("keyword"), str) and _is_whole(label.get("score")):
-                pairs.append((_nfc(label["keyword"]).strip(), int(label["score"])))
+                pairs.append((_composed(label["keyword"]), int(label["score"])))
     return from_labels(pairs)
 
 
@@ -130,7 +132,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
 
     `seen` maps the id of every row before to its location; this row's is added. Raises UserError without the location.
     """
-    check("error" not in row, str(row.get("error", "")))
+    check_readable(row)
     review_id, text, raw = row.get("review_id"), row.get("text"), row.get("labels")
     check(review_id is not None and str(review_id).strip(), "null review_id")
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
@@ -159,14 +161,18 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
 def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
-    keyword, score = label.get("keyword"), label.get("score")
-    keyword = _nfc(keyword).strip() if isinstance(keyword, str) else keyword
+    keyword, score = _composed(label.get("keyword")), label.get("score")
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
         raise UserError(f"{keyword}: score {score!r} is out of range; the scale is {scale}")
     highlights, opinions = (_words(label, name, keyword) for name in ("highlights", "opinions"))
     return {"keyword": str(keyword), "score": int(score), "highlights": highlights, "opinions": opinions}
+
+
+def _composed(keyword: T) -> T | str:
+    """A keyword trimmed and in composed letters (NFC): macOS and some exports take Hangul apart, unseen."""
+    return unicodedata.normalize("NFC", keyword.strip()) if isinstance(keyword, str) else keyword
 
 
 def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:
@@ -217,20 +223,20 @@ def read_completions(uri: str) -> Rows:
     text = _find_name(header, (*TEXT_NAMES, "prompt"))
     check(completion and text, f"{uri}: needs a text column and a Completion column, has {', '.join(header)}")
     identity = _find_name(header, ID_NAMES)
-    for location, cells in lines:
+    for location, cells, error in lines:
         row = dict(zip(header, cells, strict=False))
         parsed: Row = {
-            "review_id": row.get(identity) if identity else id_of(location),
+            "review_id": integral(row.get(identity, "")) if identity else id_of(location),
             "text": row.get(text or ""),
             "split": row.get("split"),
             "labeller": row.get("labeller"),
             "labelled_at": row.get("labelled_at"),
         }
         try:
-            check_width(cells, header)
+            check(not error, error or "")
             parsed["labels"] = parse_completion(row.get(completion or "", ""))
-        except UserError as error:
-            parsed["error"] = str(error)
+        except UserError as problem:
+            parsed = UnreadableRow(str(problem), parsed)
         yield location, parsed
 
 

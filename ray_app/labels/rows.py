@@ -1,11 +1,11 @@
-"""Rows of Parquet, JSONL, CSV and TSV files, each with the location at which a person finds it: `FILE row N`.
+"""Rows of Parquet, JSONL, CSV, TSV and xlsx files, each with the location at which a person finds it: `FILE row N`.
 
-In: a file, folder or glob. Out: (location, row) one by one. A row that cannot be read has the key `error`, which says
-why. Rows count from 1; in CSV and TSV from 2, because the header is row 1, as a spreadsheet shows it.
+In: a file, folder or glob. Out: (location, row) one by one. A row that cannot be read is an UnreadableRow, which says
+why. Rows count from 1; in tables with a header from 2, because that is row 1, as a spreadsheet shows it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ray_app import storage
 from ray_app.errors import UserError, check, closest
@@ -13,6 +13,20 @@ from ray_app.labels.spreadsheet import decoded, read_cells
 
 Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]  # (location, row)
+
+
+class UnreadableRow(dict[str, object]):
+    """A row that cannot be read, why, and what of it could be told."""
+
+    def __init__(self, reason: str, row: Row | None = None) -> None:
+        super().__init__(row or {})
+        self.reason = reason
+
+
+def check_readable(row: Mapping[str, object]) -> None:
+    """Raises UserError where the row could not be read."""
+    if isinstance(row, UnreadableRow):
+        raise UserError(row.reason)
 
 
 def rows(
@@ -28,6 +42,7 @@ def rows(
     """
     csv, parquet = csv or read_csv, parquet or read_parquet
     readers = {".parquet": parquet, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": csv, ".tsv": csv}
+    readers |= {".txt": csv, ".xlsx": csv}
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
     for file in files:
@@ -37,8 +52,9 @@ def rows(
 
 
 def suffix_of(uri: str) -> str:
-    """`.csv` of `a/reviews.CSV`."""
-    return uri[uri.rfind(".") :].lower()
+    """`.csv` of `a/reviews.CSV` and of `a/reviews.csv.gz`."""
+    name = uri.lower().removesuffix(".gz")
+    return name[name.rfind(".") :]
 
 
 def read_parquet(uri: str, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Rows:
@@ -57,35 +73,33 @@ def read_jsonl(uri: str) -> Rows:
     for i, line in enumerate(decoded(uri).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            row = {"error": f"not JSON ({error})"}
-        yield f"{uri} row {i}", row if isinstance(row, dict) else {"error": "not a JSON object"}
+        yield f"{uri} row {i}", _object(line)
+
+
+def _object(line: str) -> Row:
+    try:
+        row = json.loads(line)
+        if "\\ud" in line.lower():  # an escape that may be half a character, which no file can hold
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return UnreadableRow("half a character in it; write the whole, or leave it out")
+    except (ValueError, RecursionError) as error:
+        return UnreadableRow(f"not JSON ({error})")
+    return row if isinstance(row, dict) else UnreadableRow("not a JSON object")
 
 
 def read_csv(uri: str) -> Rows:
-    """Rows of one CSV or TSV file by the names in its header."""
+    """Rows of one CSV or TSV file or workbook by the names in its header."""
     names, lines = read_lines(uri)
-    for location, cells in lines:
-        row: Row = dict(zip(names, cells, strict=False))
-        try:
-            check_width(cells, names)
-        except UserError as error:
-            row = {"error": str(error)}
-        yield location, row
+    for location, cells, error in lines:
+        yield location, UnreadableRow(error) if error else dict(zip(names, cells, strict=False))
 
 
-def read_lines(uri: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """The names in the header of a CSV or TSV file, and (location, cells) of every line that is not blank."""
-    header, *lines = read_cells(uri) or [[]]
-    names = [name.strip() for name in header]
-    return names, [(f"{uri} row {i}", cells) for i, cells in enumerate(lines, 2) if any(cells)]
-
-
-def check_width(cells: Sequence[str], names: Sequence[str]) -> None:
-    """Raises UserError where a cell has no name above it."""
-    check(not any(cells[len(names) :]), f"{len(cells)} cells under {len(names)} names; quote commas")
+def read_lines(uri: str) -> tuple[list[str], list[tuple[str, list[str], str | None]]]:
+    """The names in the header of a CSV or TSV file or workbook, and of every row that is not blank its location, its
+    cells and why these cannot be told."""
+    names, lines = read_cells(uri)
+    return names, [(f"{uri} row {i}", cells, error) for i, cells, error in lines if any(cells) or error]
 
 
 def id_of(location: str) -> str:

@@ -1,15 +1,20 @@
-"""Tables that people open in Excel. In: rows of text, or a CSV or TSV file. Out: bytes that Excel opens; cells.
+"""Tables that people open in Excel. In: rows of text, or a CSV, TSV or xlsx file. Out: bytes that Excel opens; cells.
 
 A cell that Excel would take for a formula, a number or a date is written with an apostrophe in front, which is removed
 when it is read, so that `=1+1`, `-5도` and the id `00123` come back unchanged.
 """
 
 import csv
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 
 from ray_app import storage
+from ray_app.data.reading import files
+from ray_app.data.reading.streams import GZIP, encoding_of
+from ray_app.data.values import text_of
 from ray_app.errors import UserError
 
 FORMULA = r"[=+\-@＝＋－＠\t\r\n]"  # what starts one: https://owasp.org/www-community/attacks/CSV_Injection
@@ -37,22 +42,42 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     return sink.getvalue().encode("utf-8-sig")
 
 
-def read_cells(uri: str) -> list[list[str]]:
-    """Lines of unguarded cells, the header first; `.tsv` is split at tabs. Raises UserError where it is not CSV."""
-    delimiter = "\t" if uri.lower().endswith(".tsv") else ","
+def read_cells(uri: str) -> tuple[list[str], list[tuple[int, list[str], str | None]]]:
+    """The header of a CSV or TSV file or a workbook; per row its number, unguarded cells, and why they cannot be told.
+
+    It is read by the rules of catalogs: any delimiter and encoding, packed or not. Raises UserError where it is none.
+    """
+    names, rows = files.read_small(uri)
+    return names, [
+        (number, [unguard(cell) for cell in map(_text, cells)], error or _unknown(cells))
+        for number, (cells, error) in rows
+    ]
+
+
+def _text(cell: object) -> str:
+    return cell if isinstance(cell, str) else text_of(cell) or ""
+
+
+def _unknown(cells: Iterable[object]) -> str | None:
+    """Why cells are no text; None where they are."""
     try:
-        lines = list(csv.reader(io.StringIO(decoded(uri), newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise UserError(f"{uri}: not CSV ({error})") from None
-    return [[unguard(cell) for cell in line] for line in lines]
+        "".join(map(_text, cells)).encode()
+    except UnicodeEncodeError:
+        return "bytes that the file's encoding does not know"
+    return None
 
 
 def decoded(uri: str) -> str:
-    """A file's text in UTF-8 with or without BOM, else in cp949 as Korean Excel writes it. Raises UserError."""
+    """A file's text, packed with gzip or not: UTF-8 or UTF-16 with or without BOM, else cp949. Raises UserError."""
     data = storage.read_bytes(uri)
-    for encoding in ("utf-8-sig", "cp949"):
+    try:
+        data = gzip.decompress(data) if data.startswith(GZIP) else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{uri}: damaged gzip ({error})") from None
+    encoding = encoding_of(data)
+    for known in ("utf-8-sig", "cp949") if encoding == "utf-8" else (encoding,):
         try:
-            return data.decode(encoding)
+            return data.decode(known).removeprefix("\ufeff")
         except UnicodeDecodeError:
             continue
-    raise UserError(f"{uri}: neither UTF-8 nor cp949; save it as UTF-8")
+    raise UserError(f"{uri}: neither UTF-8, UTF-16 nor cp949; save it as UTF-8")

@@ -14,6 +14,7 @@ from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import reader
 from ray_app.labels.rows import Row, Rows, read_jsonl, rows
+from ray_app.labels.rows import check_readable as check_row
 from ray_app.lm.templates import Template, check_readable
 from ray_app.sample import FOLDER
 
@@ -79,7 +80,7 @@ def _read_table(uri: str, template: Template, columns: Mapping[str, str], on_bad
 
 def _checked(raw: Row, template: Template, columns: Mapping[str, str], location: str) -> Row:
     """A row with the template's columns, `id` and `split`. Raises UserError without the location."""
-    check("error" not in raw, str(raw.get("error", "")))
+    check_row(raw)
     row: Row = {}
     for name in template.columns:
         column = columns[name]

@@ -27,13 +27,15 @@ from ray_app.storage.filesystem import (
     write_json,
     write_parquet,
 )
-from ray_app.storage.local import NOTHING, ChangedError, FileInfo, MissingError
+from ray_app.storage.local import NOTHING, SPECIAL, ChangedError, FileInfo, MissingError
 from ray_app.storage.s3_client import UnavailableError
+from ray_app.storage.s3_client import access as s3_access
 
 __all__ = [
     "EMPTY",
     "LONGEST_NAME",
     "NOTHING",
+    "SPECIAL",
     "ChangedError",
     "FileInfo",
     "MissingError",
@@ -54,6 +56,7 @@ __all__ = [
     "read_schema",
     "remove",
     "resolve",
+    "s3_access",
     "safe_name",
     "stat",
     "upload",

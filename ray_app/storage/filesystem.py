@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ray_app.errors import UserError, check
 from ray_app.storage import globs, local, s3
-from ray_app.storage.local import NOTHING, FileInfo, MissingError
+from ray_app.storage.local import FileInfo, MissingError
 
 CHUNK = 16 << 20  # bytes of a download that are in memory at once
 LONGEST_NAME = 200  # bytes; file systems allow 255, and `column=` comes before the value
@@ -110,15 +110,15 @@ def list_files(uri: str, suffix: str = "") -> list[FileInfo]:
     Names that begin with `.` or `_` are left out, as every Parquet reader does. Raises UserError where the path does
     not exist.
     """
-    found = [(name, file) for name, file in walk(uri) if file.size != NOTHING]
+    found = [(name, file) for name, file in walk(uri) if file.size >= 0]
     return [file for name, file in found if not name or (name.endswith(suffix) and not globs.hidden(uri, name))]
 
 
 def walk(uri: str) -> list[tuple[str, FileInfo]]:
     """(name below the folder or the glob's fixed part, file) of everything that a path stands for, sorted by name.
 
-    A glob follows the shell, see `globs.select`. Hidden names are included, see `globs.hidden`, and links to nothing,
-    of size NOTHING. Raises UserError where the path does not exist.
+    A glob follows the shell, see `globs.select`. Hidden names are included, see `globs.hidden`, and links to nothing
+    and what is no file, of a negative size (`local.NOTHING`). Raises UserError where the path does not exist.
     """
     folder, pattern = globs.split(uri)
     if pattern and exists(uri):  # `[2026] reviews.parquet` is a name, not a glob

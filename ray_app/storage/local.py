@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from ray_app.errors import UserError
 
-NOTHING = -1  # the size of a link whose file does not exist
+NOTHING, SPECIAL = -1, -2  # the sizes of a link whose file does not exist, and of a pipe, socket or device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +55,14 @@ def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
         return [("", stat(uri))]
     if not path.exists():
         raise MissingError(f"{uri}: no such file or folder")
+    if not path.is_dir():
+        raise UserError(f"{uri}: neither a file nor a folder; name a file")
     return sorted(_walked(uri, path), key=lambda item: item[0])
 
 
 def stat(uri: str) -> FileInfo:
     """One file's size and version. Raises FileNotFoundError."""
-    entry = to_path(uri).stat()
+    entry = os.stat(uri if uri.startswith("/") else to_path(uri))  # noqa: PTH116 (a Path costs more than the call)
     return FileInfo(
         uri=uri, size=entry.st_size, modified=entry.st_mtime_ns, version=_version(entry.st_size, entry.st_mtime_ns)
     )
@@ -90,7 +92,7 @@ def read(uri: str) -> bytes:
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
     """A seekable file. Raises ChangedError where it is not of this version when opened, or no longer when closed."""
-    with pafs.LocalFileSystem().open_input_file(str(to_path(uri))) as source:
+    with pafs.LocalFileSystem().open_input_file(uri if uri.startswith("/") else str(to_path(uri))) as source:
         check_version(uri, version)
         try:
             yield source
@@ -154,7 +156,8 @@ def check_version(uri: str, version: str) -> None:
 
 
 def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
-    """(name, file) of everything below a folder; links are followed, once each. A link to nothing has size NOTHING.
+    """(name, file) of everything below a folder; links are followed, once each. A link to nothing has size NOTHING,
+    and what is no file at all SPECIAL.
 
     Raises OSError at a folder that cannot be read: its files would be missing in silence.
     """
@@ -170,12 +173,17 @@ def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
             relative = os.path.relpath(path, root)
             try:
                 entry = path.stat()
-            except FileNotFoundError:
-                if path.is_symlink():  # else it was removed just now
+            except OSError as error:
+                if not path.is_symlink():
+                    if not isinstance(error, FileNotFoundError):  # that one was removed just now
+                        raise
+                else:  # to nothing, or to itself
                     yield relative, FileInfo(uri=f"{uri.rstrip('/')}/{relative}", size=NOTHING, modified=0)
                 continue
             if S_ISREG(entry.st_mode):
                 yield _listed(uri, relative, entry)
+            else:
+                yield relative, FileInfo(uri=f"{uri.rstrip('/')}/{relative}", size=SPECIAL, modified=0)
 
 
 def _raise(error: OSError) -> None:

@@ -100,6 +100,22 @@ def request(uri: str, call: Callable[["BaseClient"], T]) -> T:
     raise AssertionError
 
 
+def access() -> dict[str, str]:
+    """Endpoint, region and keys as boto3 finds them, "" where it has none, for libraries that ask for them."""
+    import boto3
+
+    session = boto3.session.Session()
+    found = session.get_credentials()
+    keys = found.get_frozen_credentials() if found else None
+    return {
+        "endpoint": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "",
+        "region": session.region_name or "",
+        "access-key-id": (keys and keys.access_key) or "",
+        "secret-access-key": (keys and keys.secret_key) or "",
+        "session-token": (keys and keys.token) or "",
+    }
+
+
 def _settings() -> tuple[tuple[str, str], ...]:
     """The environment variables that a client depends on, sorted."""
     return tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "NUNCHI_S3_"))))

@@ -193,15 +193,20 @@ def test_an_output_inside_the_input_is_refused(tmp_path: Path, bundle_folder: st
 def test_the_dry_run_shows_rows_as_they_are_read_and_what_is_left_out(
     tmp_path: Path, bundle_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "in").mkdir()
-    lines = "번호,내용,상품명\n1,배송이 빨라요,가방\n2,,신발\n3,색이 예뻐요,모자\n"
-    (tmp_path / "in" / "a.csv").write_text(lines, encoding="cp949")
+    far = pa.array([-(2**62), 0, 0], pa.timestamp("us"))  # a year that Python's calendar does not reach
+    columns = {
+        "번호": [1, 2, 3],
+        "내용": ["배송이 빨라요", "", "색이 예뻐요"],
+        "상품명": ["가방", "신발", "모자"],
+        "far": far,
+    }
+    parquet(tmp_path / "in" / "a.parquet", review_id=None, text=None, **columns)
     (tmp_path / "in" / "notes.md").write_text("notes")
-    assert run(tmp_path, bundle_folder, keep="product", dry_run=True) == 0
+    assert run(tmp_path, bundle_folder, keep="product,far", dry_run=True) == 0
     shown = capsys.readouterr().out
     assert f"left out {tmp_path}/in/notes.md: text without columns" in shown
-    assert "row review_id='1' · text='배송이 빨라요' · product='가방'" in shown
-    assert f"rejected {tmp_path}/in/a.csv row 1 (id 2): empty text" in shown
+    assert "row review_id='1' · text='배송이 빨라요' · product='가방' · far='-4611686018427387904'" in shown
+    assert f"rejected {tmp_path}/in/a.parquet row 1 (id 2): empty text" in shown
     assert not (tmp_path / "out").exists()
 
 

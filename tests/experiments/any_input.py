@@ -1,7 +1,7 @@
 """What reading a catalog costs: `python -m tests.experiments.any_input NAME --reviews nsmc.parquet`.
 
     groups      1,000,000 rows in one row group of 1,048,576 against groups of 2,000, on disk and on S3 (moto)
-    csv         the reviews as cp949 CSV against the same as Parquet: same rows, rows/s, memory
+    csv         the reviews as cp949 CSV against the same as Parquet: same analyses, rows/s, memory
     tiny        300 files of 3 rows against one of 900, through Ray
     drift       12 monthly files with ten kinds of drift at once
     kills       kill -9 of the driver, 10 times, on CSV and on shared units
@@ -57,15 +57,19 @@ def read(uri: str, keep: str = "") -> None:
             rejected += sum(unit.rejected["rows"].to_pylist())
     seconds = time.monotonic() - began
     figures = {"rows": rows, "rejected": rejected, "units": len(plan.units), "planned_s": round(planned, 2)}
-    figures |= {"seconds": round(seconds, 2), "rows_per_s": round(rows / seconds)}
+    figures |= {
+        "seconds": round(seconds, 2),
+        "cpu_s": round(time.process_time(), 2),
+        "rows_per_s": round(rows / seconds),
+    }
     status = Path("/proc/self/status").read_text(encoding="ascii")  # this program's own peak, not its parent's
     peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
     figures |= {"peak_mb": round(peak), "mb_read": fetched[0] // 10**6}
     print(json.dumps({**figures, "requests": fetched[1]}), flush=True)
 
 
-def measured(uri: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.experiments.any_input", "read", "--uri", uri]
+def measured(uri: str, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.experiments.any_input", "read", "--uri", uri, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
@@ -103,13 +107,35 @@ def groups(folder: Path, source: str) -> None:
 
 
 def csv(folder: Path, source: str) -> None:
-    table = repeated(source, len(pq.read_table(source, columns=["text"])))
+    import duckdb
+
+    from tests.support.bundles import make_bundle
+
+    whole = repeated(source, len(pq.read_table(source, columns=["text"])))
+    table = whole.filter(pa.array([_in_cp949(text or "") for text in whole["text"].to_pylist()]))
+    print(f"{len(table):,} of {len(whole):,} rows are texts that cp949 holds", flush=True)
     for name in ("csv", "parquet"):
         (folder / name).mkdir()
     pq.write_table(table, folder / "parquet" / "a.parquet", row_group_size=50_000)
-    table.to_pandas().to_csv(folder / "csv" / "a.csv", index=False, encoding="cp949", errors="replace")
+    table.to_pandas().to_csv(folder / "csv" / "a.csv", index=False, encoding="cp949")
     for name in ("csv", "parquet"):
         print(name, measured(str(folder / name)), flush=True)
+    make_bundle(folder / "bundle")
+    for name in ("csv", "parquet"):
+        print(name, "analyzed:", measured(str(folder / name), "--bundle", str(folder / "bundle")), flush=True)
+    one, other = (f"'{folder / name}-here/data/**/*.parquet'" for name in ("csv", "parquet"))
+    same = f"FROM {one} a JOIN {other} b USING (review_id) WHERE a.text = b.text AND a.findings = b.findings"
+    queries = (f"FROM {one}", f"FROM {other}", same)
+    counts = [duckdb.connect().execute(f"SELECT count(*) {each}").fetchall()[0][0] for each in queries]
+    print("{:,} analyses of CSV, {:,} of Parquet, {:,} of them the same in both".format(*counts), flush=True)
+
+
+def _in_cp949(text: str) -> bool:
+    try:
+        text.encode("cp949")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
@@ -120,27 +146,52 @@ def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, "--cpus-per-worker", "0.5", *options], cwd=ROOT, stdout=log, stderr=log)
 
 
+def analyze_here(uri: str, bundle: str) -> None:
+    """Analyzes a catalog in this process; prints seconds without those in which models load, as JSON."""
+    from ray_app.catalog import analyze
+    from ray_app.catalog.pipeline import StageWorker
+
+    load, loading = StageWorker._load, [0.0, 0.0]
+
+    def timed(self: StageWorker, config: analyze.Config, threads: int) -> None:
+        before = time.monotonic(), time.process_time()
+        load(self, config, threads)
+        loading[:] = time.monotonic() - before[0], time.process_time() - before[1]
+
+    StageWorker._load = timed  # type: ignore[method-assign]
+    began, cpu = time.monotonic(), time.process_time()
+    out = f"{uri}-here"
+    config = analyze.Config(
+        input=uri, bundle=bundle, output=out, placement="here", highlights="off", device="cpu", progress_seconds=3600
+    )
+    storage.remove(out)
+    assert analyze.run(config) == 0
+    seconds, cpu = time.monotonic() - began - loading[0], time.process_time() - cpu - loading[1]
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    figures = {"seconds": round(seconds, 2), "cpu_s": round(cpu, 2), "loading_s": round(loading[0], 2)}
+    print(json.dumps({**figures, "peak_mb": round(peak)}), flush=True)
+
+
 def tiny(folder: Path, source: str) -> None:
     from tests.support.bundles import make_bundle, sample_texts
 
     make_bundle(folder / "bundle")
     texts = sample_texts(900)
-    for name, files in (("one", 1), ("many", 300)):
+    for name, files, rows in (("start", 1, 3), ("one", 1, 900), ("many", 300, 900)):
         (folder / name).mkdir()
         for i in range(files):
-            ids = range(i * 900 // files, (i + 1) * 900 // files)
+            ids = range(i * rows // files, (i + 1) * rows // files)
             table = pa.table({"id": [str(n) for n in ids], "text": [texts[n] for n in ids]})
             pq.write_table(table, folder / name / f"{i:03d}.parquet")
-    for name in ("one", "many", "one", "many"):
+    for name in ("start", "one", "many") * 3:
+        print(name, "here:", measured(str(folder / name), "--bundle", str(folder / "bundle")), flush=True)
+    for name in ("start", "one", "many") * 3:
         storage.remove(f"{folder / name}-out")
         began = time.monotonic()
         assert job(folder, name).wait() == 0, (folder / "log.txt").read_text()
         run = storage.read_json(f"{folder / name}-out/_run.json")
-        first = run["seconds_to_first_unit"]
-        print(
-            f"{name}: {time.monotonic() - began:.1f} s, first unit after {first} s, whole {run['seconds']} s",
-            flush=True,
-        )
+        print(f"{name}, on Ray: {time.monotonic() - began:.1f} s, of the run {run['seconds']} s", flush=True)
 
 
 def drift(folder: Path, source: str) -> None:
@@ -205,9 +256,10 @@ def main() -> None:
     parser.add_argument("name", choices=["read", "groups", "csv", "tiny", "drift", "kills"])
     parser.add_argument("--reviews", default="nsmc.parquet")
     parser.add_argument("--uri", default="")
+    parser.add_argument("--bundle", default="")
     options = parser.parse_args()
     if options.name == "read":
-        read(options.uri)
+        analyze_here(options.uri, options.bundle) if options.bundle else read(options.uri)
         return
     with tempfile.TemporaryDirectory() as folder:
         {"groups": groups, "csv": csv, "tiny": tiny, "drift": drift, "kills": kills}[options.name](

@@ -122,7 +122,7 @@ def test_what_cannot_be_done_is_named_and_nothing_is_written(
     ("text", "words"),
     [
         ("review_id,keyword\n1,배송", "a.csv: no column 'action'"),
-        ("", "a.csv: no column 'review_id'"),
+        ("", "a.csv: empty"),
         ("review_id,keyword,action,when\n1,배송,keep,어제", "a.csv row 2: '어제' is not a time"),
     ],
 )

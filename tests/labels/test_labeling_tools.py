@@ -406,6 +406,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("a.jsonl", doccano_of(entities=[[0, 9, "배송"]]), "배송: the span 0-9 is outside the text of 4 characters"),
     ("a.jsonl", doccano_of(entities=[[0, 2]]), "entity [0, 2] is not [start, end, label]"),
     ("a.jsonl", doccano_of(cats="배송 1"), "`cats` is not a list"),
+    ("a.jsonl", doccano_of(entities=[[0, 2, ["배송"]]]), "unknown keyword ['배송']"),
+    ("a.jsonl", doccano_of(label=[[0, 2, {"a": 1}]]), "unknown keyword {'a': 1}"),
+    ("a.jsonl", prodigy_of(spans=[{"start": 0, "end": 2, "label": ["배송"]}]), "unknown keyword ['배송']"),
+    ("a.jsonl", doccano_of(text="배송 \ud83d"), "half a character in it"),
     ("a.jsonl", doccano_of(review_id=None), "null review_id"),
 ]
 
@@ -432,7 +436,7 @@ def test_a_malformed_entry_is_named_with_file_and_row(tmp_path: Path, name: str,
     [
         ("a.json", "{}", "not a list of tasks; in Label Studio choose Export > JSON"),
         ("a.json", "[", "not JSON"),
-        ("a.txt", "x", "write a .json, .jsonl, .csv or .tsv file"),
+        ("a.txt", "x", "write a .json, .jsonl, .csv, .tsv or .xlsx file"),
         ("a.csv", "id,본문\n1,굿", "needs a text column and a Completion column"),
         ("a.jsonl", '{"text": ', "row 1: not JSON"),
         ("a.csv", "id,text,Completion\n1,굿,배송 1\n1,굿,배송 2", "row 3: review_id '1' was seen at"),
@@ -469,3 +473,9 @@ def test_a_batch_is_never_written_over_another_and_needs_its_columns(tmp_path: P
         labeling_tools.export(batch_of({"1": "굿"}), str(tmp_path), TAXONOMY, ["prodgy"])
     with pytest.raises(UserError, match="the batch has no column 'text'"):
         labeling_tools.export(batch_of({"1": "굿"}).drop_columns(["text"]), str(tmp_path / "b"), TAXONOMY, ["csv"])
+
+
+def test_tasks_of_label_studio_as_lines_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(task_of()), encoding="utf-8")
+    with pytest.raises(UserError, match=r"Label Studio's tasks, one per line; export them as JSON \(\.json\)"):
+        labeling_tools.read_annotations(str(tmp_path / "a.jsonl"), TAXONOMY)

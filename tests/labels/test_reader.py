@@ -270,14 +270,16 @@ def test_an_empty_completion_is_not_labeled_yet(completion: str) -> None:
     [
         ("a.csv", "id,text\n1,굿", "needs a text column and a Completion column, has id, text"),
         ("a.csv", "id,Completion\n1,배송 1", "needs a text column"),
-        ("a.csv", "", "needs a text column"),
+        ("a.csv", "", "empty"),
         ("a.csv", "text,Completion\n", "no labeled reviews"),
-        ("a.csv", "text,Completion\n" + "가" * 200_000, "not CSV"),
-        ("a.csv", b"text,Completion\n\xff\xfe\xff", "neither UTF-8 nor cp949"),
+        ("a.csv", "text,Completion\n" + "가" * 3_000_000, "a line of more than 8 MB"),
+        ("a.csv", b"text,Completion\n\xff\xfe\xff", "row 2: bytes that the file's encoding does not know"),
         ("a.jsonl", "\n\n", "no labeled reviews"),
-        ("a.xlsx", "x", "labels are read from .parquet, .jsonl"),
+        ("a.orc", "x", "labels are read from .parquet, .jsonl"),
+        ("a.xlsx", "PK\3\4", "unreadable xlsx file: not a readable workbook"),
         ("a.parquet", "x", "a.parquet: "),
     ],
+    ids=range(10),
 )
 def test_file_that_holds_no_labels_is_named(tmp_path: Path, name: str, data: str | bytes, words: str) -> None:
     (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
@@ -358,3 +360,22 @@ def test_decomposed_labels_are_composed_and_half_characters_are_bad_rows(tmp_pat
     assert read["text"] == "배송은 빨라요"
     assert (read["labels"][0]["keyword"], read["labels"][0]["highlights"]) == ("배송", ["배송은"])
     assert "half a character" in labels.dropped[0]
+
+
+def test_keywords_in_letters_taken_apart_are_the_same(tmp_path: Path) -> None:
+    rows = [
+        {
+            "review_id": str(i),
+            "text": "굿",
+            "labels": [{"keyword": form, "score": score}, {"keyword": "만족도", "score": score}],
+        }
+        for i, (form, score) in enumerate([("배송", 1), (unicodedata.normalize("NFD", "배송"), -1), (" 배송 ", 1)])
+    ]
+    read = reader.read_labels(write_jsonl(tmp_path / "a.jsonl", rows), "labels")
+    assert set(read.taxonomy.names) == {"배송", "만족도"}
+    assert [row[0]["keyword"] for row in read.table["labels"].to_pylist()] == ["배송"] * 3
+
+
+def test_ids_that_pandas_wrote_as_floats_are_those_of_the_catalog(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("review_id,text,Completion\n1.0,굿,만족도 1\n", encoding="utf-8")
+    assert reader.read_labels(str(tmp_path / "a.csv")).table["review_id"].to_pylist() == ["1"]

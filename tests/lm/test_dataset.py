@@ -83,7 +83,7 @@ def test_a_bad_row_is_named_and_may_be_dropped(tmp_path: Path, bad: Any, message
 def test_a_csv_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("question,experience,occupation,answer\n왜요,신입,ICT,네, 그게요\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"rows\.csv row 2: 5 cells under 4 names; quote commas"):
+    with pytest.raises(UserError, match=r"rows\.csv row 2: 5 cells under 4 names; quote cells"):
         dataset.read(str(path), INTERVIEW)
 
 
@@ -93,7 +93,7 @@ def test_a_csv_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
         ("none.jsonl", None, "no such file"),
         ("empty.jsonl", "", "no rows there"),
         ("head.csv", "question,experience,occupation,answer\n", "no rows there"),
-        ("rows.xlsx", "x", r"rows are read from \.parquet, \.jsonl"),
+        ("rows.orc", "x", r"rows are read from \.parquet, \.jsonl"),
         ("bad.jsonl", "{}\n{}", "row 1: no column 'question'"),
     ],
 )

@@ -26,7 +26,10 @@ def flat_table(analyzed: pa.Table) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name in analyzed.column_names:
         if name not in LEFT:
-            columns[f"{KEPT}{name}" if name in OWN else name] = analyzed[name].take(rows)
+            own = name
+            while own in OWN or (own != name and own in analyzed.column_names):
+                own = f"{KEPT}{own}"
+            columns[own] = analyzed[name].take(rows)
     for name in OWN:
         value = flat.field(name)
         columns[name] = pc.struct_field(value, "word") if pa.types.is_struct(value.type) else value

@@ -14,6 +14,7 @@ from ray_app.data.columns import Dialect, Layout
 from ray_app.data.values import Scalar, text_of
 
 Row = tuple[list[Scalar], str | None]  # a row's values, and why it could not be read
+ERRORS = ("#REF!", "#N/A", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!")  # what a sheet shows for no value
 TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -94,25 +95,33 @@ def _moment(value: Scalar) -> Scalar:
 
 
 def _texts(values: Sequence[Scalar], strict: bool, bad: dict[int, str], blank: bool) -> pa.Array:
-    """Values as text. Bytes that the encoding does not know are escaped, or make the row bad where `strict`."""
+    """Values as text, where `strict` those of an id or a text: what can be none makes the row bad.
+
+    As bytes where some hold what the encoding does not know, for `values.conform` to escape and count.
+    """
     result: list[str | None] = []
+    unknown = False
     for i, value in enumerate(values):
         text = value if isinstance(value, str) else text_of(value)
+        if strict and (isinstance(value, (bool, list, dict)) or value in ERRORS):
+            bad.setdefault(i, f"{'text' if blank else 'id'} is {text[:20] if text else ''}")
         if text is not None and not text.isascii() and not _encodable(text):
+            unknown = True
             if strict:
                 bad.setdefault(i, "bytes that the file's encoding does not know, or half a character")
-            text = _escaped(text)
+                text = _bytes(text).decode("utf-8", "backslashreplace")
         result.append(text if text or blank else None)
+    if unknown and not strict:
+        return pa.array([None if text is None else _bytes(text) for text in result], pa.binary())
     return pa.array(result, pa.string())
 
 
-def _escaped(text: str) -> str:
-    """Bytes that no encoding knew (`surrogateescape`), and halves of characters, as `\\xb0`."""
+def _bytes(text: str) -> bytes:
+    """Text with bytes that no encoding knew (`surrogateescape`), and with halves of characters, as bytes."""
     try:
-        data = text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        data = text.encode("utf-8", "surrogatepass")
-    return data.decode("utf-8", "backslashreplace")
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _encodable(text: str) -> bool:

@@ -11,13 +11,15 @@ import pyarrow as pa
 from ray_app import storage
 from ray_app.data.columns import HIVE, Layout
 from ray_app.data.reading import parquet, text_files, workbook
-from ray_app.data.reading.cells import table_of
+from ray_app.data.reading.cells import Row, table_of
 from ray_app.data.reading.description import Description
-from ray_app.data.reading.streams import UnreadableError
+from ray_app.data.reading.kinds import HEAD, kind_of
+from ray_app.data.reading.streams import UnreadableError, head
 from ray_app.data.reading.units import Piece, cut
-from ray_app.errors import first_line
+from ray_app.errors import UserError, check, first_line
 
 PEEKED = 2_000  # rows that decide which of two columns is the id
+WHOLE = 1 << 40  # rows of a file that is read at once
 KINDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines", "xlsx": "xlsx"}
 Raw = tuple[pa.Table, dict[int, str]]  # a piece's rows, and those that could not be read
 
@@ -27,7 +29,7 @@ def describe(file: storage.FileInfo, kind: str, most: int) -> Description | str:
     try:
         if kind == "parquet":
             return parquet.describe(file)
-        return workbook.describe(file, most) if kind == "xlsx" else text_files.describe(file, kind, most)
+        return workbook.describe(file) if kind == "xlsx" else text_files.describe(file, kind, most)
     except (pa.ArrowException, OSError, UnreadableError) as error:
         return f"unreadable {KINDS[kind]} file: {first_line(error)}"
 
@@ -51,13 +53,34 @@ def raw_tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
     Raises pa.ArrowException, OSError, UnreadableError, storage.ChangedError and storage.MissingError.
     """
     if layout.kind == "parquet":
-        found: Iterator[Raw] = ((table, {}) for table in parquet.tables(pieces, layout))
+        found: Iterator[Raw] = parquet.tables(pieces, layout)
     else:
         rows = workbook.rows(pieces, layout) if layout.kind == "xlsx" else text_files.rows(pieces, layout)
         found = (table_of(each, layout) for each in rows)
     for piece, (table, bad) in zip(pieces, found, strict=True):
         storage.check_version(piece.file, piece.version)  # a part that was changed while it was read is not passed on
         yield _with_folders(table, piece, layout), bad
+
+
+def read_small(uri: str) -> tuple[list[str], list[tuple[int, Row]]]:
+    """The names and all rows, with their numbers, of a CSV or TSV file, packed or not, or of a workbook.
+
+    The header is row 1. Raises UserError.
+    """
+    file = storage.stat(uri)
+    kind = kind_of(uri, head(file, HEAD), chosen=True)
+    check(kind.name in ("csv", "xlsx"), f"{uri}: {kind.reason or 'not CSV, TSV or xlsx'}")
+    found = describe(file, kind.name, WHOLE)
+    if isinstance(found, str):
+        raise UserError(f"{uri}: {found}")
+    assert found.dialect is not None
+    names = list(found.dialect.names)
+    if kind.name == "csv":
+        return names, list(text_files.numbered(file, found.dialect))
+    layout = Layout(review_id="", text="", kind=kind.name, dialect=found.dialect)
+    pieces = cut(uri, file.version, found.chunks, WHOLE, 0)
+    rows = [row for some in workbook.rows(pieces, layout) for row in some] if pieces else []
+    return names, list(enumerate(rows, 2))
 
 
 def runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:

@@ -94,6 +94,8 @@ def find(uri: str) -> Found:
                 left_out.append(LeftOut(file=file.uri, reason=HIDDEN))
             elif file.size == storage.NOTHING:
                 left_out.append(LeftOut(file=file.uri, reason="a link to a file that does not exist"))
+            elif file.size == storage.SPECIAL:
+                left_out.append(LeftOut(file=file.uri, reason="no file: a pipe, socket or device"))
             elif real in seen:
                 left_out.append(LeftOut(file=file.uri, reason=f"the same file as {seen[real]}"))
             else:

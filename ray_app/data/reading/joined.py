@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from ray_app import storage
-from ray_app.data.column_types import EXACT, Seen, common_type, plain
+from ray_app.data.column_types import EXACT, Seen, common_type, has_twins, plain
 from ray_app.data.columns import HIVE, NUMBERED, Columns, Layout, parse_columns
 from ray_app.data.reading.description import Description
 from ray_app.data.reading.files import peek
@@ -128,6 +128,9 @@ def _layout(group: Group, named: dict[str, str], keep: Sequence[str]) -> Layout:
     repeated = twice(schema, [name for name in layout.keep if name])
     if repeated:
         raise DoubtError(f"{first.uri}: --keep {repeated}: several columns are called so; rename one")
+    for name in layout.keep:
+        twins = name in schema.names and has_twins(schema.field(name).type)
+        check(not twins, f"{first.uri}: --keep {name}: it has two fields of one name; rename one, or do not keep it")
     return replace(layout, kind=group.description.kind, dialect=group.description.dialect)
 
 

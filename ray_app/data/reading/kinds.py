@@ -11,6 +11,7 @@ from ray_app.data.reading.streams import GZIP, UTF16, encoding_of, unpacked
 from ray_app.data.reading.text_files import MARK
 
 HEAD = 4_096
+SPOILED = 0.1  # share of zero bytes that a table of text may have
 TEXTS = {
     "csv": ("csv", "tsv", "tab", "txt", "psv"),
     "jsonl": ("jsonl", "ndjson", "json"),
@@ -82,7 +83,8 @@ def _text(name: str, data: bytes, chosen: bool) -> Kind:
     text = text.removeprefix(MARK).removeprefix(codecs.BOM_UTF8.decode("latin-1")).lstrip()
     if not text:
         return Kind("", "empty")
-    if "\0" in text:
+    known = ending in TEXTS["csv"] or ending in TEXTS["jsonl"]
+    if text.count("\0") > (SPOILED * len(text) if known else 0):
         return Kind("", f"neither a table nor text; {READ}")
     if text[0] == "<":
         return Kind("", "an HTML or XML page; open it in a spreadsheet and save it as xlsx or CSV")

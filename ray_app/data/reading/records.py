@@ -9,7 +9,7 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-LONGEST = 8 << 20  # bytes of a line; a longer one is cut, and its pieces are bad rows
+LONGEST = 8 << 20  # bytes of a line, and of a record; a longer line is one bad row
 MOST_LINES = 1_000  # lines of one record
 CHUNK = 1 << 20
 
@@ -22,10 +22,11 @@ class Source(Protocol):
 
 
 class Record(NamedTuple):
-    """A record: the offset of its first byte, and its cells."""
+    """A record: the offset of its first byte, its cells, and why these cannot be told."""
 
     start: int
     cells: list[str]
+    error: str | None = None
 
 
 class Lines:
@@ -33,6 +34,7 @@ class Lines:
 
     def __init__(self, source: Source, start: int = 0) -> None:
         self.waiting: list[tuple[int, bytes]] = []
+        self.blank = 0  # lines that `records` has left out
         self.lines = _lines(source, start)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -54,8 +56,11 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
     """
     for start, line in lines:
         if not line.strip():
+            lines.blank += 1
             continue
-        if b'"' not in line:
+        if len(line) >= LONGEST:
+            yield Record(start, [], f"a line of more than {LONGEST >> 20} MB")
+        elif b'"' not in line:
             yield Record(start, _decoded(line, encoding).split(delimiter))
         else:
             yield Record(start, _quoted(start, line, lines, delimiter, encoding, width))
@@ -68,11 +73,13 @@ def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str
         return cells
     taken = [(start, line)]
     quotes = line.count(b'"')
-    while quotes % 2 and len(taken) < MOST_LINES:
+    size = len(line)
+    while quotes % 2 and len(taken) < MOST_LINES and size < LONGEST:
         more = next(lines, None)
         if more is None:
             break
         taken.append(more)
+        size += len(more[1])
         quotes += more[1].count(b'"')
     if len(taken) > 1:
         whole = [each for _, each in taken]
@@ -111,25 +118,16 @@ def _lines(source: Source, start: int) -> Iterator[tuple[int, bytes]]:
     """(offset, line with its end) of lines that end in a line feed, or in a carriage return where there is no other."""
     rest = source.read(CHUNK)
     end = b"\n" if b"\n" in rest or b"\r" not in rest[:-1] else b"\r"
-    more = rest
+    more, dropped = rest, 0
     while more:
         *whole, rest = rest.split(end)
         for line in whole:
-            yield from _pieces(start, line + end)
-            start += len(line) + 1
-        while len(rest) > LONGEST:
-            yield start, rest[:LONGEST]
-            start, rest = start + LONGEST, rest[LONGEST:]
+            yield start, (line + end)[:LONGEST]
+            start += dropped + len(line) + 1
+            dropped = 0
+        if len(rest) > LONGEST:  # what comes after it on its line is dropped
+            dropped, rest = dropped + len(rest) - LONGEST, rest[:LONGEST]
         more = source.read(CHUNK)
         rest += more
     if rest:
-        yield start, rest
-
-
-def _pieces(start: int, line: bytes) -> Iterator[tuple[int, bytes]]:
-    """A line, cut where it is too long to be one."""
-    if len(line) <= LONGEST:
-        yield start, line
-        return
-    for at in range(0, len(line), LONGEST):
-        yield start + at, line[at : at + LONGEST]
+        yield start, rest[:LONGEST]

@@ -5,11 +5,15 @@ would read rows that were deleted or replaced.
 """
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from ray_app import storage
 from ray_app.errors import UserError, check, first_line, pip_install
 from ray_app.storage import globs
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 LOGS = {"/_delta_log/": "delta", "/.hoodie/": "hudi"}
 ICEBERG = "/metadata/"
@@ -46,7 +50,7 @@ def check_whole(path: str) -> None:
 
 
 def _delta(root: str) -> list[storage.FileInfo]:
-    """Raises UserError where deltalake is missing, or rows are deleted in a way that only its own readers know."""
+    """Raises UserError where deltalake is missing, or the files hold rows or names that only its own readers know."""
     try:
         from deltalake import DeltaTable
     except ImportError:
@@ -55,17 +59,28 @@ def _delta(root: str) -> list[storage.FileInfo]:
             "rows to Parquet"
         ) from None
     try:
-        table = DeltaTable(root)
-        vectors = "deletionVectors" in (table.protocol().reader_features or [])
+        table = DeltaTable(root, storage_options={to: value for _, to, value in _access(root)})
+        features = table.protocol().reader_features or []
+        vectors = "deletionVectors" in features and _deletes(table)
+        mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
         files = [_local(uri) for uri in table.file_uris()]
     except Exception as error:  # whatever deltalake raises at a log that it cannot read
         raise UserError(f"{root}: a Delta table whose log cannot be read ({first_line(error)})") from None
     check(not vectors, f"{root}: a Delta table with deletion vectors; run REORG TABLE … APPLY (PURGE), or export it")
+    check(not mapped, f"{root}: a Delta table whose files have other names of columns than it; export it to Parquet")
     return sorted((storage.stat(uri) for uri in files), key=lambda file: file.uri)
 
 
+def _deletes(table: "DeltaTable") -> bool:
+    """Whether live files have deleted rows; releases of the library that cannot tell are taken to say yes."""
+    try:
+        return any(batch.num_rows for batch in table.deletion_vectors())
+    except AttributeError:
+        return True
+
+
 def _iceberg(root: str) -> list[storage.FileInfo]:
-    """Raises UserError where pyiceberg is missing, or the table has delete files."""
+    """Raises UserError where pyiceberg is missing, the table has delete files, or names of columns changed hands."""
     try:
         from pyiceberg.table import StaticTable
     except ImportError:
@@ -74,12 +89,29 @@ def _iceberg(root: str) -> list[storage.FileInfo]:
             "live rows to Parquet"
         ) from None
     try:
-        tasks = list(StaticTable.from_metadata(_newest_metadata(root)).scan().plan_files())
+        access = {to: value for to, _, value in _access(root) if to}
+        table = StaticTable.from_metadata(_newest_metadata(root), properties=access)
+        tasks = list(table.scan().plan_files())
+        names = {(field.field_id, field.name) for schema in table.schemas().values() for field in schema.fields}
     except Exception as error:  # whatever pyiceberg raises at metadata that it cannot read
         raise UserError(f"{root}: an Iceberg table whose metadata cannot be read ({first_line(error)})") from None
     deletes = any(task.delete_files for task in tasks)
     check(not deletes, f"{root}: an Iceberg table with delete files; rewrite its data files, or export it to Parquet")
+    renamed = not len(names) == len({i for i, _ in names}) == len({name for _, name in names})
+    check(not renamed, f"{root}: an Iceberg table whose columns were renamed or replaced; export it to Parquet")
     return sorted((storage.stat(_local(task.file.file_path)) for task in tasks), key=lambda file: file.uri)
+
+
+def _access(root: str) -> list[tuple[str, str, str]]:
+    """What boto3 knows of the way to S3: pyiceberg's name (if it has one), deltalake's name, value."""
+    if not root.startswith("s3://"):
+        return []
+    known = storage.s3_access()
+    plain = str(known["endpoint"].startswith("http://")).lower()
+    names = {"endpoint": "ENDPOINT_URL", "access-key-id": "ACCESS_KEY_ID", "secret-access-key": "SECRET_ACCESS_KEY"}
+    names |= {"session-token": "SESSION_TOKEN", "region": "REGION"}
+    access = [(f"s3.{name}", f"AWS_{to}", known[name]) for name, to in names.items() if known[name]]
+    return [*access, ("", "AWS_ALLOW_HTTP", plain)]
 
 
 def _hudi(root: str) -> list[storage.FileInfo]:

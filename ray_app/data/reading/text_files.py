@@ -7,9 +7,13 @@ megabyte of it; a part is read from its first byte on.
 import codecs
 import itertools
 import json
+import math
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from ray_app import storage
 from ray_app.data.column_names import ID_NAMES, TEXT_NAMES, folded
@@ -26,7 +30,11 @@ DELIMITERS = "\t,;|"
 ABOVE = 10  # rows above a header: titles of exports
 KNOWN = frozenset(folded(name) for name in (*ID_NAMES, *TEXT_NAMES))
 SPOILED = 0.05  # share of rows that an encoding does not know from which it is not the file's
+LETTERS = 100_000  # of cp949 that are looked at
+RARE, FEW = 0.2, 5  # share and number of rare ones from which a text is not Korean
 MARK = "\ufeff"
+SYLLABLES, HANJA = 0xA1, 0xC8  # first byte of common letters in cp949, and last of those that are no Chinese ones
+_TWO_BYTES = re.compile(b"[\x81-\xfe][\x41-\xfe]")
 
 
 def describe(file: storage.FileInfo, kind: str, most: int) -> Description:
@@ -65,48 +73,76 @@ def rows(pieces: Sequence[Piece], layout: Layout) -> Iterator[list[Row]]:
             yield wanted
 
 
+def numbered(file: storage.FileInfo, dialect: Dialect) -> Iterator[tuple[int, Row]]:
+    """The rows of a CSV file with the numbers that a spreadsheet shows, blank rows counted; the header's is 1."""
+    with opened(file.uri, file.version, dialect) as source:
+        header, _ = _header(Lines(source), dialect, file.uri)
+    with opened(file.uri, file.version, dialect, header.start) as source:
+        lines = Lines(source, header.start)
+        for i, row in enumerate(_csv_rows(lines, dialect), 1):
+            if i > 1:
+                yield i + lines.blank, row
+
+
 def _csv_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
     width = len(dialect.names)
-    for _, cells in records(lines, dialect.delimiter, line_encoding(dialect), width):
-        extra = any(cell.strip() for cell in cells[width:])
-        yield (
-            list(cells),
-            f"{len(cells)} cells under {width} names; quote cells with delimiters" if extra else None,
-        )
+    for _, cells, error in records(lines, dialect.delimiter, line_encoding(dialect), width):
+        reason = error
+        if any(cell.strip() for cell in cells[width:]):
+            reason = f"{len(cells)} cells under {width} names; quote cells with delimiters"
+        elif cells and cells[0].strip() == dialect.names[0] and [cell.strip() for cell in cells] == list(dialect.names):
+            reason = "the header again"  # of another file that was appended
+        yield list(cells), reason
 
 
 def _json_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
     for _, line in lines:
         if line.strip():
-            value, error = _parsed(line)
+            value, error = _parsed(line, line_encoding(dialect))
             yield [value.get(name) for name in dialect.names], error
 
 
-def _parsed(line: bytes) -> tuple[dict[str, Scalar], str | None]:
-    """A line's object, empty where it is none, and why."""
-    try:
-        value = json.loads(line.decode().removeprefix(MARK))
-    except (ValueError, RecursionError) as error:
-        return {}, f"not JSON ({error})"
-    return (value, None) if isinstance(value, dict) else ({}, "not a JSON object")
+def _parsed(line: bytes, *encodings: str) -> tuple[dict[str, Scalar], str | None]:
+    """A line's object by the first encoding that knows its bytes; empty where it is none, and why."""
+    reason = f"not {encodings[0]}"
+    for encoding in encodings:
+        try:
+            value = json.loads(line.decode(encoding).removeprefix(MARK), parse_float=_exact)
+        except UnicodeDecodeError:
+            continue
+        except (ValueError, RecursionError) as error:
+            return {}, f"not JSON ({error})"
+        return (value, None) if isinstance(value, dict) else ({}, "not a JSON object")
+    return {}, f"not JSON ({reason})"
+
+
+def _exact(digits: str) -> float | str:
+    """A number as a double, or its digits where a double does not hold them."""
+    value = float(digits)
+    short = len(digits) <= sys.float_info.dig and not math.isinf(value)
+    return value if short or Decimal(digits) == Decimal(repr(value)) else digits
 
 
 def _scan_json(lines: Lines, dialect: Dialect, most: int) -> Description:
     kinds: dict[str, ColumnKinds] = {}
-    starts: list[int] = []
-    count = good = 0
+    starts, spoiled = list[int](), Counter[str]()
+    count = 0
+    known = (line_encoding(dialect), *(("cp949",) if dialect.encoding == "utf-8" else ()))
     for start, line in lines:
         if not line.strip():
             continue
         if count % most == 0:
             starts.append(start)
-        value, error = _parsed(line)
-        count, good = count + 1, good + (error is None)
+        _vote(line, spoiled)
+        value, error = _parsed(line, *known)
+        count += 1
         for name, each in value.items():
             kinds.setdefault(name, ColumnKinds()).add(each)
         if count == 1 and error:
             raise UnreadableError(f"no JSON lines: {error}; write one object per line, as `jq -c '.[]'` does")
-    dialect = replace(dialect, names=tuple(kinds), types=tuple(kind.type for kind in kinds.values()))
+    encoding = _decide(spoiled, count) if dialect.encoding == "utf-8" else dialect.encoding
+    types = tuple(kind.type for kind in kinds.values())
+    dialect = replace(dialect, names=tuple(kinds), types=types, encoding=encoding)
     ranges: dict[str, tuple[object, object]] = {
         name: (kind.low, kind.high) for name, kind in kinds.items() if kind.type == "int64"
     }
@@ -129,10 +165,10 @@ def _scan_csv(lines: Lines, dialect: Dialect, width: int, most: int) -> Descript
     spoiled, starts = Counter[str](), list[int]()
     found = records(lines, dialect.delimiter, "latin-1", width)
     header = next(found)
-    _vote(header, spoiled)
+    _vote("".join(header.cells).encode("latin-1"), spoiled)
     count = 0
     for record in found:
-        _vote(record, spoiled)
+        _vote("".join(record.cells).encode("latin-1"), spoiled)
         if count % most == 0:
             starts.append(record.start)
         count += 1
@@ -179,22 +215,26 @@ def _name(cell: str, encoding: str) -> str:
     return cell.encode("latin-1").decode(encoding, "replace").removeprefix(MARK).strip()
 
 
-def _vote(record: Record, spoiled: Counter[str]) -> None:
-    """Counts a record for the encodings that do not know it."""
-    text = "".join(record.cells)
-    if text.isascii():
+def _vote(data: bytes, spoiled: Counter[str]) -> None:
+    """Counts a record for the encodings that do not know it, and the letters of some as cp949."""
+    if data.isascii():
         return
-    data = text.encode("latin-1")
     for encoding in ("utf-8", "cp949"):
         try:
             data.decode(encoding)
         except UnicodeDecodeError:
             spoiled[encoding] += 1
+    if spoiled["letters"] < LETTERS and spoiled["utf-8"] > spoiled["cp949"]:
+        letters = _TWO_BYTES.findall(data)
+        spoiled["letters"] += len(letters)
+        spoiled["rare"] += sum(lead < SYLLABLES or lead > HANJA or trail < SYLLABLES for lead, trail in letters)
 
 
 def _decide(spoiled: Counter[str], count: int) -> str:
     """The encoding that knows more records. Raises UnreadableError where neither knows them."""
     encoding = "cp949" if spoiled["cp949"] < spoiled["utf-8"] else "utf-8"
+    if encoding == "cp949" and spoiled["rare"] >= max(FEW, RARE * spoiled["letters"]):
+        raise UnreadableError("neither UTF-8, UTF-16 nor Korean in cp949; save it as UTF-8")
     if spoiled[encoding] > max(1, SPOILED * count):
         raise UnreadableError(
             f"neither UTF-8, UTF-16 nor cp949: {spoiled[encoding]:,} of {count:,} rows are not; save it as UTF-8"

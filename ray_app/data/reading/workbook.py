@@ -1,6 +1,6 @@
-"""Excel workbooks (.xlsx): the first sheet that has a header of reviews, row by row.
+"""Excel workbooks (.xlsx): the first sheet that has a header of reviews and all with the same header, row by row.
 
-In: a file. Out: a Description with a chunk per so many rows; the rows of a part. Needs openpyxl (the extra `xlsx`). A
+In: a file. Out: a Description with a chunk per sheet; the rows of a part. Needs openpyxl (the extra `xlsx`). A
 sheet is read from its top whatever part of it is wanted; its rows stream, its shared texts are in memory.
 """
 
@@ -18,7 +18,7 @@ from ray_app.data.reading.description import Description
 from ray_app.data.reading.streams import UnreadableError
 from ray_app.data.reading.units import Chunk, Piece
 from ray_app.data.values import Scalar
-from ray_app.errors import pip_install
+from ray_app.errors import UserError, first_line, pip_install
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -30,29 +30,30 @@ KNOWN = frozenset(folded(name) for name in (*ID_NAMES, *TEXT_NAMES))
 Cells = tuple[Scalar, ...]
 
 
-def describe(file: storage.FileInfo, most: int) -> Description:
-    """Scans the sheet. Raises UnreadableError where there is none, or openpyxl is missing."""
+def describe(file: storage.FileInfo) -> Description:
+    """Scans the sheets. Raises UnreadableError where there is none, or openpyxl is missing."""
     with _opened(file.uri, file.version) as book:
-        sheets = [(sheet, *_header(sheet)) for sheet in book.worksheets]
-        chosen = next(
-            (one for one in sheets if one[2] and _known(one[2])), next((one for one in sheets if one[2]), None)
-        )
-        if chosen is None:
+        sheets = [(number, sheet, *_header(sheet)) for number, sheet in enumerate(book.worksheets, 1)]
+        filled = [one for one in sheets if one[3]]
+        if not filled:
             raise UnreadableError("no sheet with rows")
-        sheet, above, header = chosen
-        kinds = [ColumnKinds() for _ in header]
-        count = 0
-        for cells in _rows(sheet, above):
-            count += 1
-            for kind, cell in zip(kinds, cells, strict=False):
-                kind.add(cell)
-        others = [other.title for other, _, names in sheets if names and other is not sheet]
-        dialect = Dialect(
-            names=tuple(str(name or "").strip() for name in header),
-            types=tuple(kind.type for kind in kinds),
-            start=above,
-            sheet=sheet.title,
+        shown = [one for one in filled if one[1].sheet_state == "visible"]
+        _, sheet, above, header = next(
+            (one for some in (shown, filled) for one in some if _known(one[3])), (shown or filled)[0]
         )
+        names = _names(header)
+        alike = [one for one in filled if one[1] is sheet or (one in shown and _names(one[3]) == names)]
+        kinds = [ColumnKinds() for _ in header]
+        chunks: list[Chunk] = []
+        for number, each, top, _ in alike:
+            count = 0
+            for cells in _rows(each, top):
+                count += 1
+                for kind, cell in zip(kinds, cells, strict=False):
+                    kind.add(cell)
+            chunks.append(Chunk(rows=count, start=top, row_group=number))
+        others = [one[1].title for one in filled if one not in alike]
+        dialect = Dialect(names=names, types=tuple(kind.type for kind in kinds), start=above, sheet=sheet.title)
         ranges: dict[str, tuple[object, object]] = {
             name: (0, kind.largest)
             for name, kind in zip(dialect.names, kinds, strict=True)
@@ -61,10 +62,12 @@ def describe(file: storage.FileInfo, most: int) -> Description:
         return Description(
             kind="xlsx",
             schema=schema_of(dialect),
-            chunks=tuple(Chunk(rows=min(most, count - i), start=above) for i in range(0, count, most)),
+            chunks=tuple(chunks),
             dialect=dialect,
             ranges=ranges,
-            remarks=(f"only the sheet {sheet.title!r} is read, not {', '.join(others)}",) if others else (),
+            remarks=(f"only {_listed([one[1].title for one in alike])} read, not {', '.join(others)}",)
+            if others
+            else (),
         )
 
 
@@ -73,12 +76,14 @@ def rows(pieces: Sequence[Piece], layout: Layout) -> Iterator[list[Row]]:
     dialect = layout.dialect
     assert dialect is not None
     with _opened(pieces[0].file, pieces[0].version) as book:
-        found = _rows(book[dialect.sheet], dialect.start)
-        position = 0
-        for piece in pieces:
-            wanted = list(itertools.islice(found, piece.first - position, piece.first - position + piece.rows))
-            position = piece.first + piece.rows
-            yield [(list(cells), None) for cells in wanted]
+        for number, some in itertools.groupby(pieces, key=lambda piece: piece.row_group):
+            of_sheet = list(some)
+            sheet = book.worksheets[number - 1] if number else book[dialect.sheet]  # plans of releases that read one
+            found, position = _rows(sheet, of_sheet[0].start), of_sheet[0].first - of_sheet[0].skip if number else 0
+            for piece in of_sheet:
+                wanted = list(itertools.islice(found, piece.first - position, piece.first - position + piece.rows))
+                position = piece.first + piece.rows
+                yield [(list(cells), None) for cells in wanted]
 
 
 @contextmanager
@@ -94,14 +99,18 @@ def _opened(file: str, version: str) -> Iterator["Workbook"]:
                 raise UnreadableError(f"unpacks to {size >> 20:,} MB; save it as CSV")
             source.seek(0)
             yield openpyxl.load_workbook(source, read_only=True, data_only=True)
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-    ) as error:  # what a broken part of it raises
-        raise UnreadableError(f"not a readable workbook: {error}") from None
+    except (UserError, UnreadableError, OSError):
+        raise
+    except Exception as error:  # whatever a broken part of it raises
+        raise UnreadableError(f"not a readable workbook: {first_line(error)}; save it anew, or as CSV") from None
+
+
+def _names(header: Cells) -> tuple[str, ...]:
+    return tuple(str(name or "").strip() for name in header)
+
+
+def _listed(titles: Sequence[str]) -> str:
+    return f"the sheets {', '.join(titles)} are" if len(titles) > 1 else f"the sheet {titles[0]!r} is"
 
 
 def _header(sheet: "ReadOnlyWorksheet") -> tuple[int, Cells]:

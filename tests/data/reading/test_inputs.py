@@ -1,12 +1,16 @@
 """Which files are the input: told by content, by the shell's rules, once each, and what is left out is said."""
 
+import base64
 import gzip
 import io
 import json
+import os
 import pickle
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.feather
@@ -18,6 +22,9 @@ from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.errors import UserError
 from tests.support.small_catalogs import TEXTS, parquet, planned, rows
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 def names(uri: object) -> list[str]:
@@ -152,6 +159,19 @@ def test_an_output_inside_the_input_is_noticed(
     assert bool(inputs.holds(uri, out.replace("in", "link", 1))) == (inside and "link" in out.replace("in", "link", 1))
 
 
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    assert names(tmp_path) == ["a.parquet"]
+    assert left_out(tmp_path) == {
+        "pipe.csv": "no file: a pipe, socket or device",
+        "loop.csv": "a link to a file that does not exist",
+    }
+    with pytest.raises(UserError, match=r"pipe\.csv: neither a file nor a folder"):
+        inputs.find(f"{tmp_path}/pipe.csv")
+
+
 def test_s3_lists_the_same(tree: Path, s3: str) -> None:
     storage.upload(str(tree), f"{s3}/in")
     for pattern in ("", "/*.parquet", "/dt=*", "/**/*.parquet"):
@@ -170,6 +190,58 @@ def test_a_delta_table_is_read_through_its_log(tmp_path: Path) -> None:
     assert len(list((tmp_path / "t").glob("*.parquet"))) == 2
     assert len(rows(planned(tmp_path / "t"))[0]) == 1
     assert len(rows(planned(tmp_path))[0]) == 1
+
+
+def test_a_delta_table_on_s3_is_read_through_its_log(s3: str) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    options = {f"AWS_{name}": os.environ[f"AWS_{name}"] for name in ("ENDPOINT_URL", "ACCESS_KEY_ID")}
+    options |= {"AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+    for texts, mode in ((TEXTS, "append"), (TEXTS[:1], "overwrite")):
+        table = pa.table({"review_id": [str(i) for i in range(len(texts))], "text": texts, "dt": ["가/1"] * len(texts)})
+        deltalake.write_deltalake(f"{s3}/t", table, mode=mode, storage_options=options, partition_by="dt")
+    assert sum(name.endswith(".parquet") for name, _ in storage.walk(f"{s3}/t")) == 2
+    accepted, rejected = rows(planned(f"{s3}/t", keep="dt"))
+    assert accepted == [{"review_id": "0", "text": TEXTS[0], "dt": "가/1"}]
+    assert rejected == []
+
+
+def deletion_vector(row: int) -> dict[str, Any]:
+    """A vector that deletes one row, as Delta's log holds a small one: a roaring bitmap in Z85."""
+    bitmap = struct.pack("<IIHHIH", 12_346, 1, 0, 0, 16, row)
+    data = struct.pack("<IQI", 1_681_511_377, 1, 0) + bitmap
+    z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    b85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+    text = base64.b85encode(data + b"\0" * (-len(data) % 4)).decode().translate(str.maketrans(b85, z85))
+    return {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(data), "cardinality": 1}
+
+
+def test_rows_that_a_delta_table_deleted_by_vectors_are_not_read(tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    table = pa.table({"review_id": list("abc"), "text": TEXTS})
+    properties = {"delta.enableDeletionVectors": "true"}
+    deltalake.write_deltalake(str(tmp_path), table, configuration=properties)
+    assert len(rows(planned(tmp_path))[0]) == 3
+    log = tmp_path / "_delta_log"
+    lines = map(json.loads, (log / f"{0:020}.json").read_text().splitlines())
+    added = next(line["add"] for line in lines if "add" in line)
+    removed = {"path": added["path"], "deletionTimestamp": 1, "dataChange": True}
+    added["deletionVector"] = deletion_vector(1)
+    (log / f"{1:020}.json").write_text(f"{json.dumps({'remove': removed})}\n{json.dumps({'add': added})}\n")
+    with pytest.raises(UserError, match="a Delta table with deletion vectors; run REORG"):
+        planned(tmp_path)
+
+
+def test_a_delta_table_with_other_names_in_its_files_is_refused(tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    deltalake.write_deltalake(str(tmp_path), pa.table({"review_id": ["a"], "text": TEXTS[:1]}))
+    log = tmp_path / "_delta_log" / f"{0:020}.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "metaData" in line:
+            line["metaData"]["configuration"]["delta.columnMapping.mode"] = "name"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(UserError, match="a Delta table"):
+        planned(tmp_path)
 
 
 def test_a_delta_table_without_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,18 +271,44 @@ def test_a_part_of_a_table_is_refused(tmp_path: Path, mark: str, part: str) -> N
         inputs.find(f"{tmp_path}/{part}")
 
 
-def test_an_iceberg_table_is_read_through_its_metadata(tmp_path: Path) -> None:
+def iceberg(folder: Path, warehouse: str, **properties: str) -> "Table":
+    """A table of two reviews that became one."""
     from pyiceberg.catalog.sql import SqlCatalog
 
-    catalog = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/w")
+    catalog = SqlCatalog("c", uri=f"sqlite:///{folder}/c.db", warehouse=warehouse, **properties)
     catalog.create_namespace("n")
-    rows_ = pa.table({"review_id": ["a", "b"], "text": TEXTS[:2]})
-    table = catalog.create_table("n.t", rows_.schema)
-    table.append(rows_)
-    table.overwrite(rows_.slice(0, 1))
-    root = table.location().removeprefix("file://")
+    two = pa.table({"review_id": ["a", "b"], "text": TEXTS[:2], "mall": ["가", "나"]})
+    table = catalog.create_table("n.t", two.schema)
+    table.append(two)
+    table.overwrite(two.slice(0, 1))
+    return table
+
+
+def test_an_iceberg_table_is_read_through_its_metadata(tmp_path: Path) -> None:
+    root = iceberg(tmp_path, f"file://{tmp_path}/w").location().removeprefix("file://")
     assert len(list(Path(root).glob("data/*.parquet"))) > 1
     assert len(rows(planned(root))[0]) == 1
+
+
+def test_an_iceberg_table_on_s3_is_read_through_its_metadata(tmp_path: Path, s3: str) -> None:
+    keys = {"s3.access-key-id": "test", "s3.secret-access-key": "test", "s3.region": "us-east-1"}
+    root = iceberg(tmp_path, f"{s3}/w", **keys, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]}).location()
+    assert len([name for name, _ in storage.walk(f"{root}/data") if name.endswith(".parquet")]) > 1
+    assert [row["review_id"] for row in rows(planned(root))[0]] == ["a"]
+
+
+def test_an_iceberg_table_whose_columns_changed_hands_is_refused(tmp_path: Path) -> None:
+    table = iceberg(tmp_path, f"file://{tmp_path}/w")
+    root = table.location().removeprefix("file://")
+    from pyiceberg.types import IntegerType
+
+    with table.update_schema() as change:
+        change.add_column("score", IntegerType())
+    assert len(rows(planned(root))[0]) == 1
+    with table.update_schema() as change:
+        change.rename_column("mall", "shop")
+    with pytest.raises(UserError, match="an Iceberg table whose columns were renamed or replaced"):
+        planned(root)
 
 
 def test_bytes_of_a_file_decide_before_its_name(tmp_path: Path) -> None:

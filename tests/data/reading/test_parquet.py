@@ -1,6 +1,8 @@
 """A row group is read once for all of its units, within bounds of memory, and what is damaged costs itself only."""
 
+import base64
 import gc
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +11,10 @@ import pytest
 
 from ray_app import storage
 from ray_app.data import reviews
+from ray_app.data.reading import files
+from ray_app.errors import UserError
 from ray_app.storage import s3 as objects
-from tests.support.small_catalogs import parquet, planned, rows
+from tests.support.small_catalogs import parquet, planned, rows, values
 
 
 def large(path: Path, count: int = 30_000) -> Path:
@@ -109,3 +113,55 @@ def test_a_text_that_all_rows_share_is_in_memory_once(tmp_path: Path) -> None:
     assert accepted == []
     assert {row["reason"] for row in rejected} == {"text has 3500000 characters, over the limit of 20000"}
     assert pa.default_memory_pool().max_memory() < before + 1_000_000_000
+
+
+def test_texts_beyond_all_limits_are_dropped_batch_by_batch(tmp_path: Path) -> None:
+    texts = ["빨라요", *(f"{i}{'굿' * 350_000}" for i in range(60))]
+    pq.write_table(pa.table({"id": [str(i) for i in range(61)], "text": texts}), tmp_path / "a.parquet")
+    plan = planned(tmp_path)
+    [(raw, bad)] = files.raw_tables(plan.units[0].pieces, plan.columns.layout(0))
+    assert raw.nbytes < 10_000
+    assert bad[1] == "text has 1050001 bytes, over the limit of 20000 characters"
+    accepted, rejected = rows(plan)
+    assert [row["review_id"] for row in accepted] == ["0"]
+    assert len(rejected) == 60
+
+
+def test_encrypted_columns_are_a_reject(tmp_path: Path) -> None:
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc, name-defined]
+        """Keys that are what they are called."""
+
+        def __init__(self, _: object) -> None:
+            super().__init__()
+
+        def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+            return base64.b64encode(key_bytes)
+
+    parquet(tmp_path / "b.parquet")
+    factory = encryption.CryptoFactory(Keys)
+    options = encryption.EncryptionConfiguration(footer_key="f", column_keys={"c": ["text"]}, plaintext_footer=True)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), options)
+    table = pa.table({"review_id": ["a"], "text": ["굿"]})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    plan = planned(tmp_path)
+    assert [one.reason for one in plan.unreadable] == ["unreadable Parquet file: its columns are encrypted; decrypt it"]
+    assert len(rows(plan)[0]) == 3
+
+
+def test_old_timestamps_beyond_nanoseconds_keep_their_year(tmp_path: Path) -> None:
+    moment = datetime(2500, 1, 2, 3, 4, 5, 678_901)
+    table = pa.table({"review_id": ["a"], "text": ["굿"], "t": pa.array([moment], pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    assert values(tmp_path, "t", keep="t") == [moment]
+
+
+def test_a_struct_with_two_fields_of_one_name_is_refused_where_it_is_kept(tmp_path: Path) -> None:
+    twins = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    for of in (twins, pa.ListArray.from_arrays([0, 1], twins)):
+        pq.write_table(pa.table({"review_id": ["a"], "text": ["굿"], "s": of}), tmp_path / "a.parquet")
+        assert len(rows(planned(tmp_path))[0]) == 1
+        with pytest.raises(UserError, match="--keep s: it has two fields of one name"):
+            planned(tmp_path, keep="s")
