@@ -163,13 +163,15 @@ def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrained
     from transformers import AutoConfig, AutoModel, utils
 
     utils.logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     if (folder / weight_storage.FILE).exists():
-        encoder = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config))
+        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **_without_pooler(config))
         encoder.load_state_dict(weight_storage.read(folder))
     else:
         plain = _without_pooler(config)
-        encoder = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **plain)
+        encoder = AutoModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **plain
+        )
     return encoder, load_file(folder / "head.safetensors")

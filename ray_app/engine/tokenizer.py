@@ -55,7 +55,7 @@ class Tokenizer:
         """From a folder that holds only the tokenizer, as a bundle does."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder))
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
     def __call__(self, texts: Sequence[str]) -> TokenizedReviews:
         encodings = self.hf.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ray_app import cluster
 from ray_app.errors import UserError, check
 
 log = logging.getLogger(__name__)
@@ -97,4 +98,5 @@ def start_page(
     log.info("page at http://127.0.0.1:%d", port)
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": token, "PYTHONPATH": paths})
+    own = {"NUNCHI_TOKEN": token, "PYTHONPATH": paths}
+    return subprocess.Popen(command, env={**cluster.without_token(os.environ), **own})
