@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,7 +82,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     descriptions = {
         401: "no token, or a wrong one",
         408: "the deadline passed before this request's turn",
-        413: "the body is too large",
+        413: "the body is too large, or the reviews for the deadline",
         422: "a field is invalid",
         503: "too much is waiting, or the models are not ready; see Retry-After",
     }
@@ -100,7 +100,7 @@ def _add_analyze(app: FastAPI, service: Service, limits: Limits, counters: Endpo
         result = await service.analyze(accepted.table, deadline)
         counters.batch(result.stats)
         if result.refused:
-            return refusal(result)
+            return refusal(result, accepted.table["text"].to_pylist(), accepted.index)
         content = protocol.build_response(accepted, result.table, result.failed)
         counters.reviews.labels("analysed").inc(len(content["analyses"]))
         counters.reviews.labels("rejected").inc(len(content["rejected"]))
@@ -115,7 +115,7 @@ def _add_explain(app: FastAPI, service: Service, limits: Limits) -> None:
             return error(422, "empty text", "text")
         explanation = await service.explain(body.text, _deadline(request, limits))
         if isinstance(explanation, BatchResult):
-            return refusal(explanation)
+            return refusal(explanation, [body.text])
         return JSONResponse(protocol.round_floats(explanation))
 
 
@@ -171,12 +171,23 @@ def error(status: int, line: str, field: str | None = None, headers: dict[str, s
     return JSONResponse({"error": line, "field": field}, status, headers)
 
 
-def refusal(result: BatchResult) -> Response:
-    """503, 408 or 422 for a request that was not run."""
+def refusal(result: BatchResult, texts: Sequence[str], index: Sequence[int] = ()) -> Response:
+    """503, 408, 413 or 422 for a request that was not run: its texts, and where each was in the request."""
     if result.refused == "unable":
         return error(422, "nothing can be explained: the tokenizer of this bundle has no mask token", "text")
     if result.refused == "late":
         return error(408, "the deadline passed before this request's turn; try again or send fewer reviews")
+    if result.refused == "large":
+        reviews, characters = (int(size * result.share) for size in (len(texts), sum(map(len, texts))))
+        return error(
+            413, f"too much for its deadline: send at most {max(1, reviews)} such reviews, {characters:,} characters"
+        )
+    if result.refused == "long":
+        row = result.failed[0]
+        most, field = int(len(texts[row]) * result.share), f"reviews[{index[row]}]" if index else "text"
+        return error(
+            413, f"it would hold up every other request: at most {most:,} characters, or highlights: false", field
+        )
     wait = str(result.retry_after)
     return error(503, f"too much is waiting; try again in {wait} s", headers={"Retry-After": wait})
 

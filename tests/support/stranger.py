@@ -22,14 +22,17 @@ import requests
 from tests.support.paths import ROOT
 
 JOB_APIS = ("/api/job_agent/jobs/", "/api/jobs/", "/api/v0/jobs/")
-CALLS = (  # one harmless call of every service of Ray's core: the token is looked for before any of a service's calls
-    "NodeInfoGcsService/CheckAlive",
-    "JobInfoGcsService/GetAllJobInfo",
-    "InternalKVGcsService/InternalKVGet",
-    "ActorInfoGcsService/GetAllActorInfo",
-    "NodeManagerService/GetNodeStats",
-    "ObjectManagerService/Pull",
-    "CoreWorkerService/GetCoreWorkerStats",
+CALLS = (  # one harmless call of every service of Ray's: the token is looked for before any of a service's calls
+    "ray.rpc.NodeInfoGcsService/CheckAlive",
+    "ray.rpc.JobInfoGcsService/GetAllJobInfo",
+    "ray.rpc.InternalKVGcsService/InternalKVGet",
+    "ray.rpc.ActorInfoGcsService/GetAllActorInfo",
+    "ray.rpc.NodeManagerService/GetNodeStats",
+    "ray.rpc.ObjectManagerService/Pull",
+    "ray.rpc.CoreWorkerService/GetCoreWorkerStats",
+    "ray.rpc.ReporterService/GetTraceback",  # the dashboard's agent
+    "ray.rpc.LogService/ListLogs",
+    "ray.serve.ASGIService/HandleRequest",  # a replica of Serve's, which unpickles what it gets
 )
 NOT_THERE = ("UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")  # another service, or no gRPC at all
 
@@ -118,7 +121,7 @@ def _calls(target: str) -> dict[str, str]:
     with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
         for name in CALLS:
             try:
-                channel.unary_unary(f"/ray.rpc.{name}")(b"", timeout=3)
+                channel.unary_unary(f"/{name}")(b"", timeout=3)
                 code = "OK"
             except grpc.RpcError as error:
                 code = error.code().name
