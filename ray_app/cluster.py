@@ -134,6 +134,13 @@ def memory() -> float:
     return float(ray.cluster_resources().get("memory", 0))
 
 
+def connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    import ray
+
+    return bool(ray.is_initialized())
+
+
 def joined() -> bool:
     """True where the environment names a cluster instead of this process starting its own; such a cluster may grow."""
     return bool(os.environ.get("RAY_ADDRESS"))

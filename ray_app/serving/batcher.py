@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags, Ints
+from ray_app.serving.survivors import Run, survivors
 from ray_app.serving.turn_queue import TurnQueue
 
 T = TypeVar("T")
-Run = Callable[[pa.Table], pa.Table]
 REMEMBER = 0.8  # weight of earlier batches in the moving average of the speed
 INLINE_BYTES = 16_000  # of a table whose cost is told within a millisecond; a larger one would hold up the event loop
+LONG_SHARE = 0.5  # of its deadline that one review may take, for which everything else waits
 LARGE_SHARE = 2  # rows of large requests come at one part in this of the engine's speed, together
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,15 @@ class DynamicBatcher:
         assert isinstance(result, BatchResult)
         return result
 
-    async def alone(self, work: Callable[[], T], tokens: int, deadline: float) -> T | BatchResult:
-        """What `work`, which costs about `tokens`, returns when its turn has come; or a refusal."""
+    async def alone(self, work: Callable[[], T], tokens: int, deadline: float, more: int = 0) -> T | BatchResult:
+        """What `work`, which costs about `tokens`, returns when its turn has come; or a refusal.
+
+        `more`: tokens that it and the work to come will cost, where it is the first of several steps.
+        """
+        own = max(tokens, more) * self.seconds_per_token
+        left = deadline - time.time()
+        if 0 < left < own:
+            return BatchResult(refused="large", share=left / own, stats=self._stats())
         if refusal := self._full(1, deadline):
             return refusal
         result = await self._queued(pa.table({}), np.array([tokens], np.int64), deadline, work)
@@ -172,7 +180,7 @@ class DynamicBatcher:
         left, own = request.deadline - time.time(), request.cost * self.seconds_per_token
         if 0 < left < own:
             return BatchResult(refused="large", share=left / own, stats=self._stats())
-        longest, most = int(request.tokens.argmax()), self.limits.queue_seconds
+        longest, most = int(request.tokens.argmax()), max(self.limits.queue_seconds, LONG_SHARE * left)
         alone = float(request.tokens[longest]) * self.seconds_per_token  # nothing else runs meanwhile
         if alone > most:
             return BatchResult(refused="long", share=most / alone, failed=(longest,), stats=self._stats())
@@ -274,24 +282,3 @@ class DynamicBatcher:
 
     def _stats(self) -> dict[str, float]:
         return {"queue_rows": len(self.queue), "queue_seconds": self.queue.total * self.seconds_per_token}
-
-
-def survivors(run: Run, table: pa.Table) -> tuple[pa.Table | None, Flags]:
-    """`run` over the rows that do not make it fail (None where all do), and [rows] which these are.
-
-    Failing rows are found by halving, which also gets a batch through that is too large for the memory.
-    """
-    try:
-        return run(table), np.ones(len(table), bool)
-    except BaseException as error:  # a Rust panic is not an Exception; no interrupt reaches this thread
-        if len(table) == 1:
-            log.error("a review could not be analyzed: %s", type(error).__name__)  # its text stays out of the log
-            return None, np.zeros(1, bool)
-    half = len(table) // 2
-    halves = [survivors(run, rows) for rows in (table.slice(0, half), table.slice(half))]
-    return _concatenated(result for result, _ in halves), np.concatenate([good for _, good in halves])
-
-
-def _concatenated(tables: Iterable[pa.Table | None]) -> pa.Table | None:
-    present = [table for table in tables if table is not None]
-    return pa.concat_tables(present) if present else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ray_app.engine.own_thread import OwnThread
-from ray_app.errors import UserError, first_line
+from ray_app.errors import first_line
 from ray_app.serving.batcher import BatchResult
 
 if TYPE_CHECKING:
@@ -99,16 +99,19 @@ class Replica:
         return await self.batchers[bundle_id](table, deadline), bundle_id
 
     async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
-        """What `Occlusion.explain` returns, from the newest bundle, in its turn among the analyses; or a refusal."""
+        """What `Occlusion.explain` returns, from the newest bundle; or a refusal.
+
+        It takes its turns among the analyses, in steps of a batch's size.
+        """
         engine = self.engines[self.newest]
-
-        def work() -> Mapping[str, object] | BatchResult:
-            try:
-                return engine.explain(text)
-            except UserError:
-                return BatchResult(refused="unable")
-
-        return await self.batchers[engine.id].alone(work, engine.explain_cost(text), deadline)
+        batcher, left = self.batchers[engine.id], engine.explain_cost(text)
+        step = batcher.budget
+        steps, unable = engine.explaining(text, step), BatchResult(refused="unable")
+        found: Mapping[str, object] | BatchResult | None = None
+        while found is None:
+            found = await batcher.alone(lambda: next(steps, unable), min(left, step), deadline, left)
+            left = max(1, left - step)
+        return found
 
     async def check_health(self) -> None:
         """Called by Serve, which replaces a replica that raises: one that failed on a whole batch and on a probe."""

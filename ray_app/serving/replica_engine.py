@@ -5,7 +5,7 @@ In: tables of accepted rows with their options. Out: the same rows after these s
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ray_app import __version__
 from ray_app.arrays import Ints
+from ray_app.errors import UserError, check
 from ray_app.inference.bundle import resolved_mode
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
@@ -74,7 +75,7 @@ class ReplicaEngine:
         return tokens * (1 + words * np.asarray(table["_highlights"].to_numpy(zero_copy_only=False), np.int64))
 
     def explain_cost(self, text: str) -> int:
-        """Tokens that `explain` will read."""
+        """Tokens that an explanation will read."""
         tokens, words = self._sizes([text])
         return int(tokens[0] * (1 + words[0]))
 
@@ -105,10 +106,19 @@ class ReplicaEngine:
         return DynamicBatcher(self, self.cost, limits, executor)
 
     def probe(self, rows: int = 1) -> None:
-        """Runs a few reviews: the first batch of a process is slow, and a broken model or GPU raises here."""
+        """Runs a few reviews: the first batch of a process is slow, and a broken model or GPU raises here.
+
+        Raises UserError where a model's outputs are not numbers: whatever it found would be wrong.
+        """
         table = self._probe_rows(rows)
         for stage in self.stages:
             table = stage(table)
+        for name in {"keyword_probabilities", "scores"} & set(table.column_names):
+            values = table[name].combine_chunks()
+            while pa.types.is_list(values.type):
+                values = values.flatten()
+            finite = np.isfinite(values.to_numpy(zero_copy_only=False).astype(float)).all()
+            check(finite, f"bundle {self.runtime.bundle.path}: its {name} are not numbers (NaN): train it again")
 
     def measure(self) -> tuple[int, float]:
         """Tokens and seconds of a batch that is large enough to tell the speed by; after `probe`."""
@@ -135,12 +145,16 @@ class ReplicaEngine:
             table = table.append_column("scores", pa.array([[even] * len(keywords)] * rows, nested))
         return table
 
-    def explain(self, text: str) -> Mapping[str, object]:
-        """The drop of every word for each found keyword, see `Occlusion.explain`.
+    def explaining(self, text: str, tokens: int) -> Iterator[Mapping[str, object] | None]:
+        """The drop of every word for each found keyword in steps of about `tokens`, see `Occlusion.explaining`.
 
-        Raises UserError where the bundle's tokenizer has no mask token.
+        No step at all where the bundle's tokenizer has no mask token.
         """
-        return Occlusion(self.runtime, self.options.words).explain(text)
+        try:
+            occlusion = Occlusion(self.runtime, self.options.words)
+        except UserError:
+            return
+        yield from occlusion.explaining(text, tokens)
 
     def info(self) -> dict[str, dict[str, object]]:
         """`version` and `taxonomy`: the responses of the routes of these names."""

@@ -361,11 +361,13 @@ def test_a_review_that_would_hold_up_all_others_is_refused_by_its_place(thread: 
     batch = batcher(Engine(), thread, queue_seconds=5.0)
     batch.learn(1, 1.0)
     table = pa.table({"value": pa.array([1, 2, 3]), "cost": pa.array([1, 20, 2])})
-    answer = run(batch(table, LATER))
-    assert (answer.refused, answer.failed, answer.share) == ("long", (1,), 0.25)
-    answer_alone = run(batch.alone(lambda: "done", 20, LATER))
-    assert isinstance(answer_alone, BatchResult)
-    assert answer_alone.refused == "long"
+    answer = run(batch(table, time.time() + 30))
+    assert (answer.refused, answer.failed) == ("long", (1,))
+    assert answer.share == pytest.approx(0.75, abs=0.01)
+    for more, reason in ((0, "long"), (40, "large")):
+        answer_alone = run(batch.alone(lambda: "done", 20, time.time() + 30, more))
+        assert isinstance(answer_alone, BatchResult)
+        assert answer_alone.refused == reason
 
 
 def test_large_requests_fill_their_deadline_and_no_more_and_small_ones_pass_them(thread: Executor) -> None:
