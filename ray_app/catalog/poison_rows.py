@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ray_app import storage
+from ray_app.engine.device_faults import DeviceError
 from ray_app.errors import first_line
 
 DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
@@ -31,6 +32,8 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], R
     """
     try:
         return [run(table)], {}
+    except DeviceError:  # no row is to blame
+        raise
     except Exception as error:
         if not len(table):
             raise

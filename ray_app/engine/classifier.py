@@ -14,6 +14,7 @@ from torch import Tensor
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import batches, padded
 from ray_app.engine.device import Device
+from ray_app.engine.device_faults import within_memory
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.flops import WorkCounters, encoder_flops
 from ray_app.engine.keyword_attention import KeywordScorer
@@ -55,6 +56,7 @@ class Classifier:
             check(device.backend != "int8", f"backend int8: not for {kind} encoders; write fp32")
             log.warning("%s encoders run through transformers, with padding: slower", kind)
 
+    @within_memory
     def __call__(self, sequences: Sequences, vectors: bool = False) -> Floats:
         """Logits; with `vectors` each sequence's pooled vector beside them, [n, outputs + hidden]."""
         began = time.perf_counter()
@@ -69,6 +71,7 @@ class Classifier:
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
+    @within_memory
     def attended(self, sequences: Sequences) -> tuple[Floats, Floats]:
         """Of a KeywordScorer: logits [n, outputs], and [tokens, queries of all keywords] the share of each query's
         attention that lies on a token of its sequence, in the order given."""

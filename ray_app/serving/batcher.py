@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags, Ints
+from ray_app.engine.device_faults import DeviceError
 from ray_app.serving.survivors import Run, survivors
 from ray_app.serving.turn_queue import TurnQueue
 
@@ -199,6 +200,12 @@ class DynamicBatcher:
         while batch := self._gather():
             try:
                 await self._run_batch(batch)
+            except DeviceError as error:  # the health check has the replica replaced; others may answer meanwhile
+                log.error("%s", error)
+                self.failing = True
+                for request in batch:
+                    if not request.future.done():
+                        request.future.set_result(BatchResult(refused="overloaded", retry_after=1))
             except Exception as error:  # a bug must not leave requests waiting forever
                 log.exception("a batch failed")
                 for request in batch:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags
+from ray_app.engine.device_faults import DeviceError
 
 Run = Callable[[pa.Table], pa.Table]
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ def survivors(run: Run, table: pa.Table) -> tuple[pa.Table | None, Flags]:
     """
     try:
         return run(table), np.ones(len(table), bool)
+    except DeviceError:  # no review is to blame
+        raise
     except BaseException as error:  # a Rust panic is not an Exception; no interrupt reaches this thread
         if len(table) == 1:
             log.error("a review could not be analyzed: %s", type(error).__name__)  # its text stays out of the log
