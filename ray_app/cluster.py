@@ -66,6 +66,31 @@ def _own_token() -> None:
     core.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined, unused-ignore]
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """What is written to stdout and stderr within the block is lost, whoever writes it: for the end of a job."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number, _ in kept:
+        os.dup2(nowhere, number)
+    try:
+        yield
+    finally:
+        for number, own in kept:
+            os.dup2(own, number)
+            os.close(own)
+        os.close(nowhere)
+
+
+def leave() -> None:
+    """Ends this process's connection, and with it the Ray that it started."""
+    import ray
+
+    ray.shutdown()
+
+
 def without_token(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child that is no process of Ray's: it has no use for the token."""
     return {name: value for name, value in environment.items() if name not in (AUTH_MODE, AUTH_TOKEN)}

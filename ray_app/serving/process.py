@@ -93,13 +93,20 @@ def open_door(host: str, port: int, hosts: AllowedHosts, headers: bytes = b"", r
 
 
 def read_token(file: str) -> str:
-    """The token in `file`, without one that in NUNCHI_TOKEN; "" for none. Raises UserError for a file without one."""
+    """The token in `file`, without one that in NUNCHI_TOKEN; "" for none.
+
+    Raises UserError for a file without one, and as ssh does for one of this user's that others can read.
+    """
     if not file:
         return os.environ.get("NUNCHI_TOKEN", "").strip()
     try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise UserError(f"--token-file {file}: {error.strerror}") from None
+        token, entry = Path(file).read_text(encoding="utf-8").strip(), Path(file).stat()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file {file}: {getattr(error, 'strerror', 'not UTF-8')}") from None
+    shown = entry.st_mode & 0o077
+    check(not shown or entry.st_uid != os.getuid(), f"--token-file {file}: other users can read it; chmod 600 {file}")
+    if shown & 0o007:  # a secret that was mounted, say: not ours to change
+        log.warning("warning: --token-file %s can be read by every user of this machine", file)
     check(token, f"--token-file {file}: empty")
     return token
 

@@ -59,7 +59,11 @@ def run(config: Config) -> None:
     if page is not None:
         page.terminate()
     address = cluster.address()
-    if not ended(lambda: stop(door), lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS):
+    with cluster.silenced():  # Serve and Ray tell of every process that ends
+        done = ended(lambda: stop(door), lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS)
+        if done:
+            cluster.leave()
+    if not done:
         log.error("Ray was gone, or hung: requests under way were cut off")
         os._exit(1)  # a normal exit would wait a minute for Ray, and print a stack
 
@@ -83,6 +87,7 @@ def _deploy(config: Config, token: str, door: "Door | None" = None) -> str:
     from ray_app import cluster
 
     host, port = door.upstream if door else (config.host, config.port)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process: the lines below are our own
     serve.start(http_options={"host": host, "port": port}, logging_config=_quiet())
     try:
         serve.run(
