@@ -21,6 +21,10 @@ class UserError(Exception):
     """A mistake the user can mend: the message is one line that names the place and the remedy."""
 
 
+class DeviceError(RuntimeError):
+    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`)."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known name, or the list of what is known."""
     known = list(known)

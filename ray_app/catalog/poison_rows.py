@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ray_app import storage
-from ray_app.engine.device_faults import DeviceError
-from ray_app.errors import first_line
+from ray_app.errors import DeviceError, first_line
 
 DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
 PIECE = 64  # rows: a unit of 2,000 takes some 30 writes to find the piece, and at most 64 more to find the row

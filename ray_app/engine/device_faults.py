@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 import torch
 
 from ray_app.engine.device import Device
+from ray_app.errors import DeviceError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,10 +32,6 @@ STICKY = (
     "CUDA-capable device(s) is/are busy or unavailable",
 )
 log = logging.getLogger(__name__)
-
-
-class DeviceError(RuntimeError):
-    """The device failed, whatever the review: none may be rejected for it."""
 
 
 class DeviceMemoryError(DeviceError):

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags, Ints
-from ray_app.engine.device_faults import DeviceError
+from ray_app.errors import DeviceError
 from ray_app.serving.survivors import Run, survivors
 from ray_app.serving.turn_queue import TurnQueue
 

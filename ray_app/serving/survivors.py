@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Flags
-from ray_app.engine.device_faults import DeviceError
+from ray_app.errors import DeviceError
 
 Run = Callable[[pa.Table], pa.Table]
 log = logging.getLogger(__name__)
