@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ray_app.errors import UserError, check, closest, first_line, pip_install
+from ray_app.errors import UserError, check, closest, pip_install
 from ray_app.serving.options import Config
 from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, open_door, read_token, start_page
 
@@ -97,7 +97,8 @@ def _deploy(config: Config, token: str, door: "Door | None" = None) -> str:
             logging_config=_quiet(),
         )
     except RuntimeError as error:
-        raise UserError(f"the endpoint did not start: {first_line(error)}") from None
+        reason = cluster.cause(error).removeprefix("ray_app.errors.UserError: ")
+        raise UserError(f"the endpoint did not start: {reason}") from None
     if door:
         door.ready = True
     return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"

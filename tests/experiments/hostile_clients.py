@@ -5,6 +5,7 @@
     restart     the client, calling without pause while jobs.serve is stopped and started again, twice
     hosts       host names, odd paths, two tokens, compressed and malformed bodies: code and time of each
     sockets     300 half-open connections, and one that asks
+    door        requests per second through the door and beside it, in turns
     fuzz        10,000 mutated requests over raw sockets: codes, and the memory of the server
 
 `ports` and `restart` start the jobs themselves. The others start one replica and the door in a process of their own,
@@ -98,10 +99,11 @@ def ports(folder: Path) -> None:
 
 
 @contextmanager
-def replica(bundle: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The URL of a replica behind the door, and its process."""
-    port = free_port()
-    with job("tests.experiments.hostile_clients", "replica", "--bundle", bundle, "--port", str(port)) as process:
+def replica(bundle: str, inner: int = 0) -> Iterator[tuple[str, psutil.Process]]:
+    """The URL of a replica behind the door, and its process; with `inner` it also listens there, without the door."""
+    port, inner = free_port(), inner or free_port()
+    ports = ("--port", str(port), "--inner", str(inner))
+    with job("tests.experiments.hostile_clients", "replica", "--bundle", bundle, *ports) as process:
         url = f"http://127.0.0.1:{port}"
         while not _ok(f"{url}/ready"):
             assert process.poll() is None, "it ended"
@@ -116,17 +118,18 @@ def _ok(url: str) -> bool:
         return False
 
 
-def serve_replica(bundle: str, port: int) -> None:
+def serve_replica(bundle: str, port: int, inner: int) -> None:
     """Serves until it is stopped: the endpoint's application over one replica, uvicorn, and the door."""
-    door = open_door("127.0.0.1", port, allowed_hosts("127.0.0.1", (), token=False))
+    front = open_door("127.0.0.1", port, allowed_hosts("127.0.0.1", (), token=False))
+    front.upstream = ("127.0.0.1", inner)
     options = ReplicaOptions(stages=stage_groups("auto", fused=True)[0], last=True, device="cpu", threads=1)
     served = Replica(options, 60.0)
 
     async def run() -> None:
         await served.reconfigure({"bundle": bundle})
-        app = http_app.build_app(InProcessService(served), http_app.Limits(hosts=door.hosts))
-        server = uvicorn.Server(uvicorn.Config(app, port=door.upstream[1], log_level="error"))
-        door.ready = True
+        app = http_app.build_app(InProcessService(served), http_app.Limits(hosts=front.hosts))
+        server = uvicorn.Server(uvicorn.Config(app, port=front.upstream[1], log_level="error"))
+        front.ready = True
         await server.serve()
 
     asyncio.run(run())
@@ -313,6 +316,35 @@ def _established(process: psutil.Process, port: int) -> int:
     return sum(c.status == "ESTABLISHED" and c.laddr.port == port for c in process.net_connections("tcp"))
 
 
+def door(folder: Path, seconds: float = 8.0, rounds: int = 4) -> None:
+    """A Markdown table of rounds: eight threads that ask for one review each, without pause."""
+    make_bundle(folder / "bundle")
+    inner = free_port()
+    body = json.dumps({"reviews": ["옷은 예쁘지만 배송은 늦어요"]}).encode()
+    print("| round | beside the door, requests/s | through it | ratio |\n| --- | --- | --- | --- |")
+    with replica(str(folder / "bundle"), inner) as (url, _):
+        for number in range(rounds):
+            rates = [_rate(each, body, seconds) for each in (f"http://127.0.0.1:{inner}", url)]
+            print(f"| {number + 1} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[1] / rates[0]:.3f} |", flush=True)
+
+
+def _rate(url: str, body: bytes, seconds: float) -> float:
+    end, counts = time.monotonic() + seconds, [0] * 8
+
+    def ask(number: int) -> None:
+        with requests.Session() as session:
+            while time.monotonic() < end:
+                headers = {"Content-Type": "application/json"}
+                counts[number] += session.post(f"{url}/analyze", data=body, headers=headers, timeout=60).ok
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
 def fuzz(folder: Path, count: int = 10_000) -> None:
     """Mutated requests: statuses, and the server's memory on the way."""
     make_bundle(folder / "bundle")
@@ -356,7 +388,7 @@ def _mutate(content: bytearray, chance: random.Random) -> None:
             content += b"{"
 
 
-EXPERIMENTS = {"ports": ports, "attack": attack, "restart": restart, "hosts": hosts, "sockets": sockets, "fuzz": fuzz}
+EXPERIMENTS = {function.__name__: function for function in (ports, attack, restart, hosts, sockets, door, fuzz)}
 
 
 def main() -> None:
@@ -365,9 +397,10 @@ def main() -> None:
     parser.add_argument("name", choices=[*EXPERIMENTS, "replica"])
     parser.add_argument("--bundle", default="ready")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--inner", type=int, default=0)
     options = parser.parse_args()
     if options.name == "replica":
-        serve_replica(options.bundle, options.port)
+        serve_replica(options.bundle, options.port, options.inner)
         return
     with tempfile.TemporaryDirectory() as folder:
         EXPERIMENTS[options.name](Path(folder))
