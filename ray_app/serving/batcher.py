@@ -26,6 +26,7 @@ from ray_app.serving.turn_queue import TurnQueue
 
 T = TypeVar("T")
 REMEMBER = 0.8  # weight of earlier batches in the moving average of the speed
+FORGET = 0.95  # of a speed by which a request was refused while nothing ran
 INLINE_BYTES = 16_000  # of a table whose cost is told within a millisecond; a larger one would hold up the event loop
 LONG_SHARE = 0.5  # of its deadline that one review may take, for which everything else waits
 LARGE_SHARE = 2  # rows of large requests come at one part in this of the engine's speed, together
@@ -114,7 +115,7 @@ class DynamicBatcher:
         own = max(tokens, more) * self.seconds_per_token
         left = deadline - time.time()
         if 0 < left < own:
-            return BatchResult(refused="large", share=left / own, stats=self._stats())
+            return self._large(left / own)
         if refusal := self._full(1, deadline):
             return refusal
         result = await self._queued(pa.table({}), np.array([tokens], np.int64), deadline, work)
@@ -180,7 +181,7 @@ class DynamicBatcher:
         """A refusal where the request cannot be done in time, alone or with what comes before its last row."""
         left, own = request.deadline - time.time(), request.cost * self.seconds_per_token
         if 0 < left < own:
-            return BatchResult(refused="large", share=left / own, stats=self._stats())
+            return self._large(left / own)
         longest, most = int(request.tokens.argmax()), max(self.limits.queue_seconds, LONG_SHARE * left)
         alone = float(request.tokens[longest]) * self.seconds_per_token  # nothing else runs meanwhile
         if alone > most:
@@ -189,6 +190,12 @@ class DynamicBatcher:
         if request.large and len(self.queue) and 0 < left < done:
             return self._refusal("crowded", done - left, request.deadline)
         return None
+
+    def _large(self, share: float) -> BatchResult:
+        """A refusal; where nothing runs that would tell the speed anew, what is thought of it gets better with each."""
+        if not len(self.queue) and not self.running_tokens:
+            self.measured_seconds *= FORGET
+        return BatchResult(refused="large", share=share, stats=self._stats())
 
     def _refusal(self, reason: str, seconds: float, deadline: float) -> BatchResult:
         """`seconds` until a try may succeed; nobody is told to wait for longer than a request may take."""

@@ -444,3 +444,16 @@ def test_work_of_another_kind_takes_its_turn_alone(thread: Executor) -> None:
     batch = batcher(engine, thread)
     run(scenario())
     assert engine.batches == [[0], [1], [99], [2, 3], [4]]
+
+
+def test_a_speed_that_was_measured_wrong_does_not_refuse_for_ever(thread: Executor) -> None:
+    async def scenario() -> int:
+        for tries in range(200):
+            if not (await batch(rows(*range(10), cost=10), time.time() + 30)).refused:
+                return tries
+        return 200
+
+    batch = batcher(Engine(), thread)
+    batch.learn(1, 5.0)
+    assert 0 < run(scenario()) < 100
+    assert batch.seconds_per_token < 1
