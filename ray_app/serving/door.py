@@ -43,6 +43,7 @@ class _Connection:
     writer: asyncio.StreamWriter
     waiting: bool = True  # for the head of a request: nothing of it is under way
     answered: bool = False  # something of its answer was passed back
+    sending: bool = False  # the client sends a body
     upstream: asyncio.StreamWriter | None = None
     pump: "asyncio.Task[None] | None" = None
 
@@ -163,6 +164,7 @@ class Door:
         if self.headers and not head.upgrade:  # so that the first head of the answers is the only one
             raw = raw[:-2] + b"Connection: close\r\n\r\n"
         connection.upstream.write(raw)
+        connection.sending = True
         try:
             async with asyncio.timeout(self.limits.body_total_seconds):
                 await self._body(connection.reader, connection.upstream, head.length)
@@ -171,7 +173,12 @@ class Door:
         except OSError:  # the server answered before the end of the body, and closed: too large, say
             if connection.pump:
                 await asyncio.wait([connection.pump], timeout=self.limits.body_seconds)
+            await _linger(connection.reader)
             raise
+        connection.sending = False
+        if connection.pump and connection.pump.done():
+            await _linger(connection.reader)
+            raise OSError
 
     async def _body(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
         """Passes a body on: `length` bytes, or where that is negative chunks until the empty one."""
@@ -203,9 +210,10 @@ class Door:
                 connection.answered = True
                 connection.writer.write(piece)
                 await asyncio.wait_for(connection.writer.drain(), self.limits.body_seconds)
-            connection.writer.write_eof()
-            await _linger(connection.reader)
-            connection.writer.close()
+            if connection.sending:  # the rest of the body is read first: see `_pass_on`
+                connection.writer.write_eof()
+            else:
+                connection.writer.close()
         except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
             connection.writer.transport.abort()
 
