@@ -10,7 +10,7 @@ _SPECIAL = str.maketrans(
     | dict.fromkeys(_LINE_ENDS, " ")
 )
 _LINK = re.compile(r"(?i)(?<=\bwww)\.|:(?=//)")  # what some renderers make a link of without being told to
-_LIST = re.compile(r"^(\d*)([-+=.)])")  # would begin a list, or underline a heading
+_LIST = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+=](?:[-+=\s]|$)))")  # begins a list, or underlines a heading
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -39,4 +39,4 @@ def look_up(report: object, path: Sequence[str]) -> object:
 def escape(text: str) -> str:
     """Text of strangers as plain words of a line: no markup, no new cell, no new line."""
     line = _LINK.sub(r"\\\g<0>", text.translate(_SPECIAL)).strip()
-    return _LIST.sub(r"\1\\\2", line)
+    return _LIST.sub(r"\1\\", line)
