@@ -5,7 +5,9 @@
 #     docker run --rm --shm-size 2g -v "$PWD/runs:/data" nunchi:cpu \
 #         python -m jobs.analyze --input /data/reviews --bundle /data/bundle --output /data/analyses
 #     docker run --rm --shm-size 2g -p 127.0.0.1:8000:8000 -e NUNCHI_TOKEN -v "$PWD/runs:/data:ro" nunchi:cpu
-# CHANGE: name the base by its digest (docker buildx imagetools inspect python:3.11-slim-bookworm), here and below.
+# CHANGE: name the base by its digest, here and below, once, and again for every update of it:
+#     docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
+#     FROM python:3.11-slim-bookworm@sha256:...
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH=cuda
 COPY deploy/requirements.lock deploy/torch-${TORCH}.lock /locks/

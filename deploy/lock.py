@@ -9,14 +9,20 @@ CPU and CUDA builds are different files. So torch and what only its CUDA build n
 
 `torch-cpu.lock` is kept by hand: its build comes from PyTorch's index, not from PyPI. The hashes are of all files of a
 version, so that one lock serves every platform and Python from 3.11 to 3.13.
+
+Beside the locks `sbom.cdx.json` lists the same packages as CycloneDX, for scanners of images. Known weaknesses of them:
+
+    pip-audit --require-hashes --disable-pip -r deploy/requirements.lock
 """
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 DEPLOY = Path(__file__).parent
+LOCKS, SBOM = ("requirements.lock", "torch-cuda.lock", "torch-cpu.lock"), "sbom.cdx.json"
 CUDA_ONLY = re.compile(r"(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==")
 COMPILE = (
     "uv pip compile pyproject.toml --extra kiwi --constraint constraints.txt --universal --python-version 3.11 "
@@ -32,6 +38,25 @@ def main() -> None:
     for name, cuda in (("requirements.lock", False), ("torch-cuda.lock", True)):
         chosen = [pin for pin in pins if bool(CUDA_ONLY.match(pin)) == cuda]
         (DEPLOY / name).write_text("\n".join(["# Written by deploy/lock.py: make lock", *chosen, ""]), encoding="utf-8")
+    (DEPLOY / SBOM).write_text(sbom(), encoding="utf-8")
+
+
+def sbom() -> str:
+    """CycloneDX JSON of all packages that the locks name, those of both torch builds: the same for the same locks."""
+    components = {}
+    for lock in LOCKS:
+        text = (DEPLOY / lock).read_text(encoding="utf-8").replace("\\\n", " ")
+        for name, version in re.findall(r"^([a-zA-Z0-9._-]+)==([\w.+]+)", text, re.M):
+            purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}"
+            components[purl] = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    content = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "nunchi-reviews"}},
+        "components": [components[purl] for purl in sorted(components)],
+    }
+    return json.dumps(content, indent=1) + "\n"
 
 
 if __name__ == "__main__":

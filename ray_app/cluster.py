@@ -8,10 +8,11 @@ import gc
 import logging
 import os
 import re
+import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -20,6 +21,10 @@ from ray_app.errors import UserError, check, no_space
 T = TypeVar("T")
 RESERVED = 0.5  # CPUs left for reading and writing
 CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"  # of Ray's C++ core
+AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+ANSWERS = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # a call that changes nothing, refused without a token like the rest
+OPEN = "anyone who reaches it can run code there; start it with RAY_AUTH_MODE=token, see SECURITY.md"
+log = logging.getLogger(__name__)
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception): ")
 
 
@@ -40,12 +45,68 @@ def start(**settings: object) -> None:
     quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if joined():
         ray.init(**quiet)
+        if answers_strangers(address()):
+            log.warning("warning: the Ray cluster at %s asks for no token: %s", address(), OPEN)
         return
     # With few CPUs Ray would stop a worker that reads or commits between two units and start another for the next one.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no dashboard, loopback: nothing but this process reaches it
+    _own_token()
     with _quiet_core():
         ray.init("local", include_dashboard=False, **{**quiet, **settings})
+
+
+def _own_token() -> None:
+    """A random token for the Ray that starts here, whatever the environment says: Ray's processes, its job API among
+    them, listen at every address of the machine. They inherit it; no file holds it, and no other user can read it.
+    """
+    from ray import _raylet as core  # there is no public way to change it after Ray's import
+
+    os.environ[AUTH_MODE], os.environ[AUTH_TOKEN] = "token", secrets.token_hex(32)
+    core.Config.initialize("")  # type: ignore[attr-defined, unused-ignore]
+    core.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined, unused-ignore]
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """What is written to stdout and stderr within the block is lost, whoever writes it: for the end of a job."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number, _ in kept:
+        os.dup2(nowhere, number)
+    try:
+        yield
+    finally:
+        for number, own in kept:
+            os.dup2(own, number)
+            os.close(own)
+        os.close(nowhere)
+
+
+def leave() -> None:
+    """Ends this process's connection, and with it the Ray that it started."""
+    import ray
+
+    ray.shutdown()
+
+
+def without_token(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child that is no process of Ray's: it has no use for the token."""
+    return {name: value for name, value in environment.items() if name not in (AUTH_MODE, AUTH_TOKEN)}
+
+
+def answers_strangers(address: str) -> bool:
+    """Whether the control service (GCS) at HOST:PORT answers a call without a token."""
+    import grpc
+
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.unary_unary(ANSWERS)
+        try:
+            call(b"", timeout=10)
+        except grpc.RpcError:
+            return False
+    return True
 
 
 @contextmanager
@@ -96,6 +157,13 @@ def memory() -> float:
     import ray
 
     return float(ray.cluster_resources().get("memory", 0))
+
+
+def connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    import ray
+
+    return bool(ray.is_initialized())
 
 
 def joined() -> bool:

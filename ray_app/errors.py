@@ -53,6 +53,10 @@ class UserError(Exception):
         return found[0] if found else ""
 
 
+class DeviceError(RuntimeError):
+    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`)."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known name, or the list of what is known."""
     known = list(known)

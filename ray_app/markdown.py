@@ -1,8 +1,16 @@
 """Reports as Markdown: tables, and figures out of a nested report. Cells are escaped: review text stays text."""
 
+import re
 from collections.abc import Iterable, Sequence
 
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\|`*_[]!#"} | {"<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_SPECIAL = str.maketrans(
+    {c: f"\\{c}" for c in "\\|`*_[]!#~@$"}
+    | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\0": ""}
+    | dict.fromkeys(_LINE_ENDS, " ")
+)
+_LINK = re.compile(r"(?i)(?<=\bwww)\.|:(?=//)")  # what some renderers make a link of without being told to
+_LIST = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+=](?:[-+=\s]|$)))")  # begins a list, or underlines a heading
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -30,4 +38,5 @@ def look_up(report: object, path: Sequence[str]) -> object:
 
 def escape(text: str) -> str:
     """Text of strangers as plain words of a line: no markup, no new cell, no new line."""
-    return text.translate(_SPECIAL)
+    line = _LINK.sub(r"\\\g<0>", text.translate(_SPECIAL)).strip()
+    return _LIST.sub(r"\1\\", line)

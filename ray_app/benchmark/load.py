@@ -6,25 +6,28 @@ as users do not) at fractions of that rate; and the seconds until full speed aft
 """
 
 import asyncio
-import json
+import logging
 import multiprocessing
 import os
 import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ray_app.errors import check
+from ray_app.markdown import table
 from ray_app.options import Options, as_dict, option
 
 if TYPE_CHECKING:
     import aiohttp
 
+HEADER = ("measurement", "asked/s", "reviews/s", "p50 ms", "p95 ms", "p99 ms", "responses")
 FULL = 0.9  # share of the saturation rate that counts as full speed
 RECOVERY_SECONDS = 10
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +144,28 @@ def run(config: Config, recovery_seconds: int = RECOVERY_SECONDS) -> LoadReport:
     report = asyncio.run(_measure(config, texts, recovery_seconds))
     path = storage.join(config.output, "load.json")
     storage.write_json(path, report)
-    print(json.dumps({key: value for key, value in report.items() if key != "config"}, indent=1, ensure_ascii=False))
+    print("\n".join(table(HEADER, _rows(report))))
     _conclude(config, path, report)
     return report
+
+
+def _rows(report: LoadReport) -> Iterator[tuple[str, ...]]:
+    """A row per measurement: what was asked, what was answered with 200, how long it took, what else was answered."""
+    for number, throughput in enumerate(report["saturation"]["rounds"], 1):
+        yield _row(f"saturation {number}", "", throughput)
+    for loop in report["open_loop"]:
+        yield _row("open loop", f"{loop['asked_per_s']:g}", loop)
+    if "by_hand" in report:
+        by_hand = report["by_hand"]
+        yield ("in process", "", f"{by_hand['reviews_per_s']:g}", "", "", "", f"endpoint / this: {by_hand['ratio']:g}")
+    after = report["recovery"]["full_speed_after_s"]
+    yield ("full speed again", "", "", "", "", "", "not seen" if after is None else f"after {after} s")
+
+
+def _row(name: str, asked: str, seen: Throughput) -> tuple[str, ...]:
+    times = [f"{seen[p]:,.0f}" if p in seen else "" for p in ("p50_ms", "p95_ms", "p99_ms")]
+    others = ", ".join(f"{status} x {count:,}" for status, count in sorted(seen["statuses"].items()))
+    return (name, asked, f"{seen['reviews_per_s']:g}", *times, others)
 
 
 def _conclude(config: Config, path: str, report: LoadReport) -> None:
@@ -173,16 +195,19 @@ async def _measure(config: Config, texts: list[str], recovery_seconds: int) -> L
         ask = _asker(session, config)
         await _warm_up(ask, texts, config)
         online, in_process = [], []
-        for _ in range(config.rounds):
+        for number in range(config.rounds):
+            log.info("saturation %d of %d: %g s", number + 1, config.rounds, config.seconds)
             online.append(await _saturate(ask, texts, config.concurrency, config.seconds))
             if config.bundle:
                 in_process.append(await asyncio.to_thread(_in_process, config, texts))
         rate = statistics.median(throughput["reviews_per_s"] for throughput in online)
+        loops = []
+        for share in config.rates:
+            log.info("open loop at %g of %g reviews/s: %g s", share, rate, config.seconds)
+            loops.append(await open_loop(ask, texts, rate * share, config.seconds, config.seed))
         report: LoadReport = {
             "saturation": {"reviews_per_s": rate, "rounds": online},
-            "open_loop": [
-                await open_loop(ask, texts, rate * share, config.seconds, config.seed) for share in config.rates
-            ],
+            "open_loop": loops,
             "recovery": await _recover(ask, texts, config.concurrency, rate, recovery_seconds),
             "config": as_dict(config),
             "reviews": len(texts),
@@ -214,7 +239,10 @@ async def _warm_up(ask: Ask, texts: list[str], config: Config) -> None:
     """Raises UserError where no review is analyzed."""
     tally = Tally()
     await asyncio.gather(*(ask(text, tally) for text in texts[: config.concurrency]))
-    check(tally.statuses["200"], f"--url {config.url}: {dict(tally.statuses)}; start it with python -m jobs.serve")
+    refused = ", ".join(f"{status} x {count}" for status, count in tally.statuses.items() if status.isdigit())
+    check(refused, f"--url {config.url}: nothing answers there; start it with python -m jobs.serve")
+    token = "; set NUNCHI_TOKEN" if tally.statuses["401"] else ""
+    check(tally.statuses["200"], f"--url {config.url}: no review was analyzed ({refused}){token}")
 
 
 async def _saturate(ask: Ask, texts: list[str], concurrency: int, seconds: float) -> Throughput:

@@ -20,7 +20,7 @@ def random_bundle(folder: Path, shape: str) -> Path:
     from ray_app.inference.bundle import BundleMeta, seal
 
     utils.logging.disable_progress_bar()
-    tokenizer, taxonomy = AutoTokenizer.from_pretrained(STARTER), load()
+    tokenizer, taxonomy = AutoTokenizer.from_pretrained(STARTER, trust_remote_code=False), load()
     layers, hidden, inner, heads = SHAPES[shape]
     encoder = BertConfig(
         vocab_size=len(tokenizer),

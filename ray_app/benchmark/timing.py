@@ -64,7 +64,8 @@ def time_methods(
     sequences, _ = concatenate([workload.whole, workload.masked]).unique()
     meta = workload.runtime.meta
     first_only = meta.pooling == "first" and not workload.runtime.joint
-    config = AutoConfig.from_pretrained(workload.runtime.bundle.path / models_of(meta.score_form)[0])
+    folder = workload.runtime.bundle.path / models_of(meta.score_form)[0]
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     flops = encoder_flops(config, len(meta.thresholds), sequences.lengths, first_only)
     task = Task(reviews=len(texts), tokens=workload.tokens, flops=flops, owner=workload.variants.review)
     del workload

@@ -102,12 +102,9 @@ def _token(config: Config) -> Iterator[CheckResult]:
     cluster = _cluster_address()
     if cluster and mode != "token":
         yield CheckResult("fail", f"RAY_AUTH_MODE is {mode or 'not set'}, with {cluster}; export RAY_AUTH_MODE=token")
-    elif mode == "disabled":
-        yield CheckResult("warn", "RAY_AUTH_MODE=disabled: a Ray started here is open; leave it unset or write token")
     else:
-        yield CheckResult(
-            "ok", f"RAY_AUTH_MODE={mode}" if mode else "RAY_AUTH_MODE is not set: on for a Ray of one process"
-        )
+        said = f"RAY_AUTH_MODE={mode}" if mode else "RAY_AUTH_MODE is not set"
+        yield CheckResult("ok", f"{said}; a Ray that a job starts here has a random token of its own")
     if os.environ.get("RAY_AUTH_TOKEN"):
         return
     if not path.is_file():
@@ -146,6 +143,9 @@ def _cluster(config: Config) -> Iterator[CheckResult]:
     from ray_app import cluster
 
     cluster.start()
+    address = cluster.address()
+    if cluster.answers_strangers(address):
+        yield CheckResult("warn", f"{address} asks for no token: {cluster.OPEN}")
     total = ray.cluster_resources()
     memory, objects = (total.get(name, 0) / GB for name in ("memory", "object_store_memory"))
     counts = f"{len(node_checks.alive())} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"

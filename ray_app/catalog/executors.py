@@ -41,6 +41,16 @@ class Actor(StageWorker):
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         super().__init__(config, out, names, last, threads)
 
+    def __call__(self, table: pa.Table) -> dict[str, pa.Array]:
+        """A unit's rows; ends the process where its GPU is lost, so that Ray starts another, maybe elsewhere."""
+        from ray_app.engine.device_faults import DeviceLostError
+
+        try:
+            return super().__call__(table)
+        except DeviceLostError as error:
+            log.error("%s", error)
+            os._exit(1)
+
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from ray_app.errors import DeviceError
+
 Run = Callable[[pa.Table], pa.Table]
 Failed = Callable[[pa.Table, BaseException], str]  # a table of one row, what it raised -> the reason to give for it
 Reasons = dict[int, str]  # row of the table -> why it has no result
@@ -19,7 +21,7 @@ def isolate(run: Run, table: pa.Table, failed: Failed) -> tuple[list[pa.Table], 
     """
     try:
         return [run(table)], {}
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, DeviceError):  # no row is to blame
         raise
     except BaseException as error:
         if not len(table):

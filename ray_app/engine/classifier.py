@@ -14,6 +14,7 @@ from torch import Tensor
 from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import batches, of_equal_length, padded
 from ray_app.engine.device import Device
+from ray_app.engine.device_faults import within_memory
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.flops import WorkCounters, encoder_flops
 from ray_app.engine.keyword_attention import KeywordScorer
@@ -60,6 +61,7 @@ class Classifier:
             if not quiet:
                 log.warning("%s encoders run through transformers, %s: slower", kind, self._how())
 
+    @within_memory
     def __call__(self, sequences: Sequences, vectors: bool = False) -> Floats:
         """Logits; with `vectors` each sequence's pooled vector beside them, [n, outputs + hidden]."""
         began = time.perf_counter()
@@ -74,6 +76,7 @@ class Classifier:
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return np.asarray(logits[position])
 
+    @within_memory
     def attended(self, sequences: Sequences) -> tuple[Floats, Floats]:
         """Of a KeywordScorer: logits [n, outputs], and [tokens, queries of all keywords] the share of each query's
         attention that lies on a token of its sequence, in the order given."""

@@ -143,14 +143,16 @@ def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrained
     from transformers import AutoConfig, AutoModel, utils
 
     utils.logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if dropout is not None:
         set_dropout(config, dropout)
     if (folder / weight_storage.FILE).exists():
-        encoder = AutoModel.from_config(config, dtype=torch.float32, **without_pooler(config))
+        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **without_pooler(config))
         state = weight_storage.read(folder)
         encoder.load_state_dict({name: value for name, value in state.items() if not name.startswith("pooler.")})
     else:
         plain = without_pooler(config)
-        encoder = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True, **plain)
+        encoder = AutoModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **plain
+        )
     return encoder, load_file(folder / "head.safetensors")

@@ -59,12 +59,17 @@ class Tokenizer:
         """From a folder that holds only the tokenizer, as a bundle does."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder))
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
     def __call__(self, texts: Sequence[str]) -> TokenizedReviews:
         encodings = self.hf.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         spans = np.array([span for e in encodings for span in e.offsets], np.int64).reshape(-1, 2)
         return TokenizedReviews(Sequences.of([e.ids for e in encodings]), spans[:, 0], spans[:, 1])
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, at less than half the time that the tokens themselves take."""
+        encodings = self.hf.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
 
     def encode_fragment(self, text: str) -> list[int]:
         """The ids of a fixed fragment of a prompt.

@@ -22,6 +22,7 @@ from ray_app import __version__, storage
 from ray_app.arrays import Floats
 from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
+from ray_app.inference.bundle_files import check_inert
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
@@ -29,7 +30,6 @@ FORMATS = (1, 2, 3)  # that are read; 2 has a joint model or weights in int8, 3 
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see `first_guess.py`
 CARD = "README.md"  # a bundle may say what it is
-SUFFIXES = (".json", ".safetensors", ".txt", ".model")  # everything else, a pickle above all, is refused
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,7 @@ def _verify(folder: Path, content: _Content, uri: str) -> None:
         check(_sha256(folder / file) == digest, f"bundle {uri}: {file} was changed or cut short; copy the bundle again")
     extra = sorted(present - set(content["files"]))
     check(not extra, f"bundle {uri}: {extra[:1]} is not part of it; remove it")
-    for file in sorted(present):
-        check(file.endswith(SUFFIXES), f"bundle {uri}: {file} may hold code; only {', '.join(SUFFIXES)} are loaded")
+    check_inert(folder, present, uri)
     for model in models_of(content.get("score_form", "prompt")):
         check(f"{model}/head.safetensors" in present, f"bundle {uri}: {model}/head.safetensors is missing")
 

@@ -9,6 +9,7 @@ recheck  a few words per keyword are named by the attention of the score classif
          or by an int8 pass over all masked variants; exact masking decides among them
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,15 +128,30 @@ class Occlusion:
 
     def explain(self, text: str) -> Explanation:
         """The drop of every word of one text for each of its found keywords."""
-        tokens, _ = self.runtime.tokenize([text])
-        before = self.runtime.probabilities(tokens.sequences)
+        for explanation in self.explaining(text, sys.maxsize):
+            found = explanation
+        assert found is not None
+        return found
+
+    def explaining(self, text: str, tokens: int) -> Iterator[Explanation | None]:
+        """The same in steps that read about `tokens` each: None until the explanation is there, which comes last."""
+        review, _ = self.runtime.tokenize([text])
+        before = self.runtime.probabilities(review.sequences)
         firsts, variants = self.mask([text])
-        drop = self.drops(variants, before).astype(float)
+        drop = [np.zeros((0, before.shape[1]))]
+        rows = max(1, tokens // max(1, int(review.sequences.lengths[0])))
+        for start in range(0, len(variants.review), rows):
+            if start:
+                yield None
+            part = variants.take(np.arange(start, min(start + rows, len(variants.review))))
+            drop.append(self.drops(part, before).astype(float))
+        every = np.concatenate(drop)
         spans = [firsts[0][i] for i in variants.candidate]
         _, keyword = above_threshold(before, self.runtime.meta.thresholds)
-        return {
+        names = self.runtime.meta.taxonomy.names
+        yield {
             "words": [{"word": text[start:end], "start": start, "end": end} for start, end in spans],
-            "drops": {self.runtime.meta.taxonomy.names[k]: drop[:, k].round(DECIMALS).tolist() for k in keyword},
+            "drops": {names[k]: every[:, k].round(DECIMALS).tolist() for k in keyword},
         }
 
     def drops(self, variants: Variants, before: Floats) -> Floats:

@@ -19,7 +19,7 @@ from ray_app.engine.flops import WorkCounters, measure_gemm_flops
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences, expand_ranges
 from ray_app.engine.tokenizer import ScorePrompt, TokenizedReviews, Tokenizer
-from ray_app.errors import check
+from ray_app.errors import UserError, check, first_line
 from ray_app.inference.bundle import Bundle, models_of
 from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
@@ -158,7 +158,12 @@ class BundleRuntime:
 
     def _model(self, name: str) -> EncoderClassifier | KeywordScorer:
         folder, attends = self.bundle.path / name, name != "keywords" and self.meta.attends
-        model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        try:
+            model = load_keyword_scorer(folder) if attends else load_model(folder, self.meta.pooling)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the library makes of an unknown type, or of settings it cannot use
+            raise UserError(f"bundle {self.bundle.path}: {name} cannot be loaded ({first_line(error)})") from None
         model.batching = self.meta.batching
         return model
 

@@ -16,7 +16,8 @@ from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import check
 from ray_app.inference.analyzer import Analyzer
-from ray_app.inference.bundle import SUFFIXES, BundleMeta, models_of, seal
+from ray_app.inference.bundle import BundleMeta, models_of, seal
+from ray_app.inference.bundle_files import SUFFIXES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

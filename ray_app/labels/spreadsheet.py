@@ -37,8 +37,7 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """Guarded cells as CSV in UTF-8 with a byte order mark, without which Excel reads Korean as cp949."""
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
-    writer.writerow(header)
-    writer.writerows([guard(cell) for cell in row] for row in rows)
+    writer.writerows([guard(cell) for cell in row] for row in (header, *rows))
     return sink.getvalue().encode("utf-8-sig")
 
 

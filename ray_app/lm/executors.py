@@ -38,7 +38,8 @@ def run_on_ray(
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit
     gpu = cluster.wants_gpu(plan.device)
     cpus = cpus_per_worker or (1.0 if gpu else cluster.cpus_for(workers))
-    cluster.check_fits(workers, cpus, f"{workers} workers", "--workers or --cpus-per-worker")
+    if not cluster.joined():  # one that was joined may grow
+        cluster.check_fits(workers, cpus, f"{workers} workers", "--workers or --cpus-per-worker")
     dataset = ray.data.from_arrow([unit.combine_chunks() for unit in units]).map_batches(
         Worker,
         fn_constructor_args=(plan, math.ceil(cpus)),

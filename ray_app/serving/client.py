@@ -7,6 +7,8 @@ client(["옷은 예쁘지만 배송은 늦어요"]).to_pandas()
 from __future__ import annotations
 
 import json
+import logging
+import os
 import random
 import re
 import time
@@ -30,9 +32,17 @@ Review = str | Mapping[str, object]  # a text, or `text` and `review_id`
 Option = bool | int | float | None
 RETRIED = (408, 429, 500, 502, 503, 504)  # analyzing twice does no harm
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0  # seconds between tries
-UNREACHED = 2.0  # seconds of patience with an endpoint that never answered: its address may be wrong
+UNREACHED = (
+    15.0  # seconds of patience with an endpoint that never answered: it may start again, or the address be wrong
+)
+NO_APPLICATION = "/-/routes"  # what Ray Serve's own 404 names while the endpoint starts or stops behind it
+log = logging.getLogger(__name__)
 ROW = pa.schema([("index", pa.int64()), ("review_id", pa.string()), *ANALYSIS])
 LOST = pa.schema([("index", pa.int64()), ("review_id", pa.string()), ("reason", pa.string())])
+
+
+class TooMuchError(UserError):
+    """A request of this size is not taken (413): a smaller one may be."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Client:
     """Calls one endpoint. Its methods raise UserError, one line, where the endpoint refuses or cannot be reached.
 
     Args:
-        token: for an endpoint that needs one.
+        token: for an endpoint that needs one; without it NUNCHI_TOKEN, if that is set. "" for none.
         timeout: seconds per try of a request.
         patience: seconds until a request is given up; tries that may succeed later are repeated.
         chunk: reviews per request.
@@ -71,7 +81,7 @@ class Client:
         check(chunk > 0, f"chunk {chunk}: at least 1")
         self.url, self.timeout, self.patience, self.chunk = url.rstrip("/"), timeout, patience, chunk
         self.first_wait, self.session, self.reached = first_wait, requests.Session(), False
-        if token:
+        if token := os.environ.get("NUNCHI_TOKEN", "") if token is None else token:
             self.session.headers["Authorization"] = f"Bearer {token.strip()}".encode()
 
     def __call__(self, reviews: Iterable[Review | None], **options: Option) -> ClientResult:
@@ -85,7 +95,7 @@ class Client:
         for start in range(0, len(rows), self.chunk):
             chunk = rows[start : start + self.chunk]
             try:
-                body = self.request(chunk, **options)
+                body = self._chunk(chunk, options)
             except UserError as error:
                 raise UserError(_renumbered(str(error), start)) from None
             lost = {row["index"] for row in body["rejected"]}
@@ -93,6 +103,26 @@ class Client:
             analyses += [{"index": start + i, **row} for i, row in zip(analyzed, body["analyses"], strict=True)]
             rejected += [{**row, "index": start + row["index"]} for row in body["rejected"]]
         return ClientResult(pa.Table.from_pylist(analyses, ROW), pa.Table.from_pylist(rejected, LOST))
+
+    def _chunk(self, reviews: Sequence[object], options: Mapping[str, Option]) -> AnalyzeBody:
+        """`request`, in halves where the endpoint takes no request of this size."""
+        try:
+            return self.request(reviews, **options)
+        except TooMuchError:
+            if len(reviews) == 1:
+                raise
+        half = len(reviews) // 2
+        parts = []
+        for start, part in ((0, reviews[:half]), (half, reviews[half:])):
+            try:
+                parts.append(self._chunk(part, options))
+            except UserError as error:
+                raise type(error)(_renumbered(str(error), start)) from None
+        moved: list[RejectedRow] = [{**row, "index": row["index"] + half} for row in parts[1]["rejected"]]
+        return {
+            "analyses": [*parts[0]["analyses"], *parts[1]["analyses"]],
+            "rejected": [*parts[0]["rejected"], *moved],
+        }
 
     def request(self, reviews: Sequence[object], **options: Option) -> AnalyzeBody:
         """One request, whatever its size; the body of the response."""
@@ -130,7 +160,10 @@ class Client:
                 if response.ok:
                     return response.json()
                 problem, retry_after = _error_line(response), _retry_after(response)
-                check(response.status_code in RETRIED, f"{self.url}{path}: {problem}")
+                starting = response.status_code == 404 and NO_APPLICATION in response.text
+                if response.status_code == 413:
+                    raise TooMuchError(f"{self.url}{path}: {problem}")
+                check(response.status_code in RETRIED or starting, f"{self.url}{path}: {problem}")
             except requests.ConnectionError:
                 problem = "not reachable; start it with python -m jobs.serve"
             except requests.Timeout:
@@ -144,6 +177,8 @@ class Client:
             pause = max(retry_after, wait * random.uniform(0.5, 1.0))  # spreads clients out
             end = deadline if self.reached else deadline - self.patience + min(self.patience, UNREACHED)
             check(time.monotonic() + pause < end, f"{self.url}{path}: {problem}")
+            if not self.reached and wait == self.first_wait:
+                log.info("%s: %s; trying again", self.url, problem)
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ray_app.engine.own_thread import OwnThread
-from ray_app.errors import UserError, first_line
+from ray_app.errors import first_line
 from ray_app.serving.batcher import BatchResult
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ T = TypeVar("T")
 ATTEMPTS = 5  # calls, while replicas die during them
 INFO_SECONDS = 5.0
 REFUSE_SECONDS = 0.1  # after a refusal, until a replica is asked again: its queue is seconds deep
-EXPLANATIONS = 8  # that may wait in a replica
 log = logging.getLogger("ray.serve")  # Serve's own log: what a replica prints is not shown to the driver
 
 
@@ -49,7 +48,7 @@ class Replica:
         self.thread = OwnThread()
         self.engines: dict[str, ReplicaEngine] = {}  # by bundle id, the newest last
         self.batchers: dict[str, DynamicBatcher] = {}
-        self.explaining = self.changes = 0
+        self.changes = 0
         self.activated: dict[str, int] = {}  # by bundle id, the number of the change that made it the newest
         self.failed_update = ""
 
@@ -63,6 +62,7 @@ class Replica:
         try:
             engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.options)
             await self.thread.awaited(engine.probe)
+            speed = await self.thread.awaited(engine.measure)
         except Exception as error:
             if not self.engines:
                 raise
@@ -75,6 +75,7 @@ class Replica:
             asyncio.get_running_loop().call_later(self.keep_seconds, self.forget, old, self.changes)
         if engine.id not in self.engines:
             self.batchers[engine.id] = engine.batcher(self.thread.executor)
+            self.batchers[engine.id].learn(*speed)
         self.engines[engine.id] = self.engines.pop(engine.id, engine)
         self.activated[engine.id] = self.changes
 
@@ -97,17 +98,20 @@ class Replica:
             return BatchResult(refused="moved"), ""
         return await self.batchers[bundle_id](table, deadline), bundle_id
 
-    async def explain(self, text: str) -> Mapping[str, object] | BatchResult:
-        """What `Occlusion.explain` returns, from the newest bundle; or a refusal."""
-        if self.explaining >= EXPLANATIONS:
-            return BatchResult(refused="overloaded", retry_after=1)
-        self.explaining += 1
-        try:
-            return await self.thread.awaited(self.engines[self.newest].explain, text)
-        except UserError:
-            return BatchResult(refused="unable")
-        finally:
-            self.explaining -= 1
+    async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
+        """What `Occlusion.explain` returns, from the newest bundle; or a refusal.
+
+        It takes its turns among the analyses, in steps of a batch's size.
+        """
+        engine = self.engines[self.newest]
+        batcher, left = self.batchers[engine.id], engine.explain_cost(text)
+        step = batcher.budget
+        steps, unable = engine.explaining(text, step), BatchResult(refused="unable")
+        found: Mapping[str, object] | BatchResult | None = None
+        while found is None:
+            found = await batcher.alone(lambda: next(steps, unable), min(left, step), deadline, left)
+            left = max(1, left - step)
+        return found
 
     async def check_health(self) -> None:
         """Called by Serve, which replaces a replica that raises: one that failed on a whole batch and on a probe."""
@@ -156,7 +160,7 @@ class InProcessService:
 
     async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
         """See `http_app.Service`."""
-        return await _in_time(self.replica.explain(text), deadline)
+        return await _in_time(self.replica.explain(text, deadline), deadline)
 
     async def info(self) -> dict[str, dict[str, object]]:
         """See `http_app.Service`."""
@@ -223,7 +227,7 @@ class HandleService:
 
     async def explain(self, text: str, deadline: float) -> Mapping[str, object] | BatchResult:
         """See `http_app.Service`."""
-        explanation: Mapping[str, object] | BatchResult = await _call(self.stages[-1].explain, deadline, text)
+        explanation: Mapping[str, object] | BatchResult = await _call(self.stages[-1].explain, deadline, text, deadline)
         return explanation
 
     async def info(self) -> dict[str, dict[str, object]]:

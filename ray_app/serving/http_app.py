@@ -6,10 +6,9 @@ show no path, no traceback and no text of a review.
 
 import asyncio
 import hashlib
-import hmac
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -18,16 +17,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from ray_app import __version__
 from ray_app.data.text import is_blank
 from ray_app.serving import protocol
 from ray_app.serving.batcher import BatchResult
+from ray_app.serving.guard import HEALTH, READY, Guard, error
+from ray_app.serving.hosts import AllowedHosts
 from ray_app.serving.prometheus import EndpointMetrics
 
-HEALTH = "/health"
 FIELD_CHARACTERS = 200  # of a field's name that are shown: the client may have chosen it
+ANALYSIS_ERRORS = (400, 401, 408, 413, 415, 421, 422, 503)
 NO_OBJECT = "the body must be a JSON object in UTF-8, sent with Content-Type: application/json"
 
 
@@ -52,6 +53,7 @@ class Limits:
     body_bytes: int = 8_000_000
     deadline_seconds: float = 30.0
     ready_seconds: float = 5.0
+    hosts: AllowedHosts = field(default_factory=AllowedHosts)
 
 
 def build_app(service: Service, limits: Limits, token_hash: str = "") -> ASGIApp:
@@ -70,7 +72,7 @@ def build_app(service: Service, limits: Limits, token_hash: str = "") -> ASGIApp
     _add_explain(app, service, limits)
     _add_information(app, service, limits, counters)
     app.openapi()["components"]["schemas"]["AnalyzeRequest"]["properties"]["reviews"]["maxItems"] = limits.reviews
-    return Guard(app, limits, token_hash, counters)
+    return Guard(app, limits.body_bytes, token_hash, counters, limits.hosts)
 
 
 def hashed(token: str) -> str:
@@ -80,9 +82,12 @@ def hashed(token: str) -> str:
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     descriptions = {
+        400: "two Authorization headers",
         401: "no token, or a wrong one",
         408: "the deadline passed before this request's turn",
-        413: "the body is too large",
+        413: "the body is too large, or the reviews for the deadline",
+        415: "the body is compressed",
+        421: "this host name is not served here",
         422: "a field is invalid",
         503: "too much is waiting, or the models are not ready; see Retry-After",
     }
@@ -90,7 +95,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _add_analyze(app: FastAPI, service: Service, limits: Limits, counters: EndpointMetrics) -> None:
-    @app.post("/analyze", response_model=protocol.AnalyzeResponse, responses=_errors(401, 408, 413, 422, 503))
+    @app.post("/analyze", response_model=protocol.AnalyzeResponse, responses=_errors(*ANALYSIS_ERRORS))
     async def analyze(request: Request, body: protocol.AnalyzeRequest) -> Response:
         """Analyses of the reviews, in their order; reviews that cannot be analyzed are listed with the reason."""
         if len(body.reviews) > limits.reviews:
@@ -100,7 +105,7 @@ def _add_analyze(app: FastAPI, service: Service, limits: Limits, counters: Endpo
         result = await service.analyze(accepted.table, deadline)
         counters.batch(result.stats)
         if result.refused:
-            return refusal(result)
+            return refusal(result, accepted.table["text"].to_pylist(), accepted.index)
         content = protocol.build_response(accepted, result.table, result.failed)
         counters.reviews.labels("analysed").inc(len(content["analyses"]))
         counters.reviews.labels("rejected").inc(len(content["rejected"]))
@@ -108,14 +113,14 @@ def _add_analyze(app: FastAPI, service: Service, limits: Limits, counters: Endpo
 
 
 def _add_explain(app: FastAPI, service: Service, limits: Limits) -> None:
-    @app.post("/explain", response_model=protocol.ExplainResponse, responses=_errors(401, 408, 413, 422, 503))
+    @app.post("/explain", response_model=protocol.ExplainResponse, responses=_errors(*ANALYSIS_ERRORS))
     async def explain(request: Request, body: protocol.ExplainRequest) -> Response:
         """How much each word of one review contributes to each of its keywords: the drop when the word is masked."""
         if is_blank(body.text):
             return error(422, "empty text", "text")
         explanation = await service.explain(body.text, _deadline(request, limits))
         if isinstance(explanation, BatchResult):
-            return refusal(explanation)
+            return refusal(explanation, [body.text])
         return JSONResponse(protocol.round_floats(explanation))
 
 
@@ -130,14 +135,16 @@ def _add_information(app: FastAPI, service: Service, limits: Limits, counters: E
         """The bundle behind the answers: its id, file hashes and metrics."""
         return JSONResponse((await _info(service, limits))["version"])
 
+    @app.head(HEALTH, include_in_schema=False)
     @app.get(HEALTH, response_model=dict[str, str])
     async def health() -> Response:
         """200 while this process runs."""
         return JSONResponse({"status": "alive"})
 
-    @app.get("/ready", response_model=dict[str, str], responses=_errors(401, 503))
+    @app.head(READY, include_in_schema=False)
+    @app.get(READY, response_model=dict[str, str], responses=_errors(503))
     async def ready() -> Response:
-        """200 when the models are loaded."""
+        """200 when the models are loaded and have answered."""
         await _info(service, limits)
         return JSONResponse({"status": "ready"})
 
@@ -166,17 +173,21 @@ def _deadline(request: Request, limits: Limits) -> float:
     return time.time() + min(seconds, limits.deadline_seconds)
 
 
-def error(status: int, line: str, field: str | None = None, headers: dict[str, str] | None = None) -> Response:
-    """A response as `protocol.Error`."""
-    return JSONResponse({"error": line, "field": field}, status, headers)
-
-
-def refusal(result: BatchResult) -> Response:
-    """503, 408 or 422 for a request that was not run."""
+def refusal(result: BatchResult, texts: Sequence[str], index: Sequence[int] = ()) -> Response:
+    """503, 408, 413 or 422 for a request that was not run: its texts, and where each was in the request."""
     if result.refused == "unable":
         return error(422, "nothing can be explained: the tokenizer of this bundle has no mask token", "text")
     if result.refused == "late":
         return error(408, "the deadline passed before this request's turn; try again or send fewer reviews")
+    if result.refused == "large":
+        reviews, characters = max(1, int(len(texts) * result.share)), int(sum(map(len, texts)) * result.share)
+        most = f"{reviews:,} such reviews, {characters:,} characters in all"
+        return error(413, f"more work than its deadline allows: send at most {most}")
+    if result.refused == "long":
+        row = result.failed[0]
+        place = f"reviews[{index[row]}]" if index else "text"
+        most = f"{int(len(texts[row]) * result.share):,} characters"
+        return error(413, f"it would hold up all other requests: at most {most}, or highlights: false", place)
     wait = str(result.retry_after)
     return error(503, f"too much is waiting; try again in {wait} s", headers={"Retry-After": wait})
 
@@ -205,75 +216,3 @@ async def _http_error(_: Request, problem: Exception) -> Response:
 
 async def _unexpected(_: Request, problem: Exception) -> Response:
     return error(500, "internal error; the log of the service has the details")
-
-
-class Guard:
-    """In front of the routes: checks the token and the size of the body, and counts every response."""
-
-    def __init__(self, app: FastAPI, limits: Limits, token_hash: str, counters: EndpointMetrics) -> None:
-        self.app, self.limits, self.token_hash, self.counters = app, limits, token_hash, counters
-        self.routes = {str(getattr(route, "path", "")) for route in app.routes}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.monotonic(), 500
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, send_and_note)
-        finally:
-            route = scope["path"] if scope["path"] in self.routes else "other"
-            self.counters.answered(route, status, time.monotonic() - began)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        if self.token_hash and scope["path"] != HEALTH and not self._admits(headers.get(b"authorization", b"")):
-            refused = error(401, "a token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-            await refused(scope, receive, send)
-            return
-        body = await self._body(headers, receive)
-        if body is None:
-            large = error(413, f"the body is over the limit of {self.limits.body_bytes:,} bytes; send fewer reviews")
-            await large(scope, receive, send)
-            return
-        await self.app(scope, _Replay(body, receive), send)
-
-    def _admits(self, authorization: bytes) -> bool:
-        kind, _, token = authorization.partition(b" ")
-        token_hash = hashlib.sha256(token.strip()).hexdigest()
-        return hmac.compare_digest(token_hash, self.token_hash) and kind.lower() == b"bearer"
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None as soon as it is over the limit."""
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:18]) > self.limits.body_bytes:
-            return None
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.limits.body_bytes:
-                return None
-        return bytes(body)
-
-
-class _Replay:
-    """`receive` for a body that was already read; afterwards it waits for the client to disconnect."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self.body: bytes | None = body
-        self.receive = receive
-
-    async def __call__(self) -> Message:
-        if self.body is None:
-            return await self.receive()
-        body, self.body = self.body, None
-        return {"type": "http.request", "body": body, "more_body": False}

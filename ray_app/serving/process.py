@@ -16,8 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ray_app import cluster
 from ray_app.errors import UserError, check
+from ray_app.serving.door import Door
+from ray_app.serving.hosts import AllowedHosts, allowed_hosts
 
+UNFRAMED = b"Content-Security-Policy: frame-ancestors 'self'\r\nX-Frame-Options: SAMEORIGIN\r\n"
 log = logging.getLogger(__name__)
 
 
@@ -75,14 +79,34 @@ class StopSignals:
         self.received = True
 
 
+def free_port() -> int:
+    """A port of loopback at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def open_door(host: str, port: int, hosts: AllowedHosts, headers: bytes = b"", ready: bool = False) -> Door:
+    """A door that listens at once, before a server that is still to start at the port of its `upstream`."""
+    door = Door(host=host, port=port, upstream=("127.0.0.1", free_port()), hosts=hosts, headers=headers, ready=ready)
+    door.open()
+    return door
+
+
 def read_token(file: str) -> str:
-    """The token in `file`, without one that in NUNCHI_TOKEN; "" for none. Raises UserError for a file without one."""
+    """The token in `file`, without one that in NUNCHI_TOKEN; "" for none.
+
+    Raises UserError for a file without one, and as ssh does for one of this user's that others can read.
+    """
     if not file:
         return os.environ.get("NUNCHI_TOKEN", "").strip()
     try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise UserError(f"--token-file {file}: {error.strerror}") from None
+        token, entry = Path(file).read_text(encoding="utf-8").strip(), Path(file).stat()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file {file}: {getattr(error, 'strerror', 'not UTF-8')}") from None
+    shown = entry.st_mode & 0o077
+    check(not shown or entry.st_uid != os.getuid(), f"--token-file {file}: other users can read it; chmod 600 {file}")
+    if shown & 0o007:  # a secret that was mounted, say: not ours to change
+        log.warning("warning: --token-file %s can be read by every user of this machine", file)
     check(token, f"--token-file {file}: empty")
     return token
 
@@ -90,11 +114,17 @@ def read_token(file: str) -> str:
 def start_page(
     endpoint: str, token: str, port: int, *, bundle: str, analyses: str, report: str
 ) -> subprocess.Popen[bytes]:
-    """Starts the page with Streamlit. Always on loopback: everybody who reaches the page uses the endpoint's token."""
+    """Starts the page with Streamlit. Always on loopback: everybody who reaches the page uses the endpoint's token.
+
+    It stands behind a door of its own, which lets no other name in and no other site frame it.
+    """
     script = str(Path(__file__).parents[1] / "ui" / "page.py")
     options = ["--endpoint", endpoint, "--bundle", bundle, "--analyses", analyses, "--report", report]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port), "--", *options]
+    door = open_door("127.0.0.1", port, allowed_hosts("127.0.0.1", (), token=False), UNFRAMED, ready=True)
+    inner = str(door.upstream[1])
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", inner, "--", *options]
     log.info("page at http://127.0.0.1:%d", port)
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(command, env={**os.environ, "NUNCHI_TOKEN": token, "PYTHONPATH": paths})
+    own = {"NUNCHI_TOKEN": token, "PYTHONPATH": paths}
+    return subprocess.Popen(command, env={**cluster.without_token(os.environ), **own})

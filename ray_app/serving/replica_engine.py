@@ -4,7 +4,9 @@ In: tables of accepted rows with their options. Out: the same rows after these s
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from ray_app import __version__
 from ray_app.arrays import Ints
+from ray_app.errors import UserError, check
 from ray_app.inference import stages
 from ray_app.inference.bundle import BundleSummary, resolved_mode
 from ray_app.inference.occlusion import Occlusion
@@ -23,6 +26,8 @@ from ray_app.serving.batcher import BatchLimits, DynamicBatcher
 from ray_app.serving.protocol import ROW
 
 PROBE = "옷은 예쁘지만 배송은 늦어요"
+CHARACTERS_PER_TOKEN = 8  # that no text reaches in the languages of reviews
+PROBE_SECONDS, PROBE_ROWS = 0.5, (1, 4, 16, 64)  # the speed is measured on ever more rows, until this has passed
 BATCH_SECONDS = 0.5  # per batch: a fast engine gets many of its own budgets, and no request waits long for a slow one
 
 
@@ -65,14 +70,31 @@ class ReplicaEngine:
 
     def cost(self, table: pa.Table) -> Ints:
         """[rows] tokens the classifiers will read: those of the text, and as many again per word to be masked."""
-        texts = table["text"].to_pylist()
-        tokens = np.minimum(self.runtime.tokenizer(texts).sequences.lengths + 2, self.runtime.meta.max_length)
         masked = resolved_mode(self.options.highlights, self.runtime.meta) in MASKED_MODES
+        tokens, words = self._sizes(table["text"].to_pylist())
         if not masked or "highlights" not in self.options.stages:
             return tokens
-        words = np.array([len(text.split()) for text in texts], np.int64)
-        words = np.minimum(words, tokens)  # words beyond the cut are not masked
         return tokens * (1 + words * np.asarray(table["_highlights"].to_numpy(zero_copy_only=False), np.int64))
+
+    def explain_cost(self, text: str) -> int:
+        """Tokens that an explanation will read."""
+        tokens, words = self._sizes([text])
+        return int(tokens[0] * (1 + words[0]))
+
+    def _sizes(self, texts: list[str]) -> tuple[Ints, Ints]:
+        """[texts] tokens that are read, and words among them. A text too long to be read whole is not tokenized for it:
+        a request may hold megabytes, and this is done before it is known whether it is taken."""
+        most = self.runtime.meta.max_length
+        heads = [text[: CHARACTERS_PER_TOKEN * most] for text in texts]
+        whole = [head for head, text in zip(heads, texts, strict=True) if len(head) == len(text)]
+        counted = iter(self.runtime.tokenizer.count(whole))
+        tokens = np.array(
+            [next(counted) + 2 if len(head) == len(text) else most for head, text in zip(heads, texts, strict=True)],
+            np.int64,
+        )
+        tokens = np.minimum(tokens, most)
+        words = np.array([len(head.split()) for head in heads], np.int64)
+        return tokens, np.minimum(words, tokens)  # words beyond the cut are not masked
 
     def batcher(self, executor: Executor) -> DynamicBatcher:
         """A batcher that runs this engine in `executor`."""
@@ -85,26 +107,59 @@ class ReplicaEngine:
         )
         return DynamicBatcher(self, self.cost, limits, executor)
 
-    def probe(self) -> None:
-        """Runs one review: the first batch of a process is slow, and a broken model or GPU raises here."""
-        row = pa.table([["-"], [PROBE], [None], [None], [True]], ROW)
+    def probe(self, rows: int = 1) -> None:
+        """Runs a few reviews: the first batch of a process is slow, and a broken model or GPU raises here.
+
+        Raises UserError where a model's outputs are not numbers: whatever it found would be wrong.
+        """
+        table = self._probe_rows(rows)
+        for stage in self.stages:
+            table = stage(table)
+        for name in {"keyword_probabilities", "scores"} & set(table.column_names):
+            values = table[name].combine_chunks()
+            while pa.types.is_list(values.type):
+                values = values.flatten()
+            finite = np.isfinite(values.to_numpy(zero_copy_only=False).astype(float)).all()
+            check(finite, f"bundle {self.runtime.bundle.path}: its {name} are not numbers (NaN): train it again")
+
+    def measure(self) -> tuple[int, float]:
+        """Tokens and seconds of the best of a few batches; after `probe`. A busy machine may slow one down, and what is
+        thought too slow would be refused."""
+        best, began = (1, math.inf), time.monotonic()
+        for rows in PROBE_ROWS:
+            tokens, start = int(self.cost(self._probe_rows(rows)).sum()), time.monotonic()
+            self.probe(rows)
+            seconds = time.monotonic() - start
+            best = min(best, (tokens, seconds), key=lambda each: each[1] / each[0])
+            if time.monotonic() - began >= PROBE_SECONDS:
+                break
+        return best
+
+    def _probe_rows(self, rows: int) -> pa.Table:
+        """Different reviews, with the columns of the stages before."""
+        texts = [f"{i} {PROBE}" for i in range(rows)]
+        table = pa.table([["-"] * rows, texts, [None] * rows, [None] * rows, [True] * rows], ROW)
         keywords = [1.0] * len(self.runtime.meta.thresholds)
         if "keywords" not in self.options.stages:
-            row = row.append_column("keyword_probabilities", pa.array([keywords], pa.list_(pa.float32())))
-            row = row.append_column("truncated", pa.array([False]))
+            found = pa.array([keywords] * rows, pa.list_(pa.float32()))
+            table = table.append_column("keyword_probabilities", found)
+            table = table.append_column("truncated", pa.array([False] * rows))
         if not {"keywords", "scores"} & set(self.options.stages):
             even = [1.0 / len(self.runtime.meta.taxonomy.scores)] * len(self.runtime.meta.taxonomy.scores)
             nested = pa.list_(pa.list_(pa.float32()))
-            row = row.append_column("scores", pa.array([[even] * len(keywords)], nested))
-        for stage in self.stages:
-            row = stage(row)
+            table = table.append_column("scores", pa.array([[even] * len(keywords)] * rows, nested))
+        return table
 
-    def explain(self, text: str) -> Mapping[str, object]:
-        """The drop of every word for each found keyword, see `Occlusion.explain`.
+    def explaining(self, text: str, tokens: int) -> Iterator[Mapping[str, object] | None]:
+        """The drop of every word for each found keyword in steps of about `tokens`, see `Occlusion.explaining`.
 
-        Raises UserError where the bundle's tokenizer has no mask token.
+        No step at all where the bundle's tokenizer has no mask token.
         """
-        return Occlusion(self.runtime, self.options.words).explain(text)
+        try:
+            occlusion = Occlusion(self.runtime, self.options.words)
+        except UserError:
+            return
+        yield from occlusion.explaining(text, tokens)
 
     def info(self) -> dict[str, dict[str, object]]:
         """`version` and `taxonomy`: the responses of the routes of these names."""

@@ -10,76 +10,27 @@ import math
 import os
 import time
 import uuid
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ray_app.errors import UserError, check, closest, first_line, pip_install
-from ray_app.options import Options, option
-from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, read_token, start_page
+from ray_app.errors import UserError, check, closest, pip_install
+from ray_app.serving.options import Config
+from ray_app.serving.process import StopSignals, check_port, ended, is_loopback, open_door, read_token, start_page
 
 if TYPE_CHECKING:
     from ray.serve import Application, Deployment
 
     from ray_app.inference.bundle import Bundle
     from ray_app.serving.deployments import Replica
+    from ray_app.serving.door import Door
+    from ray_app.serving.hosts import AllowedHosts
     from ray_app.serving.replica_engine import ReplicaOptions
 
+__all__ = ["Config", "app", "run", "start", "stop"]
 APP = "nunchi"
-REPLICAS = 4  # at most, by default: each holds the models
 STOP_SECONDS = 20.0  # after draining, for Serve to end its processes
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Options):
-    """Options of `jobs.serve`."""
-
-    bundle: str = option("ready", "bundle that jobs.train wrote; ready is the shipped one", "Endpoint", common=True)
-    host: str = option("127.0.0.1", "address to listen at; any but loopback needs a token", "Endpoint", common=True)
-    port: int = option(8000, "port to listen at", "Endpoint", least=1, most=65_535, common=True)
-    token_file: str = option("", "file with the token requests must carry; or NUNCHI_TOKEN", "Endpoint", common=True)
-    insecure: bool = option(False, "listen at any address without a token", "Endpoint")
-    page: bool = option(False, "also serve the page, at 127.0.0.1", "Page", common=True)
-    page_port: int = option(8501, "port of the page", "Page", least=1, most=65_535)
-    analyses: str = option("runs/quickstart/analyses", "folder of analyses that the page shows", "Page", common=True)
-    report: str = option(
-        "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
-    )
-    highlights: str = option(
-        "auto",
-        "the word behind each keyword, by exact masking or attention; auto is attention where the bundle learned it",
-        "Analysis",
-        ("auto", "exact", "attention", "off"),
-        common=True,
-    )
-    opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
-    words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))
-    max_reviews: int = option(256, "reviews per request", "Limits", above=0)
-    max_body_bytes: int = option(8_000_000, "bytes per request", "Limits", above=0)
-    deadline_seconds: float = option(30.0, "seconds after which a waiting request gets 408", "Limits", above=0)
-    queue_seconds: float = option(5.0, "seconds of work that may wait; beyond it requests get 503", "Limits", above=0)
-    queue_rows: int = option(10_000, "reviews that may wait per replica", "Limits", above=0)
-    batch_tokens: int = option(0, "tokens per batch, with masked variants; 0 for half a second's", "Limits", least=0)
-    placement: str = option(
-        "whole",
-        "HTTP and stages in one process (whole), a gateway in front of all stages (fused) or of one pool each (pools)",
-        "Cluster",
-        ("whole", "fused", "pools"),
-    )
-    replicas: int = option(0, "replicas, 0 for one per GPU or CPU, four at most", "Cluster", least=0, common=True)
-    max_replicas: int = option(0, "replicas under load, 0 for no autoscaling", "Cluster", least=0, common=True)
-    cpus_per_replica: float = option(0.0, "CPUs reserved and used as threads, 0 to share evenly", "Cluster", least=0)
-    gpus_per_replica: float = option(0.0, "GPUs, or a share of one, reserved; 0 to share evenly", "Cluster", least=0)
-    device: str = option("auto", "where the classifiers run", "Cluster", ("auto", "cpu", "cuda"))
-    drain_seconds: float = option(30.0, "seconds for requests under way to finish at a stop", "Cluster", least=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            not self.max_replicas or self.max_replicas >= self.replicas,
-            f"--max-replicas {self.max_replicas}: at least --replicas {self.replicas}",
-        )
 
 
 def run(config: Config) -> None:
@@ -92,9 +43,10 @@ def run(config: Config) -> None:
         check(find_spec("streamlit"), f"--page needs streamlit and duckdb: {pip_install('page')}")
         check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
     token, bundle = _admit(config)
+    door = None if cluster.joined() else open_door(config.host, config.port, _hosts(config, token))
     cluster.start()  # before our signal handlers: Ray sets its own, which print a stack and abort
     signals = StopSignals()
-    url = _deploy(config, token)
+    url = _deploy(config, token, door)
     signals.started = True
     size = f"{len(bundle.meta.taxonomy.names)} keywords"
     print(f"bundle {config.bundle} ({size}) at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
@@ -107,7 +59,11 @@ def run(config: Config) -> None:
     if page is not None:
         page.terminate()
     address = cluster.address()
-    if not ended(stop, lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS):
+    with cluster.silenced():  # Serve and Ray tell of every process that ends
+        done = ended(lambda: stop(door), lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS)
+        if done:
+            cluster.leave()
+    if not done:
         log.error("Ray was gone, or hung: requests under way were cut off")
         os._exit(1)  # a normal exit would wait a minute for Ray, and print a stack
 
@@ -124,13 +80,15 @@ def start(config: Config) -> str:
     return _deploy(config, token)
 
 
-def _deploy(config: Config, token: str) -> str:
-    """Deploys on a running Ray; the URL when the endpoint is ready."""
+def _deploy(config: Config, token: str, door: "Door | None" = None) -> str:
+    """Deploys on a running Ray, behind the door if there is one; the URL when the endpoint is ready."""
     from ray import serve
 
     from ray_app import cluster
 
-    serve.start(http_options={"host": config.host, "port": config.port}, logging_config=_quiet())
+    host, port = door.upstream if door else (config.host, config.port)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process: the lines below are our own
+    serve.start(http_options={"host": host, "port": port}, logging_config=_quiet())
     try:
         serve.run(
             _application(config, token, fixed_size=not cluster.joined()),
@@ -139,8 +97,17 @@ def _deploy(config: Config, token: str) -> str:
             logging_config=_quiet(),
         )
     except RuntimeError as error:
-        raise UserError(f"the endpoint did not start: {first_line(error)}") from None
+        reason = cluster.cause(error).removeprefix("ray_app.errors.UserError: ")
+        raise UserError(f"the endpoint did not start: {reason}") from None
+    if door:
+        door.ready = True
     return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"
+
+
+def _hosts(config: Config, token: str) -> "AllowedHosts":
+    from ray_app.serving.hosts import allowed_hosts
+
+    return allowed_hosts(config.host, config.allowed_hosts, token=bool(token))
 
 
 def _admit(config: Config) -> "tuple[str, Bundle]":
@@ -155,12 +122,16 @@ def _admit(config: Config) -> "tuple[str, Bundle]":
     return token, bundles.load(config.bundle)
 
 
-def stop() -> None:
+def stop(door: "Door | None" = None) -> None:
     """Refuses new requests, lets those under way finish, and ends Serve."""
     from ray import serve
 
+    if door:
+        door.ready = False
     serve.delete(APP)
     serve.shutdown()
+    if door:
+        door.close()
 
 
 def app(arguments: dict[str, Any]) -> "Application":
@@ -185,17 +156,20 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     from ray import serve
 
     from ray_app.inference.bundle import read_summary
-    from ray_app.serving import http_app
+    from ray_app.serving import http_app, placement
     from ray_app.serving.deployments import Replica, SingleProcessReplica
     from ray_app.serving.replica_engine import stage_groups
 
-    config = replace(config, replicas=config.replicas or _replicas(config, fixed_size))
+    config = replace(config, replicas=config.replicas or placement.replicas(config, fixed_size))
     limits = http_app.Limits(
-        reviews=config.max_reviews, body_bytes=config.max_body_bytes, deadline_seconds=config.deadline_seconds
+        reviews=config.max_reviews,
+        body_bytes=config.max_body_bytes,
+        deadline_seconds=config.deadline_seconds,
+        hosts=_hosts(config, token),
     )
     token_hash = http_app.hashed(token) if token else ""
     groups = stage_groups(config.highlights, config.placement != "pools", read_summary(config.bundle))
-    resources = _resources(config, len(groups), fixed_size)
+    resources = placement.resources(config, len(groups), fixed_size)
     threads = math.ceil(resources["num_cpus"])
     options = [_replica_options(config, stages, stages == groups[-1], threads) for stages in groups]
     if config.placement == "whole":
@@ -255,36 +229,6 @@ def _gateway_deployment(config: Config) -> "Deployment":
         max_queued_requests=config.queue_rows,
         graceful_shutdown_timeout_s=config.drain_seconds,
     )
-
-
-def _replicas(config: Config, fixed_size: bool) -> int:
-    """One per GPU. On CPUs several with few threads each: where HTTP takes a thread's CPU, its whole model waits."""
-    import ray
-
-    from ray_app import cluster
-
-    if not fixed_size or not ray.is_initialized() or config.max_replicas or config.placement == "pools":
-        return 1
-    room = cluster.gpus() if cluster.wants_gpu(config.device) else cluster.cpus() / max(1.0, config.cpus_per_replica)
-    return max(1, min(REPLICAS, int(room)))
-
-
-def _resources(config: Config, deployments: int, fixed_size: bool) -> dict[str, float]:
-    """Each replica's CPUs and GPUs: an equal share of the cluster's; one CPU where no cluster runs (`serve build`)."""
-    import ray
-
-    from ray_app import cluster
-
-    if not ray.is_initialized():
-        shares = {"num_cpus": config.cpus_per_replica or 1.0, "num_gpus": config.gpus_per_replica}
-        return {name: share for name, share in shares.items() if share}
-    gpu = cluster.wants_gpu(config.device)
-    count = max(config.replicas, config.max_replicas) * deployments
-    cpus = config.cpus_per_replica or (1.0 if gpu else cluster.cpus_for(count, least=0.1))
-    if fixed_size and not config.max_replicas:
-        cluster.check_fits(count, cpus, f"{count} replicas", "--replicas or --cpus-per-replica")
-    gpus = config.gpus_per_replica or min(1.0, cluster.gpus() / count)
-    return {"num_cpus": cpus, **({"num_gpus": gpus} if gpu else {})}
 
 
 def _replica_count(config: Config) -> dict[str, object]:

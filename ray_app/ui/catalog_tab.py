@@ -10,6 +10,7 @@ from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog, Counts, TopWords
 from ray_app.ui.summary import TrendRow, by_keyword, most_criticized, totals, trend
 from ray_app.ui.translations import Translate
+from ray_app.ui.within import check_within
 
 SHOWN_DATES = 8  # on the axis of the trend: no more fit a phone
 WORD_CHARACTERS = 16  # longer words are shortened
@@ -19,6 +20,7 @@ def show(analyses: str, bundle: str, say: Translate) -> None:
     """Draws the tab."""
     uri = st.text_input(say("folder"), value=analyses, key="folder", help=say("folder_hint"), persist_state="session")
     try:
+        check_within(uri or analyses, analyses, say)
         with st.spinner(say("reading")):
             catalog = _open_catalog(uri or analyses, bundle, say)
         if catalog:

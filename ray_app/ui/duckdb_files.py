@@ -4,8 +4,6 @@ DuckDB's own S3 reader is an extension that it would have to download; so DuckDB
 a number instead of its name: no name is taken for a glob. Only the columns and row groups that SQL needs are read.
 """
 
-import os
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +17,13 @@ import pyarrow.fs as pafs
 
 from ray_app import storage
 from ray_app.errors import UserError, first_line
+from ray_app.storage import node_cache
 from ray_app.ui.filters import Parameter
 
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,  # nothing may leave the machine
     "autoload_known_extensions": False,
     "memory_limit": "1GB",
-    "temp_directory": os.path.join(tempfile.gettempdir(), "nunchi-page"),
 }
 
 
@@ -40,7 +38,8 @@ class Database:
     def __init__(self, location: str, uris: Sequence[str]) -> None:
         self.location = location
         self.files = [f"analyses://{_partition_folders(uri)}{i:08d}.parquet" for i, uri in enumerate(uris)]
-        connection = duckdb.connect(config=SETTINGS)
+        private = str(node_cache.path_of("page"))  # what does not fit the memory goes there, reviews in it
+        connection = duckdb.connect(config={**SETTINGS, "temp_directory": private})
         connection.register_filesystem(NumberedFiles(uris))
         self.connections = [connection]
         weakref.finalize(self, _close, self.connections)  # at exit too: DuckDB warns about open connections

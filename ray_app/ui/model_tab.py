@@ -13,6 +13,7 @@ from ray_app.markdown import look_up
 from ray_app.ui import components
 from ray_app.ui.threshold_curves import MEASURES, KeywordPredictions, Measure, Point, check_predictions
 from ray_app.ui.translations import Translate
+from ray_app.ui.within import check_within
 
 if TYPE_CHECKING:
     from ray_app.evaluation.metrics import KeywordReport, ScoreReport
@@ -46,6 +47,7 @@ def show(report: str, bundle: str, say: Translate) -> None:
     """Draws the tab."""
     uri = st.text_input(say("report_file"), value=report, key="report", persist_state="session") or report
     try:
+        check_within(uri, report.rpartition("/")[0] or ".", say)
         if not storage.exists(uri):
             _no_report(uri, bundle, say)
             return

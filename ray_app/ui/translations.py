@@ -80,6 +80,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "jobs.analyze의 --output 경로(로컬 또는 s3://)",
         "The --output of jobs.analyze, local or s3://",
     ),
+    "outside": (
+        "이 페이지는 시작할 때 받은 {given} 아래만 엽니다. 다른 폴더로 다시 시작하세요.",
+        "The page opens only what lies below {given}, which it was started with. Start it with another folder.",
+    ),
     "no_folder": (
         "{path}에 분석 결과가 없습니다. 아래 명령으로 만들 수 있습니다.",
         "No analyses at {path} yet. Make some with this command:",

@@ -55,12 +55,22 @@ def config(url: str, output: Path, **changes: Any) -> load.Config:
 
 
 def test_a_run_measures_saturation_open_loop_rates_and_recovery(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "ray_app")
     monkeypatch.setenv("NUNCHI_TOKEN", "secret")
     result = load.run(config(server.url, tmp_path, highlights=False), recovery_seconds=1)
     assert len(result["recovery"]["reviews_per_s"]) == 1
-    assert f"{tmp_path}/load.json: {result['saturation']['reviews_per_s']:g} reviews/s" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{tmp_path}/load.json: {result['saturation']['reviews_per_s']:g} reviews/s" in shown
+    rows = [line.split(" | ")[0] for line in shown.splitlines() if line.startswith("| ") and "---" not in line]
+    assert rows == ["| measurement", "| saturation 1", "| saturation 2", *["| open loop"] * 2, "| full speed again"]
+    assert "200 x " in shown
+    assert next(record.message.split(":")[0] for record in caplog.records) == "saturation 1 of 2"
     assert json.loads((tmp_path / "load.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     assert len(result["saturation"]["rounds"]) == 2
     assert [sorted(one["statuses"]) for one in result["open_loop"]] == [["200"], ["200"]]
@@ -98,12 +108,13 @@ def test_a_tally_counts_latencies_of_answers_with_200_only() -> None:
 @pytest.mark.parametrize("status", [404, 401])
 def test_an_endpoint_that_does_not_answer_is_named(server: Server, tmp_path: Path, status: int) -> None:
     server.status = status
-    with pytest.raises(UserError, match=rf"--url http://127.*: .*{status}.*; start it with python -m jobs.serve"):
+    with pytest.raises(UserError, match=rf"--url http://127.*: no review was analyzed \({status} x 4\)") as raised:
         load.run(config(server.url, tmp_path))
+    assert ("set NUNCHI_TOKEN" in str(raised.value)) == (status == 401)
 
 
 def test_no_endpoint_at_all_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--url http://127.0.0.1:9: .*; start it with"):
+    with pytest.raises(UserError, match=r"--url http://127.0.0.1:9: nothing answers there; start it with"):
         load.run(config("http://127.0.0.1:9", tmp_path))
 
 

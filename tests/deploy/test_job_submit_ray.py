@@ -1,6 +1,7 @@
 """A cluster started as cluster.yaml starts one: closed without its token, and `ray job submit` there and back."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,3 +91,14 @@ def test_the_doctor_finds_a_client_that_has_no_token(cluster: Head) -> None:
     found = cluster.run(*command, RAY_ADDRESS=cluster.gcs, RAY_AUTH_MODE="disabled")
     assert found.returncode == 1
     assert "fail  token      RAY_AUTH_MODE is disabled" in found.stdout
+
+
+def test_a_cluster_that_asks_for_no_token_is_told_of() -> None:
+    """By `doctor`, and by every job that joins it, as `doctor` does."""
+    with head(cpus=1, RAY_AUTH_MODE="disabled") as open_cluster:
+        found = open_cluster.run("python", "-m", "jobs.analyze", "doctor", RAY_ADDRESS=open_cluster.gcs)
+    assert found.returncode == 1
+    port, asks = open_cluster.gcs.partition(":")[2], "asks for no token: anyone who reaches it can run code there"
+    assert re.search(rf"^warn  cluster    \S+:{port} {asks}", found.stdout, re.M), found.stdout
+    assert re.search(rf"^warning: the Ray cluster at \S+:{port} {asks}", found.stderr, re.M), found.stderr
+    assert "CVE-2023-48022" in found.stdout

@@ -1,5 +1,6 @@
 """deploy/*.lock: every package with hashes, in the version that is tested, and all that pyproject.toml needs."""
 
+import json
 import re
 import tomllib
 
@@ -56,3 +57,13 @@ def test_only_one_file_names_torch_and_its_cuda_packages() -> None:
     assert not shared & pins("torch-cuda.lock").keys()
     assert pins("torch-cpu.lock").keys() == {"torch"}
     assert not [name for name in shared if name.startswith(("nvidia-", "cuda-", "torch"))]
+
+
+def test_the_list_of_packages_is_that_of_the_locks() -> None:
+    listed = json.loads((ROOT / "deploy" / "sbom.cdx.json").read_text(encoding="utf-8"))
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    found = {(canonicalize_name(one["name"]), one["version"]) for one in listed["components"]}
+    assert found == {(name, version) for lock in LOCKS for name, (version, _) in pins(lock).items()}
+    assert all(
+        one["purl"] == f"pkg:pypi/{canonicalize_name(one['name'])}@{one['version']}" for one in listed["components"]
+    )

@@ -164,8 +164,11 @@ def test_a_large_request_does_not_starve_beside_a_stream_of_small_ones(thread: E
     assert doubles(run(scenario(batcher(Engine(), thread, batch_tokens=2)))) == [2 * i for i in range(100)]
 
 
-@pytest.mark.parametrize("limits", [{"queue_rows": 3}, {"queue_seconds": 3.5}])
-def test_beyond_the_queue_requests_are_refused_unread(thread: Executor, limits: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [({"queue_rows": 3}, 4), ({"queue_seconds": 2.5}, 3)],  # the row whose turn comes later counts for rows alone
+)
+def test_beyond_the_queue_requests_are_refused_unread(thread: Executor, limits: dict[str, Any], seconds: int) -> None:
     async def scenario() -> None:
         batch.measured_seconds, batch.measured_tokens = 1.0, 1.0
         first = await engine.hold(batch)
@@ -173,7 +176,7 @@ def test_beyond_the_queue_requests_are_refused_unread(thread: Executor, limits: 
         (full,) = await ask(batch, pa.table({"value": [4]}))  # has no cost column: would fail if it was read
         answer = await full
         assert (answer.refused, answer.table) == ("overloaded", None)
-        assert answer.retry_after == 4  # three wait and one runs, a second each
+        assert answer.retry_after == seconds  # three wait and one runs, a second each
         assert answer.stats["queue_rows"] == 3
         engine.free.set()
         assert [doubles(answer) for answer in await asyncio.gather(first, *waiting)] == [[0], [2], [4, 6]]
@@ -225,7 +228,7 @@ def test_rows_of_a_request_that_nobody_waits_for_are_not_run(thread: Executor) -
     batch = batcher(engine, thread)
     run(scenario())
     assert engine.batches == [[0], [3]]
-    assert (batch.heap, batch.waiting_tokens) == ([], 0)
+    assert (len(batch.queue), batch.queue.total) == (0, 0)
 
 
 @pytest.mark.parametrize("poison", [POISON, PANIC])
@@ -283,7 +286,7 @@ def test_nothing_is_left_behind_after_thousands_of_requests(thread: Executor) ->
         for _ in range(20):
             await asyncio.gather(*(batch(rows(i, i), LATER if i % 3 else 0.0) for i in range(100)))
         await asyncio.sleep(0)
-        assert (batch.heap, batch.waiting_tokens, batch.seconds()) == ([], 0, 0.0)
+        assert (len(batch.queue), batch.queue.total, batch.seconds(), batch.large_requests) == (0, 0, 0.0, 0)
         assert len(asyncio.all_tasks()) == 1
         return weakref.ref(batch)
 
@@ -332,3 +335,125 @@ def test_a_batch_takes_as_many_tokens_as_the_measured_speed_allows(thread: Execu
     assert batch.budget == 20
     batch.measured_tokens = 8.0
     assert batch.budget == 4, "never less than batch_tokens"
+
+
+def test_a_request_that_its_deadline_cannot_hold_is_refused_at_once_with_the_share_that_it_could(
+    thread: Executor,
+) -> None:
+    async def scenario() -> list[BatchResult]:
+        first = await engine.hold(batch)
+        (answer,) = await ask(batch, rows(*range(40), cost=10), deadline=time.time() + 100)
+        refused = await answer
+        engine.free.set()
+        return [refused, await first, await batch(rows(*range(9), cost=10), time.time() + 100)]
+
+    engine = Engine()
+    batch = batcher(engine, thread)
+    batch.learn(1, 1.0)
+    refused, first, fitting = run(scenario())
+    assert (refused.refused, refused.table) == ("large", None)
+    assert refused.share == pytest.approx(0.25, abs=0.01)
+    assert (doubles(first), len(doubles(fitting))) == ([0], 9)
+    assert sum(map(len, engine.batches)) == 10
+
+
+def test_a_review_that_would_hold_up_all_others_is_refused_by_its_place(thread: Executor) -> None:
+    batch = batcher(Engine(), thread, queue_seconds=5.0)
+    batch.learn(1, 1.0)
+    table = pa.table({"value": pa.array([1, 2, 3]), "cost": pa.array([1, 20, 2])})
+    answer = run(batch(table, time.time() + 30))
+    assert (answer.refused, answer.failed) == ("long", (1,))
+    assert answer.share == pytest.approx(0.75, abs=0.01)
+    for more, reason in ((0, "long"), (40, "large")):
+        answer_alone = run(batch.alone(lambda: "done", 20, time.time() + 30, more))
+        assert isinstance(answer_alone, BatchResult)
+        assert answer_alone.refused == reason
+
+
+def test_large_requests_fill_their_deadline_and_no_more_and_small_ones_pass_them(thread: Executor) -> None:
+    async def scenario() -> None:
+        first = await engine.hold(batch)
+        larges = await ask(batch, *[rows(*range(100), cost=10)] * 3, deadline=time.time() + 30)  # 10 s of work each
+        (small,) = await ask(batch, rows(7))
+        await asyncio.sleep(0.05)
+        assert [large.done() for large in larges] == [False, False, True]
+        answer = larges[2].result()
+        assert answer.refused == "crowded"
+        assert 0 < answer.retry_after <= 30
+        engine.free.set()
+        assert doubles(await small) == [14]
+        position = engine.batches.index(next(found for found in engine.batches if 7 in found and len(found) < 100))
+        assert position <= 2, "after what ran, and one batch of the large ones"
+        await asyncio.gather(first, *larges)
+
+    engine = Engine()
+    batch = batcher(engine, thread, queue_seconds=5.0)
+    batch.learn(100, 1.0)
+    run(scenario())
+
+
+def test_nobody_is_told_to_wait_for_longer_than_a_request_may_take(thread: Executor) -> None:
+    async def scenario() -> None:
+        first = await engine.hold(batch)
+        waiting = await ask(batch, *[rows(i) for i in range(100)])
+        (answer,) = await ask(batch, rows(1), deadline=time.time() + 30)
+        refused = await answer
+        assert (refused.refused, refused.retry_after) == ("overloaded", 30)
+        engine.free.set()
+        await asyncio.gather(first, *waiting)
+
+    engine = Engine()
+    batch = batcher(engine, thread, queue_seconds=50.0)
+    batch.learn(1, 1.0)
+    run(scenario())
+
+
+def test_the_cost_of_a_large_table_is_told_beside_the_event_loop(thread: Executor) -> None:
+    costing: list[bool] = []
+
+    def told(table: pa.Table) -> Ints:
+        costing.append(threading.current_thread() is threading.main_thread())
+        return cost(table)
+
+    batch = DynamicBatcher(Engine(), told, BatchLimits(), thread)
+    wide = rows(1).append_column("text", pa.array(["가" * 20_000]))
+    assert doubles(run(batch(wide, LATER))) == [2]
+    run(batch(rows(1), LATER))
+    assert costing == [False, True]
+
+
+def test_work_of_another_kind_takes_its_turn_alone(thread: Executor) -> None:
+    async def scenario() -> None:
+        first = await engine.hold(batch)
+        before = await ask(batch, rows(1))
+        other = asyncio.create_task(batch.alone(lambda: engine.batches.append([99]), 5, LATER))
+        late = asyncio.create_task(batch.alone(lambda: engine.batches.append([98]), 5, time.time() - 1))
+        broken = asyncio.create_task(batch.alone(lambda: 1 / 0, 5, LATER))
+        await asyncio.sleep(0)
+        after = await ask(batch, rows(2), rows(3))
+        engine.free.set()
+        await asyncio.gather(first, *before, other, *after)
+        found = await late
+        assert isinstance(found, BatchResult)
+        assert found.refused == "late"
+        with pytest.raises(ZeroDivisionError):
+            await broken
+        assert doubles(await batch(rows(4), LATER)) == [8]
+
+    engine = Engine()
+    batch = batcher(engine, thread)
+    run(scenario())
+    assert engine.batches == [[0], [1], [99], [2, 3], [4]]
+
+
+def test_a_speed_that_was_measured_wrong_does_not_refuse_for_ever(thread: Executor) -> None:
+    async def scenario() -> int:
+        for tries in range(200):
+            if not (await batch(rows(*range(10), cost=10), time.time() + 30)).refused:
+                return tries
+        return 200
+
+    batch = batcher(Engine(), thread)
+    batch.learn(1, 5.0)
+    assert 0 < run(scenario()) < 100
+    assert batch.seconds_per_token < 1

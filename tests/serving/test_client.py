@@ -249,7 +249,7 @@ def test_an_endpoint_that_is_not_there_is_a_quick_clear_line() -> None:
         taken.bind(("127.0.0.1", 0))
         began = time.monotonic()
         with pytest.raises(UserError, match=r"not reachable; start it with python -m jobs\.serve"):
-            Client(f"http://127.0.0.1:{taken.getsockname()[1]}", patience=90)(["a"])
+            Client(f"http://127.0.0.1:{taken.getsockname()[1]}", patience=1)(["a"])
     assert time.monotonic() - began < 60
 
 
@@ -264,3 +264,59 @@ def test_an_endpoint_refusing_under_load_is_asked_again(url: str, service: FakeS
     service.result = BatchResult(refused="overloaded", retry_after=1)
     threading.Timer(0.3, setattr, (service, "result", None)).start()
     assert len(Client(url, TOKEN)(["a"]).analyses) == 1
+
+
+def test_an_endpoint_that_is_about_to_start_is_waited_for() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    found: list[int] = []
+    asking = threading.Thread(
+        target=lambda: found.append(len(quick(f"http://127.0.0.1:{port}")(["a"]).analyses)), daemon=True
+    )
+    asking.start()
+    time.sleep(0.3)
+    server = uvicorn.Server(uvicorn.Config(http_app.build_app(FakeService(), Limits()), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    asking.join(30)
+    server.should_exit = True
+    thread.join(30)
+    assert found == [1]
+
+
+def test_serves_own_404_is_that_of_an_endpoint_which_starts(script: Script) -> None:
+    page = b"Path '/analyze' not found. Ping http://.../-/routes for available routes."
+    url, seen = script((404, {}, page), reply(EMPTY))
+    assert quick(url).request(["a"]) == EMPTY
+    assert len(seen) == 2
+
+
+def test_more_than_one_request_may_hold_goes_in_halves(script: Script) -> None:
+    large = reply({"error": "more work than its deadline allows"}, 413)
+    rows: dict[str, Any] = {"review_id": None, "keyword_probabilities": [], "findings": [], "truncated": False}
+    lost = {"index": 0, "review_id": None, "reason": "empty text"}
+    half, quarter = reply({"analyses": [rows], "rejected": [lost]}), reply({"analyses": [rows], "rejected": []})
+    url, seen = script(large, half, large, quarter, quarter)
+    found = quick(url)(["a", "b", "c", "d"])
+    assert [len(request["body"]["reviews"]) for request in seen] == [4, 2, 2, 1, 1]
+    assert found.analyses["index"].to_pylist() == [1, 2, 3]
+    assert found.rejected["index"].to_pylist() == [0]
+
+
+def test_a_review_that_is_too_much_alone_is_told_by_its_place(script: Script) -> None:
+    large = reply({"error": "at most 50 characters", "field": "reviews[0]"}, 413)
+    url, _ = script(large, reply({**EMPTY, "analyses": [{"review_id": None}]}), large)
+    with pytest.raises(UserError, match=r"reviews\[1\] at most 50 characters"):
+        quick(url)(["a", "b"])
+
+
+def test_the_token_of_the_environment_is_sent_unless_another_is_given(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNCHI_TOKEN", "of the environment\n")
+    url, seen = script(reply(EMPTY))
+    for client in (Client(url), Client(url, "given"), Client(url, "")):
+        client.request(["a"])
+    sent = [request["headers"].get("Authorization") for request in seen]
+    assert sent == ["Bearer of the environment", "Bearer given", None]

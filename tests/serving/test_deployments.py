@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,17 +189,25 @@ def test_a_stage_that_does_not_answer_in_time_is_late() -> None:
     assert asyncio.run(HandleService([Handle(Slow())]).analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
 
 
-def test_explanations_are_bounded(bundle_folder: str) -> None:
+def test_explanations_cost_wait_and_are_refused_as_analyses_are(bundle_folder: str) -> None:
     async def work() -> list[Any]:
         served = replica()
         await served.reconfigure({"bundle": bundle_folder})
-        return await asyncio.gather(*(served.explain(TEXTS[0]) for _ in range(20)))
+        batch = served.batchers[served.newest]
+        found: list[Any] = [await served.explain(TEXTS[0], soon())]
+        batch.learn(1, 1.0)
+        tokens = served.engines[served.newest].explain_cost(TEXTS[0])
+        found += [await served.explain(TEXTS[0], time.time() + tokens / 2)]
+        batch.limits = replace(batch.limits, queue_seconds=1.5 * tokens)
+        waiting = [asyncio.create_task(served.explain(TEXTS[0], time.time() + 9 * tokens)) for _ in range(6)]
+        return [*found, *await asyncio.gather(*waiting)]
 
     found = asyncio.run(work())
-    refused = [one for one in found if isinstance(one, BatchResult)]
-    assert len(refused) == 12
-    assert {one.refused for one in refused} == {"overloaded"}
     assert found[0] == Analyzer(bundle_folder, threads=1).explain(TEXTS[0])
+    assert (found[1].refused, found[1].share) == ("large", pytest.approx(0.5, abs=0.01))
+    refused = [one for one in found[2:] if isinstance(one, BatchResult)]
+    assert {one.refused for one in refused} == {"overloaded"}
+    assert 0 < len(refused) < 6
 
 
 def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
@@ -207,7 +216,7 @@ def test_a_bundle_that_cannot_mask_explains_nothing(tmp_path: Path) -> None:
         options = ReplicaOptions(stages=("keywords", "scores"), last=True, highlights="off", device="cpu", threads=1)
         served = Replica(options, 1.0)
         await served.reconfigure({"bundle": str(tmp_path)})
-        return await served.explain(TEXTS[0])
+        return await served.explain(TEXTS[0], soon())
 
     assert asyncio.run(work()).refused == "unable"
 

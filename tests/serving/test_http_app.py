@@ -170,7 +170,10 @@ def test_a_client_may_set_a_shorter_time_than_the_limit(client: TestClient, serv
     ("result", "status", "retry_after"),
     [
         (BatchResult(refused="overloaded", retry_after=3, stats={"queue_rows": 9}), 503, "3"),
+        (BatchResult(refused="crowded", retry_after=7), 503, "7"),
         (BatchResult(refused="late"), 408, None),
+        (BatchResult(refused="large", share=0.3), 413, None),
+        (BatchResult(refused="long", share=0.3, failed=(0,)), 413, None),
     ],
 )
 def test_a_request_that_was_not_run_says_so(
@@ -180,6 +183,17 @@ def test_a_request_that_was_not_run_says_so(
     for response in (post(client, {"reviews": ["a"]}), post(client, {"text": "a"}, "/explain")):
         assert (response.status_code, response.headers.get("Retry-After")) == (status, retry_after)
         assert set(response.json()) == {"error", "field"}
+
+
+def test_what_is_too_much_names_what_would_not_be(client: TestClient, service: FakeService) -> None:
+    service.result = BatchResult(refused="large", share=0.5)
+    assert "at most 2 such reviews, 200 characters in all" in post(client, {"reviews": ["a" * 100] * 4}).text
+    service.result = BatchResult(refused="long", share=0.5, failed=(1,))
+    response = post(client, {"reviews": [" ", "b", "a" * 100]}).json()
+    assert response["field"] == "reviews[2]"
+    assert "at most 50 characters, or highlights: false" in response["error"]
+    service.explanation = BatchResult(refused="long", share=0.5, failed=(0,))
+    assert post(client, {"text": "a" * 100}, "/explain").json()["field"] == "text"
 
 
 def test_an_error_inside_shows_nothing_of_it(client: TestClient, service: FakeService) -> None:

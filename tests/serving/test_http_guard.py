@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from ray_app.serving import http_app
 from ray_app.serving.batcher import BatchResult
+from ray_app.serving.hosts import allowed_hosts
 from ray_app.serving.http_app import Limits
 from tests.serving.test_http_app import ROUTES, FakeService, client, post, service
 
@@ -74,9 +76,9 @@ OTHERS = ["/analyze", "/explain", "/", "/docs/oauth2-redirect", "/static-offline
 
 
 @pytest.mark.parametrize("path", [*ROUTES, *OTHERS])
-def test_every_route_but_health_needs_the_token(service: FakeService, path: str) -> None:
+def test_every_route_but_those_of_probes_needs_the_token(service: FakeService, path: str) -> None:
     app = http_app.build_app(service, Limits(), http_app.hashed(TOKEN))
-    expected = 405 if path == "/health" else 401
+    expected = 405 if path in ("/health", "/ready") else 401
     for wrong in WRONG:
         assert status_of(app, path, [(b"authorization", wrong)], nothing) == expected
     assert status_of(app, path, [], nothing) == expected
@@ -110,7 +112,7 @@ def test_the_schema_declares_what_requests_and_answers_hold(client: TestClient) 
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {"/analyze", "/explain", *ROUTES} - {"/openapi.json", "/docs"}
     answers = schema["paths"]["/analyze"]["post"]["responses"]
-    assert set(answers) == {"200", "401", "408", "413", "422", "503"}
+    assert set(answers) == {"200", *map(str, http_app.ANALYSIS_ERRORS)}
     for status, answer in answers.items():
         model = "AnalyzeResponse" if status == "200" else "Error"
         assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{model}"}
@@ -138,3 +140,62 @@ def test_metrics_count_requests_batches_queue_rejections_and_tokens(client: Test
     assert (samples["nunchi_batch_reviews_sum",], samples["nunchi_batch_tokens_sum",]) == (8, 300)
     assert (samples["nunchi_tokens_total",], samples["nunchi_queue_reviews",]) == (120, 4)
     assert samples["nunchi_queue_wait_seconds_count",] == 1
+
+
+def test_two_tokens_are_none(service: FakeService) -> None:
+    app = http_app.build_app(service, Limits(), http_app.hashed("x"))
+    right, wrong = (b"authorization", b"Bearer x"), (b"authorization", b"Bearer y")
+    for headers in ([right, wrong], [wrong, right], [right, right]):
+        assert status_of(app, "/analyze", headers, nothing) == 400
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate, gzip", "br", "x\r"])
+def test_a_compressed_body_is_told_apart_from_a_wrong_one(service: FakeService, coding: str) -> None:
+    app = http_app.build_app(service, Limits())
+    assert status_of(app, "/analyze", [(b"content-encoding", coding.encode())], nothing) == 415
+    assert status_of(app, "/analyze", [(b"content-encoding", b"identity")], nothing) == 422
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_probes_may_ask_for_the_head_alone(client: TestClient, path: str) -> None:
+    response = client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
+HOSTS = allowed_hosts("127.0.0.1", (), token=False)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1", "10.1.2.3:80", "[::1]:80"])
+def test_a_host_that_is_this_machine_is_served(service: FakeService, host: str) -> None:
+    app = http_app.build_app(service, Limits(hosts=HOSTS))
+    assert status_of(app, "/health", [(b"host", host.encode())], nothing) == 405
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[", "::1", "a@localhost.b", "localhost:x:y"],
+)
+def test_another_name_that_leads_here_is_not_served(service: FakeService, host: str) -> None:
+    app = http_app.build_app(service, Limits(hosts=HOSTS))
+    assert status_of(app, "/health", [(b"host", host.encode())], nothing) == 421
+    two = [(b"host", b"localhost"), (b"host", host.encode())]
+    assert status_of(app, "/health", two, nothing) == 421
+
+
+def test_the_hosts_are_those_of_the_start() -> None:
+    assert allowed_hosts("0.0.0.0", (), token=True).admits("anything.example")
+    assert not allowed_hosts("0.0.0.0", (), token=False).admits("anything.example")
+    assert allowed_hosts("shop.example", (), token=False).admits("shop.example:8000")
+    given = allowed_hosts("0.0.0.0", ("Shop.example", ".svc"), token=True)
+    assert [given.admits(name) for name in ("shop.example", "a.svc", "svc", "xsvc", "a.shop.example")] == [
+        *(True, True, True),
+        *(False, False),
+    ]
+    assert given.admits_origin("http://shop.example:1")
+    assert not given.admits_origin("null")
+
+
+def test_a_websocket_is_closed(service: FakeService) -> None:
+    app = TestClient(http_app.build_app(service, Limits()))
+    with pytest.raises(WebSocketDisconnect), app.websocket_connect("/analyze"):
+        pass

@@ -1,10 +1,14 @@
 """The endpoint's own process: its ports, its signals, and a stop that ends."""
 
+import os
 import signal
 import socket
 import time
+from pathlib import Path
 
+import psutil
 import pytest
+import requests
 
 from ray_app import cluster
 from ray_app.errors import UserError
@@ -48,3 +52,43 @@ def test_whether_anything_listens() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert cluster.listens(address)
     assert not cluster.listens(address)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_token_that_other_users_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\n", encoding="utf-8")
+    file.chmod(mode)
+    with pytest.raises(UserError, match=f"--token-file {file}: other users can read it; chmod 600 {file}") as raised:
+        process.read_token(str(file))
+    assert "secret" not in str(raised.value)
+    file.chmod(0o600)
+    assert process.read_token(str(file)) == "secret"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=f"--token-file {file}: not UTF-8"):
+        process.read_token(str(file))
+
+
+def test_the_page_gets_the_token_unseen_and_stands_behind_a_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of Ray")
+    port = process.free_port()
+    page = process.start_page("http://127.0.0.1:9", "s3cret", port, bundle="b", analyses="a", report="r")
+    try:
+        started = psutil.Process(page.pid)
+        assert "s3cret" not in " ".join(started.cmdline())
+        assert started.environ()["NUNCHI_TOKEN"] == "s3cret"
+        assert "RAY_AUTH_TOKEN" not in started.environ()
+        url = f"http://127.0.0.1:{port}/"
+        assert requests.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 421
+        assert requests.get(url, timeout=10).status_code in (200, 503)  # it may not listen yet
+    finally:
+        page.kill()
+        page.wait()
+
+
+def test_the_end_of_a_job_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    with cluster.silenced():
+        for number in (1, 2):
+            os.write(number, b"lost")
+    os.write(1, b"kept")
+    assert capfd.readouterr() == ("kept", "")

@@ -11,8 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
+from ray_app.errors import UserError
+from ray_app.inference import bundle
 from ray_app.inference.analyzer import Analyzer
 from ray_app.serving import http_app, protocol
 from ray_app.serving.batcher import BatchResult
@@ -37,7 +40,9 @@ class Local:
         return await self.batcher(table, deadline)
 
     async def explain(self, text: str, deadline: float) -> Mapping[str, object]:
-        return self.engine.explain(text)
+        *_, explanation = self.engine.explaining(text, 40)
+        assert explanation is not None
+        return explanation
 
     async def info(self) -> dict[str, dict[str, object]]:
         return self.engine.info()
@@ -201,3 +206,30 @@ def test_a_bundle_that_is_let_go_leaves_the_memory(bundle_folder: str) -> None:
             return weakref.ref(engine)
 
     assert asyncio.run(scenario())() is None
+
+
+def test_an_explanation_in_steps_is_the_same(engine: ReplicaEngine, bundle_folder: str) -> None:
+    text = bundles.ODD_TEXTS[0]
+    *before, explanation = engine.explaining(text, 20)
+    assert before == [None] * len(before)
+    assert len(before) >= 2
+    assert explanation == Analyzer(bundle_folder).explain(text)
+    assert engine.explain_cost(text) == engine.cost(table_of([text])).tolist()[0]
+
+
+def test_a_bundle_that_puts_out_no_numbers_is_not_ready(bundle_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    head = load_file(folder / "keywords/head.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in head.items()}, folder / "keywords/head.safetensors")
+    bundle.seal(folder, bundle.load(bundle_folder).meta)
+    broken = ReplicaEngine(str(folder), ReplicaOptions(stages=ALL, last=True))
+    with pytest.raises(UserError, match="its keyword_probabilities are not numbers"):
+        broken.probe()
+
+
+def test_the_speed_is_known_before_the_first_request(engine: ReplicaEngine) -> None:
+    engine.probe()
+    tokens, seconds = engine.measure()
+    assert tokens > 0
+    assert 0 < seconds < 60

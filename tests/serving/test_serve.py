@@ -33,6 +33,7 @@ def test_loopback_needs_none(host: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["file", "environment", "insecure"])
 def test_a_token_or_insecure_opens_other_addresses(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text(" secret\n", encoding="utf-8")
+    (tmp_path / "token").chmod(0o600)
     if way == "environment":
         monkeypatch.setenv("NUNCHI_TOKEN", "secret")
     changes: dict[str, Any] = {"file": {"token_file": str(tmp_path / "token")}, "insecure": {"insecure": True}}
@@ -45,6 +46,7 @@ def test_a_token_file_that_holds_none_is_refused(content: str | None, line: str,
     path = tmp_path / "token"
     if content is not None:
         path.write_text(content, encoding="utf-8")
+        path.chmod(0o600)
     with pytest.raises(UserError, match=f"--token-file .*: {line}"):
         serve.start(serve.Config(token_file=str(path)))
 

@@ -23,6 +23,7 @@ import requests
 from tests.support.paths import ROOT
 
 BIN = Path(sys.executable).parent
+FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "PYTHONPATH")  # of another cluster that this process may have started
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def head(cpus: int, options: Sequence[str] = (), port: int = 0, **environment: s
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text(token, encoding="utf-8")
     (folder / ".ray" / "auth_token").chmod(0o600)
-    inherited = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     own = {"HOME": str(folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
     env = {**inherited, **own, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **environment}
     gcs, dashboard, agent, client = (port or free_port(), free_port(), free_port(), free_port())

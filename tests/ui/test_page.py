@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import ray_app.ui
+from ray_app.ui.duckdb_files import Database
 from tests.support.page_data import MARKDOWN, endpoint, rows, write_analyses, write_evaluation
 
 PAGE = str(Path(ray_app.ui.__file__).parent / "page.py")
@@ -192,3 +193,27 @@ def test_the_language_changes_every_tab_and_keeps_its_place(start: Start, tmp_pa
     page.button_group(key="language").set_value("en").run()
     assert [tab.label for tab in page.tabs] == ["Try a review", "Catalog", "Model"]
     assert "30 reviews analyzed" in html(page)
+
+
+def test_folders_that_the_page_was_not_given_stay_closed(start: Start, tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    write_analyses(str(mine / "below"), rows(20))
+    write_analyses(str(other), rows(20))
+    (mine / "link").symlink_to(other)
+    for tab, key, flag in ((1, "folder", "--analyses"), (2, "report", "--report")):
+        page = start(flag, str(mine if tab == 1 else mine / "report.json"), tab=tab)
+        for path in (str(other), str(mine / "link"), f"{mine}/../other", "/etc", f"{mine}x", "s3://bucket/x", "~"):
+            page.text_input(key=key).input(path).run()
+            assert "The page opens only what lies below" in page.error[0].value, path
+        page.text_input(key=key).input(str(mine / "below")).run()
+        assert not [error for error in page.error if "opens only" in error.value]
+
+
+def test_what_a_query_spills_goes_into_a_folder_of_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNCHI_CACHE", str(tmp_path / "cache"))
+    database = Database("x", [])
+    ((place,),) = database.connections[0].execute("select current_setting('temp_directory')").fetchall()
+    assert place == str(tmp_path / "cache" / "page")
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0

@@ -3,6 +3,8 @@
 In: analyses. Out: a table of review_id, kept columns, keyword, score, probability and the two words; the same as CSV.
 """
 
+import re
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -47,6 +49,8 @@ def to_csv(table: pa.Table) -> bytes:
             risky = pc.match_substring_regex(column, f"^{FORMULA}")
             guarded = pc.binary_join_element_wise("'", column, "")
             table = table.set_column(i, field.name, pc.if_else(risky, guarded, column))
+    names = [f"'{name}" if re.match(FORMULA, name) else name for name in table.column_names]  # columns may be anyone's
+    table = table.rename_columns(names)
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink)
     return BOM + bytes(sink.getvalue())

@@ -1,0 +1,261 @@
+"""The port that clients reach, in front of a server that listens on loopback: Serve's proxy, or the page.
+
+What a proxy of Serve's cannot: it answers 503 with Retry-After from the first moment to the last (before the models are
+loaded and while they stop), knows its own host names, on websockets too, and keeps slow clients from using up what
+others need. Bodies pass through unread. In: a port and what it leads to. Out: the bytes of that server's answers.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from ray_app.serving.hosts import AllowedHosts
+from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse
+
+HEAD_BYTES = 64_000
+PIECE = 65_536
+RETRY_SECONDS = 1
+LINGER_SECONDS = 0.5
+HEALTH = "/health"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoorLimits:
+    """What one client may take up."""
+
+    head_seconds: float = 10.0  # for the head of a request, from its connection or its first byte
+    idle_seconds: float = 60.0  # between two requests of a connection
+    body_seconds: float = 20.0  # between two pieces of a body or of an answer
+    body_total_seconds: float = 60.0  # for a whole body: a byte a second is no client
+    connections: int = 1_024  # per address; one that has sent no whole request gives way to a new one
+
+
+@dataclass(eq=False)
+class _Connection:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    waiting: bool = True  # for the head of a request: nothing of it is under way
+    answered: bool = False  # something of its answer was passed back
+    sending: bool = False  # the client sends a body
+    upstream: asyncio.StreamWriter | None = None
+    pump: "asyncio.Task[None] | None" = None
+
+
+@dataclass(kw_only=True)
+class Door:
+    """Listens at host:port in a thread of its own from `open` to `close`; `ready` lets requests through.
+
+    Args:
+        upstream: (host, port) of the server behind it.
+        headers: lines added to every answer, each ending in CRLF; with any, a connection carries one request.
+    """
+
+    host: str
+    port: int
+    upstream: tuple[str, int]
+    hosts: AllowedHosts
+    limits: DoorLimits = field(default_factory=DoorLimits)
+    headers: bytes = b""
+    ready: bool = False
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.open_by_address: dict[str, dict[_Connection, None]] = defaultdict(dict)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def open(self) -> None:
+        """Returns when it listens. Raises OSError where it cannot."""
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection takes two files
+        started = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, self.host, self.port, limit=HEAD_BYTES, backlog=1024), self.loop
+        )
+        self.thread.start()
+        self.server = started.result()
+
+    def close(self) -> None:
+        """Listens no more; connections end."""
+        self.loop.call_soon_threadsafe(self.server.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(reader, writer)
+        address = str((writer.get_extra_info("peername") or ("",))[0])
+        own = self.open_by_address[address]
+        own[connection] = None
+        try:
+            if len(own) > self.limits.connections:
+                oldest = next(one for one in own if one.waiting)  # the new one, where all others are answered
+                oldest.writer.transport.abort()
+            await self._requests(connection)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            pass  # the client is gone, or too slow: there is nobody to answer
+        finally:
+            own.pop(connection, None)
+            if not own:
+                self.open_by_address.pop(address, None)
+            await _end(connection)
+
+    async def _requests(self, connection: _Connection) -> None:
+        """The requests of a connection, one after the other."""
+        seconds, head = self.limits.head_seconds, None
+        while True:
+            connection.waiting = True
+            try:
+                head = await self._head(connection.reader, seconds)
+                self._check(head)
+                connection.waiting = connection.answered = False
+                if not self.ready:
+                    alive = head.path == HEALTH
+                    raise BadRequestError(200 if alive else 503, "alive" if alive else "not ready yet, or stopping")
+                await self._pass_on(connection, head)
+            except BadRequestError as problem:
+                if not connection.answered:
+                    await _refuse(connection, problem, head)
+                return
+            if head.upgrade or self.headers:
+                await _both_ways(connection, self.limits)
+                return
+            seconds = self.limits.idle_seconds
+
+    async def _head(self, reader: asyncio.StreamReader, seconds: float) -> Head:
+        first = await asyncio.wait_for(reader.readexactly(1), seconds)
+        try:
+            async with asyncio.timeout(self.limits.head_seconds):
+                return parse(first + await reader.readuntil(b"\r\n\r\n"))
+        except TimeoutError:
+            raise BadRequestError(408, f"the head of the request took over {self.limits.head_seconds:g} s") from None
+        except asyncio.LimitOverrunError:
+            raise BadRequestError(431, f"the head of the request is over {HEAD_BYTES:,} bytes") from None
+
+    def _check(self, head: Head) -> None:
+        """Raises BadRequest for a host, an origin or a path that is not served."""
+        if not self.hosts.admits(head.host):
+            raise BadRequestError(421, "this host name is not served here; start it with --allowed-hosts NAME")
+        if head.upgrade and head.origin and not self.hosts.admits_origin(head.origin):
+            raise BadRequestError(403, "a page of another site may not connect")
+        if head.path.startswith("/-/") or not head.path.startswith("/"):
+            raise BadRequestError(404, "Not Found")  # Serve's own /-/routes and /-/healthz, which ask for no token
+
+    async def _pass_on(self, connection: _Connection, head: Head) -> None:
+        """Sends a request to the server behind; its answers are passed back by a task of the connection's."""
+        if connection.upstream is None:
+            try:
+                reader, connection.upstream = await asyncio.open_connection(*self.upstream)
+            except OSError:
+                raise BadRequestError(503, "the server behind is gone, or starts again") from None
+            connection.pump = asyncio.create_task(self._answers(reader, connection))
+        raw = head.raw
+        if self.headers and not head.upgrade:  # so that the first head of the answers is the only one
+            raw = raw[:-2] + b"Connection: close\r\n\r\n"
+        connection.upstream.write(raw)
+        connection.sending = True
+        try:
+            async with asyncio.timeout(self.limits.body_total_seconds):
+                await self._body(connection.reader, connection.upstream, head.length)
+        except TimeoutError:
+            raise BadRequestError(408, "the body of the request came too slowly") from None
+        except OSError:  # the server answered before the end of the body, and closed: too large, say
+            if connection.pump:
+                await asyncio.wait([connection.pump], timeout=self.limits.body_seconds)
+            await _linger(connection.reader)
+            raise
+        connection.sending = False
+        if connection.pump and connection.pump.done():
+            await _linger(connection.reader)
+            raise OSError
+
+    async def _body(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
+        """Passes a body on: `length` bytes, or where that is negative chunks until the empty one."""
+        while length > 0:
+            piece = await asyncio.wait_for(reader.read(min(length, PIECE)), self.limits.body_seconds)
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", length)
+            upstream.write(piece)
+            await upstream.drain()
+            length -= len(piece)
+        chunk = 0 if length == 0 else 1
+        while chunk:
+            line = await asyncio.wait_for(reader.readuntil(b"\n"), self.limits.body_seconds)
+            chunk = chunk_size(line)
+            upstream.write(line)
+            await self._body(reader, upstream, chunk)
+            end = await asyncio.wait_for(reader.readuntil(b"\n"), self.limits.body_seconds)
+            if end != b"\r\n":  # trailers too: nobody reads them
+                raise BadRequestError(400, "a chunk of the body is malformed")
+            upstream.write(end)
+
+    async def _answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        """Passes back what the server answers, until it closes; then the client's connection ends too."""
+        try:
+            if self.headers:
+                head = await reader.readuntil(b"\r\n\r\n")
+                connection.writer.write(head[:-2] + self.headers + b"\r\n")
+            while piece := await reader.read(PIECE):
+                connection.answered = True
+                connection.writer.write(piece)
+                await asyncio.wait_for(connection.writer.drain(), self.limits.body_seconds)
+            if connection.sending:  # the rest of the body is read first: see `_pass_on`
+                connection.writer.write_eof()
+            else:
+                connection.writer.close()
+        except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
+            connection.writer.transport.abort()
+
+
+async def _both_ways(connection: _Connection, limits: DoorLimits) -> None:
+    """What follows an upgrade is passed on as it comes, or the answer of a last request is waited for."""
+    assert connection.upstream is not None
+    while piece := await connection.reader.read(PIECE):
+        connection.upstream.write(piece)
+        await asyncio.wait_for(connection.upstream.drain(), limits.body_seconds)
+    if connection.pump:
+        connection.upstream.write_eof()
+        await connection.pump
+
+
+async def _refuse(connection: _Connection, problem: BadRequestError, head: Head | None) -> None:
+    """An answer of the door's own, as the endpoint's are; the connection ends with it."""
+    status, line = problem.status, problem.line
+    body = json.dumps({"status": line} if status == 200 else {"error": line, "field": None}).encode()
+    wait = f"Retry-After: {RETRY_SECONDS}\r\n" if status == 503 else ""
+    connection.writer.write(
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n{wait}Connection: close\r\n\r\n".encode()
+        + (b"" if head and head.method == "HEAD" else body)
+    )
+    await connection.writer.drain()
+    connection.writer.write_eof()
+    await _linger(connection.reader)
+
+
+async def _linger(reader: asyncio.StreamReader) -> None:
+    """Reads what the client still sends, for a moment: where that lies unread it would see a reset, not the answer."""
+    with contextlib.suppress(TimeoutError, OSError, RuntimeError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(PIECE):
+                pass
+
+
+async def _end(connection: _Connection) -> None:
+    for writer in (connection.upstream, connection.writer):
+        if writer is not None:
+            with contextlib.suppress(OSError):
+                writer.close()
+    if connection.pump:
+        connection.pump.cancel()

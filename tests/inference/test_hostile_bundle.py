@@ -1,0 +1,121 @@
+"""A bundle that asks for code of its own, or for someone else's, is refused in one line and nothing is executed."""
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+
+from ray_app.data.taxonomy import load
+from ray_app.engine.encoder import load_model
+from ray_app.engine.tokenizer import Tokenizer
+from ray_app.errors import UserError
+from ray_app.inference import bundle
+from ray_app.inference.runtime import BundleRuntime
+from tests.support.house import trees
+
+AUTO_MAP = {"auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.T", None]}}
+KERNEL = {"attn_implementation": "someone/kernel"}
+Seal = Callable[..., Path]
+
+
+@pytest.fixture
+def sealed(bundle_folder: str, tmp_path: Path) -> Seal:
+    """Changes a JSON file of a copy of the bundle, adds files, and seals it as its maker would."""
+
+    def seal(file: str = "", change: dict[str, Any] | None = None, **files: str) -> Path:
+        folder = copytree(bundle_folder, tmp_path / "bundle")
+        if change is not None:
+            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            (folder / file).write_text(json.dumps({**content, **change}), encoding="utf-8")
+        for name, text in files.items():
+            (folder / name.replace("__", "/").replace("_json", ".json")).write_text(text, encoding="utf-8")
+        bundle.seal(folder, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
+        return folder
+
+    return seal
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(UserError) as raised:
+        BundleRuntime(str(folder), "cpu").keyword_model()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("keywords/config.json", AUTO_MAP, "keywords/config.json names code of its own (auto_map)"),
+        ("scores/config.json", {"text_config": [AUTO_MAP]}, "scores/config.json names code of its own (auto_map)"),
+        ("tokenizer/tokenizer_config.json", AUTO_MAP, "tokenizer_config.json names code of its own (auto_map)"),
+        (
+            "keywords/config.json",
+            KERNEL,
+            "asks for a kernel of a hub (attn_implementation: someone/kernel)",
+        ),
+        ("keywords/config.json", {"_attn_implementation": {"": "a/b:c"}}, "asks for a kernel of a hub"),
+        ("keywords/config.json", {"quantization_config": {"quant_method": "x"}}, "names code of its own"),
+        ("keywords/config.json", {"model_type": "nothing-known"}, "keywords cannot be loaded"),
+        ("keywords/config.json", {"hidden_size": "many"}, "keywords cannot be loaded"),
+    ],
+)
+def test_settings_that_name_code_are_refused(sealed: Seal, file: str, change: dict[str, Any], words: str) -> None:
+    assert words in refused(sealed(file, change))
+
+
+@pytest.mark.parametrize("name", ["keywords__adapter_config_json", "tokenizer__adapter_config_json", "scores__x_json"])
+def test_files_that_no_model_needs_are_refused(sealed: Seal, name: str) -> None:
+    assert "is no file of a model" in refused(sealed(**{name: "{}"}))
+
+
+def test_settings_too_deep_to_read_are_refused(sealed: Seal) -> None:
+    assert "is damaged" in refused(sealed(keywords__generation_config_json='{"a":' + "[" * 100_000))
+
+
+def test_even_unchecked_a_model_folder_runs_nothing_and_asks_nothing(
+    sealed: Seal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers asks on stdin whether to run the code where it is not told: the answer here would be yes."""
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    folder = sealed("keywords/config.json", AUTO_MAP | {"model_type": "custom"})
+    code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    for place in ("keywords", "tokenizer"):
+        (folder / place / "code.py").write_text(code, encoding="utf-8")
+    settings = {"tokenizer_class": "Own", **AUTO_MAP}
+    (folder / "tokenizer/tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match="custom code"):
+        load_model(folder / "keywords", "first")
+    with pytest.raises(ValueError, match=r"custom code|Own"):
+        Tokenizer.load(folder / "tokenizer")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whatever_is_loaded_is_told_not_to_run_code() -> None:
+    loading = ("from_pretrained", "from_config")
+    calls = [
+        (path, node)
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in loading
+    ]
+    assert len(calls) > 6
+    for path, call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given.get("trust_remote_code") == "False", f"{path}:{call.lineno}"
+
+
+@pytest.mark.ray
+def test_an_actor_refuses_it_too(ray_cluster: Any, sealed: Seal) -> None:
+    def load_there(folder: str) -> str:
+        try:
+            bundle.load(folder)
+        except UserError as error:
+            return str(error)
+        return "loaded"
+
+    folder = sealed("keywords/config.json", AUTO_MAP)
+    assert "names code of its own" in ray_cluster.get(ray_cluster.remote(num_cpus=0)(load_there).remote(str(folder)))

@@ -1,0 +1,241 @@
+"""The door before a real server: what passes, what is refused, and that slow clients keep nobody out."""
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from ray_app import cluster
+from ray_app.serving import http_app
+from ray_app.serving.door import Door, DoorLimits
+from ray_app.serving.hosts import AllowedHosts, allowed_hosts
+from ray_app.serving.http_app import Limits
+from ray_app.serving.http_head import BadRequestError, parse
+from tests.serving.test_client import served
+from tests.serving.test_http_app import FakeService
+from tests.support.ray_head import free_port
+
+LOCAL = allowed_hosts("127.0.0.1", (), token=False)
+LIMITS = DoorLimits(head_seconds=0.5, idle_seconds=5, body_seconds=0.5, body_total_seconds=1.5, connections=40)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[tuple[str, int]]:
+    with served(http_app.build_app(FakeService(), Limits(body_bytes=300_000))) as url:
+        address = url.rpartition("/")[2]
+        while not cluster.listens(address):
+            time.sleep(0.01)
+        yield "127.0.0.1", int(address.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def door(upstream: tuple[str, int]) -> Iterator[Door]:
+    made = Door(host="127.0.0.1", port=free_port(), upstream=upstream, hosts=LOCAL, limits=LIMITS, ready=True)
+    made.open()
+    yield made
+    made.close()
+
+
+def url(door: Door) -> str:
+    return f"http://127.0.0.1:{door.port}"
+
+
+def sent(door: Door, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """What comes back until the end, for bytes that no HTTP library would send."""
+    with socket.create_connection(("127.0.0.1", door.port), 10) as client:
+        answer = b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(pause)
+        with contextlib.suppress(ConnectionResetError):
+            while got := client.recv(65_536):
+                answer += got
+        return answer
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split()[1]) if answer else 0
+
+
+def test_requests_pass_one_after_the_other_over_one_connection(door: Door) -> None:
+    with requests.Session() as session:
+        for texts in (["가"], ["나"] * 5, ["다" * 10_000] * 3):
+            answer = session.post(f"{url(door)}/analyze", json={"reviews": texts}, timeout=10)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["analyses"]) == len(texts)
+        chunked = session.post(
+            f"{url(door)}/analyze",
+            data=iter([b'{"reviews":', b'["a","b"]}']),
+            headers={"Content-Type": "application/json"},
+            timeout=10,
+        )
+        assert len(chunked.json()["analyses"]) == 2
+        assert session.get(f"{url(door)}/version", timeout=10).json() == {"bundle": "b1"}
+        assert session.head(f"{url(door)}/ready", timeout=10).status_code == 200
+
+
+def test_many_at_once_each_get_their_own_answer(door: Door) -> None:
+    found: list[int] = []
+
+    def ask(count: int) -> None:
+        answer = requests.post(f"{url(door)}/analyze", json={"reviews": ["a"] * count}, timeout=20)
+        found.append(len(answer.json()["analyses"]) - count)
+
+    threads = [threading.Thread(target=ask, args=(i + 1,)) for i in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [0] * 30
+
+
+def test_an_answer_before_the_end_of_a_body_is_passed_back(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 400000\r\n\r\n"
+    assert status(sent(door, head, b"x" * 400_000)) == 413
+    assert status(sent(door, head, b"x" * 1_000, b"x" * 1_000, pause=0.2)) == 413
+    closing = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert status(sent(door, closing, b"more", b"more", pause=0.1)) == 200
+    assert not caplog.records, "asyncio logs what a connection's task raises"
+
+
+def test_until_it_is_ready_and_when_it_stops_it_says_when_to_try_again(upstream: tuple[str, int]) -> None:
+    made = Door(host="127.0.0.1", port=free_port(), upstream=upstream, hosts=LOCAL, limits=LIMITS)
+    made.open()
+    try:
+        with requests.Session() as session:
+            for ready in (False, True, False):
+                made.ready = ready
+                for path in ("/ready", "/analyze", "/nowhere"):
+                    answer = session.post(f"{url(made)}{path}", json={}, timeout=10)
+                    assert (answer.status_code == 503) == (not ready)
+                    assert answer.headers.get("Retry-After") == (None if ready else "1")
+                assert session.get(f"{url(made)}/health", timeout=10).json() == {"status": "alive"}
+                assert session.head(f"{url(made)}/ready", timeout=10).content == b""
+        made.ready, made.upstream = True, ("127.0.0.1", free_port())
+        assert requests.get(f"{url(made)}/ready", timeout=10).status_code == 503
+    finally:
+        made.close()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url(made)}/health", timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /-/routes HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /%2D/routes HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET http://localhost/-/routes HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"\x16\x03\x01\x02\x00 TLS\r\n\r\n", 400),
+        (b"GET / HTTP/2\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX : a\r\n\r\n", 400),
+        (b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nContent-Length: +1\r\n\r\n", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_what_is_ambiguous_or_for_another_host_does_not_pass(door: Door, head: bytes, expected: int) -> None:
+    assert status(sent(door, head)) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "expected"),
+    [("http://evil.example", "localhost", 403), ("null", "localhost", 403), ("http://localhost", "evil.example", 421)],
+)
+def test_a_page_of_another_site_opens_no_websocket(door: Door, origin: str, host: str, expected: int) -> None:
+    fields = f"Host: {host}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket"
+    assert status(sent(door, f"GET /x HTTP/1.1\r\n{fields}\r\n\r\n".encode())) == expected
+
+
+def test_slow_clients_are_let_go_and_keep_nobody_out(door: Door) -> None:
+    half_open = [socket.create_connection(("127.0.0.1", door.port), 10) for _ in range(60)]  # 40 are allowed
+    for client in half_open[30:]:
+        client.sendall(b"POST /analyze HTTP/1.1\r\nHost: local")
+    try:
+        assert requests.get(f"{url(door)}/ready", timeout=10).status_code == 200
+        end = time.monotonic() + 10
+        while door.open_by_address and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not door.open_by_address
+        answers = [client.recv(100) for client in half_open[40:]]
+        assert {status(answer) for answer in answers} <= {0, 408}
+    finally:
+        for client in half_open:
+            client.close()
+
+
+@pytest.mark.parametrize("pieces", [1, 30])
+def test_a_body_that_comes_too_slowly_is_a_408(door: Door, pieces: int) -> None:
+    head = b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", door.port), 10) as client:
+        client.sendall(head)
+        for _ in range(pieces):
+            try:
+                client.sendall(b"x")
+            except OSError:
+                break
+            time.sleep(0.1)
+        assert status(client.recv(1_000)) == 408
+    assert time.monotonic() - began < 5
+
+
+def test_where_all_of_an_address_is_in_use_there_is_room_for_no_more(upstream: tuple[str, int]) -> None:
+    limits = DoorLimits(connections=2, head_seconds=5)
+    made = Door(host="127.0.0.1", port=free_port(), upstream=upstream, hosts=AllowedHosts(), limits=limits, ready=True)
+    made.open()
+    try:
+        busy: list[Any] = []
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", made.port), 10)
+            client.sendall(b"POST /analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+            busy.append(client)
+        time.sleep(0.2)
+        assert sent(made, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        for client in busy:
+            client.close()
+        time.sleep(0.2)
+        assert requests.get(f"{url(made)}/health", timeout=10).status_code == 200
+    finally:
+        made.close()
+
+
+def test_headers_are_added_to_every_answer(upstream: tuple[str, int]) -> None:
+    added = b"Content-Security-Policy: frame-ancestors 'self'\r\n"
+    made = Door(
+        host="127.0.0.1", port=free_port(), upstream=upstream, hosts=LOCAL, limits=LIMITS, headers=added, ready=True
+    )
+    made.open()
+    try:
+        for _ in range(3):
+            client = http.client.HTTPConnection("127.0.0.1", made.port, timeout=10)
+            client.request("POST", "/analyze", b'{"reviews": ["a"]}', {"Content-Type": "application/json"})
+            answer = client.getresponse()
+            assert answer.getheader("Content-Security-Policy") == "frame-ancestors 'self'"
+            assert len(answer.read()) > 10
+    finally:
+        made.close()
+
+
+def test_a_head_says_how_its_body_is_framed() -> None:
+    head = parse(b"POST /a%20b?x=/-/ HTTP/1.1\r\nHost: h:1\r\nTransfer-Encoding: Chunked\r\n\r\n")
+    assert (head.path, head.host, head.length, head.upgrade) == ("/a b", "h:1", -1, False)
+    with pytest.raises(BadRequestError):
+        parse(b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n")
