@@ -6,8 +6,8 @@ cluster: ray job submit --working-dir . --entrypoint-num-gpus 1 -- python -m job
 """
 
 from ray_app.cli import main
-from ray_app.training.aspects import AspectsConfig, train_aspects
 from ray_app.training.pretrain import Config, run
+from ray_app.training.unlabeled.aspects import AspectsConfig, train_aspects
 
 ASPECTS = """Labels of several taxonomies -> a bundle that also reads keywords that nobody labeled.
 

@@ -6,8 +6,8 @@ cluster: ray job submit --working-dir . -- python -m jobs.train \\
 """
 
 from ray_app.cli import main
-from ray_app.training.first_guess import GuessConfig, run_guess
 from ray_app.training.train import Config, run
+from ray_app.training.unlabeled.first_guess import GuessConfig, run_guess
 
 GUESS = """A taxonomy and unlabeled reviews -> a bundle that guesses: what jobs.analyze --taxonomy makes for itself.
 

@@ -45,7 +45,7 @@ def bundle_for(config: "Config", out: str) -> Iterator[str]:
 
 
 def _make(config: "Config", place: str) -> None:
-    from ray_app.training.first_guess import TEXTS, GuessConfig, guess_bundle
+    from ray_app.training.unlabeled.first_guess import TEXTS, GuessConfig, guess_bundle
 
     plan = reviews.plan(reviews.resolve_input(config.input), config.columns, (), config.unit_rows, "")
     texts = reviews.sample_texts(plan.units, plan.columns, TEXTS)

@@ -1,7 +1,7 @@
 """Keywords that nobody labeled: what a KeywordAttention looks for, made from the keywords' own texts.
 
 In: vectors of a keyword's name, guideline and cue words. Out: its queries, by a map that was learned over the keywords
-of several taxonomies (`training/aspects.py`); with them a head for a taxonomy that was never trained on.
+of several taxonomies (`training/unlabeled/aspects.py`); with them a head for a taxonomy that was never trained on.
 """
 
 from collections.abc import Sequence

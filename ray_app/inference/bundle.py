@@ -28,7 +28,7 @@ from ray_app.storage import node_cache
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
 FORMATS = (1, 2, 3)  # that are read; 2 has a joint model or weights in int8, 3 a model that may not be run as usual
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
-READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see `first_guess.py`
+READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see first_guess.py
 CARD = "README.md"  # a bundle may say what it is
 
 

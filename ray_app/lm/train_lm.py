@@ -258,11 +258,13 @@ def _prepare(config: Config, model: "PreTrainedModel", train: "Encoded", pad_id:
     from ray_app.lm.next_token import keeps_rows_apart
 
     kind = model.config.model_type
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
-    check(config.max_length <= positions, f"--max-length {config.max_length}: {config.base_model} reads {positions}")
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
+    check(config.max_length <= most, f"--max-length {config.max_length}: {config.base_model} reads {most}")
     if config.pack:
-        apart = keeps_rows_apart(model, train, pad_id)
-        check(apart, f"--pack: {kind} models let packed rows see one another; leave it out")
+        check(
+            keeps_rows_apart(model, train, pad_id),
+            f"--pack: {kind} models let packed rows see one another; leave it out",
+        )
     if config.checkpointing:
         supported = model.supports_gradient_checkpointing
         check(supported, f"--checkpointing: {kind} models do not support it; leave it out")
@@ -292,10 +294,10 @@ def _summary(config: Config, metrics: "LMMetrics", seconds: float) -> str:
     """The model's loss beside those from token frequencies alone, where it lies, and what a user would do next."""
     from ray_app.cli import next_command
 
-    columns = {"columns": config.columns} if config.columns else {}
-    command = next_command("evaluate_lm", model=config.output, labels=config.labels, **columns)
+    command = next_command("evaluate_lm", model=config.output, labels=config.labels, columns=config.columns)
+    unigram, entropy = metrics["unigram_loss"], metrics["unigram_entropy"]
     return (
         f"validation loss {metrics['validation_loss']:.3f} (perplexity {metrics['perplexity']:.1f}); from token "
-        f"frequencies alone: {metrics['unigram_loss']:.3f} by the training rows, {metrics['unigram_entropy']:.3f} by "
-        f"the validation rows themselves\nmodel in {config.output} after {seconds:.0f} s\nNext: {command}"
+        f"frequencies alone: {unigram:.3f} by the training rows, {entropy:.3f} by the validation rows themselves\n"
+        f"model in {config.output} after {seconds:.0f} s\nNext: {command}"
     )

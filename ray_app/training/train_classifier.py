@@ -118,9 +118,8 @@ def _train_scorer(
     from ray_app.training.loop import train_model
 
     own, train = Tokenizer(tokenizer), tables["train"]
-    given = (train, tables["validation"], taxonomy, own, config.max_length)
     task = keyword_score_task(
-        *given,
+        *(train, tables["validation"], taxonomy, own, config.max_length),
         balance=config.balance,
         evidence=config.evidence,
         join=config.join,
@@ -134,9 +133,8 @@ def _train_scorer(
     prepare(model, own, config)
     if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
-    report, settings = checkpoints.reporter(name), _settings(config, name)
-    history = train_model(model, task, settings, report, resume, config.device, checkpoints.say)
-    found = task.thresholds(model, device)
+    told = (_settings(config, name), checkpoints.reporter(name), resume, config.device, checkpoints.say)
+    history, found = train_model(model, task, *told), task.thresholds(model, device)
     calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
     return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=found)
 

@@ -31,10 +31,10 @@ from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels import reader
 from ray_app.labels.hold_out import hold_out
 from ray_app.training import train
-from ray_app.training.aspect_task import AspectTask, LabelSet, label_set
-from ray_app.training.aspects import train_reader
-from ray_app.training.first_guess import GuessConfig, guess_bundle
 from ray_app.training.loop import Settings
+from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet, label_set
+from ray_app.training.unlabeled.aspects import train_reader
+from ray_app.training.unlabeled.first_guess import GuessConfig, guess_bundle
 
 TAXONOMIES = Path(__file__).with_name("taxonomies.yaml")
 FIGURES = ("keywords", "sign", "tuples")

@@ -95,11 +95,10 @@ def _learned(
     from ray_app.engine.encoder import load_keyword_scorer, save_head
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.inference.bundle import READER
-    from ray_app.training.guess_task import guess_task
     from ray_app.training.loop import Settings, train_model
+    from ray_app.training.unlabeled.guess_task import guess_task
 
-    torch.manual_seed(config.seed)
-    device = choose_device(config.device)
+    device, _ = choose_device(config.device), torch.manual_seed(config.seed)
     model = load_keyword_scorer(base.path / "joint", 0.0)
     tokenizer = Tokenizer.load(base.path / "tokenizer")
     reader = keyword_reader.load(base.path / READER)
@@ -112,17 +111,17 @@ def _learned(
         epochs=config.epochs, batch_size=16, learning_rate=1e-3, patience=0, seed=config.seed, keep_last=True
     )
     train_model(head, task, settings, lambda row, write: None, None, config.device, log.info)
-    shutil.copytree(base.path / "joint", folder / "joint")
-    shutil.copytree(base.path / "tokenizer", folder / "tokenizer")
+    for part in ("joint", "tokenizer"):
+        shutil.copytree(base.path / part, folder / part)
     shutil.copy(base.path / READER, folder / READER)
     save_head(head, folder / "joint")
-    provenance = {"base_model": f"bundle {base.id}", "labels": "none: a first guess", "rows": 0, "texts": len(texts)}
+    made_of = {"base_model": f"bundle {base.id}", "labels": "none: a first guess", "rows": 0, "texts": len(texts)}
     return {
         "taxonomy": taxonomy,
         "thresholds": tuple(task.thresholds(head, device)),
         "metrics": {},
         "support": {},
-        "provenance": {**provenance, "nunchi": __version__, "encoder": base.meta.provenance},
+        "provenance": {**made_of, "nunchi": __version__, "encoder": base.meta.provenance},
     }
 
 

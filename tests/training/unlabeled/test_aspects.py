@@ -11,8 +11,8 @@ from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
 from ray_app.inference.analyzer import Analyzer
 from ray_app.training import train
-from ray_app.training.aspects import AspectsConfig, train_aspects
-from ray_app.training.first_guess import GuessConfig, guess_bundle
+from ray_app.training.unlabeled.aspects import AspectsConfig, train_aspects
+from ray_app.training.unlabeled.first_guess import GuessConfig, guess_bundle
 from tests.support.bundles import make_bundle
 
 GOOD, BAD = ("정말 좋아요", "예뻐요", "만족해요", "최고예요"), ("별로예요", "실망했어요", "나빠요", "아쉬워요")

@@ -18,8 +18,8 @@ from ray_app.options import Options, option
 if TYPE_CHECKING:
     from ray_app.engine.keyword_reader import KeywordReader
     from ray_app.inference.bundle import Bundle
-    from ray_app.training.aspect_task import AspectTask, LabelSet
     from ray_app.training.loop import Settings
+    from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _task(config: AspectsConfig, bundle: "Bundle") -> "AspectTask":
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import load_keyword_scorer
     from ray_app.engine.tokenizer import Tokenizer
-    from ray_app.training.aspect_task import AspectTask, label_set
+    from ray_app.training.unlabeled.aspect_task import AspectTask, label_set
 
     device = choose_device(config.device)
     model = load_keyword_scorer(bundle.path / "joint", 0.0)
