@@ -19,7 +19,8 @@ from ray_app.arrays import Floats, Ints
 from ray_app.engine.batching import batches
 from ray_app.engine.device import Device
 from ray_app.lm.encoding import IGNORED, Batch, Encoded, packed, padded
-from ray_app.training.loop import EpochRow, Rank, Settings
+from ray_app.training.loop import EpochRow, Rank
+from ray_app.training.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ray_app.lm.next_token import LMMetrics
     from ray_app.lm.templates import Template
     from ray_app.training.checkpoints import Checkpoints
-    from ray_app.training.loop import Settings
+    from ray_app.training.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -273,21 +273,10 @@ def _prepare(config: Config, model: "PreTrainedModel", train: "Encoded", pad_id:
 
 
 def _settings(config: Config) -> "Settings":
-    from ray_app.training.loop import Settings
+    from ray_app.training.settings import settings_of
 
-    return Settings(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        accumulate=config.accumulate,
-        clip=config.clip,
-        patience=0 if config.keep == "last" else config.patience,
-        precision=config.precision,
-        seed=config.seed,
-        keep_last=config.keep == "last",
-    )
+    last = config.keep == "last"
+    return settings_of(config, patience=0 if last else config.patience, keep_last=last)
 
 
 def _summary(config: Config, metrics: "LMMetrics", seconds: float) -> str:

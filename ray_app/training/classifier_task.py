@@ -25,7 +25,7 @@ from ray_app.engine.tokenizer import ScorePrompt, Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, score_report, tune_thresholds
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 from ray_app.training.joined_reviews import Joining, joining, named_keywords
-from ray_app.training.loop import Settings
+from ray_app.training.settings import Settings
 
 Metrics = Callable[[Floats], dict[str, float]]  # validation logits [n, outputs] -> `select` and others
 

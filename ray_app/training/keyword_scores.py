@@ -38,7 +38,7 @@ from ray_app.training.joined_reviews import (
     labels_of,
     named_keywords,
 )
-from ray_app.training.loop import Settings
+from ray_app.training.settings import Settings
 
 HEAD_RATE = 1e-3  # learning rate of a new head at least, however slowly the encoder learns
 KNOWN_HEAD = 3e-4  # that of a head that was trained, or made by a reader

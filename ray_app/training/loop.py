@@ -25,29 +25,12 @@ from ray_app.engine.device import Device, choose_device
 from ray_app.errors import UserError, check, first_line
 from ray_app.progress import Pace
 from ray_app.training.optimizer import learning_rate_factor, parameter_groups
+from ray_app.training.settings import Settings
 
 LOG_SECONDS = 10.0
 
 M = TypeVar("M", bound=nn.Module, contravariant=True)
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a model is trained. `batch_size` counts rows per optimizer step, over all workers together."""
-
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    accumulate: int = 1
-    clip: float = 1.0
-    patience: int = 2
-    head_start: float = 1.0  # learning rate of a new head relative to the rest's
-    precision: str = "auto"  # of the steps: fp32, bf16, or the device's
-    seed: int = 0
-    keep_last: bool = False  # keep the last epoch's weights, not the best's; with patience 0
 
 
 class EpochRow(TypedDict):

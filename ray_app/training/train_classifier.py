@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.classifier_options import Config
     from ray_app.training.classifier_task import ClassifierTask
-    from ray_app.training.loop import EpochRow, Settings
+    from ray_app.training.loop import EpochRow
+    from ray_app.training.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,18 +171,7 @@ def _task(
 
 
 def _settings(config: "Config", name: str) -> "Settings":
-    from ray_app.training.loop import Settings
+    from ray_app.training.settings import settings_of
 
-    return Settings(
-        epochs=config.score_epochs if name == "scores" and config.score_epochs else config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        accumulate=config.accumulate,
-        clip=config.clip,
-        patience=config.patience,
-        head_start=config.head_start,
-        precision=config.precision,
-        seed=config.seed,
-    )
+    epochs = config.score_epochs if name == "scores" else 0
+    return settings_of(config, epochs=epochs or config.epochs)

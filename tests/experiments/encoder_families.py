@@ -30,7 +30,8 @@ from ray_app.errors import UserError
 from ray_app.inference import bundle
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.training.keyword_scores import keyword_score_task
-from ray_app.training.loop import Settings, train_model
+from ray_app.training.loop import train_model
+from ray_app.training.settings import Settings
 from tests.support.families import FAMILIES, apart_from_transformers, save_family, train_family
 
 EQUAL = 2e-4  # probabilities are kept rounded to 1e-4

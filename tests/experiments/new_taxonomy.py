@@ -31,7 +31,7 @@ from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels import reader
 from ray_app.labels.hold_out import hold_out
 from ray_app.training import train
-from ray_app.training.loop import Settings
+from ray_app.training.settings import Settings
 from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet, label_set
 from ray_app.training.unlabeled.aspects import train_reader
 from ray_app.training.unlabeled.first_guess import GuessConfig, guess_bundle

@@ -17,7 +17,8 @@ from ray_app.engine.ragged import Sequences
 from ray_app.lm import causal_lm
 from ray_app.lm.encoding import IGNORED, Encoded, encode, packed, padded
 from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses, token_losses, unigram
-from ray_app.training.loop import Settings, train_model
+from ray_app.training.loop import train_model
+from ray_app.training.settings import Settings
 from tests.support.language_models import KINDS, lm_tokenizer, tiny_lm
 from tests.support.two_processes import results_of_two
 

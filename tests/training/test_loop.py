@@ -19,7 +19,8 @@ from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.errors import UserError
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
-from ray_app.training.loop import EpochRow, Settings, train_model
+from ray_app.training.loop import EpochRow, train_model
+from ray_app.training.settings import Settings
 from tests.support import bundles
 from tests.support.two_processes import results_of_two
 

@@ -24,7 +24,7 @@ from ray_app.labels.hold_out import training_split
 from ray_app.training.classifier_task import keyword_metrics
 from ray_app.training.joined_reviews import LabeledTokens, labels_of, named_keywords
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
-from ray_app.training.loop import Settings
+from ray_app.training.settings import Settings
 
 NAMES_ALONE, KEPT = 0.3, 0.6  # share of steps that give a keyword's name only; of its phrases that others give
 VALIDATED = 300  # validation reviews of a set that are read

@@ -18,7 +18,7 @@ from ray_app.options import Options, option
 if TYPE_CHECKING:
     from ray_app.engine.keyword_reader import KeywordReader
     from ray_app.inference.bundle import Bundle
-    from ray_app.training.loop import Settings
+    from ray_app.training.settings import Settings
     from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _train(config: AspectsConfig, bundle: "Bundle", file: Path) -> None:
     import torch
 
     from ray_app.engine import keyword_reader
-    from ray_app.training.loop import Settings
+    from ray_app.training.settings import Settings
 
     torch.manual_seed(config.seed)
     settings = Settings(

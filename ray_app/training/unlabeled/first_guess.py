@@ -95,18 +95,19 @@ def _learned(
     from ray_app.engine.encoder import load_keyword_scorer, save_head
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.inference.bundle import READER
-    from ray_app.training.loop import Settings, train_model
+    from ray_app.training.loop import train_model
+    from ray_app.training.settings import Settings
     from ray_app.training.unlabeled.guess_task import guess_task
 
-    device, _ = choose_device(config.device), torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
     model = load_keyword_scorer(base.path / "joint", 0.0)
     tokenizer = Tokenizer.load(base.path / "tokenizer")
-    reader = keyword_reader.load(base.path / READER)
     vectors = keyword_reader.phrase_vectors(model.encoder, model.head, tokenizer, taxonomy, device)
-    head = reader.head(vectors, taxonomy.scores)
+    head = keyword_reader.load(base.path / READER).head(vectors, taxonomy.scores)
     task = guess_task(head, model.encoder, tokenizer, taxonomy, texts, base.meta.max_length, device)
     for name in task.unheard:
-        log.warning("keyword %s: none of its words occurs in %d reviews; give it more cue words", name, len(texts))
+        log.warning("keyword %s: none of its words occurs in %d reviews; add cue words", name, len(texts))
     settings = Settings(
         epochs=config.epochs, batch_size=16, learning_rate=1e-3, patience=0, seed=config.seed, keep_last=True
     )

@@ -22,7 +22,7 @@ from ray_app.engine.token_states import padded_states, token_states
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.evaluation.metrics import best_micro_f1, tune_thresholds
 from ray_app.training.joined_reviews import tokens_of
-from ray_app.training.loop import Settings
+from ray_app.training.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

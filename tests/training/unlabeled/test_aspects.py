@@ -138,7 +138,7 @@ def test_a_keyword_that_nobody_speaks_of_is_told(
     more = tmp_path / "more.yaml"
     more.write_text(f"{TAXONOMY}- {{name: 향기}}\n", encoding="utf-8")
     guessed(reading, str(more), tmp_path / "guess", epochs=1)
-    assert "keyword 향기: none of its words occurs in 60 reviews; give it more cue words" in caplog.text
+    assert "keyword 향기: none of its words occurs in 60 reviews; add cue words" in caplog.text
 
 
 @pytest.mark.parametrize(
