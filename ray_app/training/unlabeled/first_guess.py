@@ -60,7 +60,8 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
     distinct = distinct[:: max(1, len(distinct) // TEXTS)][:TEXTS]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
-        meta = replace(base.meta, **_learned(config, taxonomy, base, distinct, folder))  # type: ignore[arg-type]
+        learned = _learned(config, taxonomy, base, distinct, folder)
+        meta = replace(base.meta, metrics={}, support={}, **learned)  # type: ignore[arg-type]
         known_texts.write([], folder)  # no label was read
         identity = sealing.seal_checked(folder, meta)
         storage.upload(str(folder), config.output, last="bundle.json")
@@ -120,8 +121,6 @@ def _learned(
     return {
         "taxonomy": taxonomy,
         "thresholds": tuple(task.thresholds(head, device)),
-        "metrics": {},
-        "support": {},
         "provenance": {**made_of, "nunchi": __version__, "encoder": base.meta.provenance},
     }
 
