@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_app.data.taxonomy import Keyword, Taxonomy
+from ray_app.engine import weight_storage
 from ray_app.engine.device import Device
 from ray_app.engine.keyword_attention import KeywordAttention
 from ray_app.engine.token_states import token_states
@@ -92,14 +92,14 @@ def phrase_vectors(
 
 
 def save(reader: KeywordReader, file: Path) -> None:
-    """Writes its weights in half precision."""
+    """Writes its weights in int8, see `weight_storage`."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().cpu().half().contiguous() for name, t in reader.state_dict().items()}, file)
+    weight_storage.write(reader.state_dict(), file.parent, file.name)
 
 
 def load(file: Path) -> KeywordReader:
     """What `save` wrote, in fp32 and not in training."""
-    state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    state = weight_storage.read(file.parent, file.name)
     reader = KeywordReader(len(state["center"]))
     reader.load_state_dict(state)
     return reader.eval()

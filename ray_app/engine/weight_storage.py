@@ -16,8 +16,8 @@ GROUP = 64  # weights that share a scale
 SCALE = ":scale"  # after a matrix's name, that of its scales
 
 
-def write(state: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes FILE: matrices whose rows divide into groups as int8 [rows, columns] and fp16 scales [rows, groups], all
+def write(state: Mapping[str, Tensor], folder: Path, file: str = FILE) -> None:
+    """Writes a file: matrices whose rows divide into groups as int8 [rows, columns] and fp16 scales [rows, groups], all
     else as it is."""
     stored: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -29,12 +29,12 @@ def write(state: Mapping[str, Tensor], folder: Path) -> None:
         scale = (groups.abs().amax(2) / 127).clamp_min(2**-24).half()
         stored[name] = (groups / scale.float()[:, :, None]).round().clamp(-127, 127).to(torch.int8).view(value.shape)
         stored[name + SCALE] = scale
-    save_file(stored, folder / FILE)
+    save_file(stored, folder / file)
 
 
-def read(folder: Path) -> dict[str, Tensor]:
-    """The state in `folder`'s FILE, in fp32."""
-    stored = load_file(folder / FILE)
+def read(folder: Path, file: str = FILE) -> dict[str, Tensor]:
+    """The state in a file of `write`, in fp32."""
+    stored = load_file(folder / file)
     state: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         if name.endswith(SCALE):

@@ -168,7 +168,8 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
         hosts=_hosts(config, token),
     )
     token_hash = http_app.hashed(token) if token else ""
-    groups = stage_groups(config.highlights, config.placement != "pools", read_summary(config.bundle))
+    pools = config.placement == "pools"
+    groups = stage_groups(config.highlights, not pools, read_summary(config.bundle) if pools else None)
     resources = placement.resources(config, len(groups), fixed_size)
     threads = math.ceil(resources["num_cpus"])
     options = [_replica_options(config, stages, stages == groups[-1], threads) for stages in groups]

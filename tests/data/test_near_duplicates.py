@@ -46,11 +46,12 @@ def test_other_texts_are_let_through(one: str, other: str) -> None:
 
 def test_what_is_kept_is_pairwise_different_and_little_is_missed() -> None:
     seen = NearDuplicateFilter(0.8)
-    kept = [text for text in TEXTS if seen.add(text)]
+    texts = TEXTS[::4]  # pairs are compared one by one
+    kept = [text for text in texts if seen.add(text)]
     grams = [trigrams(text) for text in kept]
     close = sum(jaccard(grams[i], grams[j]) >= 0.8 for i in range(len(grams)) for j in range(i))
-    assert close <= len(TEXTS) * 0.003  # MinHash may miss a pair in 300
-    assert len(kept) > 0.9 * len(TEXTS)
+    assert close <= len(texts) * 0.003  # MinHash may miss a pair in 300
+    assert len(kept) > 0.9 * len(texts)
 
 
 @given(st.text(max_size=30))

@@ -49,13 +49,13 @@ def test_each_scale_has_outputs_of_its_own() -> None:
     assert outputs_of((1, 2, 3, 4, 5)) == []
 
 
-def test_what_is_saved_is_loaded_in_half_precision(tmp_path: Path) -> None:
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     model = reader()
     keyword_reader.save(model, tmp_path / "deep" / "reader.safetensors")
     loaded = keyword_reader.load(tmp_path / "deep" / "reader.safetensors")
     assert not loaded.training
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name], tensor.half().float())
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0.01, rtol=0.01)
 
 
 def test_a_keyword_is_all_its_phrases() -> None:

@@ -69,10 +69,11 @@ def test_every_keyword_is_learned_with_every_score() -> None:
 
 @pytest.mark.parametrize("reviews", [written_reviews(), mixed_test_reviews()], ids=["written", "mixed"])
 def test_the_guidelines_rules_are_followed(reviews: Sequence[GeneratedReview]) -> None:
+    rules = load().rules
     broken = [
         (row["review_id"], keyword, word)
         for row in reviews
-        for rule in load().rules
+        for rule in rules
         for keyword, word in required_keywords(row["text"].split(), rule).items()
         if keyword not in {label["keyword"] for label in row["labels"]}
     ]

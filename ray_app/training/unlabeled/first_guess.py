@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_app.data import taxonomy as taxonomies
-from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
 from ray_app.options import REQUIRED, Options, option
 
 if TYPE_CHECKING:
+    from ray_app.data.taxonomy import Taxonomy
     from ray_app.inference.bundle import Bundle
 
 TEXTS = 1_500  # unlabeled reviews that are read
@@ -49,6 +48,7 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
         texts: unlabeled reviews; TEXTS at most are read, evenly.
     """
     from ray_app import storage
+    from ray_app.data import taxonomy as taxonomies
     from ray_app.inference import bundle as bundles
     from ray_app.inference import known_texts, sealing
 
@@ -68,7 +68,7 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
     return identity
 
 
-def check_base(config: GuessConfig, taxonomy: Taxonomy, base: "Bundle") -> None:
+def check_base(config: GuessConfig, taxonomy: "Taxonomy", base: "Bundle") -> None:
     """Raises UserError where the bundle has no reader, or the reader does not know the taxonomy's scale."""
     from ray_app.engine.keyword_reader import outputs_of
     from ray_app.inference.bundle import READER
@@ -85,7 +85,7 @@ def check_base(config: GuessConfig, taxonomy: Taxonomy, base: "Bundle") -> None:
 
 
 def _learned(
-    config: GuessConfig, taxonomy: Taxonomy, base: "Bundle", texts: list[str], folder: Path
+    config: GuessConfig, taxonomy: "Taxonomy", base: "Bundle", texts: list[str], folder: Path
 ) -> dict[str, object]:
     """Writes the model's folders; returns what of the bundle's meta is its own."""
     import torch
