@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ray_app.errors import UserError, check, closest, interpreter, no_package, no_space
+from ray_app.errors import DeviceError, UserError, check, closest, interpreter, no_package, no_space
 from ray_app.options import FORMER, REQUIRED, flag, former_names
 
 T = TypeVar("T")
@@ -84,6 +84,9 @@ def main(config_type: type[T], run: Callable[[T], object], description: str, **v
     except ModuleNotFoundError as error:
         print(f"error: {no_package(error)}", file=sys.stderr)
         sys.exit(BAD_USAGE)
+    except DeviceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, BrokenPipeError):  # `| head` closed our stdout: not a mistake, and no traceback at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

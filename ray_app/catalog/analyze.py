@@ -25,6 +25,8 @@ def run(config: Config) -> int:
     config = planning.followed(config, out)
     if not config.taxonomy:
         return _analyze(config, out)
+    if not config.dry_run:
+        planning.check_output(config, out)  # not after a minute of learning
     with guess.bundle_for(config, out) as bundle:
         code = _analyze(replace(config, bundle=bundle), out)
     if bundle != config.bundle and not config.dry_run:

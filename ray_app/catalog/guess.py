@@ -30,12 +30,14 @@ def bundle_for(config: "Config", out: str) -> Iterator[str]:
     Raises UserError where one is there that was guessed for another taxonomy, or where none can be made.
     """
     taxonomy, kept = taxonomies.load(config.taxonomy), out.rstrip("/") + ".bundle"
+    check(out.rstrip("/").count("/") > 2 or "://" not in out, f"--output {config.output}: name a folder in the bucket")
     if bundles.read_summary(config.bundle).taxonomy == taxonomy:
         yield config.bundle
         return
     if storage.exists(storage.join(kept, "bundle.json")):
         same = bundles.read_summary(kept).taxonomy == taxonomy
         check(same, f"--taxonomy {config.taxonomy}: {kept} is of another taxonomy; remove it or name another --output")
+        log.info("taking the guess in %s; remove it to learn anew", kept)
         yield kept
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,19 +47,22 @@ def bundle_for(config: "Config", out: str) -> Iterator[str]:
 
 
 def _make(config: "Config", place: str) -> None:
-    from ray_app.training.unlabeled.first_guess import TEXTS, GuessConfig, guess_bundle
+    from ray_app.training.unlabeled.first_guess import TEXTS, GuessConfig, check_base, guess_bundle
 
+    device = config.device if config.placement == "here" else "auto"
+    guess = GuessConfig(taxonomy=config.taxonomy, bundle=config.bundle, output=place, device=device)
+    check_base(guess, taxonomies.load(config.taxonomy), bundles.load(config.bundle))
     plan = reviews.plan(reviews.resolve_input(config.input), config.columns, (), config.unit_rows, "")
     texts = reviews.sample_texts(plan.units, plan.columns, TEXTS)
     log.info("%s: learning where its words stand in %s reviews", config.taxonomy, f"{len(texts):,}")
-    device = config.device if config.placement == "here" else "auto"
-    guess_bundle(GuessConfig(taxonomy=config.taxonomy, bundle=config.bundle, output=place, device=device), texts)
+    guess_bundle(guess, texts)
 
 
 def remark(config: "Config", bundle: str) -> str:
     """What the findings are, and what makes them better."""
     command = next_command("acquire", analyses=config.output)
+    trained = f"--base-model {bundle} --taxonomy {config.taxonomy}"
     return (
         f"These findings are a first guess, by the words of {config.taxonomy}: nobody labeled a review. Label those "
-        f"that teach the most, and train on them with --base-model {bundle}\nNext: {command}"
+        f"that teach the most, and train on them with {trained}\nNext: {command}"
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ray_app import storage
 from ray_app.data.halving import Reasons, Run, isolate
-from ray_app.errors import first_line
+from ray_app.errors import DeviceError, first_line
 
 DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
 PIECE = 64  # rows: a unit of 2,000 takes some 30 writes to find the piece, and at most 64 more to find the row
@@ -39,6 +39,8 @@ def _raise_if_model_is_broken(run: Run, table: pa.Table, error: BaseException) -
     column = table.column_names.index("text")
     try:
         run(table.set_column(column, "text", pa.array([PLAIN])))
+    except DeviceError:  # nor is this review
+        raise
     except Exception:
         raise error from None
 

@@ -4,6 +4,7 @@ In: a YAML file (the shipped one is `ray_app/sample/taxonomy.yaml`) or the keywo
 Rules name the keyword that a cue word requires; `audit/guideline_rules.py` checks labels against them.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -111,7 +112,9 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
     try:
         check(not isinstance(content["keywords"], str), f"{location}: keywords must be a list")
         keywords = tuple(
-            Keyword(**{**k, "cues": tuple(k.get("cues", ()))}) if isinstance(k, dict) else Keyword(name=str(k))
+            Keyword(**{**k, "name": _nfc(k["name"]), "cues": tuple(map(_nfc, k.get("cues") or ()))})
+            if isinstance(k, dict)
+            else Keyword(name=_nfc(k))
             for k in content["keywords"]
         )
         return Taxonomy(
@@ -124,6 +127,11 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{location}: not a taxonomy ({error}); see {DEFAULT.name} for the form") from None
+
+
+def _nfc(text: object) -> str:
+    """Text whose Hangul is not taken apart: labels and reviews are read so too."""
+    return unicodedata.normalize("NFC", str(text))
 
 
 def _rule(raw: object, location: str) -> Rule:

@@ -49,7 +49,7 @@ def examine(encoder: "PreTrainedModel", tokenizer: Tokenizer, max_length: int, p
         f"{place}: {kind} models read forward only, and a keyword needs both sides; train a language model with "
         "python -m jobs.train_lm, or give an encoder",
     )
-    _check_positions(encoder, tokens, max_length, place)
+    check_positions(encoder, tokenizer, max_length, place)
     _freeze_unused(encoder, tokens)
     encoder.train(training)
 
@@ -123,8 +123,10 @@ def _states(encoder: "PreTrainedModel", ids: Tensor) -> "Tensor | Exception":
     return states
 
 
-def _check_positions(encoder: "PreTrainedModel", tokens: Tensor, max_length: int, place: str) -> None:
+@torch.no_grad()
+def check_positions(encoder: "PreTrainedModel", tokenizer: Tokenizer, max_length: int, place: str) -> None:
     """Raises UserError with the number of tokens that the encoder reads, where it is below `max_length`."""
+    tokens = _some_tokens(encoder, tokenizer)
     repeated = tokens.repeat(1, max_length // tokens.shape[1] + 1)[:, :max_length]
     failure = _states(encoder, repeated)
     if not isinstance(failure, Exception):

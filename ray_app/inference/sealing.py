@@ -46,7 +46,8 @@ def seal_checked(folder: Path, meta: BundleMeta) -> str:
         check_finite(model, f"the trained model {name}")
         found.append(batching_of(model, tokenizer, meta.max_length, f"the trained model {name}"))
     identity = seal(folder, replace(meta, batching=max(found, key=BATCHINGS.index)))
-    for text, analysis in zip(TEXTS, Analyzer(str(folder), "cpu")(TEXTS[:REVIEWS]), strict=False):
+    analyze = Analyzer(str(folder), "cpu", highlights="auto" if tokenizer.mask_id is not None else "off")
+    for text, analysis in zip(TEXTS, analyze(TEXTS[:REVIEWS]), strict=False):
         scores = [p for finding in analysis["findings"] for p in finding["score_probabilities"]]
         answers = [*analysis["keyword_probabilities"], *scores]
         check(bool(np.isfinite(answers).all()), f"the trained bundle answers NaN to {text!r}; {REMEDY}")

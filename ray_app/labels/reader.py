@@ -34,6 +34,7 @@ _TYPED = str.maketrans(  # what keyboards and spreadsheets make of digits, signs
         "\u3000": " ",
     }
 )
+_SEPARATOR = re.compile("[,;\uff0c\u3001\uff64\uff1b]")
 _LONE = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
 _PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
@@ -100,18 +101,19 @@ def parse_completion(text: str) -> list[KeywordScore] | None:
 
     Raises UserError at an item that is no keyword and whole number.
     """
-    text = unicodedata.normalize("NFC", text).translate(_TYPED)
-    if text.strip() == NOTHING:
+    text = _nfc(text)
+    if text.translate(_TYPED).strip() == NOTHING:
         return []
-    return [parse_pair(item) for item in filter(None, (item.strip() for item in text.split(",")))] or None
+    return [parse_pair(item) for item in filter(None, (item.strip() for item in _SEPARATOR.split(text)))] or None
 
 
 def parse_pair(text: str) -> KeywordScore:
     """`배송 -1` -> its keyword and score. Raises UserError."""
-    match = _PAIR.match(unicodedata.normalize("NFC", text).translate(_TYPED))
+    text = _nfc(text)
+    match = _PAIR.match(text.translate(_TYPED))  # letter for letter, so that places in it are those in the text
     if not match:
         raise UserError(f"{text!r} is not a keyword and a score such as '배송 -1'")
-    return {"keyword": match["keyword"].strip(), "score": int(match["score"])}
+    return {"keyword": text[slice(*match.span("keyword"))].strip(), "score": int(match["score"])}
 
 
 def _taxonomy(choice: str, raw: Iterable[Row]) -> Taxonomy:
@@ -172,7 +174,7 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
 
 def _composed(keyword: T) -> T | str:
     """A keyword trimmed and in composed letters (NFC): macOS and some exports take Hangul apart, unseen."""
-    return unicodedata.normalize("NFC", keyword.strip()) if isinstance(keyword, str) else keyword
+    return _nfc(keyword.strip()) if isinstance(keyword, str) else keyword
 
 
 def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:

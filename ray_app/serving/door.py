@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from ray_app.serving.hosts import AllowedHosts
+from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
 from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse
 
 HEAD_BYTES = 64_000
@@ -23,6 +23,7 @@ PIECE = 65_536
 RETRY_SECONDS = 1
 LINGER_SECONDS = 0.5
 HEALTH = "/health"
+FILES = (65_536, 10_240)  # that may be open: as many as that, or as macOS allows
 log = logging.getLogger(__name__)
 
 
@@ -72,8 +73,7 @@ class Door:
 
     def open(self) -> None:
         """Returns when it listens. Raises OSError where it cannot."""
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection takes two files
+        _allow_files()
         started = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, self.host, self.port, limit=HEAD_BYTES, backlog=1024), self.loop
         )
@@ -146,9 +146,11 @@ class Door:
     def _check(self, head: Head) -> None:
         """Raises BadRequest for a host, an origin or a path that is not served."""
         if not self.hosts.admits(head.host):
-            raise BadRequestError(421, "this host name is not served here; start it with --allowed-hosts NAME")
+            raise BadRequestError(421, NOT_SERVED)
         if head.upgrade and head.origin and not self.hosts.admits_origin(head.origin):
             raise BadRequestError(403, "a page of another site may not connect")
+        if head.upgrade and not self.headers:  # after an upgrade nothing is checked, and the endpoint has none
+            raise BadRequestError(403, "there are no websockets here")
         if head.path.startswith("/-/") or not head.path.startswith("/"):
             raise BadRequestError(404, "Not Found")  # Serve's own /-/routes and /-/healthz, which ask for no token
 
@@ -259,3 +261,15 @@ async def _end(connection: _Connection) -> None:
                 writer.close()
     if connection.pump:
         connection.pump.cancel()
+
+
+def _allow_files() -> None:
+    """Raises the limit of open files as far as it goes, up to FILES: a connection takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in FILES:
+        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        if resource.RLIM_INFINITY in (soft, wanted) or soft >= wanted:
+            return
+        with contextlib.suppress(ValueError, OSError):  # macOS takes no more than its kernel allows
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return

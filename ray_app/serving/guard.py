@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ray_app.serving.hosts import AllowedHosts
+from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
 from ray_app.serving.prometheus import EndpointMetrics
 
 HEALTH, READY = "/health", "/ready"
@@ -75,7 +75,7 @@ class Guard:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         hosts, tokens, codings = (_values(headers, name) for name in (b"host", b"authorization", b"content-encoding"))
         if len(hosts) > 1 or not all(self.hosts.admits(host.decode("latin-1")) for host in hosts):
-            return error(421, "this host name is not served here; start it with --allowed-hosts NAME")
+            return error(421, NOT_SERVED)
         if len(tokens) > 1:
             return error(400, "two Authorization headers: send one")
         if self.token_hash and scope["path"] not in OPEN and not self._admits(tokens):

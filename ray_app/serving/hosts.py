@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 ANY = "*"
 LOCAL = ("localhost",)
+NOT_SERVED = "this host name is not served here; start it with --allowed-hosts NAME (allowed_hosts in serve.yaml)"
 
 
 @dataclass(frozen=True)

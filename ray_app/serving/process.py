@@ -104,7 +104,8 @@ def read_token(file: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--token-file {file}: {getattr(error, 'strerror', 'not UTF-8')}") from None
     shown = entry.st_mode & 0o077
-    check(not shown or entry.st_uid != os.getuid(), f"--token-file {file}: other users can read it; chmod 600 {file}")
+    ours = entry.st_uid == os.getuid() and os.access(file, os.W_OK)  # a mounted secret is not, even for root
+    check(not (shown and ours), f"--token-file {file}: other users can read it; chmod 600 {file}")
     if shown & 0o007:  # a secret that was mounted, say: not ours to change
         log.warning("warning: --token-file %s can be read by every user of this machine", file)
     check(token, f"--token-file {file}: empty")

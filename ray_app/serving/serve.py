@@ -142,7 +142,7 @@ def app(arguments: dict[str, Any]) -> "Application":
     known = [field.name for field in fields(Config)]
     for name in arguments:
         check(name in known, f"args: unknown option {name!r}{closest(name, known)}")
-    config = Config(**arguments)
+    config = Config(**{"host": "0.0.0.0", **arguments})  # the cluster's own HTTP options say where it listens
     token = read_token(config.token_file)
     check(token or config.insecure, "args: set NUNCHI_TOKEN or token_file, or write insecure: true")
     return _application(config, token)  # a cluster may grow

@@ -4,18 +4,16 @@ In: options, training texts. Out: nothing, or a UserError before the first epoch
 tokenizer does not know.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.agreement import batching_of
-from ray_app.engine.dry_pass import examine, unknown_characters
-from ray_app.engine.encoder import EncoderClassifier, load_base_model
+from ray_app.engine.dry_pass import check_positions, examine, unknown_characters
+from ray_app.engine.encoder import EncoderClassifier, load_base_model, load_keyword_scorer
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
-from ray_app.errors import check
 from ray_app.inference import bundle as bundles
 from ray_app.inference.bundle import SCORE_PROMPT
 from ray_app.training.classifier_options import Config
@@ -31,9 +29,9 @@ def rehearse(config: Config, taxonomy: Taxonomy, texts: Sequence[str]) -> None:
     if config.starts_from_bundle:
         base = bundles.load(config.base_model)
         bundles.check_joint(base, "--base-model")
-        most = json.loads((base.path / "joint" / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
-        place = f"--max-length {config.max_length}: {config.base_model}"
-        check(config.max_length <= most, f"{place} reads {most} tokens; write {most}")
+        encoder = load_keyword_scorer(base.path / "joint").encoder
+        place = f"--base-model {config.base_model!r}"
+        check_positions(encoder.eval(), Tokenizer.load(base.path / "tokenizer"), config.max_length, place)
         return
     encoder, hf_tokenizer = open_base(config, taxonomy, texts)
     tokenizer = Tokenizer(hf_tokenizer)

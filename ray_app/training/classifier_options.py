@@ -111,6 +111,10 @@ class Config(TrainingOptions):
     @property
     def starts_from_bundle(self) -> bool:
         """Whether the base model is a bundle, which is trained further."""
+        from ray_app import storage
+
+        if "://" in self.base_model:
+            return storage.exists(storage.join(self.base_model, "bundle.json"))
         return self.base_model == "ready" or (Path(self.base_model) / "bundle.json").is_file()
 
     def resolved(self) -> "Config":

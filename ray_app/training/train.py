@@ -212,7 +212,8 @@ def _seal(
         for name in (*finished, "tokenizer"):
             storage.download(storage.join(config.storage, name), folder / name, leave=(DONE,))
         meta.provenance["tokenizer_sha256"] = provenance.hash_of_files(folder / "tokenizer")
-        known_texts.write([*train["text"].to_pylist(), *validation["text"].to_pylist()], folder)
+        base = bundle.load(config.base_model).path if config.starts_from_bundle else None
+        known_texts.write([*train["text"].to_pylist(), *validation["text"].to_pylist()], folder, base)
         identity = sealing.seal_checked(folder, meta)
         check(storage.is_empty(config.output), f"--output {config.output}: another run wrote it just now")
         storage.upload(str(folder), config.output, last="bundle.json")

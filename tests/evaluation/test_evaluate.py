@@ -71,6 +71,19 @@ def test_a_text_is_known_in_any_of_its_forms(tmp_path: Path) -> None:
     assert known_texts.known(asked, tmp_path / "elsewhere") is None
 
 
+def test_a_bundle_knows_what_the_one_it_began_as_knew(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in "abc")
+    for folder in (first, second, third):
+        folder.mkdir()
+    known_texts.write(["처음 것"], first)
+    known_texts.write(["다음 것"], second, first)
+    known = known_texts.known(["처음 것", "다음 것", "새것"], second)
+    assert known is not None
+    assert known.tolist() == [True, True, False]
+    known_texts.write(["다음 것"], third, tmp_path)  # that does not say: neither can this
+    assert known_texts.known(["다음 것"], third) is None
+
+
 def test_few_labels_have_an_interval() -> None:
     rng = np.random.default_rng(0)
     true = np.column_stack([rng.random(200) < 0.5, rng.random(200) < 0.05])

@@ -347,6 +347,20 @@ def test_signs_digits_and_separators_as_they_are_typed(completion: str, pairs: l
     assert [(pair["keyword"], pair["score"]) for pair in found] == pairs
 
 
+def test_a_keyword_is_kept_as_it_is_typed() -> None:
+    """Signs and separators are understood around keywords, not in them."""
+    found = reader.parse_completion("A–B 1, 크기：세로 −2") or []
+    assert [(pair["keyword"], pair["score"]) for pair in found] == [("A–B", 1), ("크기：세로", -2)]
+
+
+def test_a_taxonomy_in_letters_taken_apart_is_that_of_the_labels(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(unicodedata.normalize("NFD", "name: 옷\nkeywords: [{name: 배송, cues: [택배]}, 색상]"), "utf-8")
+    taxonomy = load(path)
+    assert taxonomy.names == ("배송", "색상")
+    assert taxonomy.keywords[0].cues == ("택배",)
+
+
 def test_decomposed_labels_are_composed_and_half_characters_are_bad_rows(tmp_path: Path) -> None:
     label = {"keyword": " 배송 ", "score": 1, "highlights": ["배송은"]}
     row = {"review_id": "1", "text": "배송은 빨라요", "labels": [label, {"keyword": "만족도", "score": 1}]}

@@ -164,6 +164,13 @@ def test_a_page_of_another_site_opens_no_websocket(door: Door, origin: str, host
     assert status(sent(door, f"GET /x HTTP/1.1\r\n{fields}\r\n\r\n".encode())) == expected
 
 
+@pytest.mark.parametrize("connection", ["Connection: Upgrade\r\n", ""])
+def test_an_endpoint_upgrades_nothing(door: Door, connection: str) -> None:
+    """What follows an upgrade would pass unread."""
+    fields = f"Host: localhost\r\n{connection}Upgrade: websocket"
+    assert status(sent(door, f"GET /x HTTP/1.1\r\n{fields}\r\n\r\n".encode())) == 403
+
+
 def test_slow_clients_are_let_go_and_keep_nobody_out(door: Door) -> None:
     half_open = [socket.create_connection(("127.0.0.1", door.port), 10) for _ in range(60)]  # 40 are allowed
     for client in half_open[30:]:

@@ -66,6 +66,20 @@ def test_bad_arguments_of_a_serve_yaml_get_one_clear_line(arguments: dict[str, A
         serve.app(arguments)
 
 
+def test_behind_a_token_a_deployed_endpoint_answers_to_the_names_of_its_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service's, the ingress's: which they are is known to the cluster alone. Names that are given are the only."""
+    seen: list[Any] = []
+    monkeypatch.setattr(serve, "_application", lambda config, token: seen.append(serve._hosts(config, token)))
+    monkeypatch.setenv("NUNCHI_TOKEN", "secret")
+    serve.app({"bundle": "ready"})
+    serve.app({"bundle": "ready", "allowed_hosts": ("reviews.shop.example",)})
+    assert seen[0].admits("nunchi-serve-svc:8000")
+    assert not seen[1].admits("nunchi-serve-svc:8000")
+    assert seen[1].admits("reviews.shop.example")
+
+
 def test_the_shipped_serve_yaml_is_valid_and_names_deployments_that_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.serve._private.build_app import build_app
     from ray.serve.schema import ServeDeploySchema

@@ -135,7 +135,7 @@ def label_set(
 ) -> LabelSet:
     """Reads `FILE=TAXONOMY.yaml`, `FILE` or `sample`, as the model's encoder makes it. `evidence`, `seed`: see
     `keyword_score_task`; `bf16`: see `token_states`. Raises UserError where its scale of scores cannot be learned."""
-    uri, _, taxonomy = given.partition("=")
+    uri, _, taxonomy = given.rpartition("=") if given.endswith((".yaml", ".yml")) else (given, "", "")
     labels = labels_reader.read_labels(uri, taxonomy or ("default" if uri == "sample" else "labels"))
     outputs = outputs_of(labels.taxonomy.scores)
     check(outputs, f"--labels {given}: scores {list(labels.taxonomy.scores)}; a reader knows those within -2..2")

@@ -56,8 +56,6 @@ def train_aspects(config: AspectsConfig) -> str:
     from ray_app.inference import bundle as bundles
     from ray_app.inference import known_texts
 
-    out = Path(config.output)
-    check("://" not in config.output, f"--output {config.output}: write a folder of this machine")
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     bundle = bundles.load(config.bundle)
     bundles.check_joint(bundle, "--bundle")
@@ -69,8 +67,7 @@ def train_aspects(config: AspectsConfig) -> str:
         if (known := bundle.path / known_texts.FILE).is_file():
             shutil.copy(known, folder)
         identity = bundles.seal(folder, bundle.meta)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, out)
+        storage.upload(str(folder), config.output, last="bundle.json")
     command = next_command("analyze", input="REVIEWS", bundle=config.output, taxonomy="YOUR_TAXONOMY.yaml")
     print(f"bundle {identity} in {config.output} reads keywords without labels\nNext: {command}")
     return identity

@@ -62,7 +62,7 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
         folder = Path(scratch) / "bundle"
         learned = _learned(config, taxonomy, base, distinct, folder)
         meta = replace(base.meta, metrics={}, support={}, **learned)  # type: ignore[arg-type]
-        known_texts.write([], folder)  # no label was read
+        known_texts.write([], folder, base.path)  # no label was read
         identity = sealing.seal_checked(folder, meta)
         storage.upload(str(folder), config.output, last="bundle.json")
     return identity

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DOUBT = 0.05  # how often a cue word may mislead, or be missing
+NOWHERE = np.zeros(0, np.int64)
 EVIDENCE = 0.3  # weight of drawing attention onto the cue words
 
 
@@ -93,7 +94,7 @@ class GuessTask:
         wanted = torch.zeros(attention.shape, dtype=torch.bool)
         for i, row in enumerate(rows.tolist()):
             for keyword in np.flatnonzero(self.hits[row]).tolist():
-                wanted[i, keyword, self.tokens[row, keyword]] = True
+                wanted[i, keyword, self.tokens.get((row, keyword), NOWHERE)] = True  # an overall keyword's may be none
         heard = wanted.any(2)
         wanted, kept = wanted[heard].to(attention.device), attention[heard.to(attention.device)]
         return -kept.masked_fill(~wanted, -torch.inf).logsumexp(1).clamp_min(-15.0).sum()

@@ -132,6 +132,15 @@ def test_a_guess_is_the_same_every_time(reading: str, taxonomy: str, tmp_path: P
     assert len(ids) == 1
 
 
+def test_a_keyword_about_the_whole_of_a_review_is_on_every_one(reading: str, tmp_path: Path) -> None:
+    """Also on those in which none of its words stands."""
+    path = tmp_path / "overall.yaml"
+    path.write_text(f"{TAXONOMY}- {{name: 만족도, cues: [만족]}}\noverall: 만족도\n", encoding="utf-8")
+    guessed(reading, str(path), tmp_path / "guess", epochs=2)
+    analyses = Analyzer(str(tmp_path / "guess"), device="cpu", opinions=False)(texts(8))
+    assert all("만족도" in {one["keyword"] for one in analysis["findings"]} for analysis in analyses)
+
+
 def test_a_keyword_that_nobody_speaks_of_is_told(
     reading: str, taxonomy: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
