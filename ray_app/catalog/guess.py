@@ -52,8 +52,7 @@ def _make(config: "Config", place: str) -> None:
     device = config.device if config.placement == "here" else "auto"
     guess = GuessConfig(taxonomy=config.taxonomy, bundle=config.bundle, output=place, device=device)
     check_base(guess, taxonomies.load(config.taxonomy), bundles.load(config.bundle))
-    plan = reviews.plan(reviews.resolve_input(config.input), config.columns, (), config.unit_rows, "")
-    texts = reviews.sample_texts(plan.units, plan.columns, TEXTS)
+    texts = reviews.sampled_texts(config.input, config.columns, TEXTS)
     log.info("%s: learning where its words stand in %s reviews", config.taxonomy, f"{len(texts):,}")
     guess_bundle(guess, texts)
 

@@ -104,6 +104,12 @@ def read_first_texts(uri: str, mapping: str, count: int) -> list[str]:
     return texts[:count]
 
 
+def sampled_texts(uri: str, mapping: str, count: int) -> list[str]:
+    """`sample_texts` of an input; `mapping` is `--columns`. Raises UserError as `plan` does."""
+    planned = plan(resolve_input(uri), mapping, (), 2_000, "")
+    return sample_texts(planned.units, planned.columns, count)
+
+
 def sample_texts(units: Sequence[Unit], columns: Columns, count: int) -> list[str]:
     """Up to `count` accepted texts, evenly out of SAMPLED units from the first to the last."""
     texts: list[str] = []

@@ -3,6 +3,7 @@
 In: paths or `file://` URIs. Out: bytes, `FileInfo`s. Raises OSError as Python does; `filesystem` makes it one line.
 """
 
+import errno
 import os
 import shutil
 import uuid
@@ -17,6 +18,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from ray_app.errors import UserError
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # of a disk that has no hard links
 
 NOTHING, SPECIAL = -1, -2  # the sizes of a link whose file does not exist, and of a pipe, socket or device
 
@@ -111,12 +114,30 @@ def write(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Writes under a temporary name, then links it, which fails where the target exists; returns whether it did."""
+    """Writes under a temporary name, then links it, which fails where the target exists; returns whether it did.
+
+    Disks without links (exFAT, some mounts) have it written in place: whoever reads it meanwhile may see a part.
+    """
     with _temporary(to_path(uri), data) as temporary:
         try:
             to_path(uri).hardlink_to(temporary)
         except FileExistsError:  # a network disk may lose the reply, retry by itself and find its own link
             return temporary.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return _create_in_place(to_path(uri), data)
+    return True
+
+
+def _create_in_place(path: Path, data: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
     return True
 
 

@@ -52,6 +52,7 @@ def prepare(model: EncoderClassifier | KeywordScorer, tokenizer: Tokenizer, conf
     """Makes an untrained model ready to be trained: weights that nothing reaches are frozen, and how it may be run is
     found out. Raises UserError where it cannot be trained; see `dry_pass` and `agreement`."""
     if config.starts_from_bundle:  # looked at when it was sealed
+        model.batching = bundles.load(config.base_model).meta.batching
         return
     place = f"--base-model {config.base_model!r}"
     examine(model.encoder, tokenizer, config.max_length, place)

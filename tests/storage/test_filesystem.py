@@ -1,5 +1,6 @@
 """storage: the same calls on local disk and on a real S3 protocol server."""
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote
@@ -138,6 +139,16 @@ def test_create_writes_only_where_nothing_is(root: str) -> None:
     storage.remove(f"{root}/a.bin")
     assert storage.create(f"{root}/a.bin", b"second")
     assert [name.uri for name in storage.list_files(root)] == [f"{root}/a.bin"]
+
+
+def test_a_disk_without_links_creates_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert [storage.create(f"{tmp_path}/a", data) for data in (b"first", b"second")] == [True, False]
+    assert storage.read_bytes(f"{tmp_path}/a") == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_of_many_writers_at_once_one_creates(root: str) -> None:

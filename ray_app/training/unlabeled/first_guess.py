@@ -132,8 +132,7 @@ def run_guess(config: GuessConfig) -> str:
     from ray_app.data import reviews
 
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
-    plan = reviews.plan(reviews.resolve_input(config.input), config.columns, (), 2_000, "")
-    texts = reviews.sample_texts(plan.units, plan.columns, TEXTS)
+    texts = reviews.sampled_texts(config.input, config.columns, TEXTS)
     identity = guess_bundle(config, texts)
     print(f"bundle {identity} in {config.output}: a first guess, from the keywords' words alone; nothing was labeled")
     print("Next: " + next_command("analyze", input=config.input, bundle=config.output))
