@@ -23,10 +23,10 @@ def run(config: Config) -> int:
     out = storage.absolute(config.output)
     planning.check_place(config, out)
     config = planning.followed(config, out)
+    if not config.dry_run:
+        planning.check_output(config, out)
     if not config.taxonomy:
         return _analyze(config, out)
-    if not config.dry_run:
-        planning.check_output(config, out)  # not after a minute of learning
     with guess.bundle_for(config, out) as bundle:
         code = _analyze(replace(config, bundle=bundle), out)
     if bundle != config.bundle and not config.dry_run:
@@ -47,7 +47,6 @@ def _analyze(config: Config, out: str) -> int:
         print(planning.describe(plan, bundle), flush=True)
         preflight.dry_run(config, plan)
         return 0
-    planning.check_output(config, out)
     if config.sink:
         iceberg.open_catalog(config.table)  # not after hours of work
     with Lease(out) as lease:

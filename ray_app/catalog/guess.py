@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ray_app import storage
 from ray_app.cli import next_command
-from ray_app.data import reviews
 from ray_app.data import taxonomy as taxonomies
 from ray_app.errors import check
 from ray_app.inference import bundle as bundles
@@ -29,6 +28,8 @@ def bundle_for(config: "Config", out: str) -> Iterator[str]:
 
     Raises UserError where one is there that was guessed for another taxonomy, or where none can be made.
     """
+    from ray_app.training.unlabeled.first_guess import GuessConfig, guess_bundle
+
     taxonomy, kept = taxonomies.load(config.taxonomy), out.rstrip("/") + ".bundle"
     check(out.rstrip("/").count("/") > 2 or "://" not in out, f"--output {config.output}: name a folder in the bucket")
     if bundles.read_summary(config.bundle).taxonomy == taxonomy:
@@ -42,19 +43,17 @@ def bundle_for(config: "Config", out: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         place = f"{scratch}/bundle" if config.dry_run else kept
-        _make(config, place)
+        guess_bundle(
+            GuessConfig(
+                taxonomy=config.taxonomy,
+                input=config.input,
+                columns=config.columns,
+                bundle=config.bundle,
+                output=place,
+                device=config.device if config.placement == "here" else "auto",
+            )
+        )
         yield place
-
-
-def _make(config: "Config", place: str) -> None:
-    from ray_app.training.unlabeled.first_guess import TEXTS, GuessConfig, check_base, guess_bundle
-
-    device = config.device if config.placement == "here" else "auto"
-    guess = GuessConfig(taxonomy=config.taxonomy, bundle=config.bundle, output=place, device=device)
-    check_base(guess, taxonomies.load(config.taxonomy), bundles.load(config.bundle))
-    texts = reviews.sampled_texts(config.input, config.columns, TEXTS)
-    log.info("%s: learning where its words stand in %s reviews", config.taxonomy, f"{len(texts):,}")
-    guess_bundle(guess, texts)
 
 
 def remark(config: "Config", bundle: str) -> str:

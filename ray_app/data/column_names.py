@@ -4,7 +4,8 @@ In: a column's name. Out: the name without what does not tell columns apart, and
 """
 
 import re
-import unicodedata
+
+from ray_app.data.text import composed
 
 # The tiers of a role, the surest first: its own name, names that say which thing's they are, names of many meanings.
 # Naver SmartStore, Cafe24, CREMA, Judge.me, Yotpo, Amazon, Olist, Steam and hand-made sheets use these.
@@ -75,7 +76,7 @@ def folded(name: str) -> str:
 
     `Review Text`, `review_text` and `review.text` are the same column.
     """
-    return _SILENT.sub("", unicodedata.normalize("NFC", name)).casefold()
+    return _SILENT.sub("", composed(name)).casefold()
 
 
 def role_names(word: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ In: a YAML file (the shipped one is `ray_app/sample/taxonomy.yaml`) or the keywo
 Rules name the keyword that a cue word requires; `audit/guideline_rules.py` checks labels against them.
 """
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ray_app.data.text import composed
 from ray_app.errors import UserError, check, closest
 
 DEFAULT = Path(__file__).parents[1] / "sample" / "taxonomy.yaml"
@@ -112,9 +112,15 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
     try:
         check(not isinstance(content["keywords"], str), f"{location}: keywords must be a list")
         keywords = tuple(
-            Keyword(**{**k, "name": _nfc(k["name"]), "cues": tuple(map(_nfc, k.get("cues") or ()))})
+            Keyword(
+                **{
+                    **k,
+                    "name": composed(str(k["name"])),
+                    "cues": tuple(composed(str(cue)) for cue in k.get("cues") or ()),
+                }
+            )
             if isinstance(k, dict)
-            else Keyword(name=_nfc(k))
+            else Keyword(name=composed(str(k)))
             for k in content["keywords"]
         )
         return Taxonomy(
@@ -127,11 +133,6 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{location}: not a taxonomy ({error}); see {DEFAULT.name} for the form") from None
-
-
-def _nfc(text: object) -> str:
-    """Text whose Hangul is not taken apart: labels and reviews are read so too."""
-    return unicodedata.normalize("NFC", str(text))
 
 
 def _rule(raw: object, location: str) -> Rule:

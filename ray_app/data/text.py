@@ -23,6 +23,11 @@ _INVISIBLE = frozenset(
 )  # fillers that chat programs send as empty messages, the blank of Braille, joiners and selectors of other characters
 
 
+def composed(text: str) -> str:
+    """Text with every syllable as one character (NFC): macOS and some exports take Hangul apart, unseen."""
+    return unicodedata.normalize("NFC", text)
+
+
 def words(texts: Sequence[str]) -> list[list[Span]]:
     """Whitespace words (eojeol) of each text."""
     return [[match.span() for match in _WORD.finditer(text)] for text in texts]

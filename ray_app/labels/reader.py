@@ -5,7 +5,6 @@ Out: a LABELED table. A bad label is named with its file and row; `--on-bad-labe
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict, TypeGuard, TypeVar
@@ -16,7 +15,7 @@ from ray_app.data.column_names import ID_NAMES, TEXT_NAMES, folded
 from ray_app.data.rows import LabeledRow, LabelRow
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
-from ray_app.data.text import is_blank
+from ray_app.data.text import composed, is_blank
 from ray_app.data.values import integral
 from ray_app.errors import UserError, check, closest
 from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, id_of, read_lines, read_parquet, rows
@@ -101,7 +100,7 @@ def parse_completion(text: str) -> list[KeywordScore] | None:
 
     Raises UserError at an item that is no keyword and whole number.
     """
-    text = _nfc(text)
+    text = composed(text)
     if text.translate(_TYPED).strip() == NOTHING:
         return []
     return [parse_pair(item) for item in filter(None, (item.strip() for item in _SEPARATOR.split(text)))] or None
@@ -109,7 +108,7 @@ def parse_completion(text: str) -> list[KeywordScore] | None:
 
 def parse_pair(text: str) -> KeywordScore:
     """`배송 -1` -> its keyword and score. Raises UserError."""
-    text = _nfc(text)
+    text = composed(text)
     match = _PAIR.match(text.translate(_TYPED))  # letter for letter, so that places in it are those in the text
     if not match:
         raise UserError(f"{text!r} is not a keyword and a score such as '배송 -1'")
@@ -125,7 +124,7 @@ def _taxonomy(choice: str, raw: Iterable[Row]) -> Taxonomy:
         labels = row.get("labels")
         for label in labels if isinstance(labels, list) else ():
             if isinstance(label, dict) and isinstance(label.get("keyword"), str) and _is_whole(label.get("score")):
-                pairs.append((_composed(label["keyword"]), int(label["score"])))
+                pairs.append((_trimmed(label["keyword"]), int(label["score"])))
     return from_labels(pairs)
 
 
@@ -154,7 +153,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     seen[str(review_id)] = location
     return {
         "review_id": str(review_id),
-        "text": _nfc(text),
+        "text": composed(text),
         "labels": labels,
         "split": None if split is None else str(split),
     }
@@ -163,7 +162,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
 def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
-    keyword, score = _composed(label.get("keyword")), label.get("score")
+    keyword, score = _trimmed(label.get("keyword")), label.get("score")
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
@@ -172,9 +171,9 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     return {"keyword": str(keyword), "score": int(score), "highlights": highlights, "opinions": opinions}
 
 
-def _composed(keyword: T) -> T | str:
-    """A keyword trimmed and in composed letters (NFC): macOS and some exports take Hangul apart, unseen."""
-    return _nfc(keyword.strip()) if isinstance(keyword, str) else keyword
+def _trimmed(keyword: T) -> T | str:
+    """A keyword trimmed and in composed letters, where it is a text."""
+    return composed(keyword.strip()) if isinstance(keyword, str) else keyword
 
 
 def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:
@@ -184,12 +183,7 @@ def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str]
         return None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{keyword}: {name} must be a list of words")
-    return [_nfc(word) for word in words]
-
-
-def _nfc(text: str) -> str:
-    """Text with every syllable as one character: macOS decomposes Hangul, and keywords and words would not be found."""
-    return unicodedata.normalize("NFC", text)
+    return [composed(word) for word in words]
 
 
 def _is_whole(value: object) -> TypeGuard[int | float]:

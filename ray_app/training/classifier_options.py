@@ -1,6 +1,7 @@
 """What training the classifiers is told: the options of `jobs.train`."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ray_app.errors import check
@@ -108,7 +109,7 @@ class Config(TrainingOptions):
         0.5, "score class weights: frequency to the power of minus this; 0 for none", "Training", least=0
     )
 
-    @property
+    @cached_property
     def starts_from_bundle(self) -> bool:
         """Whether the base model is a bundle, which is trained further."""
         from ray_app import storage

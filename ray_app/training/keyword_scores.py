@@ -122,7 +122,7 @@ class KeywordScoreTask:
         coarse = torch.tensor([label.coarse for row in chosen for label in row.labels], device=logits.device)
         exact = log_probabilities.gather(1, score[:, None])[:, 0]
         signs = torch.as_tensor(self.signs, device=logits.device)
-        same = log_probabilities.masked_fill(signs[None, :] != signs[score][:, None], -torch.inf).logsumexp(1)
+        same = log_of_sign(log_probabilities, signs, signs[score])
         loss = -torch.where(coarse, same, exact)
         return (loss if self.weights is None else loss * torch.as_tensor(self.weights, device=loss.device)[score]).sum()
 
@@ -179,6 +179,12 @@ class KeywordScoreTask:
             return []
         named = named_keywords(self.validation, self.keywords)
         return keyword_thresholds(named, self.validation_logits(model, device)[:, :, -1])
+
+
+def log_of_sign(log_probabilities: Tensor, signs: Tensor, wanted: Tensor) -> Tensor:
+    """[labels] the logarithm of the probability of a score with the sign `wanted` [labels], from those of the scores
+    [labels, scores], whose `signs` [scores] are -1, 0 or 1."""
+    return log_probabilities.masked_fill(signs[None, :] != wanted[:, None], -torch.inf).logsumexp(1)
 
 
 def keyword_score_task(

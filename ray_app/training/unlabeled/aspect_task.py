@@ -23,7 +23,7 @@ from ray_app.labels import reader as labels_reader
 from ray_app.labels.hold_out import training_split
 from ray_app.training.classifier_task import keyword_metrics
 from ray_app.training.joined_reviews import LabeledTokens, labels_of, named_keywords
-from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
+from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task, log_of_sign
 from ray_app.training.settings import Settings
 
 NAMES_ALONE, KEPT = 0.3, 0.6  # share of steps that give a keyword's name only; of its phrases that others give
@@ -171,8 +171,7 @@ def _other_scale(each: LabelSet, chosen: Sequence[LabeledTokens], logits: Tensor
     other, scale = (outputs_of(EXACT), EXACT) if each.outputs[0] >= len(EXACT) else (outputs_of(SIGNS), SIGNS)
     wanted = torch.as_tensor(each.task.signs, device=logits.device)[score]
     signs = torch.as_tensor(np.sign(scale), device=logits.device)
-    picked = logits[review, keyword][:, other].log_softmax(1)
-    return -picked.masked_fill(signs[None, :] != wanted[:, None], -torch.inf).logsumexp(1).sum()
+    return -log_of_sign(logits[review, keyword][:, other].log_softmax(1), signs, wanted).sum()
 
 
 def _logits(model: KeywordReader, each: LabelSet, device: torch.device) -> Iterator[Floats]:

@@ -41,23 +41,27 @@ class GuessConfig(Options):
     seed: int = option(0, "seed of everything random", "Training")
 
 
-def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
+def guess_bundle(config: GuessConfig, texts: Sequence[str] | None = None) -> str:
     """Makes the bundle in this process, and returns its id. Raises UserError where taxonomy, texts or base do not do.
 
     Args:
-        texts: unlabeled reviews; TEXTS at most are read, evenly.
+        texts: unlabeled reviews in place of those of the input; TEXTS at most are read, evenly.
     """
     from ray_app import storage
+    from ray_app.data import reviews
     from ray_app.data import taxonomy as taxonomies
     from ray_app.inference import bundle as bundles
     from ray_app.inference import known_texts, sealing
 
     taxonomy, base = taxonomies.load(config.taxonomy), bundles.load(config.bundle)
-    check_base(config, taxonomy, base)
+    _check_base(config, taxonomy, base)
+    if texts is None:
+        texts = reviews.sampled_texts(config.input, config.columns, TEXTS)
     distinct = list(dict.fromkeys(texts))
     count = len(distinct)
     check(count >= FEW, f"--taxonomy {config.taxonomy}: {count} reviews to learn it from; {FEW} are needed")
-    distinct = distinct[:: max(1, len(distinct) // TEXTS)][:TEXTS]
+    distinct = distinct[:: max(1, count // TEXTS)][:TEXTS]
+    log.info("%s: learning where its words stand in %s reviews", config.taxonomy, f"{len(distinct):,}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         learned = _learned(config, taxonomy, base, distinct, folder)
@@ -68,7 +72,7 @@ def guess_bundle(config: GuessConfig, texts: Sequence[str]) -> str:
     return identity
 
 
-def check_base(config: GuessConfig, taxonomy: "Taxonomy", base: "Bundle") -> None:
+def _check_base(config: GuessConfig, taxonomy: "Taxonomy", base: "Bundle") -> None:
     """Raises UserError where the bundle has no reader, or the reader does not know the taxonomy's scale."""
     from ray_app.engine.keyword_reader import outputs_of
     from ray_app.inference.bundle import READER
@@ -129,11 +133,9 @@ def run_guess(config: GuessConfig) -> str:
     """`jobs.train guess`: makes the bundle, prints what it is and what comes next, and returns its id."""
     from ray_app import storage
     from ray_app.cli import next_command
-    from ray_app.data import reviews
 
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
-    texts = reviews.sampled_texts(config.input, config.columns, TEXTS)
-    identity = guess_bundle(config, texts)
+    identity = guess_bundle(config)
     print(f"bundle {identity} in {config.output}: a first guess, from the keywords' words alone; nothing was labeled")
     print("Next: " + next_command("analyze", input=config.input, bundle=config.output))
     return identity
