@@ -15,10 +15,11 @@ from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import words
 from ray_app.evaluation.baseline import TfidfBaseline
+from ray_app.inference.graph_columns import probability_matrix
 from ray_app.inference.masking import candidates, drops, strongest_variant
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
+from ray_app.inference.stages import KeywordStage, SentimentStage
 from ray_app.labels.matrices import keyword_matrix, score_pairs
 
 DOUBT = 0.3  # minimum distance between a label and its probability for evidence to be computed

@@ -36,9 +36,11 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], R
 
 def _raise_if_model_is_broken(run: Run, table: pa.Table, error: BaseException) -> None:
     """Raises `error` where `run` fails on a plain review in place of the table's one text."""
+    from ray_app.inference.graph_columns import without_tokens  # not for processes that only read and write
+
     column = table.column_names.index("text")
     try:
-        run(table.set_column(column, "text", pa.array([PLAIN])))
+        run(without_tokens(table.set_column(column, "text", pa.array([PLAIN]))))
     except DeviceError:  # nor is this review
         raise
     except Exception:

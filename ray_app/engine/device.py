@@ -3,6 +3,8 @@
 In: what `--device` and a bundle say. Out: a Device.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,8 @@ from ray_app.errors import check
 
 CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # per batch: small enough for a CPU's caches, large enough to fill a GPU
 BACKENDS = ("auto", "fp32", "bf16", "int8")
+SLOWER = 1.5  # times as long as fp32 takes, from which bf16 is worth a warning
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,26 @@ def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto")
     default: Backend = "bf16" if on_gpu else "fp32"
     chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
     return Device(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)
+
+
+def trains_in_bf16(precision: str, device: Device) -> bool:
+    """Whether `--precision` means bf16 on this device; warns where that is the slower of the two."""
+    chosen = device.dtype == torch.bfloat16 if precision == "auto" else precision == "bf16"
+    if chosen and device.torch_device.type == "cpu" and (factor := bf16_cost()) >= SLOWER:
+        log.warning("--precision bf16: this processor multiplies bf16 %.1f times slower than fp32; write fp32", factor)
+    return chosen
+
+
+def bf16_cost(size: int = 256) -> float:
+    """How long this processor takes for a product in bf16, in times of fp32: below 1 only with instructions for it."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        one = torch.ones(size, size, dtype=dtype)
+        times = []
+        for _ in range(4):  # the first one also loads the kernel
+            began = time.perf_counter()
+            _ = one @ one
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class Sequences:
     def of(cls, rows: Sequence[Sequence[int]]) -> "Sequences":
         """From lists of token ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        ids = np.fromiter((token for row in rows for token in row), np.int64, int(lengths.sum()))
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
         return cls(ids, offsets_of(lengths))
 
     def __len__(self) -> int:
@@ -46,11 +47,15 @@ class Sequences:
         """
         if not len(self):
             return self, np.zeros(0, np.int64)
-        keys = np.stack(
-            [self.lengths.astype(np.uint64), self._hash(0x9E3779B97F4A7C15), self._hash(0xC2B2AE3D27D4EB4F)], 1
-        )
-        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return self.take(first), inverse.reshape(-1)
+        keys = (self._hash(0x9E3779B97F4A7C15), self._hash(0xC2B2AE3D27D4EB4F), self.lengths)
+        order = np.argsort(keys[0])  # rows that are alike in one hash alone are rare: then one may be kept twice
+        new = np.zeros(len(self), bool)
+        new[0] = True
+        for key in keys:
+            new[1:] |= key[order][1:] != key[order][:-1]
+        position = np.empty(len(self), np.int64)
+        position[order] = np.cumsum(new) - 1
+        return self.take(order[new]), position
 
     def _hash(self, salt: int) -> Hashes:
         """[n] sum over tokens of mix(token, position, salt), modulo 2^64."""

@@ -24,8 +24,9 @@ from ray_app.evaluation.metrics import (
 )
 from ray_app.evaluation.mixed_reviews import LabeledPairs, labeled_pairs, mixed_report
 from ray_app.evaluation.word_report import HighlightReport, WordReports
+from ray_app.inference.graph_columns import probability_matrix
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.inference.stages import KeywordStage, SentimentStage, probability_matrix
+from ray_app.inference.stages import KeywordStage, SentimentStage
 from ray_app.labels.matrices import keyword_matrix
 from ray_app.markdown import escape, look_up, number, table
 

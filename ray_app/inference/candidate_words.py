@@ -58,9 +58,10 @@ class WordFinder:
         firsts, position = candidates(texts, spans)
         word = word_of_token(tokens, spans)
         owner = np.repeat(np.arange(len(texts)), tokens.sequences.lengths)
-        begin = offsets_of(np.array([len(p) for p in position], np.int64))[:-1]
-        flat = np.concatenate([*position, np.zeros(1, np.int64)])
-        candidate = np.where(word >= 0, flat[np.where(word >= 0, begin[owner] + word, -1)], -1)
+        begin = offsets_of(np.fromiter(map(len, spans), np.int64, len(spans)))[:-1]
+        candidate = np.full(len(word), -1, np.int64)
+        of_words = word >= 0
+        candidate[of_words] = position[begin[owner[of_words]] + word[of_words]]
         return CandidateWords(firsts=firsts, tokens=tokens.sequences, word=word, candidate=candidate)
 
 

@@ -7,6 +7,7 @@ twin does not hide the evidence. Masking happens on ids, without tokenizing agai
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 
@@ -30,19 +31,25 @@ class Variants:
         return Variants(self.sequences.take(rows), self.review[rows], self.candidate[rows])
 
 
-def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[list[list[Span]], list[Ints]]:
-    """Per review: the first span of each distinct word, and for every word its position among those."""
-    firsts: list[list[Span]] = []
-    positions: list[Ints] = []
-    for text, spans in zip(texts, words, strict=True):
-        number: dict[str, int] = {}
-        first: list[Span] = []
-        for start, end in spans:
-            if number.setdefault(text[start:end], len(number)) == len(first):
-                first.append((start, end))
-        firsts.append(first)
-        positions.append(np.fromiter((number[text[s:e]] for s, e in spans), np.int64, len(spans)))
-    return firsts, positions
+def candidates(texts: Sequence[str], words: Sequence[Sequence[Span]]) -> tuple[list[list[Span]], Ints]:
+    """Per review the first span of each distinct word, and [words of all reviews] the position of each among those of
+    its review."""
+    counts = np.fromiter(map(len, words), np.int64, len(words))
+    spans = np.fromiter(chain.from_iterable(chain.from_iterable(words)), np.int64, 2 * int(counts.sum())).reshape(-1, 2)
+    owner = np.repeat(np.arange(len(words)), counts)
+    begin = offsets_of(np.fromiter(map(len, texts), np.int64, len(texts)))[:-1]
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+    lengths = spans[:, 1] - spans[:, 0]
+    spelled = Sequences(codes[expand_ranges(begin[owner] + spans[:, 0], lengths)], offsets_of(lengths))
+    distinct, same = spelled.unique()
+    _, first, group = np.unique(owner * (len(distinct) + 1) + same, return_index=True, return_inverse=True)
+    new = np.zeros(len(spans), bool)
+    new[first] = True
+    number = np.cumsum(new) - 1
+    kept = offsets_of(np.bincount(owner[new], minlength=len(words)))
+    flat = list(zip(*spans[new].T.tolist(), strict=True))
+    firsts = [flat[start:stop] for start, stop in pairwise(kept.tolist())]
+    return firsts, number[first[group]] - kept[owner]
 
 
 def shown_candidates(reviews: Sequences, candidate: Ints) -> tuple[Ints, Ints, Ints]:
@@ -51,11 +58,18 @@ def shown_candidates(reviews: Sequences, candidate: Ints) -> tuple[Ints, Ints, I
 
     `candidate` [tokens]: the candidate of each token, -1 for none.
     """
-    shown = candidate >= 0
-    width = max(int(candidate.max(initial=-1)) + 1, 1)
-    owner = np.repeat(np.arange(len(reviews)), reviews.lengths)
-    pairs, position = np.unique(owner[shown] * width + candidate[shown], return_inverse=True)
-    return pairs // width, pairs % width, position
+    shown, lengths = candidate >= 0, reviews.lengths
+    owner = np.repeat(np.arange(len(reviews)), lengths)
+    room = np.zeros(len(reviews), np.int64)  # numbers that the candidates of a review may have
+    if len(candidate):
+        room[lengths > 0] = np.maximum.reduceat(candidate, reviews.offsets[:-1][lengths > 0]) + 1
+    begin = offsets_of(room)
+    place = begin[:-1][owner[shown]] + candidate[shown]
+    seen = np.zeros(begin[-1], bool)
+    seen[place] = True
+    found = np.flatnonzero(seen)
+    review = np.repeat(np.arange(len(reviews)), room)[found]
+    return review, found - begin[:-1][review], (np.cumsum(seen) - 1)[place]
 
 
 def mask(reviews: Sequences, candidate: Ints, word: Ints, mask_id: int) -> Variants:

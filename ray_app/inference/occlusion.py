@@ -23,6 +23,7 @@ from ray_app.data.schema import HIGHLIGHT
 from ray_app.data.text import Span
 from ray_app.engine.keyword_attention import NAMES
 from ray_app.engine.ragged import split_by_budget
+from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
 from ray_app.inference.bundle import check_attends
 from ray_app.inference.candidate_words import CandidateWords, WordFinder, attended, strongest_words
@@ -99,12 +100,18 @@ class Occlusion:
         return self.words_of(texts, before, review, keyword)[0]
 
     def words_of(
-        self, texts: Sequence[str], before: Floats, review: Ints, keyword: Ints, scores: Floats | None = None
+        self,
+        texts: Sequence[str],
+        before: Floats,
+        review: Ints,
+        keyword: Ints,
+        scores: Floats | None = None,
+        tokens: TokenizedReviews | None = None,
     ) -> tuple[pa.Array, pa.Array]:
         """Highlights and opinions [pairs] of such pairs; opinions are null without `scores` [pairs, scores], the score
-        probabilities of the whole texts."""
+        probabilities of the whole texts. `tokens` are those of the texts where they are known."""
         needed = np.unique(review)  # reviews without a found keyword are never masked
-        chunks = self.chunks([texts[i] for i in needed])
+        chunks = self.chunks([texts[i] for i in needed], tokens and tokens.take(needed))
         highlights, opinions = [pa.array([], HIGHLIGHT)], [pa.array([], HIGHLIGHT)]
         for start, words, variants in self._ahead(chunks):
             rows = needed[start : start + len(words.firsts)]
@@ -192,10 +199,12 @@ class Occlusion:
         exact[chosen] = self.drops(variants.take(chosen), before)
         return exact
 
-    def chunks(self, texts: Sequence[str]) -> Iterator[tuple[int, CandidateWords, Variants]]:
+    def chunks(
+        self, texts: Sequence[str], tokens: TokenizedReviews | None = None
+    ) -> Iterator[tuple[int, CandidateWords, Variants]]:
         """Masked texts, at most `variant_tokens` (or one longer text) at a time: the position of the first text, the
         texts' words, the variants."""
-        words = self.words(texts)
+        words = self.words(texts, tokens)
         cost = np.array([len(spans) for spans in words.firsts], np.int64) * words.tokens.lengths
         for start, stop in split_by_budget(cost, self.variant_tokens):
             own = words.between(start, stop)

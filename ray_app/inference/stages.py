@@ -24,21 +24,29 @@ A row may carry options of its own (`schema.ROW_OPTIONS`), as requests online do
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from ray_app.arrays import Flags, Floats, Ints
+from ray_app.arrays import Floats, Ints
 from ray_app.data.schema import ANALYSIS, FINDING, HIGHLIGHT, ROW_OPTIONS
 from ray_app.engine.keyword_attention import FEELS, NAMES
 from ray_app.engine.tokenizer import TokenizedReviews
 from ray_app.errors import check
 from ray_app.inference.bundle import Bundle, BundleSummary, check_attends, resolved_mode
 from ray_app.inference.candidate_words import WordFinder, attended, strongest_words
-from ray_app.inference.masking import above_threshold
+from ray_app.inference.graph_columns import (
+    TOKENS,
+    found_keywords,
+    nested,
+    probability_matrix,
+    row_option,
+    score_grid,
+    tokens_of,
+    with_keywords,
+    with_tokens,
+)
 from ray_app.inference.occlusion import SHORTLIST, Occlusion
 from ray_app.inference.runtime import Attention, BundleRuntime
 
@@ -62,6 +70,7 @@ class KeywordStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         tokens, cut = self.runtime.tokenize(table["text"].to_pylist())
+        table = with_tokens(table, tokens)
         if self.embeddings:
             probabilities, vectors = self.runtime.probabilities_and_embeddings(tokens.sequences)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
@@ -69,17 +78,10 @@ class KeywordStage:
         elif self.sentiment:
             read = self.runtime.attention(tokens.sequences)
             assert read.found is not None, "a joint model finds keywords"
-            return self.sentiment.read(_with_keywords(table, read.found, cut), tokens, read)
+            return self.sentiment.read(with_keywords(table, read.found, cut), tokens, read)
         else:
             probabilities = self.runtime.probabilities(tokens.sequences)
-        return _with_keywords(table, probabilities, cut)
-
-
-def _with_keywords(table: pa.Table, probabilities: Floats, cut: Flags) -> pa.Table:
-    """The table with [reviews, keywords] probabilities and [reviews] whether a review was cut."""
-    size = pa.list_(pa.float32())
-    column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), probabilities.shape[1])
-    return table.append_column("keyword_probabilities", column.cast(size)).append_column("truncated", pa.array(cut))
+        return with_keywords(table, probabilities, cut)
 
 
 class SentimentStage:
@@ -96,20 +98,19 @@ class SentimentStage:
     def __call__(self, table: pa.Table) -> pa.Table:
         if "scores" in table.column_names:
             return table
-        texts = table["text"].to_pylist()
-        if self.attended:
-            review, _ = found_keywords(table, self.runtime.meta.thresholds)
-            some = np.unique(review)  # a review without a found keyword is not read
-            tokens, _ = self.runtime.tokenize([texts[i] for i in some])
-            return self.read(table, tokens, self.runtime.attention(tokens.sequences), some)
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
-        return self._with_scores(table, review, self.probabilities(texts, review, keyword))
+        tokens = tokens_of(table, self.runtime)
+        if self.attended:
+            some = np.unique(review)  # a review without a found keyword is not read
+            tokens = tokens.take(some)
+            return self.read(table, tokens, self.runtime.attention(tokens.sequences), some)
+        return self._with_scores(table, review, self.runtime.score_probabilities(tokens.sequences, review, keyword))
 
     def read(self, table: pa.Table, tokens: TokenizedReviews, read: Attention, reviews: Ints | None = None) -> pa.Table:
         """The table with what was read of these reviews (default: of all): scores and the words attended to."""
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
         row = review if reviews is None else np.searchsorted(reviews, review)
-        wanted = pa.array(_row_option(table, "_highlights", True)[review].astype(bool))
+        wanted = pa.array(row_option(table, "_highlights", True)[review].astype(bool))
         texts = table["text"].to_pylist()
         texts = texts if reviews is None else [texts[i] for i in reviews]
         table = self._with_scores(table, review, read.scores[row, keyword])
@@ -122,7 +123,7 @@ class SentimentStage:
                 texts, words.firsts, shares.share[:, :, query], shares.review, shares.candidate, row, keyword
             )
             found = pc.if_else(wanted, found, pa.nulls(len(found), HIGHLIGHT))
-            table = table.append_column(name, _nested(found, review, len(table)))
+            table = table.append_column(name, nested(found, review, len(table)))
         return table
 
     def _with_scores(self, table: pa.Table, review: Ints, values: Floats) -> pa.Table:
@@ -131,7 +132,7 @@ class SentimentStage:
         per_finding = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width).cast(
             pa.list_(pa.float32())
         )
-        return table.append_column("scores", _nested(per_finding, review, len(table)))
+        return table.append_column("scores", nested(per_finding, review, len(table)))
 
     def probabilities(self, texts: Sequence[str], review: Ints, keyword: Ints) -> Floats:
         """[pairs, scores] for (review, keyword) pairs, rounded."""
@@ -158,49 +159,16 @@ class HighlightStage:
         review, keyword = found_keywords(table, self.runtime.meta.thresholds)
         probabilities = probability_matrix(table, len(self.runtime.meta.thresholds))
         self.runtime.work.add(reviews=len(table))
-        wanted = _row_option(table, "_highlights", True)[review].astype(bool)
-        scores = _score_grid(table, len(self.runtime.meta.taxonomy.scores))[wanted] if self.opinions else None
+        wanted = row_option(table, "_highlights", True)[review].astype(bool)
+        scores = score_grid(table, len(self.runtime.meta.taxonomy.scores))[wanted] if self.opinions else None
         pair = (review[wanted], keyword[wanted])
-        words = self.occlusion.words_of(table["text"].to_pylist(), probabilities, *pair, scores)
+        texts, tokens = table["text"].to_pylist(), tokens_of(table, self.runtime)
+        words = self.occlusion.words_of(texts, probabilities, *pair, scores, tokens)
         positions = pa.array(np.cumsum(wanted) - 1, mask=~wanted)
         for name, column in zip(("highlights", "opinions"), words, strict=True):
             if name not in table.column_names:
-                table = table.append_column(name, _nested(column.take(positions), review, len(table)))
+                table = table.append_column(name, nested(column.take(positions), review, len(table)))
         return table
-
-
-def _score_grid(table: pa.Table, scores: int) -> Floats:
-    """[findings, scores] of a table's `scores`."""
-    flat = table["scores"].combine_chunks().flatten().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(-1, scores), np.float32)
-
-
-def probability_matrix(table: pa.Table, keywords: int) -> Floats:
-    """[reviews, keywords] of a table's `keyword_probabilities`."""
-    flat = table["keyword_probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(len(table), keywords), np.float32)
-
-
-def found_keywords(table: pa.Table, thresholds: Sequence[float]) -> tuple[Ints, Ints]:
-    """(review, keyword) positions of every probability that reaches its keyword's threshold, by review.
-
-    A row's own threshold (`_threshold`) replaces them; `_top_k` keeps its most probable keywords only.
-    """
-    probabilities = probability_matrix(table, len(thresholds))
-    own = _row_option(table, "_threshold", np.nan).astype(np.float32)[:, None]
-    limits = np.where(np.isnan(own), np.asarray(thresholds, np.float32), own)
-    review, keyword = above_threshold(probabilities, limits)
-    ranked = np.where(probabilities >= limits, -probabilities, 1.0)  # what is not found ranks last
-    rank = ranked.argsort(1, kind="stable").argsort(1)  # the first of two equals comes first
-    among = rank[review, keyword] < _row_option(table, "_top_k", len(thresholds))[review]
-    return review[among], keyword[among]
-
-
-def _row_option(table: pa.Table, name: str, default: float | bool) -> NDArray[Any]:
-    """[reviews] an option per row, `default` where a row has none; of the option's own type."""
-    if name not in table.column_names:
-        return np.full(len(table), default)
-    return np.asarray(table[name].fill_null(default).to_numpy())
 
 
 def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) -> pa.Table:
@@ -209,7 +177,7 @@ def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) 
     review, keyword = found_keywords(table, bundle.meta.thresholds)
     probability = probability_matrix(table, len(taxonomy.names))[review, keyword]
     score_probabilities = table["scores"].combine_chunks().flatten()
-    scores = np.asarray(taxonomy.scores, np.int8)[_score_grid(table, len(taxonomy.scores)).argmax(1)]
+    scores = np.asarray(taxonomy.scores, np.int8)[score_grid(table, len(taxonomy.scores)).argmax(1)]
     highlight, opinion = (
         table[name].combine_chunks().flatten() if name in table.column_names else pa.nulls(len(review), HIGHLIGHT)
         for name in ("highlights", "opinions")
@@ -219,9 +187,10 @@ def assemble_findings(table: pa.Table, bundle: Bundle, keep_text: bool = False) 
         [names, pa.array(probability, pa.float32()), pa.array(scores), score_probabilities, highlight, opinion],
         fields=list(FINDING),
     )
-    table = table.append_column("findings", _nested(findings, review, len(table)))
+    table = table.append_column("findings", nested(findings, review, len(table)))
     result = [name for name, _ in ANALYSIS]
     dropped = {
+        TOKENS,
         "scores",
         "highlights",
         "opinions",
@@ -287,9 +256,3 @@ def _attended_columns(runtime: BundleRuntime, highlights: str, opinions: bool) -
     if opinions and highlights != "off" and runtime.meta.opinions == "attention":
         columns["opinions"] = FEELS
     return columns
-
-
-def _nested(values: pa.Array, review: Ints, rows: int) -> pa.ListArray:
-    """Values per finding, ordered by review -> one list per review."""
-    offsets = np.searchsorted(review, np.arange(rows + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ray_app.arrays import Ints
 from ray_app.engine.batching import global_batches
-from ray_app.engine.device import Device, choose_device
+from ray_app.engine.device import Device, choose_device, trains_in_bf16
 from ray_app.errors import UserError, check, first_line
 from ray_app.progress import Pace
 from ray_app.training.optimizer import learning_rate_factor, parameter_groups
@@ -151,6 +151,7 @@ class _Training(Generic[M]):
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, steps, settings.warmup)
         )
+        self.in_bf16 = trains_in_bf16(settings.precision, device)  # products of a step; losses and validation are not
         self.history: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}
 
@@ -211,7 +212,7 @@ class _Training(Generic[M]):
         split = [piece for piece in np.array_split(rows, self.settings.accumulate) if len(piece)]
         pieces = split or [np.zeros(1, np.int64)]
         weight = 1.0 if len(rows) else 0.0
-        torch_device, half = self.device.torch_device, self._in_bf16()
+        torch_device, half = self.device.torch_device, self.in_bf16
         summed = 0.0
         for i, piece in enumerate(pieces):
             ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
@@ -226,12 +227,6 @@ class _Training(Generic[M]):
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return summed
-
-    def _in_bf16(self) -> bool:
-        """Whether the products of a step are; weights, losses and validation keep their own arithmetic."""
-        if self.settings.precision == "auto":
-            return self.device.dtype == torch.bfloat16
-        return self.settings.precision == "bf16"
 
     def _diverged(self) -> str:
         """Why training stops. Gradients are summed over workers: all stop at one step, before it changes a weight."""

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ray_app.engine.device import CPU_TOKENS, Device, choose_device
+from ray_app.engine import device as devices
+from ray_app.engine.device import CPU_TOKENS, Device, bf16_cost, choose_device, trains_in_bf16
 from ray_app.errors import UserError
 
 
@@ -27,3 +28,16 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="--device cpu"):
         choose_device("cuda")
     assert choose_device("auto").torch_device.type == "cpu"
+
+
+def test_training_in_bf16_where_that_is_slower_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu, gpu = choose_device("cpu"), Device(torch.device("cuda"), "bf16", 1)
+    assert bf16_cost(16) > 0
+    monkeypatch.setattr(devices, "bf16_cost", lambda: 9.5)
+    assert not trains_in_bf16("auto", cpu)
+    assert trains_in_bf16("auto", gpu)
+    assert not caplog.records
+    assert trains_in_bf16("bf16", cpu)
+    assert "9.5 times slower than fp32; write fp32" in caplog.text

@@ -60,7 +60,8 @@ def variants_of(tokenizer: Tokenizer, texts: list[str], room: int) -> tuple[Vari
     word = word_of_token(tokens, spans)
     firsts, positions = candidates(texts, spans)
     owner = np.repeat(np.arange(len(texts)), tokens.sequences.lengths)
-    candidate = ints([positions[i][w] if w >= 0 else -1 for i, w in zip(owner, word, strict=True)])
+    begin = np.cumsum([0, *map(len, spans)])
+    candidate = ints([positions[begin[i] + w] if w >= 0 else -1 for i, w in zip(owner, word, strict=True)])
     return mask(tokens.sequences, candidate, word, tokenizer.mask_id or 0), firsts
 
 

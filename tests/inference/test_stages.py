@@ -19,9 +19,10 @@ from ray_app.engine.encoder import load_keyword_scorer, load_model
 from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.bundle import SCORE_PROMPT
+from ray_app.inference.graph_columns import found_keywords
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
-from ray_app.inference.stages import HighlightStage, assemble_findings, build_stages, found_keywords
+from ray_app.inference.stages import HighlightStage, assemble_findings, build_stages
 from tests.support import bundles
 
 TEXTS = [*bundles.sample_texts(25), *bundles.ODD_TEXTS]

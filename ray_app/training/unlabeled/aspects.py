@@ -107,7 +107,7 @@ def train_reader(task: "AspectTask", settings: "Settings", device: str = "auto")
 
 def _task(config: AspectsConfig, bundle: "Bundle") -> "AspectTask":
     """What the reader learns: the states of every label set's reviews, and the vectors of its keywords."""
-    from ray_app.engine.device import choose_device
+    from ray_app.engine.device import choose_device, trains_in_bf16
     from ray_app.engine.encoder import load_keyword_scorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training.unlabeled.aspect_task import AspectTask, label_set
@@ -116,7 +116,7 @@ def _task(config: AspectsConfig, bundle: "Bundle") -> "AspectTask":
     model = load_keyword_scorer(bundle.path / "joint", 0.0)
     tokenizer = Tokenizer.load(bundle.path / "tokenizer")
     sets: list[LabelSet] = []
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.backend == "bf16")
+    bf16 = trains_in_bf16(config.precision, device)
     for given in config.labels:
         one = label_set(given, model, tokenizer, device, config.max_length, config.evidence, bf16, config.seed)
         sets.append(one)
