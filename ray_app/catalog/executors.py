@@ -9,14 +9,16 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ray_app.catalog.commit import CommitRecord
-from ray_app.catalog.pipeline import Commit, Read, StageWorker
+from ray_app.catalog.pipeline import LANES, Commit, Read, StageWorker, UnitRow
 from ray_app.data.columns import Columns
 from ray_app.data.reviews import Unit, readings
 
@@ -90,11 +92,28 @@ def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns
     """Runs the same steps in this process."""
     worker = StageWorker(config, out, _stage_names(config), last=True, threads=0)
     read, commit = Read(columns=columns, out=out), _commit(config, out)
-    for reading in readings(units):
-        for rows in read(pa.table({"units": [[asdict(unit) for unit in reading]]})):
-            record = pa.table(commit(pa.table(worker(pa.table(rows)))))["record"][0].as_py()
-            if record:
-                yield json.loads(record)
+
+    def analyzed(row: UnitRow) -> str:
+        return str(pa.table(commit(pa.table(worker(pa.table(row)))))["record"][0].as_py())
+
+    rows = (row for reading in readings(units) for row in read(pa.table({"units": [[asdict(one) for one in reading]]})))
+    for record in filter(None, _ahead(analyzed, rows, len(worker.lanes))):
+        yield json.loads(record)
+
+
+def _ahead(work: Callable[[UnitRow], str], rows: Iterable[UnitRow], at_once: int) -> Iterator[str]:
+    """The results of `work` in order, `at_once` of them being worked on at the same time."""
+    if at_once == 1:
+        yield from map(work, rows)
+        return
+    begun: deque[Future[str]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        for row in rows:
+            begun.append(pool.submit(work, row))
+            if len(begun) > at_once:  # one more, so that none waits for the reader
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
 
 
 def _reading_memory() -> int:
@@ -124,12 +143,19 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
     groups = _stage_groups(config)
+    lanes = LANES if shape.gpus else 1
     for group in groups:
         dataset = mapped(
             dataset,
             Actor,
             fn_constructor_args=(config, out, group, group is groups[-1], math.ceil(shape.cpus)),
-            compute=ActorPoolStrategy(min_size=1, max_size=shape.workers, max_tasks_in_flight_per_actor=4),
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=shape.workers,
+                max_tasks_in_flight_per_actor=4,
+                max_concurrent_calls_per_actor=lanes,
+                enable_true_multi_threading=lanes > 1,
+            ),
             num_cpus=shape.cpus,
             **({"num_gpus": shape.gpus} if shape.gpus else {}),
         )

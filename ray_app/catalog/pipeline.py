@@ -26,10 +26,13 @@ from ray_app.data.columns import Columns
 from ray_app.data.halving import Reasons
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
-from ray_app.engine.own_thread import OwnThread
+from ray_app.engine.own_thread import OwnThread, Pool
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
+    from ray_app.inference.runtime import BundleRuntime
+
+LANES = 2  # threads that share a GPU: what the host does for a unit takes less time than the GPU needs for another
 
 PLACE = ("source_file", "source_row")  # where a row comes from: accepted rows carry it to the end
 UnitRow = dict[str, list[object] | pa.Array]  # the columns of a table of one row, from which the next step's is made
@@ -60,40 +63,21 @@ class Read:
         yield from (_untouched(unit) for unit in units[begun:])
 
 
-class StageWorker:
-    """A step that holds the classifiers and runs stages over whole units, in one thread of its own.
+class Lane:
+    """Stages that run over whole units in a thread of their own.
 
     Args:
         names: the stages it runs.
         last: whether these end the graph, so that findings are assembled.
-        threads: CPU threads of the classifiers; 0 leaves the choice to torch.
     """
 
-    def __init__(self, config: "Config", out: str, names: list[str], last: bool, threads: int) -> None:
-        self.thread = OwnThread()
-        self.out, self.names = out, names
-        self.last, self.keep_text = last, config.text or "text" in config.keep
-        self.thread.run(self._load, config, threads)
-
-    def __call__(self, row: pa.Table) -> UnitRow:
-        return self.thread.run(self._run, row)
-
-    def run_stages(self, table: pa.Table) -> pa.Table:
-        """Accepted rows with the columns of the worker's stages; after the last stage, findings in their place."""
-        from ray_app.inference.stages import assemble_findings
-
-        for name, stage in self.stages:
-            began = time.monotonic()
-            table = stage(table)
-            self.runtime.work.add(**{f"seconds_{name}": time.monotonic() - began})
-        return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
-
-    def _load(self, config: "Config", threads: int) -> None:
-        from ray_app.inference import bundle as bundles
-        from ray_app.inference.runtime import BundleRuntime
+    def __init__(
+        self, runtime: "BundleRuntime", config: "Config", out: str, names: list[str], last: bool, thread: OwnThread
+    ) -> None:
         from ray_app.inference.stages import build_stages
 
-        self.runtime = BundleRuntime(bundles.absolute(config.bundle), config.device, threads, probe=True)
+        self.runtime, self.out, self.thread = runtime, out, thread
+        self.last, self.keep_text = last, config.text or "text" in config.keep
         graph = build_stages(
             config.highlights,
             config.words,
@@ -102,9 +86,20 @@ class StageWorker:
             config.opinions,
             config.recheck_by,
         )
-        self.stages = [(name, make(self.runtime)) for name, make in graph if name in self.names]
+        self.stages = [(name, make(runtime)) for name, make in graph if name in names]
 
-    def _run(self, row: pa.Table) -> UnitRow:
+    def run_stages(self, table: pa.Table) -> pa.Table:
+        """Accepted rows with the columns of these stages; after the last stage, findings in their place."""
+        from ray_app.inference.stages import assemble_findings
+
+        for name, stage in self.stages:
+            began = time.monotonic()
+            table = stage(table)
+            self.runtime.work.add(**{f"seconds_{name}": time.monotonic() - began})
+        return assemble_findings(table, self.runtime.bundle, self.keep_text) if self.last else table
+
+    def run(self, row: pa.Table, journal: CrashJournal) -> UnitRow:
+        """A unit's row with its accepted rows as the stages leave them, and as rejects those on which they fail."""
         unit = _unit(row)
         accepted, rejects = row["accepted"][0].as_py(), row["rejected"][0].as_py()
         if rejects is None or stopped(self.out):
@@ -113,7 +108,6 @@ class StageWorker:
         self.runtime.work.clear()
         table, rejected = None if accepted is None else _unpack(accepted), _unpack(rejects)
         if table is not None:
-            journal = CrashJournal(storage.join(self.out, "_tries", f"{unit.id}.{self.names[0]}.json"))
             tables, bad = journal.run(self.run_stages, table)
             rejected = pa.concat_tables([rejected, _rejects(table, bad)])
             table = pa.concat_tables(tables) if tables else self.run_stages(table.slice(0, 0))
@@ -126,6 +120,46 @@ class StageWorker:
             "repaired": row["repaired"],
             "work": [json.dumps(work)],
         }
+
+
+class StageWorker:
+    """A step that holds the classifiers and runs stages over whole units.
+
+    Beside a GPU two threads share the classifiers: one prepares a unit, or puts its findings together, while the GPU
+    works on the other's.
+
+    Args:
+        names: the stages it runs.
+        last: whether these end the graph, so that findings are assembled.
+        threads: CPU threads of the classifiers; 0 leaves the choice to torch.
+    """
+
+    def __init__(self, config: "Config", out: str, names: list[str], last: bool, threads: int) -> None:
+        self.out, self.names = out, names
+        self.lanes = self._load(config, threads, last)
+        self.free = Pool(self.lanes)
+
+    def __call__(self, row: pa.Table) -> UnitRow:
+        """A unit's row; may be called by as many threads as there are lanes."""
+        journal = CrashJournal(storage.join(self.out, "_tries", f"{_unit(row).id}.{self.names[0]}.json"))
+        # a process that dies must leave no doubt about which unit it died on
+        alone = len(self.lanes) > 1 and journal.in_pieces()
+        with self.free.held(alone) as lane:
+            return lane.thread.run(lane.run, row, journal)
+
+    def _load(self, config: "Config", threads: int, last: bool) -> list[Lane]:
+        from ray_app.inference import bundle as bundles
+        from ray_app.inference.runtime import BundleRuntime
+
+        def lane(runtime: BundleRuntime, thread: OwnThread) -> Lane:
+            return thread.run(Lane, runtime, config, self.out, self.names, last, thread)
+
+        first = OwnThread()
+        runtime = first.run(BundleRuntime, bundles.absolute(config.bundle), config.device, threads, probe=True)
+        lanes = [lane(runtime, first)]
+        if runtime.device.torch_device.type != "cpu":
+            lanes += [lane(runtime.twin(), OwnThread()) for _ in range(1, LANES)]
+        return lanes
 
 
 @dataclass(frozen=True, kw_only=True)

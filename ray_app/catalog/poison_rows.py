@@ -66,6 +66,11 @@ class CrashJournal:
         storage.remove(self.uri)
         return result
 
+    def in_pieces(self) -> bool:
+        """Whether so many processes died on the unit that it will be tried in pieces."""
+        self._recall()
+        return self.deaths >= DEATHS
+
     def _run_pieces(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
         tables: list[pa.Table] = []
         bad: Reasons = {}

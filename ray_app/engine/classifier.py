@@ -3,6 +3,7 @@
 Sequences of a whole block are ordered by length and packed to a token budget; identical sequences run once.
 """
 
+import copy
 import logging
 import time
 
@@ -91,6 +92,12 @@ class Classifier:
             attention[_tokens_of(distinct, rows)] = weights.float().cpu().numpy()
         self._count(len(sequences), distinct.lengths, time.perf_counter() - began)
         return logits[position], attention[_tokens_of(distinct, position)]
+
+    def twin(self, work: WorkCounters) -> "Classifier":
+        """The same model for another thread, which counts its own work and keeps its own token budget."""
+        twin = copy.copy(self)
+        twin.work = work
+        return twin
 
     def _how(self) -> str:
         return "texts of one length at a time" if self.alone else "with padding"

@@ -6,9 +6,11 @@ fp32   oneDNN weights packed once and GELU fused into the product where the CPU 
        result does not depend on the other rows, to the last bit
 bf16   torch; for GPUs
 int8   CPU: weights with a scale per output, activations with a scale per *token*, so that a token's result never
-       depends on its neighbors in the batch (a scale per tensor changed a quarter of the highlights with the batch)
+       depends on its neighbors in the batch (a scale per tensor changed a quarter of the highlights with the batch).
+       CPUs without VNNI add two products in 16 bits, where large ones are cut: weights have 7 bits there
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ Backend = Literal["fp32", "bf16", "int8"]
 Linear = Callable[[Tensor], Tensor]
 DTYPES: dict[Backend, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 LEVELS = 127  # of a signed byte; activations are unsigned, 128 higher, as the CPU's instructions need them
+SAFE_LEVELS = 63  # of weights, so that two products of 255 levels stay within 16 bits
 
 
 def linear(weight: Tensor, bias: Tensor, backend: Backend, gelu: bool = False) -> Linear:
@@ -53,19 +56,36 @@ def _packed(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
     return run
 
 
+@functools.cache
+def weight_levels() -> int:
+    """LEVELS where this processor's int8 product is exact at its extremes, else SAFE_LEVELS."""
+    pairs = 32  # of inputs: one vector register, whatever its width
+    weight = torch.full((16, 2 * pairs), LEVELS, dtype=torch.int8)
+    levels = torch.full((2, 2 * pairs), 2 * LEVELS + 1, dtype=torch.uint8)
+    packed, ones = torch.ops.onednn.qlinear_prepack(weight, None), torch.ones(16)
+    exact = LEVELS * LEVELS * 2 * pairs
+    return LEVELS if bool((_product(levels, packed, ones) == exact).all()) else SAFE_LEVELS
+
+
+def _product(levels: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
+    """[tokens, inputs] unsigned levels, LEVELS + 1 for zero, times packed weights with a scale per output."""
+    zero = torch.zeros(len(scale), dtype=torch.int32)
+    product: Tensor = torch.ops.onednn.qlinear_pointwise(
+        levels, 1.0, LEVELS + 1, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return product
+
+
 def _int8(weight: Tensor, bias: Tensor, gelu: bool) -> Linear:
-    scale = (weight.abs().amax(1) / LEVELS).clamp_min(1e-12).float().contiguous()
-    whole = (weight / scale[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8).contiguous()
+    most = weight_levels()
+    scale = (weight.abs().amax(1) / most).clamp_min(1e-12).float().contiguous()
+    whole = (weight / scale[:, None]).round().clamp(-most, most).to(torch.int8).contiguous()
     packed = torch.ops.onednn.qlinear_prepack(whole, None)
-    zero = torch.zeros(len(weight), dtype=torch.int32)
 
     def run(x: Tensor) -> Tensor:
         step = x.abs().amax(1, keepdim=True).clamp_(min=1e-12).div_(LEVELS)
         levels = (x / step).round_().add_(LEVELS + 1).to(torch.uint8)
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            levels, 1.0, LEVELS + 1, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        y.mul_(step).add_(bias)
+        y = _product(levels, packed, scale).mul_(step).add_(bias)
         return F.gelu(y) if gelu else y
 
     return run

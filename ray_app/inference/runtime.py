@@ -3,6 +3,7 @@
 In: a bundle and a device. Out: tokens, probabilities and embeddings of texts.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,6 +146,14 @@ class BundleRuntime:
             scores=rounded(softmax(scores.reshape(-1, len(taxonomy.scores)))).reshape(scores.shape),
             weights=weights[own].reshape(len(own), len(taxonomy.keywords), queries),
         )
+
+    def twin(self) -> "BundleRuntime":
+        """The same for another thread, once stages are built: it shares the models, and counts its own work."""
+        twin = copy.copy(self)
+        twin.work = WorkCounters()
+        twins = {id(model): model.twin(twin.work) for model in vars(self).values() if isinstance(model, Classifier)}
+        vars(twin).update({name: twins[id(model)] for name, model in vars(self).items() if id(model) in twins})
+        return twin
 
     def _outputs(self, name: str) -> int:
         keywords, scores = len(self.meta.taxonomy.keywords), len(self.meta.taxonomy.scores)

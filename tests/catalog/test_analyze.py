@@ -160,14 +160,14 @@ def test_max_rejected_that_is_no_number_is_refused(words: str) -> None:
 def test_a_row_the_model_raises_on_is_rejected_with_its_place(
     reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages = pipeline.StageWorker.run_stages
+    stages = pipeline.Lane.run_stages
 
     def raising(self: Any, table: pa.Table) -> pa.Table:
         if TEXTS[41] in table["text"].to_pylist():
             raise ValueError("a token too many")
         return stages(self, table)
 
-    monkeypatch.setattr(pipeline.StageWorker, "run_stages", raising)
+    monkeypatch.setattr(pipeline.Lane, "run_stages", raising)
     assert analyze.run(config(reviews, bundle_folder)) == 0
     [reject] = storage.read_parquet(f"{reviews.parent}/out/rejected").to_pylist()
     assert (reject["review_id"], reject["value"], reject["row"]) == ("41", TEXTS[41], 11)

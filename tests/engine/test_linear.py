@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_app.engine.linear import DTYPES, Backend, has_int8, has_onednn, linear
+from ray_app.engine.linear import DTYPES, LEVELS, Backend, has_int8, has_onednn, linear, weight_levels
 
 # inputs, outputs; odd ones for the ends of vector registers, the last for oneDNN's other kernel for a row alone
 SHAPES = [(32, 96), (33, 17), (256, 128), (3_072, 768)]
@@ -64,18 +64,27 @@ def test_bf16_runs_on_cpus_too_and_is_within_one_percent(gelu: bool) -> None:
 @needs_int8
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
-def test_int8_is_within_two_percent_of_a_rows_norm_at_any_size_of_its_values(
+def test_int8_is_within_a_few_percent_of_a_rows_norm_at_any_size_of_its_values(
     inputs: int, outputs: int, gelu: bool
 ) -> None:
     weight, bias = layer(inputs, outputs)
     weight[0] *= 100  # scales are per output: a large one must not cost the others their precision
     x = rows(50, inputs)
+    limit = 0.02 if weight_levels() == LEVELS else 0.03
     for size in (1e-3, 1.0, 1e3):
         found = linear(weight, bias * size, "int8", gelu)(x * size)
         expected = by_torch(x * size, weight, bias * size, gelu)
         assert found.dtype == torch.float32
-        assert worst_row(found[:, 1:], expected[:, 1:]) < 0.02
-        assert worst_row(found[:, :1].T, expected[:, :1].T) < 0.02
+        assert worst_row(found[:, 1:], expected[:, 1:]) < limit
+        assert worst_row(found[:, :1].T, expected[:, :1].T) < limit
+
+
+@needs_int8
+def test_int8_cuts_no_large_products() -> None:
+    """Sixteen bits hold one product of extremes, not two: what processors without VNNI would add there."""
+    weight, bias = torch.ones(16, 64), torch.zeros(16)
+    found = linear(weight, bias, "int8")(torch.ones(3, 64))
+    torch.testing.assert_close(found, torch.full((3, 16), 64.0), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("backend", BITWISE)

@@ -149,14 +149,15 @@ def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
 def analyze_here(uri: str, bundle: str) -> None:
     """Analyzes a catalog in this process; prints seconds without those in which models load, as JSON."""
     from ray_app.catalog import analyze
-    from ray_app.catalog.pipeline import StageWorker
+    from ray_app.catalog.pipeline import Lane, StageWorker
 
     load, loading = StageWorker._load, [0.0, 0.0]
 
-    def timed(self: StageWorker, config: analyze.Config, threads: int) -> None:
+    def timed(self: StageWorker, config: analyze.Config, threads: int, last: bool) -> list[Lane]:
         before = time.monotonic(), time.process_time()
-        load(self, config, threads)
+        lanes = load(self, config, threads, last)
         loading[:] = time.monotonic() - before[0], time.process_time() - before[1]
+        return lanes
 
     StageWorker._load = timed  # type: ignore[method-assign]
     began, cpu = time.monotonic(), time.process_time()
