@@ -164,10 +164,12 @@ class UnpaddedClassifier:
     def _before_last(self, batch: Sequences) -> tuple[Tensor, Layout]:
         """[tokens or more, hidden] what the last layer reads."""
         layout = Layout(batch.lengths, self.device)
-        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int64)
+        tokens = np.zeros((2, self.rows(len(batch.ids))), np.int32)
         tokens[0, : len(batch.ids)] = batch.ids
         tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
-        ids, positions = torch.from_numpy(tokens).to(self.device, non_blocking=True)
+        host = torch.from_numpy(tokens)
+        host = host.pin_memory() if self.device.type == "cuda" else host  # else the copy waits for all queued work
+        ids, positions = host.to(self.device, non_blocking=True)
         x = self.norm(self.words[ids] + self.positions[positions + self.first_position])
         x = self.project(x) if self.project is not None else x
         for layer in self.layers[:-1]:

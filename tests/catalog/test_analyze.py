@@ -14,6 +14,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import analyze, pipeline
+from ray_app.engine.own_thread import OwnThread
 from ray_app.errors import UserError
 from tests.support.catalog_run import TEXTS, config, rows, verified, write
 from tests.support.deaths import dying_at_commit
@@ -204,3 +205,27 @@ def test_a_price_per_hour_becomes_an_estimate_and_a_figure(
     assert "at 3600 per hour. Nothing was written" in capsys.readouterr().out
     analyze.run(config(reviews, bundle_folder, price_per_hour=3_600.0))
     assert storage.read_json(f"{reviews.parent}/out/_run.json")["cost"] > 0
+
+
+def test_two_lanes_that_share_the_models_find_what_one_does(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a GPU: two units at once, each with a count of its own work."""
+    analyze.run(config(reviews, bundle_folder, highlights="exact"))
+    one, work = rows(reviews), storage.read_json(f"{reviews.parent}/out/_run.json")["engine"]
+    load = pipeline.StageWorker._load
+    made: list[pipeline.Lane] = []
+
+    def two(self: pipeline.StageWorker, options: analyze.Config, threads: int, last: bool) -> list[pipeline.Lane]:
+        [first] = load(self, options, threads, last)
+        made[:] = [first, pipeline.Lane(first.runtime.twin(), options, self.out, self.names, last, OwnThread())]
+        return made
+
+    monkeypatch.setattr(pipeline.StageWorker, "_load", two)
+    folder = reviews.parent / "two" / "out"
+    analyze.run(config(reviews, bundle_folder, highlights="exact", output=str(folder)))
+    found = storage.read_parquet(f"{folder}/data").to_pylist()
+    assert sorted(found, key=lambda row: int(row["review_id"])) == one
+    counted = storage.read_json(f"{folder}/_run.json")["engine"]
+    assert [counted[name] for name in ("tokens", "sequences")] == [work[name] for name in ("tokens", "sequences")]
+    assert made[0].runtime.keywords.flat is made[1].runtime.keywords.flat

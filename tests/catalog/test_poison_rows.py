@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,21 @@ def test_rows_that_raise_are_found_and_the_others_stay_in_order(all_texts: list[
     assert texts(tables) == [text for text in all_texts if text != "독"]
     assert sorted(bad) == [i for i, text in enumerate(all_texts) if text == "독"]
     assert set(bad.values()) <= {"the model fails on it: cannot read 독"}
+
+
+def test_the_plain_review_that_tells_model_from_rows_is_read_anew() -> None:
+    """A pool's table brings tokens along: those of a bad row must not stand for the plain review's."""
+    from ray_app.inference.graph_columns import TOKENS
+
+    def run(rows: pa.Table) -> pa.Table:
+        if TOKENS in rows.column_names and 666 in pc.list_flatten(rows[TOKENS]).to_pylist():
+            raise ValueError("cannot read it")
+        return rows
+
+    rows = table(["굿", "독"]).append_column(TOKENS, pa.array([[1], [666]]))
+    tables, bad = run_isolating_failures(run, rows)
+    assert texts(tables) == ["굿"]
+    assert list(bad) == [1]
 
 
 def test_a_model_that_fails_on_everything_is_no_fault_of_the_rows() -> None:

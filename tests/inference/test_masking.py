@@ -153,3 +153,20 @@ def test_the_strongest_and_the_shortlist_equal_a_slow_reference(rows: list[tuple
     assert strongest_variant(drop, owner, review, keyword).tolist() == [row[0] if row else -1 for row in ranked]
     expected = sorted({v for row in ranked for v in row[:size]})
     assert shortlist(drop, owner, review, keyword, size).tolist() == expected
+
+
+WORDS = st.lists(st.sampled_from(["가", "가나", "나가", "😀", "x😀", "\ud800", "é", "좋아요"]), max_size=12)
+
+
+@given(st.lists(st.tuples(WORDS, st.sampled_from([" ", "  ", "\n", "\u3000"])), max_size=8))
+def test_candidates_are_the_distinct_words_in_order_of_appearance(reviews: list[tuple[list[str], str]]) -> None:
+    texts = [space + space.join(own) + space for own, space in reviews]
+    spans = words(texts)
+    firsts, positions = candidates(texts, spans)
+    of_word = iter(positions.tolist())
+    for text, own, first in zip(texts, spans, firsts, strict=True):
+        distinct = list(dict.fromkeys(text[a:b] for a, b in own))
+        assert [text[a:b] for a, b in first] == distinct
+        assert [text.index(word) for word in distinct[:1]] == [a for a, _ in first[:1]]
+        assert [next(of_word) for _ in own] == [distinct.index(text[a:b]) for a, b in own]
+    assert not list(of_word)

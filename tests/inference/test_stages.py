@@ -16,10 +16,11 @@ from ray_app.data.schema import ANALYSIS, FINDING
 from ray_app.data.taxonomy import load
 from ray_app.data.text import kiwi_words
 from ray_app.engine.encoder import load_keyword_scorer, load_model
+from ray_app.engine.tokenizer import TokenizedReviews, Tokenizer
 from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.bundle import SCORE_PROMPT
-from ray_app.inference.graph_columns import found_keywords
+from ray_app.inference.graph_columns import found_keywords, without_tokens
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import HighlightStage, assemble_findings, build_stages
@@ -445,3 +446,40 @@ def test_an_explanation_names_a_repeated_word_once_and_follows_the_words_of_the_
     assert [(word["word"], word["start"]) for word in words] == [("사이즈가", 0), ("커요", 5), ("좋아요", 16)]
     finer = Analyzer(bundle, words="kiwi").explain("배송빠르고옷도이쁘네요")["words"]
     assert len(finer) > 1
+
+
+@pytest.mark.parametrize("mode", ["exact", "recheck", "off"])
+def test_a_review_is_tokenized_once_and_its_tokens_are_not_handed_out(
+    made: Made, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyze = Analyzer(made(), highlights=mode)
+    before = analyze(TEXTS)
+    calls: list[int] = []
+    tokenize = Tokenizer.__call__
+
+    def counted(self: Tokenizer, texts: Sequence[str]) -> TokenizedReviews:
+        calls.append(len(texts))
+        return tokenize(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "__call__", counted)
+    assert analyze(TEXTS) == before
+    assert calls == [len(TEXTS)]
+
+
+def test_stages_apart_find_the_same_with_tokens_of_any_slice_and_without_them(made: Made) -> None:
+    """In pools a table travels, whole or in parts; one whose text was put in later has no tokens."""
+    runtime = BundleRuntime(made())
+    [first, *rest] = [stage(runtime) for _, stage in build_stages("exact", "space")]
+    whole = first(pa.table({"text": TEXTS}))
+    parts = [
+        whole.slice(3, 9),
+        without_tokens(whole.slice(3, 9)),
+        pa.concat_tables([whole.slice(3, 4), whole.slice(7, 5)]),
+    ]
+    found = []
+    for table in parts:
+        for stage in rest:
+            table = stage(table)
+        found.append(assemble_findings(table, runtime.bundle).to_pylist())
+    assert found[0] == found[1] == found[2]
+    assert sum(len(row["findings"]) for row in found[0]) > 5
