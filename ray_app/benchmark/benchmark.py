@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ray_app.benchmark import job_runs
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.benchmark.report import Figures, Report, plot, table
+from ray_app.benchmark.report import UNMASKED, Figures, Report, plot, table
 from ray_app.errors import UserError, pip_install
 from ray_app.inference import bundle as bundles
 from ray_app.options import Options, as_dict, option
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ENGINE = ("ours", "hf-review", "captum", "naive", "recheck", "shap")
 JOB = tuple(job_runs.PLACEMENTS)
-ORACLE = "hf-review"
+ORACLES = ("hf-review", "hf-batch")
 log = logging.getLogger(__name__)
 
 
@@ -39,9 +39,9 @@ class Config(Options):
     output: str = option("", "folder for benchmark.json and benchmark.svg", "Data", common=True)
     variants: tuple[str, ...] = option(
         ("ours", "hf-review", "captum", "naive"),
-        f"of the engine: {', '.join(ENGINE)}; of the whole job: {', '.join(JOB)}",
+        f"of highlights: {', '.join(ENGINE)}; without: {', '.join(UNMASKED)}; of the whole job: {', '.join(JOB)}",
         "Measure",
-        each=(*ENGINE, *JOB),
+        each=(*ENGINE, *UNMASKED, *JOB),
         common=True,
     )
     reviews: int = option(16, "reviews per round of the engine's variants", "Measure", least=1, common=True)
@@ -51,6 +51,7 @@ class Config(Options):
         (), "also measure against any of: length, catalog, workers", "Measure", each=("length", "catalog", "workers")
     )
     catalog_rows: tuple[int, ...] = option((1_000, 10_000, 100_000), "sizes of the catalog sweep", "Measure", least=1)
+    price: float = option(0.0, "dollars per hour of this machine, for reviews per dollar", "Measure", least=0)
     floor: float = option(0.0, "fail where ours stays below this ratio to the GEMM probe", "Measure", least=0)
     unit_rows: int = option(
         2_000, "rows per unit of the whole job's variants, an eighth of the reviews at most", "Measure", least=1
@@ -84,7 +85,7 @@ class Bench:
         for name, timing in timings.items():
             if not timing.seconds:
                 log.warning("%s: left out, %s", name, timing.failure)
-        oracle = timings[ORACLE].result if ORACLE in timings else None
+        oracle = next((timings[name].result for name in ORACLES if name in timings), None)
         return [
             variant_figures(name, timing, task, oracle, self.thresholds)
             for name, timing in timings.items()
@@ -191,9 +192,13 @@ def _measure(config: Config, bench: Bench) -> Report:
         "sweeps": {},
     }
     print(f"{report['machine']}; GEMM probe {report['gemm_gflops']:g} GFLOP/s; {report['bundle']}", flush=True)
-    engine, job = ([name for name in config.variants if name in names] for names in (ENGINE, JOB))
+    engine, unmasked, job = ([name for name in config.variants if name in names] for names in (ENGINE, UNMASKED, JOB))
     report["rows"] += bench.engine(engine) if engine else []
+    report["rows"] += bench.engine(unmasked) if unmasked else []
     report["rows"] += bench.job(job) if job else []
+    if config.price:
+        for row in report["rows"]:
+            row["reviews_per_dollar"] = round(row["reviews_per_s"] * 3_600 / config.price)
     report["sweeps"] = {name: SWEEPS[name](bench) for name in config.sweeps}
     return report
 

@@ -8,6 +8,12 @@ naive         transformers, one variant at a time, padded to 256 tokens
 captum        captum's FeatureAblation, 32 variants per evaluation, one review at a time
 shap          shap's partition explainer over the review's tokens (Shapley values, so its highlights differ)
 recheck       ours, with an int8 pass first
+
+Reviews per second without highlights are measured by those that mask nothing:
+
+classify      ours
+hf-batch      transformers, 32 reviews per padded batch in the order given, as its pipeline does
+hf-sorted     the same, longest first, as sentence-transformers and SetFit do
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +35,7 @@ from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 
 NAIVE_LENGTH, CAPTUM_VARIANTS, SHAP_EVALUATIONS = 256, 32, 200
+BATCH = 32  # reviews: what both libraries take where nothing is said
 PACKAGES = {"captum": "captum", "shap": "shap"}  # what a variant needs of the extra `bench`
 
 
@@ -182,6 +189,36 @@ def shap(workload: Workload) -> MethodResult:
     return MethodResult(probabilities(workload.texts), None)
 
 
+def classify(workload: Workload) -> MethodResult:
+    """The engine without highlights."""
+    runtime = workload.runtime
+    reviews, _ = runtime.tokenize(workload.texts)
+    return MethodResult(runtime.probabilities(reviews.sequences), None)
+
+
+def hf_batch(workload: Workload) -> MethodResult:
+    """The stock forward, padded batches in the order given."""
+    return _whole_batches(workload, np.arange(len(workload.texts)))
+
+
+def hf_sorted(workload: Workload) -> MethodResult:
+    """The stock forward, padded batches in order of length."""
+    return _whole_batches(workload, np.argsort([-len(text) for text in workload.texts], kind="stable"))
+
+
+@torch.inference_mode()
+def _whole_batches(workload: Workload, order: Ints) -> MethodResult:
+    """Probabilities of whole reviews, from their texts on, BATCH of them at a time in this order."""
+    runtime = workload.runtime
+    before = np.empty((len(order), len(runtime.meta.thresholds)), np.float32)
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        reviews, _ = runtime.tokenize([workload.texts[i] for i in rows])
+        batch = runtime.tokenizer.with_special_tokens(reviews.sequences, runtime.meta.max_length)
+        before[rows] = workload.forward(*padded(batch, runtime.tokenizer.pad_id)).numpy()
+    return MethodResult(before, None)
+
+
 METHODS: dict[str, Callable[[Workload], MethodResult]] = {
     "ours": ours,
     "recheck": recheck,
@@ -189,4 +226,7 @@ METHODS: dict[str, Callable[[Workload], MethodResult]] = {
     "captum": captum,
     "naive": naive,
     "shap": shap,
+    "classify": classify,
+    "hf-batch": hf_batch,
+    "hf-sorted": hf_sorted,
 }

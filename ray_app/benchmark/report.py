@@ -6,6 +6,8 @@ from typing import NotRequired, TypedDict
 
 from ray_app.markdown import table as markdown_table
 
+UNMASKED = ("classify", "hf-batch", "hf-sorted")  # variants that find keywords alone: their work is less
+
 
 class Figures(TypedDict):
     """A row: what was measured, and its figures. What is not measured is left out, or None."""
@@ -22,6 +24,7 @@ class Figures(TypedDict):
     same_highlight: NotRequired[float | None]  # share of found keywords with the oracle's highlight
     start_up_s: NotRequired[float]
     whole_run_reviews_per_s: NotRequired[float]
+    reviews_per_dollar: NotRequired[int]
 
 
 class Report(TypedDict):

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 
 from ray_app.arrays import Ints
 from ray_app.benchmark.methods import METHODS, PACKAGES, MethodResult, Workload
-from ray_app.benchmark.report import Figures
+from ray_app.benchmark.report import UNMASKED, Figures
 from ray_app.engine.flops import encoder_flops, measure_gemm_flops
 from ray_app.engine.ragged import concatenate
 from ray_app.errors import first_line, pip_install
@@ -59,15 +59,20 @@ def time_methods(
     threads: int,
     packages: Mapping[str, str] = PACKAGES,
 ) -> tuple[dict[str, VariantTiming], Task]:
-    """Runs each variant `rounds` times after one warm-up, in turns. `packages`: what a variant needs installed."""
+    """Runs each variant `rounds` times after one warm-up, in turns: those that mask, or those of UNMASKED.
+
+    `packages`: what a variant needs installed.
+    """
     workload = Workload(bundle, texts, device, threads)
-    sequences, _ = concatenate([workload.whole, workload.masked]).unique()
+    masks = not set(names) <= set(UNMASKED)
+    sequences, _ = concatenate([workload.whole, *([workload.masked] if masks else [])]).unique()
     meta = workload.runtime.meta
     first_only = meta.pooling == "first" and not workload.runtime.joint
     folder = workload.runtime.bundle.path / models_of(meta.score_form)[0]
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     flops = encoder_flops(config, len(meta.thresholds), sequences.lengths, first_only)
-    task = Task(reviews=len(texts), tokens=workload.tokens, flops=flops, owner=workload.variants.review)
+    tokens = workload.tokens if masks else len(workload.whole.ids)
+    task = Task(reviews=len(texts), tokens=tokens, flops=flops, owner=workload.variants.review)
     del workload
     timings = {name: VariantTiming() for name in names}
     for name, package in packages.items():

@@ -11,7 +11,7 @@ from ray_app.benchmark import benchmark
 from ray_app.benchmark.benchmark import Config
 from ray_app.benchmark.methods import METHODS, MethodResult, Workload
 from ray_app.benchmark.random_bundle import SHAPES, random_bundle
-from ray_app.benchmark.report import table
+from ray_app.benchmark.report import UNMASKED, table
 from ray_app.benchmark.timing import compare, time_methods
 from ray_app.errors import UserError, pip_install
 from ray_app.inference import bundle
@@ -41,6 +41,14 @@ def test_every_exact_method_finds_the_oracles_numbers(tiny: str, name: str) -> N
     assert difference <= 2e-6
     assert same is not None
     assert same > 0.9
+
+
+@pytest.mark.parametrize("name", UNMASKED)
+def test_methods_that_mask_nothing_find_the_same_keywords(tiny: str, name: str) -> None:
+    workload = Workload(tiny, sample_texts(40), "cpu", 1)
+    found = METHODS[name](workload)
+    assert found.after is None
+    np.testing.assert_allclose(found.before, METHODS["hf-review"](workload).before, atol=1e-4)
 
 
 def test_captum_masks_the_same_words_where_each_is_one_token(tiny: str) -> None:
@@ -89,14 +97,18 @@ def test_variants_take_turns_and_one_that_cannot_run_says_why(tiny: str) -> None
 def test_a_run_writes_its_report_and_a_floor_out_of_reach_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: dict[str, Any] = {"shape": "tiny", "reviews": 2, "rounds": 1, "variants": "ours", "threads": 1}
+    options: dict[str, Any] = {"shape": "tiny", "reviews": 2, "rounds": 1, "variants": "ours,classify", "threads": 1}
+    options["price"] = 0.5
     assert benchmark.run(Config(**options, output=str(tmp_path), floor=1_000.0)) == 1
     assert "below --floor 1000" in caplog.text
     assert f"{tmp_path}/benchmark.json: ours at " in capsys.readouterr().out
     report = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert {"machine", "gemm_gflops", "rows"} <= set(report)
     names = {"variant", "reviews_per_s", "tokens_per_s", "gemm_ratio", "peak_rss_mb", "max_abs_diff", "same_highlight"}
-    assert set(report["rows"][0]) == names
+    masked, unmasked = report["rows"]
+    assert set(masked) == set(unmasked) == names | {"reviews_per_dollar"}
+    assert masked["reviews_per_dollar"] == pytest.approx(masked["reviews_per_s"] * 7_200, abs=1)
+    assert unmasked["tokens_per_s"] / unmasked["reviews_per_s"] < masked["tokens_per_s"] / masked["reviews_per_s"] / 2
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
