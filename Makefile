@@ -1,13 +1,14 @@
 # make quickstart: the whole of Nunchi on the shipped sample, offline
 # make test:       lint, types, import contract, all tests, a floor under the engine's speed
 # make setup:      .venv with the page, from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
+# make wheel:      dist/: Nunchi as one file, which cluster.yaml puts on every node
 # make lock:       deploy/*.lock, what clusters and images install, from pyproject.toml and constraints.txt
 PYTHON ?= python3
 PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup quickstart test lint lock browser clean
+.PHONY: setup quickstart test lint wheel lock browser clean
 
 setup: .venv/.setup
 
@@ -26,6 +27,10 @@ lint: .venv/.dev
 	.venv/bin/lint-imports
 	.venv/bin/deptry --no-ansi ray_app jobs
 
+wheel: .venv/.setup
+	rm -rf build dist
+	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 lock: .venv/.dev
 	$(RUN) deploy/lock.py
 
@@ -35,7 +40,7 @@ browser:
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-nanum; } >/dev/null
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv build dist runs
 
 .venv/.setup: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

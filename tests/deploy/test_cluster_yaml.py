@@ -98,7 +98,7 @@ def test_every_node_starts_with_token_authentication_and_a_closed_dashboard() ->
 def test_nodes_install_from_the_locks_with_hashes() -> None:
     config = content()
     mounted = {remote.replace("/home/ubuntu", "~"): local for remote, local in config["file_mounts"].items()}
-    (install,) = (shlex.split(line) for line in config["setup_commands"] if "pip install" in line)
+    install, wheel = (shlex.split(line) for line in config["setup_commands"] if "pip install" in line)
     assert "--require-hashes" in install
     locks = [install[i + 1] for i, word in enumerate(install) if word == "--requirement"]
     assert [mounted[lock] for lock in locks] == ["deploy/requirements.lock", "deploy/torch-cuda.lock"]
@@ -108,6 +108,9 @@ def test_nodes_install_from_the_locks_with_hashes() -> None:
         "install",
         "--quiet",
     }
+    assert wheel[-1] == "~/nunchi/dist/*.whl"
+    assert {"--no-deps", "--no-index", "--force-reinstall"} <= set(wheel)
+    assert mounted["~/nunchi/dist"] == "dist"
 
 
 def test_nodes_hold_no_keys_and_disks_are_encrypted() -> None:
