@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow as pa
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.pipeline import Commit, Read, StageWorker
 from ray_app.data.columns import Columns
-from ray_app.data.reviews import Unit, readings
+from ray_app.data.reviews import Unit, readings, row_of
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -91,7 +91,7 @@ def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns
     worker = StageWorker(config, out, _stage_names(config), last=True, threads=0)
     read, commit = Read(columns=columns, out=out), _commit(config, out)
     for reading in readings(units):
-        for rows in read(pa.table({"units": [[asdict(unit) for unit in reading]]})):
+        for rows in read(pa.table({"units": [[row_of(unit) for unit in reading]]})):
             record = pa.table(commit(pa.table(worker(pa.table(rows)))))["record"][0].as_py()
             if record:
                 yield json.loads(record)
@@ -120,7 +120,7 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
     def mapped(dataset: "Dataset", step: object, **options: object) -> "Dataset":
         return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)
 
-    rows = [{"units": [asdict(unit) for unit in reading]} for reading in readings(units)]
+    rows = [{"units": [row_of(unit) for unit in reading]} for reading in readings(units)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
     groups = _stage_groups(config)

@@ -189,13 +189,13 @@ def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
             folders.clear()
             continue
         seen.add((entry.st_dev, entry.st_ino))
+        below = os.path.relpath(folder, root)
         for name in names:
-            path = Path(folder, name)
-            relative = os.path.relpath(path, root)
+            relative = name if below == "." else f"{below}/{name}"
             try:
-                entry = path.stat()
+                entry = os.stat(f"{folder}/{name}")  # noqa: PTH116 (a Path costs more than the call)
             except OSError as error:
-                if not path.is_symlink():
+                if not Path(folder, name).is_symlink():
                     if not isinstance(error, FileNotFoundError):  # that one was removed just now
                         raise
                 else:  # to nothing, or to itself
