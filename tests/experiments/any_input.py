@@ -201,7 +201,7 @@ def analyzed(uri: str, bundle: str, highlights: str) -> dict[str, float]:
     return {"seconds": seconds - loading[0], "cpu_s": cpu - loading[1], "loading_s": loading[0]}
 
 
-def tiny(folder: Path, source: str, rounds: int = 5) -> None:
+def tiny(folder: Path, source: str) -> None:
     """Interleaved rounds of 3 rows (what starting costs), 900 rows in one file, 300 files of 3 rows; medians."""
     from tests.support.bundles import make_bundle, sample_texts
 
@@ -214,7 +214,7 @@ def tiny(folder: Path, source: str, rounds: int = 5) -> None:
             ids = range(i * rows // files, (i + 1) * rows // files)
             table = pa.table({"id": [str(n) for n in ids], "text": [texts[n] for n in ids]})
             pq.write_table(table, folder / name / f"{i:03d}.parquet")
-    for highlights in ("off", "auto"):
+    for highlights, rounds in (("off", 5), ("auto", 3)):
         analyzed(str(folder / "start"), str(folder / "bundle"), highlights)  # imports
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(rounds):
