@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow as pa
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.pipeline import LANES, Commit, Read, StageWorker, UnitRow
 from ray_app.data.columns import Columns
-from ray_app.data.reviews import Unit, readings
+from ray_app.data.reviews import Unit, readings, row_of
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -96,7 +96,7 @@ def run_here(config: "Config", out: str, units: Sequence[Unit], columns: Columns
     def analyzed(row: UnitRow) -> str:
         return str(pa.table(commit(pa.table(worker(pa.table(row)))))["record"][0].as_py())
 
-    rows = (row for reading in readings(units) for row in read(pa.table({"units": [[asdict(one) for one in reading]]})))
+    rows = (row for reading in readings(units) for row in read(pa.table({"units": [[row_of(one) for one in reading]]})))
     for record in filter(None, _ahead(analyzed, rows, len(worker.lanes))):
         yield json.loads(record)
 
@@ -139,7 +139,7 @@ def _pipeline(config: "Config", out: str, units: Sequence[Unit], columns: Column
     def mapped(dataset: "Dataset", step: object, **options: object) -> "Dataset":
         return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)
 
-    rows = [{"units": [asdict(unit) for unit in reading]} for reading in readings(units)]
+    rows = [{"units": [row_of(unit) for unit in reading]} for reading in readings(units)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = mapped(dataset, Read(columns=columns, out=out), num_cpus=0.1, memory=_reading_memory())
     groups = _stage_groups(config)

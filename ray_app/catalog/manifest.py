@@ -122,9 +122,9 @@ def load(out: str) -> Run | None:
 
 def add(out: str, number: int, plan: Plan, settings: Settings) -> None:
     """Writes plan `number`; it counts once its JSON exists. Raises UserError where another run wrote it first."""
-    files = pa.Table.from_pylist([asdict(source) for source in plan.sources], schema=FILES)
+    files = pa.Table.from_pylist([vars(source) for source in plan.sources], schema=FILES)
     storage.write_parquet(_plan_uri(out, number, "files.parquet"), files)
-    pieces = [{"id": unit.id, **asdict(piece)} for unit in plan.units for piece in unit.pieces]
+    pieces = [{"id": unit.id, **vars(piece)} for unit in plan.units for piece in unit.pieces]
     storage.write_parquet(_plan_uri(out, number, "units.parquet"), pa.Table.from_pylist(pieces, schema=UNITS))
     columns: SavedColumns = {
         "review_id": plan.columns.review_id,

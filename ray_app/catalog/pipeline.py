@@ -11,7 +11,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -52,7 +52,7 @@ class Read:
             for rows in reviews.read_units(units, self.columns):
                 begun += 1
                 yield {
-                    "unit": [asdict(rows.unit)],
+                    "unit": [reviews.row_of(rows.unit)],
                     "accepted": pa.array([_pack(rows.accepted)], pa.large_binary()),
                     "rejected": pa.array([_pack(rows.rejected)], pa.large_binary()),
                     "repaired": [json.dumps(rows.repaired)],
@@ -100,10 +100,9 @@ class Lane:
 
     def run(self, row: pa.Table, journal: CrashJournal) -> UnitRow:
         """A unit's row with its accepted rows as the stages leave them, and as rejects those on which they fail."""
-        unit = _unit(row)
         accepted, rejects = row["accepted"][0].as_py(), row["rejected"][0].as_py()
         if rejects is None or stopped(self.out):
-            return _untouched(unit)
+            return _untouched(_unit(row))
         work = WorkCounters(json.loads(row["work"][0].as_py()))
         self.runtime.work.clear()
         table, rejected = None if accepted is None else _unpack(accepted), _unpack(rejects)
@@ -114,7 +113,7 @@ class Lane:
         work.add(**self.runtime.work)
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
-            "unit": [asdict(unit)],
+            "unit": row["unit"],
             "accepted": pa.array([_pack(table)], pa.large_binary()),
             "rejected": pa.array([_pack(rejected)], pa.large_binary()),
             "repaired": row["repaired"],
@@ -141,7 +140,7 @@ class StageWorker:
 
     def __call__(self, row: pa.Table) -> UnitRow:
         """A unit's row; may be called by as many threads as there are lanes."""
-        journal = CrashJournal(storage.join(self.out, "_tries", f"{_unit(row).id}.{self.names[0]}.json"))
+        journal = CrashJournal(storage.join(self.out, "_tries", f"{row['unit'][0]['id']}.{self.names[0]}.json"))
         # a process that dies must leave no doubt about which unit it died on
         alone = len(self.lanes) > 1 and journal.in_pieces()
         with self.free.held(alone) as lane:
@@ -195,7 +194,7 @@ def _unit(row: pa.Table) -> reviews.Unit:
 def _untouched(unit: reviews.Unit) -> UnitRow:
     """A unit that no step has begun: without rejects, not even an empty table of them."""
     return {
-        "unit": [asdict(unit)],
+        "unit": [reviews.row_of(unit)],
         "accepted": pa.nulls(1, pa.large_binary()),
         "rejected": pa.nulls(1, pa.large_binary()),
         "repaired": ["{}"],

@@ -64,9 +64,12 @@ def followed(config: "Config", out: str) -> "Config":
 
 
 def check_place(config: "Config", out: str) -> None:
-    """Raises UserError where the output lies in the input: the next run would read it as reviews."""
+    """Raises UserError where nothing can be written to the output, or where it lies in the input: the next run would
+    read it as reviews."""
     uri = str(sample.CATALOG) if config.input == "sample" else config.input
     inside = inputs.holds(uri, out) if config.incremental or not manifest.begun(out) else None
+    obstacle = storage.obstacle(out)
+    check(not obstacle, f"--output {config.output}: {obstacle}; name a folder that can be written")
     check(
         not inside,
         f"--output {config.output}: inside --input {inside}, whose next run would read it as reviews; name a folder "

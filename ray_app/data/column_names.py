@@ -23,7 +23,8 @@ ID_TIERS = (
             "reviews_id",
         ),
         *("recommendationid", "comment_id", "리뷰id", "리뷰번호", "리뷰글번호", "리뷰고유번호", "리뷰코드", "후기번호"),
-        *("후기id", "구매평번호", "상품평번호", "상품평id"),
+        *("후기id", "구매평번호", "상품평번호", "상품평id", "구매평id"),
+        *(f"{word}{what}" for word in ("리뷰", "후기", "구매평", "상품평") for what in ("no", "코드", "seq")),
     ),
     ("id", "번호", "글번호", "게시글번호", "게시물번호", "no", "seq", "idx", "uuid"),
 )
@@ -59,7 +60,7 @@ ROLE_NAMES = {  # role -> names of its column
     "category": ("category", "product_category", "카테고리", "상품카테고리", "상품분류"),
     "rating": (
         *("rating", "stars", "star", "star_rating", "review_rating", "review_score", "평점", "별점", "구매자평점"),
-        *("리뷰평점", "score"),
+        *("리뷰평점", "평가점수", "별점(5점)", "score"),
     ),
     "created_at": (
         *("created_at", "created", "date", "written_at", "review_date", "review_creation_date", "작성일", "작성일자"),

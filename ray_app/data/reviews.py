@@ -19,8 +19,8 @@ from ray_app.data.reading.description import Description
 from ray_app.data.reading.inputs import THREADS, Found
 from ray_app.data.reading.joined import join
 from ray_app.data.reading.streams import UnreadableError
-from ray_app.data.reading.units import Piece, Unit, cut, group, limited, unit_of
-from ray_app.data.schema import REJECTED, rejected_unit
+from ray_app.data.reading.units import Piece, Unit, cut, group, limited, row_of, unit_of
+from ray_app.data.schema import NONE_REJECTED, rejected_unit
 from ray_app.errors import UserError, first_line
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "read",
     "read_units",
     "readings",
+    "row_of",
     "unit_of",
 ]
 SAMPLED = 16  # units that a sample of texts is taken from
@@ -199,7 +200,7 @@ def read_units(units: Sequence[Unit], columns: Columns) -> Iterator[UnitRows]:
     found = _read_pieces([piece for unit in units for piece in unit.pieces], columns)
     for unit in units:
         repaired: Counter[str] = Counter()
-        accepted, rejected = [], [REJECTED.empty_table()]
+        accepted, rejected = [], [NONE_REJECTED]
         for _ in unit.pieces:
             some, bad, mended = next(found)
             accepted += [some] if some is not None else []

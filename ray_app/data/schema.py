@@ -41,6 +41,7 @@ REJECTED = pa.schema(
         ("rows", pa.int64()),  # how many rows it stands for: 1, all of a unit that is unreadable, 0 for a whole file
     ]
 )
+NONE_REJECTED = REJECTED.empty_table()
 LABEL = pa.struct(
     [
         ("keyword", pa.string()),
@@ -91,7 +92,7 @@ def with_opinions(table: pa.Table) -> pa.Table:
 def rejected_rows(rows: Sequence[tuple[str | None, object, str, str, int]]) -> pa.Table:
     """(review id, value, reason, file, row) -> REJECTED; a value is kept as text of at most MAX_CHARACTERS."""
     if not rows:
-        return REJECTED.empty_table()
+        return NONE_REJECTED
     names = REJECTED.names[:-1]
     return pa.Table.from_pylist(
         [dict(zip(names, (i, _shortened(value), *rest), strict=True)) | {"rows": 1} for i, value, *rest in rows],

@@ -51,7 +51,8 @@ def text_of(value: Scalar) -> str | None:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) <= EXACT else repr(value)
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}" if value else "0"
+        digits = f"{value:f}" if value else "0"  # `normalize` would round it to 28 digits
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     if isinstance(value, (datetime, date, time)):
         return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
     if isinstance(value, (list, tuple, dict)):

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from ray_app.errors import UserError, check
+from ray_app.errors import UserError, check, no_space
 from ray_app.storage import globs, local, s3
 from ray_app.storage.local import FileInfo, MissingError
 
@@ -145,6 +145,11 @@ def is_empty(uri: str) -> bool:
     """True where nothing would be overwritten: the path does not exist, or is a folder without entries."""
     with _errors_named(uri):
         return _backend(uri).is_empty(uri)
+
+
+def obstacle(uri: str) -> str:
+    """Why nothing can be written below a local folder, as far as that is known before; "" where nothing is known."""
+    return local.obstacle(uri) if _backend(uri) is local else ""
 
 
 def read_bytes(uri: str) -> bytes:
@@ -280,4 +285,5 @@ def _errors_named(uri: str) -> Iterator[None]:
     except FileNotFoundError:
         raise MissingError(f"{uri}: no such file") from None
     except (OSError, pa.ArrowException) as error:
+        check(not no_space(error), f"{uri}: no space left on the disk; free some and run the same command again")
         raise UserError(f"{uri}: {' '.join(str(error).split())[:300]}") from None

@@ -30,8 +30,10 @@ def hidden(uri: str, name: str) -> bool:
 
     A part that a pattern spells out, such as `_x*`, is not hidden.
     """
-    spelled = [part for part in split(uri)[1].split("/") if part.startswith((".", "_"))]
     parts = [part for part in name.split("/") if part.startswith((".", "_"))]
+    if not parts:
+        return False
+    spelled = [part for part in split(uri)[1].split("/") if part.startswith((".", "_"))]
     return any(not any(fnmatch.fnmatchcase(part, pattern) for pattern in spelled) for part in parts)
 
 

@@ -21,6 +21,7 @@ from ray_app.errors import UserError
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)  # of a disk that has no hard links
 
+LONGEST_PART = 255  # bytes of a name
 NOTHING, SPECIAL = -1, -2  # the sizes of a link whose file does not exist, and of a pipe, socket or device
 
 
@@ -87,6 +88,18 @@ def is_empty(uri: str) -> bool:
         return False
 
 
+def obstacle(uri: str) -> str:
+    """Why no file can be written below a folder, as far as that is known before; "" where nothing is in the way."""
+    path = to_path(uri)
+    if any(len(os.fsencode(part)) > LONGEST_PART for part in path.parts):
+        return f"a name of more than {LONGEST_PART} bytes"
+    while not path.exists() and not path.is_symlink():
+        path = path.parent
+    if not path.is_dir():
+        return f"{path} is {'a link to nothing' if path.is_symlink() and not path.exists() else 'no folder'}"
+    return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} is read-only"
+
+
 def read(uri: str) -> bytes:
     """A file's content. Raises FileNotFoundError."""
     return to_path(uri).read_bytes()
@@ -95,6 +108,7 @@ def read(uri: str) -> bytes:
 @contextmanager
 def open_input(uri: str, version: str = "") -> Iterator[pa.NativeFile]:
     """A seekable file. Raises ChangedError where it is not of this version when opened, or no longer when closed."""
+    check_version(uri, version)
     with pafs.LocalFileSystem().open_input_file(uri if uri.startswith("/") else str(to_path(uri))) as source:
         check_version(uri, version)
         try:
@@ -189,13 +203,13 @@ def _walked(uri: str, root: Path) -> Iterator[tuple[str, FileInfo]]:
             folders.clear()
             continue
         seen.add((entry.st_dev, entry.st_ino))
+        below = os.path.relpath(folder, root)
         for name in names:
-            path = Path(folder, name)
-            relative = os.path.relpath(path, root)
+            relative = name if below == "." else f"{below}/{name}"
             try:
-                entry = path.stat()
+                entry = os.stat(f"{folder}/{name}")  # noqa: PTH116 (a Path costs more than the call)
             except OSError as error:
-                if not path.is_symlink():
+                if not Path(folder, name).is_symlink():
                     if not isinstance(error, FileNotFoundError):  # that one was removed just now
                         raise
                 else:  # to nothing, or to itself

@@ -210,6 +210,16 @@ def test_file_that_vanishes_after_the_plan_rejects_its_units(tmp_path: Path) -> 
     assert rejected["reason"].to_pylist() == ["the file was changed or removed after the run was planned"]
 
 
+def test_file_that_becomes_a_folder_after_the_plan_rejects_its_units(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [2])
+    planned = plan(path)
+    path.unlink()
+    path.mkdir()
+    table, rejected = reviews.read(planned.units[0], planned.columns)
+    assert table is None
+    assert rejected["reason"].to_pylist() == [reviews.CHANGED]
+
+
 def test_file_that_changes_after_the_plan_rejects_its_units(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [2])
     planned = plan(path)

@@ -1,8 +1,9 @@
 """What reading a catalog costs: `python -m tests.experiments.any_input NAME --reviews nsmc.parquet`.
 
     groups      1,000,000 rows in one row group of 1,048,576 against groups of 2,000, on disk and on S3 (moto)
-    csv         the reviews as cp949 CSV against the same as Parquet: same analyses, rows/s, memory
-    tiny        300 files of 3 rows against one of 900, through Ray
+    csv         the reviews (--rows: the first of them) as cp949 CSV against the same as Parquet, analyzed without
+                highlights: same analyses, rows/s, memory
+    tiny        300 files of 3 rows against one of 900, in one process, start-up and the loading of models taken off
     drift       12 monthly files with ten kinds of drift at once
     kills       kill -9 of the driver, 10 times, on CSV and on shared units
 
@@ -10,11 +11,14 @@ Each reading runs in a process of its own, so that its peak memory is its own. n
 """
 
 import argparse
+import contextlib
 import csv as csv_module
+import io
 import json
 import logging
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -106,12 +110,11 @@ def groups(folder: Path, source: str) -> None:
     server.stop()
 
 
-def csv(folder: Path, source: str) -> None:
-    import duckdb
-
+def csv(folder: Path, source: str, rows: int) -> None:
+    """The first `rows` reviews (0: all) as cp949 CSV and as Parquet: read, analyzed without highlights, compared."""
     from tests.support.bundles import make_bundle
 
-    whole = repeated(source, len(pq.read_table(source, columns=["text"])))
+    whole = repeated(source, rows or len(pq.read_table(source, columns=["text"])))
     table = whole.filter(pa.array([_in_cp949(text or "") for text in whole["text"].to_pylist()]))
     print(f"{len(table):,} of {len(whole):,} rows are texts that cp949 holds", flush=True)
     for name in ("csv", "parquet"):
@@ -123,11 +126,19 @@ def csv(folder: Path, source: str) -> None:
     make_bundle(folder / "bundle")
     for name in ("csv", "parquet"):
         print(name, "analyzed:", measured(str(folder / name), "--bundle", str(folder / "bundle")), flush=True)
-    one, other = (f"'{folder / name}-here/data/**/*.parquet'" for name in ("csv", "parquet"))
-    same = f"FROM {one} a JOIN {other} b USING (review_id) WHERE a.text = b.text AND a.findings = b.findings"
-    queries = (f"FROM {one}", f"FROM {other}", same)
-    counts = [duckdb.connect().execute(f"SELECT count(*) {each}").fetchall()[0][0] for each in queries]
-    print("{:,} analyses of CSV, {:,} of Parquet, {:,} of them the same in both".format(*counts), flush=True)
+    for what, columns in (("data", "*"), ("rejected", "review_id, value, reason, row")):
+        tables = [f"SELECT {columns} FROM '{folder / name}-here/{what}/**/*.parquet'" for name in ("csv", "parquet")]
+        queries = (*tables, " INTERSECT ALL ".join(tables))  # row by row, every column
+        found = Path(f"{folder / 'csv'}-here/{what}").exists()  # without rejects there is no folder of them
+        counts = [_count(query) if found else 0 for query in queries]
+        print("{what}: {:,} rows of CSV, {:,} of Parquet, {:,} the same".format(*counts, what=what), flush=True)
+
+
+def _count(query: str) -> int:
+    import duckdb
+
+    count: int = duckdb.connect().execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+    return count
 
 
 def _in_cp949(text: str) -> bool:
@@ -147,7 +158,18 @@ def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
 
 
 def analyze_here(uri: str, bundle: str) -> None:
-    """Analyzes a catalog in this process; prints seconds without those in which models load, as JSON."""
+    """Analyzes a catalog in this process; prints its figures as JSON."""
+    figures = analyzed(uri, bundle, "off")
+    rows = storage.read_json(f"{uri}-here/_run.json")["rows_in"]
+    figures |= {"rows_per_s": rows / figures["seconds"], "rows_per_cpu_s": rows / figures["cpu_s"]}
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    rounded = {name: round(figure, 2) for name, figure in figures.items()}
+    print(json.dumps({**rounded, "peak_mb": round(peak)}), flush=True)
+
+
+def analyzed(uri: str, bundle: str, highlights: str) -> dict[str, float]:
+    """Analyzes a catalog in this process: seconds, and user and system CPU seconds, without those of loading models."""
     from ray_app.catalog import analyze
     from ray_app.catalog.pipeline import Lane, StageWorker
 
@@ -159,40 +181,52 @@ def analyze_here(uri: str, bundle: str) -> None:
         loading[:] = time.monotonic() - before[0], time.process_time() - before[1]
         return lanes
 
-    StageWorker._load = timed  # type: ignore[method-assign]
-    began, cpu = time.monotonic(), time.process_time()
     out = f"{uri}-here"
-    config = analyze.Config(
-        input=uri, bundle=bundle, output=out, placement="here", highlights="off", device="cpu", progress_seconds=3600
-    )
     storage.remove(out)
-    assert analyze.run(config) == 0
-    seconds, cpu = time.monotonic() - began - loading[0], time.process_time() - cpu - loading[1]
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e3
-    figures = {"seconds": round(seconds, 2), "cpu_s": round(cpu, 2), "loading_s": round(loading[0], 2)}
-    print(json.dumps({**figures, "peak_mb": round(peak)}), flush=True)
+    config = analyze.Config(
+        input=uri,
+        bundle=bundle,
+        output=out,
+        placement="here",
+        highlights=highlights,
+        device="cpu",
+        progress_seconds=3600,
+    )
+    StageWorker._load = timed  # type: ignore[method-assign]
+    try:
+        began, cpu = time.monotonic(), time.process_time()
+        assert analyze.run(config) == 0
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    finally:
+        StageWorker._load = load  # type: ignore[method-assign]
+    return {"seconds": seconds - loading[0], "cpu_s": cpu - loading[1], "loading_s": loading[0]}
 
 
 def tiny(folder: Path, source: str) -> None:
+    """Interleaved rounds of 3 rows (what starting costs), 900 rows in one file, 300 files of 3 rows; medians."""
     from tests.support.bundles import make_bundle, sample_texts
 
     make_bundle(folder / "bundle")
     texts = sample_texts(900)
-    for name, files, rows in (("start", 1, 3), ("one", 1, 900), ("many", 300, 900)):
+    names = ("start", "one", "many")
+    for name, files, rows in zip(names, (1, 1, 300), (3, 900, 900), strict=True):
         (folder / name).mkdir()
         for i in range(files):
             ids = range(i * rows // files, (i + 1) * rows // files)
             table = pa.table({"id": [str(n) for n in ids], "text": [texts[n] for n in ids]})
             pq.write_table(table, folder / name / f"{i:03d}.parquet")
-    for name in ("start", "one", "many") * 3:
-        print(name, "here:", measured(str(folder / name), "--bundle", str(folder / "bundle")), flush=True)
-    for name in ("start", "one", "many") * 3:
-        storage.remove(f"{folder / name}-out")
-        began = time.monotonic()
-        assert job(folder, name).wait() == 0, (folder / "log.txt").read_text()
-        run = storage.read_json(f"{folder / name}-out/_run.json")
-        print(f"{name}, on Ray: {time.monotonic() - began:.1f} s, of the run {run['seconds']} s", flush=True)
+    for highlights, rounds in (("off", 5), ("auto", 3)):
+        analyzed(str(folder / "start"), str(folder / "bundle"), highlights)  # imports
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _ in range(rounds):
+            for name in names:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    runs[name].append(analyzed(str(folder / name), str(folder / "bundle"), highlights))
+        for measure in ("cpu_s", "seconds"):
+            middle = {name: statistics.median(run[measure] for run in runs[name]) for name in names}
+            ratio = (middle["many"] - middle["start"]) / (middle["one"] - middle["start"])
+            shown = ", ".join(f"{name} {middle[name]:.2f}" for name in names)
+            print(f"--highlights {highlights}, {measure}: {shown}; many / one without start {ratio:.2f}", flush=True)
 
 
 def drift(folder: Path, source: str) -> None:
@@ -258,14 +292,18 @@ def main() -> None:
     parser.add_argument("--reviews", default="nsmc.parquet")
     parser.add_argument("--uri", default="")
     parser.add_argument("--bundle", default="")
+    parser.add_argument("--rows", type=int, default=0, help="of csv: reviews to take, 0 for all")
     options = parser.parse_args()
     if options.name == "read":
         analyze_here(options.uri, options.bundle) if options.bundle else read(options.uri)
         return
     with tempfile.TemporaryDirectory() as folder:
-        {"groups": groups, "csv": csv, "tiny": tiny, "drift": drift, "kills": kills}[options.name](
-            Path(folder), options.reviews
-        )
+        if options.name == "csv":
+            csv(Path(folder), options.reviews, options.rows)
+        else:
+            {"groups": groups, "tiny": tiny, "drift": drift, "kills": kills}[options.name](
+                Path(folder), options.reviews
+            )
 
 
 if __name__ == "__main__":

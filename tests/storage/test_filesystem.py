@@ -16,6 +16,7 @@ from pyarrow.fs import FileSelector
 
 from ray_app import storage
 from ray_app.errors import UserError
+from tests.support.full_disk import full_disk
 
 FILES = ("a.parquet", "b.csv", "sub/c.parquet", "sub/리뷰 1%.parquet")
 HIDDEN = (".git/x.parquet", "_units/x.parquet", "_run.json", "sub/.d.parquet", "sub/_e.parquet")
@@ -330,3 +331,23 @@ def test_json_is_json_though_a_figure_is_none(root: str) -> None:
     storage.write_json(f"{root}/a.json", {"f1": float("nan"), "all": [1.5, float("-inf"), ("옷", None)]})
     assert b"NaN" not in storage.read_bytes(f"{root}/a.json")
     assert storage.read_json(f"{root}/a.json") == {"f1": None, "all": [1.5, None, ["옷", None]]}
+
+
+def test_what_stands_in_the_way_of_writing_is_said_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert storage.obstacle(str(tmp_path / "new" / "deep")) == ""
+    assert storage.obstacle("s3://shop/out") == ""
+    assert storage.obstacle(str(tmp_path / "file")).endswith("file is no folder")
+    assert storage.obstacle(str(tmp_path / "file" / "out")).endswith("file is no folder")
+    assert storage.obstacle(str(tmp_path / "link" / "out")).endswith("link is a link to nothing")
+    assert "255 bytes" in storage.obstacle(str(tmp_path / ("가" * 100)))
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(str(tmp_path / "a"), b"old")
+    full_disk(monkeypatch, room=2)
+    for call in (storage.write_bytes, storage.create):
+        with pytest.raises(UserError, match="a: no space left on the disk; free some"):
+            call(str(tmp_path / "a"), b"new")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]

@@ -4,6 +4,7 @@ In: the files' descriptions, `--columns` and `--keep`. Out: Columns with a Layou
 file that lacks a column, and a line for each column whose types differ.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from ray_app.data.roles import DoubtError, check_keep, find_layout, has_column, 
 from ray_app.errors import UserError, check, closest
 
 EXCEL_DIGITS = 10**15  # from here on a spreadsheet has rounded its numbers
+_REMEDY = re.compile(r"; (?:re)?name ")
 Described = tuple[storage.FileInfo, Description]
 LOW, HIGH = b"low", b"high"  # of a field's metadata: the range of its integers, for files that come later
 
@@ -91,7 +93,7 @@ def _find_layouts(
         except UserError as error:
             if len(groups) == 1 and any_fits:
                 raise
-            reason = str(error).removeprefix(f"{each.first.uri}: ").partition("; ")[0]
+            reason = _REMEDY.split(str(error).removeprefix(f"{each.first.uri}: "))[0]
             reasons |= {file.uri: reason for file, _ in each.files}
     if any_fits and not any(each.layout for each in groups):
         first = groups[0].first.uri

@@ -18,6 +18,13 @@ TEXTS = {
 }
 READ = "Parquet, CSV, TSV, JSON lines and xlsx are read"
 TO_PARQUET = "convert it: python -c \"import pandas; pandas.{call}('{name}').to_parquet('{stem}.parquet')\""
+ZIPPED = {  # endings of zip archives that are documents
+    "ods": "an OpenDocument sheet; save it as xlsx or CSV",
+    "xlsb": "a binary workbook; save it as xlsx or CSV",
+    "numbers": "a sheet of Apple's Numbers; export it as xlsx or CSV",
+    **dict.fromkeys(("docx", "pptx", "hwpx", "odt"), f"a document without a table of reviews; {READ}"),
+}
+OLE = b"\xd0\xcf\x11\xe0"
 OTHERS = (  # first bytes, what has them, pandas' reader
     (b"ARROW1", "a Feather (Arrow IPC) file", "read_feather"),
     (b"\x80\x02", "a pickle, which can run code", "read_pickle"),
@@ -25,7 +32,7 @@ OTHERS = (  # first bytes, what has them, pandas' reader
     (b"\x80\x04", "a pickle, which can run code", "read_pickle"),
     (b"\x80\x05", "a pickle, which can run code", "read_pickle"),
     (b"ORC", "an ORC file", "read_orc"),
-    (b"\xd0\xcf\x11\xe0", "a workbook of old Excel (.xls)", "read_excel"),
+    (OLE, "a workbook of old Excel (.xls)", "read_excel"),
     (b"\x89HDF", "an HDF5 file", "read_hdf"),
     (b"Obj\x01", "an Avro file", ""),
     (b"SQLite format 3", "an SQLite database", ""),
@@ -53,11 +60,16 @@ def kind_of(uri: str, data: bytes, chosen: bool) -> Kind:
     name = uri.rpartition("/")[2]
     if data.startswith(b"PAR1"):
         return Kind("parquet")
+    if data.startswith(OLE) and name.lower().endswith(("xlsx", "xlsm")):
+        return Kind("", "a workbook with a password, or one of old Excel; save it as .xlsx without a password")
     for mark, what, call in OTHERS:
         if data.startswith(mark):
             stem = name.rpartition(".")[0] or name
             remedy = TO_PARQUET.format(call=call, name=name, stem=stem) if call else READ
             return Kind("", f"{what}; {remedy}")
+    ending = name.lower().rpartition(".")[2]
+    if data.startswith(b"PK\x03\x04") and ending in ZIPPED:
+        return Kind("", ZIPPED[ending])
     if data.startswith(b"PK\x03\x04"):
         sheet = name.lower().endswith((".xlsx", ".xlsm")) or b"[Content_Types]" in data or b"xl/" in data
         return Kind("xlsx") if sheet else Kind("", f"a zip archive; unpack it, {READ}")
@@ -90,7 +102,7 @@ def _text(name: str, data: bytes, chosen: bool) -> Kind:
         return Kind("", "an HTML or XML page; open it in a spreadsheet and save it as xlsx or CSV")
     if ending in TEXTS["jsonl"] or (_JSON.match(text) and ending not in TEXTS["csv"]):
         return _json(text)
-    table = any(mark in text.splitlines()[0] for mark in "\t,;|")
+    table = any(mark in text.splitlines()[0] for mark in "\t,;|\x01")
     if ending in ("csv", "tsv", "tab", "psv") or chosen or (table and ending in ("", "txt")):
         return Kind("csv")
     return Kind("", f"text without columns; {READ}")

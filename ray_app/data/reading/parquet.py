@@ -70,8 +70,8 @@ def tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
 class _Group:
     """A row group and how it is read: a small one is fetched at once, a large one streamed.
 
-    Equal texts are kept once, since a text of many megabytes that all rows share takes a few kilobytes of a file. That
-    keeps all texts of the group, so a large one whose shared texts are short is read without.
+    Equal texts are kept once where they may be large, since a text of many megabytes that all rows share takes a few
+    kilobytes of a file. That keeps all texts of the group, so a large one whose shared texts are short is read without.
     """
 
     def __init__(self, source: pa.NativeFile, footer: pq.FileMetaData, number: int, layout: Layout) -> None:
@@ -80,7 +80,7 @@ class _Group:
         chunks = [group.column(i) for i in range(footer.num_columns)]
         self.size = sum(one.total_compressed_size for one in chunks if one.path_in_schema.split(".")[0] in wanted)
         texts = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema == layout.text)
-        self.widest, self.once = 0, is_text(footer.schema.to_arrow_schema().field(layout.text).type)
+        self.widest, self.once = 0, texts * group.num_rows >= LARGE and is_text(self._type(layout.text))
         if self.once and max(self.size, texts) >= LARGE:
             shared = self._longest_shared()
             self.widest = max(shared, texts // group.num_rows)
@@ -105,6 +105,9 @@ class _Group:
             buffer_size=buffer_size,
             read_dictionary=[self.text] if once else [],
         )
+
+    def _type(self, name: str) -> pa.DataType:
+        return self.footer.schema.to_arrow_schema().field(name).type
 
     def _longest_shared(self) -> int:
         """Bytes of the longest text of the dictionary, which any number of rows may share; 0 where it is damaged."""

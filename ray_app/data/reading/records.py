@@ -5,13 +5,16 @@ In: lines of bytes with their offsets. Out: cells as text; bytes that the encodi
 rows stay apart.
 """
 
+import codecs
 import csv
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 LONGEST = 8 << 20  # bytes of a line, and of a record; a longer line is one bad row
 MOST_LINES = 1_000  # lines of one record
+ESCAPED = b'\\"'
 CHUNK = 1 << 20
+BLANK = b" \t\r\n\x0b\x0c\x1a"  # the last ends files of DOS
 
 
 class Source(Protocol):
@@ -55,7 +58,8 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
         width: cells of the header: rows of so many cells are not part of a quoted text that began above them.
     """
     for start, line in lines:
-        if not line.strip():
+        line = line.removeprefix(codecs.BOM_UTF8)  # of another file that was appended
+        if not line.strip(BLANK):
             lines.blank += 1
             continue
         if len(line) >= LONGEST:
@@ -67,33 +71,44 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
 
 
 def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str]:
-    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them."""
-    cells = _parsed(_decoded(line, encoding), delimiter)
-    if cells is not None:
-        return cells
-    taken = [(start, line)]
-    quotes = line.count(b'"')
-    size = len(line)
+    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them.
+
+    A quote in quotes is doubled or, as Spark and MySQL write it, has a backslash before it.
+    """
+    for escaped in (False, True):
+        taken = _taken((start, line), lines, escaped)
+        whole = [each for _, each in taken]
+        if not escaped or any(ESCAPED in each for each in whole):
+            cells = _parsed(_decoded(b"".join(whole), encoding), delimiter, escaped)
+            if cells is not None and (len(taken) == 1 or not _swallowed(whole, delimiter, width)):
+                return cells
+        lines.put_back(taken[1:])
+    return [_unquoted(cell) for cell in _decoded(line, encoding).split(delimiter)]
+
+
+def _taken(first: tuple[int, bytes], lines: Lines, escaped: bool) -> list[tuple[int, bytes]]:
+    """The lines up to the one in which all quotes are closed; the first alone where none is."""
+    taken, quotes, size = [first], _quotes(first[1], escaped), len(first[1])
     while quotes % 2 and len(taken) < MOST_LINES and size < LONGEST:
         more = next(lines, None)
         if more is None:
             break
         taken.append(more)
         size += len(more[1])
-        quotes += more[1].count(b'"')
-    if len(taken) > 1:
-        whole = [each for _, each in taken]
-        cells = _parsed(_decoded(b"".join(whole), encoding), delimiter)
-        if cells is not None and not _swallowed(whole, delimiter, width):
-            return cells
-        lines.put_back(taken[1:])
-    return [_unquoted(cell) for cell in _decoded(line, encoding).split(delimiter)]
+        quotes += _quotes(more[1], escaped)
+    return taken
 
 
-def _parsed(text: str, delimiter: str) -> list[str] | None:
+def _quotes(line: bytes, escaped: bool) -> int:
+    return line.count(b'"') - (line.count(ESCAPED) if escaped else 0)
+
+
+def _parsed(text: str, delimiter: str, escaped: bool) -> list[str] | None:
     """The cells of one record; None where its quotes are not closed, or text stands beside them."""
+    spaced = f'{delimiter} "' in text  # a space between a delimiter and a quote
+    dialect = {"doublequote": False, "escapechar": "\\"} if escaped else {}
     try:
-        rows = list(csv.reader([text], delimiter=delimiter, strict=True))
+        rows = list(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=spaced, **dialect))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None

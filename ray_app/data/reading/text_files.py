@@ -26,7 +26,9 @@ from ray_app.data.reading.units import Chunk, Piece
 from ray_app.data.values import Scalar
 
 HEAD = 1 << 16
-DELIMITERS = "\t,;|"
+DELIMITERS = "\t,;|\x01"
+EXCEL_TEXT = re.compile('="(.*)"', re.DOTALL)  # so that Excel leaves a number's zeros
+NULL = "\\N"  # as MySQL, PostgreSQL and Hive write it
 ABOVE = 10  # rows above a header: titles of exports
 KNOWN = frozenset(folded(name) for name in (*ID_NAMES, *TEXT_NAMES))
 SPOILED = 0.05  # share of rows that an encoding does not know from which it is not the file's
@@ -92,7 +94,14 @@ def _csv_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
             reason = f"{len(cells)} cells under {width} names; quote cells with delimiters"
         elif cells and cells[0].strip() == dialect.names[0] and [cell.strip() for cell in cells] == list(dialect.names):
             reason = "the header again"  # of another file that was appended
-        yield list(cells), reason
+        yield [_cell(cell) for cell in cells], reason
+
+
+def _cell(cell: str) -> str | None:
+    """A cell's value, without what programs put around one."""
+    if cell.startswith('="') and (text := EXCEL_TEXT.fullmatch(cell)):
+        return text[1]
+    return None if cell == NULL else cell
 
 
 def _json_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
@@ -126,7 +135,8 @@ def _exact(digits: str) -> float | str:
 def _scan_json(lines: Lines, dialect: Dialect, most: int) -> Description:
     kinds: dict[str, ColumnKinds] = {}
     starts, spoiled = list[int](), Counter[str]()
-    count = 0
+    count = failed = 0
+    first = ""  # why the first line is no JSON
     known = (line_encoding(dialect), *(("cp949",) if dialect.encoding == "utf-8" else ()))
     for start, line in lines:
         if not line.strip():
@@ -136,10 +146,14 @@ def _scan_json(lines: Lines, dialect: Dialect, most: int) -> Description:
         _vote(line, spoiled)
         value, error = _parsed(line, *known)
         count += 1
+        failed += bool(error)
+        first = first or error or ""
         for name, each in value.items():
             kinds.setdefault(name, ColumnKinds()).add(each)
-        if count == 1 and error:
-            raise UnreadableError(f"no JSON lines: {error}; write one object per line, as `jq -c '.[]'` does")
+        if failed == count == ABOVE:
+            break
+    if failed == count:  # a bad line costs itself only, unless there is no other
+        raise UnreadableError(f"no JSON lines: {first}; write one object per line, as `jq -c '.[]'` does")
     encoding = _decide(spoiled, count) if dialect.encoding == "utf-8" else dialect.encoding
     types = tuple(kind.type for kind in kinds.values())
     dialect = replace(dialect, names=tuple(kinds), types=types, encoding=encoding)

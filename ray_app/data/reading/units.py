@@ -56,8 +56,13 @@ class Chunk:
     start: int = 0
 
 
+def row_of(unit: Unit) -> dict[str, Any]:
+    """A unit as a row of a table: `dataclasses.asdict` copies every value, which costs more than reading tiny files."""
+    return {"id": unit.id, "pieces": [vars(piece) for piece in unit.pieces]}
+
+
 def unit_of(row: Mapping[str, Any]) -> Unit:
-    """The Unit that `dataclasses.asdict` made a row of."""
+    """The Unit that `row_of` made a row of."""
     return Unit(id=row["id"], pieces=tuple(Piece(**piece) for piece in row["pieces"]))
 
 
@@ -85,12 +90,14 @@ def cut(file: str, version: str, chunks: Iterable[Chunk], most: int, layout: int
 def group(pieces: Sequence[Piece], most: int, fingerprint: str) -> list[Unit]:
     """Pieces as units: one each, except that neighbors share one while it stays below `most` / SHARE rows."""
     units: list[list[Piece]] = []
+    shared = most  # rows of the last unit
     for piece in pieces:
-        shared = sum(one.rows for one in units[-1]) if units else most
         if (shared + piece.rows) * SHARE <= most:
             units[-1].append(piece)
+            shared += piece.rows
         else:
             units.append([piece])
+            shared = piece.rows
     return [_unit(tuple(unit), fingerprint) for unit in units]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ray_app import storage
 from ray_app.data.column_names import ID_NAMES, TEXT_NAMES, folded
 from ray_app.data.columns import Dialect, Layout
+from ray_app.data.reading import hidden_parts
 from ray_app.data.reading.cells import ColumnKinds, Row, schema_of
 from ray_app.data.reading.description import Description
 from ray_app.data.reading.streams import UnreadableError
@@ -53,6 +54,8 @@ def describe(file: storage.FileInfo) -> Description:
                     kind.add(cell)
             chunks.append(Chunk(rows=count, start=top, row_group=number))
         others = [one[1].title for one in filled if one not in alike]
+        unread = (f"only {_listed([one[1].title for one in alike])} read, not {', '.join(others)}",) if others else ()
+        remarks = (remark for _, each, top, _ in alike for remark in hidden_parts.remarks(book, each, top))
         dialect = Dialect(names=names, types=tuple(kind.type for kind in kinds), start=above, sheet=sheet.title)
         ranges: dict[str, tuple[object, object]] = {
             name: (0, kind.largest)
@@ -65,9 +68,7 @@ def describe(file: storage.FileInfo) -> Description:
             chunks=tuple(chunks),
             dialect=dialect,
             ranges=ranges,
-            remarks=(f"only {_listed([one[1].title for one in alike])} read, not {', '.join(others)}",)
-            if others
-            else (),
+            remarks=(*unread, *remarks),
         )
 
 
@@ -119,7 +120,7 @@ def _header(sheet: "ReadOnlyWorksheet") -> tuple[int, Cells]:
     first: list[tuple[int, Cells]] = []
     for number, cells in enumerate(itertools.islice(sheet.iter_rows(values_only=True), ABOVE)):
         if any(cell not in (None, "") for cell in cells):
-            first.append((number + 1, cells))
+            first.append((number + 1, _unescaped(cells)))
     return next((one for one in first if _known(one[1])), first[0] if first else (0, ()))
 
 
@@ -132,4 +133,8 @@ def _rows(sheet: "ReadOnlyWorksheet", above: int) -> Iterator[Cells]:
     sheet.reset_dimensions()
     for cells in sheet.iter_rows(min_row=above + 1, values_only=True):
         if any(cell not in (None, "") for cell in cells):
-            yield cells
+            yield _unescaped(cells)
+
+
+def _unescaped(cells: Cells) -> Cells:
+    return tuple(hidden_parts.unescaped(cell) if isinstance(cell, str) else cell for cell in cells)

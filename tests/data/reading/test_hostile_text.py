@@ -43,6 +43,17 @@ PARTLY = '{"id":1,"text":"배송이 빨라요","m":"좋아"}\n{"id":2,"text":"�
             ["text is", "id is", "id"],
         ),
         (
+            "r.csv",
+            'id,text\n1,"그는 \\"좋다\\" 했다, 정말"\n2,"첫줄 \\"굿\n둘째, 끝"\n',
+            ['그는 "좋다" 했다, 정말', '첫줄 "굿\n둘째, 끝'],
+            [],
+        ),
+        ("r.csv", 'id, text\n1, "좋아요, 정말"\n2, 굿\n', ["좋아요, 정말", " 굿"], []),
+        ("r.csv", "id\x01text\n1\x01굿\n2\x01\\N\n", ["굿"], ["null text"]),
+        ("r.csv", "\ufeffid,text\n1,굿\n\ufeffid,text\n\ufeff2,빨라요\n\x1a", ["굿", "빨라요"], ["the header again"]),
+        ("r.jsonl", '{"id":1,"te\n{"id":2,"text":"굿"}\n', ["굿"], ["not JSON"]),
+        ("r.jsonl", f'{{"id":1,"x":{"[" * 100_000}}}\n{{"id":2,"text":"굿"}}\n', ["굿"], ["not JSON"]),
+        (
             "r.csv.gz",
             gzip.compress("id,text\n1,굿\n".encode(), mtime=0) + gzip.compress("2,빨라요\n".encode(), mtime=0),
             ["굿", "빨라요"],
@@ -62,6 +73,12 @@ PARTLY = '{"id":1,"text":"배송이 빨라요","m":"좋아"}\n{"id":2,"text":"�
         "cp949 JSON",
         "half UTF-8 JSON",
         "JSON of other types",
+        "backslashes before quotes",
+        "spaces before quotes",
+        "Hive's delimiter and null",
+        "marks of files that were appended",
+        "first line cut",
+        "first line too deep",
         "gzip members",
     ),
 )
@@ -153,3 +170,30 @@ def test_a_column_whose_type_is_none_of_an_id_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [True], "text": ["굿"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="no review_id column among id, text; id is bool; name it with --columns"):
         planned(tmp_path)
+
+
+def test_what_excel_hides_in_cells_is_read_as_it_shows_it(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text('id,text\n="00123",굿\n"=""00124""",빨라요\n', encoding="utf-8")
+    assert values(tmp_path / "r.csv", "review_id") == ["00123", "00124"]
+    workbook(tmp_path / "r.xlsx", [["id", "text"], [1, "첫줄_x000D_\n_xD83D__xDE00_"], [2, "_x005F_x0041_"]])
+    assert values(tmp_path / "r.xlsx", "text") == ["첫줄\r\n😀", "_x0041_"]
+
+
+def test_cells_that_only_look_filled_are_said(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    lines: list[list[Any]] = [
+        ["리뷰 목록", None, None],
+        ["id", "text", "mall"],
+        [1, "굿", "A"],
+        [2, "빨라요", None],
+        [3, "별로", "=1+1"],
+    ]
+    book = openpyxl.load_workbook(workbook(tmp_path / "r.xlsx", lines))
+    for cells in ("A1:C1", "C3:C4"):
+        book.active.merge_cells(cells)
+    book.save(tmp_path / "r.xlsx")
+    notes = planned(tmp_path / "r.xlsx", "mall").notes
+    assert any("merged cells in C: only the first row" in note for note in notes)
+    assert any("1 formulas have no stored result" in note for note in notes)
+    workbook(tmp_path / "r.xlsx", [line[:2] for line in lines[1:4]])
+    assert planned(tmp_path / "r.xlsx").notes == ("1 file (1 xlsx)",)

@@ -83,6 +83,20 @@ def test_feather_is_one_line_with_the_way_out(tmp_path: Path) -> None:
         inputs.find(str(tmp_path / "r.feather"))
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("r.xlsx", b"\xd0\xcf\x11\xe0....", "with a password, or one of old Excel"),
+        ("r.ods", b"PK\x03\x04....", "an OpenDocument sheet; save it as xlsx"),
+        ("r.docx", b"PK\x03\x04....[Content_Types].xml", "a document without a table"),
+    ],
+)
+def test_a_document_is_told_from_a_table_by_its_ending(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=words):
+        inputs.find(str(tmp_path / name))
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     for name in (

@@ -262,3 +262,20 @@ def test_text_without_a_string_annotation_is_decoded(tmp_path: Path) -> None:
     accepted, [rejected] = rows(planned(tmp_path))
     assert [row["text"] for row in accepted] == ["굿"]
     assert rejected["reason"] == "text is not valid UTF-8"
+
+
+def test_no_digit_of_a_long_decimal_is_lost(tmp_path: Path) -> None:
+    long = Decimal("123456789012345678901234567890.5")
+    parquet(tmp_path / "in" / "a.parquet", review_id=[long, Decimal("30.0")], text=TEXTS[:2], price=[long, long])
+    parquet(tmp_path / "in" / "b.parquet", review_id=["x"], text=TEXTS[:1], price=["무료"])
+    accepted, _ = rows(planned(tmp_path / "in", keep="price"))
+    assert [row["review_id"] for row in accepted] == [str(long), "30", "x"]
+    assert [row["price"] for row in accepted] == [str(long), str(long), "무료"]
+
+
+def test_the_type_of_a_column_that_is_no_text_is_said_with_the_file(tmp_path: Path) -> None:
+    parquet(tmp_path / "in" / "a.parquet")
+    parquet(tmp_path / "in" / "b.parquet", text=[1, 2, 3])
+    assert [source.reason for source in planned(tmp_path / "in").unreadable] == [
+        "no text column among review_id, text; text is int64"
+    ]
