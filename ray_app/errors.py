@@ -54,7 +54,12 @@ class UserError(Exception):
 
 
 class DeviceError(RuntimeError):
-    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`)."""
+    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`).
+
+    `suspect`: it ends the process and a review may have caused it, so that a journal of deaths counts it.
+    """
+
+    suspect = False
 
 
 def closest(name: str, known: Iterable[str]) -> str:
