@@ -99,7 +99,7 @@ def test_without_flags_a_gpu_gets_one_replica_and_with_them_four_at_most(
         _, share = serve("auto", count)
         assert share >= placement.LEAST_GPU
         assert count * share <= gpus + 1e-6
-    with pytest.raises(UserError, match=r"replicas x 0.25 GPUs are more than .*; lower --replicas"):
+    with pytest.raises(UserError, match=r"replicas x 0\.25 GPUs are more than .*; lower --replicas"):
         serve("auto", int(4 * gpus) + 1)
     has(monkeypatch, cpus=32, gpus=gpus, grows=True)
     assert serve("auto", 64) == (64, 0.25)  # 16 GPUs are asked for, not squeezed onto those there are
@@ -109,5 +109,5 @@ def test_a_share_that_is_given_is_the_one_that_is_reserved(monkeypatch: pytest.M
     has(monkeypatch, cpus=8, gpus=0, grows=True)
     assert serve("cuda", 3, gpus_per_replica=0.5) == (3, 0.5)
     has(monkeypatch, cpus=8, gpus=1, grows=False)
-    with pytest.raises(UserError, match="3 replicas x 0.5 GPUs are more than the 1 there are"):
+    with pytest.raises(UserError, match=r"3 replicas x 0\.5 GPUs are more than the 1 there are"):
         serve("auto", 3, gpus_per_replica=0.5)

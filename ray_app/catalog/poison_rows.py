@@ -1,8 +1,8 @@
 """A row that breaks the model is rejected, and its neighbors are analyzed.
 
 A row that raises is found by halving. One that kills its process (a crash, out of memory) cannot be caught: a journal
-records what is being tried, so that the process that replaces a dead one tries smaller pieces, down to the one row. What
-no row causes (a lost GPU, an interrupt, a model that fails on everything) takes its note back.
+records what is being tried, so that the process that replaces a dead one tries smaller pieces, down to the one row.
+What no row causes (a lost GPU, an interrupt, a model that fails on everything) takes its note back.
 
     OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows] or [], "alone": {row: deaths}}
 """

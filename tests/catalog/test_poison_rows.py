@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app import storage
-from ray_app.errors import DeviceError
 from ray_app.catalog.poison_rows import DEATHS, PIECE, PLAIN, CrashJournal, run_isolating_failures
+from ray_app.errors import DeviceError
 from tests.support.paths import ROOT
 
 
@@ -75,7 +75,7 @@ def test_a_death_from_outside_in_a_piece_costs_no_row(tmp_path: Path) -> None:
         assert (len(texts(tables)), bad) == (150, {})
 
 
-class Lost(DeviceError):
+class LostError(DeviceError):
     """A GPU is lost; with `suspect` a review may have done it."""
 
     def __init__(self, suspect: bool) -> None:
@@ -93,7 +93,7 @@ def processes(note: str, run: Any, rows: pa.Table, count: int) -> tuple[list[pa.
     return None
 
 
-@pytest.mark.parametrize("error", [Lost(suspect=False), RuntimeError("broken"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [LostError(suspect=False), RuntimeError("broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize("before", [0, 1, DEATHS])
 def test_what_no_row_causes_is_no_death(error: BaseException, before: int, tmp_path: Path) -> None:
     note = f"{tmp_path}/note.json"
@@ -120,7 +120,7 @@ def test_a_row_that_makes_a_kernel_fail_is_given_up(tmp_path: Path) -> None:
 
     def run(rows: pa.Table) -> pa.Table:
         if "독" in rows["text"].to_pylist():
-            raise Lost(suspect=True)
+            raise LostError(suspect=True)
         return rows
 
     rows = table(["독" if i == 100 else "굿" for i in range(150)])
@@ -134,7 +134,7 @@ def test_a_gpu_whose_kernels_fail_on_everything_makes_no_row_be_given_up(tmp_pat
 
     def run(rows: pa.Table) -> pa.Table:
         tried.extend(rows["text"].to_pylist())
-        raise Lost(suspect=True)
+        raise LostError(suspect=True)
 
     note, rows = f"{tmp_path}/note.json", table(["굿"] * 3)
     assert processes(note, run, rows, 30) is None
