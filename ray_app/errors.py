@@ -75,6 +75,14 @@ def check(condition: object, message: str) -> None:
         raise UserError(message)
 
 
+def checked_token(token: str, place: str) -> str:
+    """The token without the space around it. Raises UserError, which does not show it, where no header could carry it:
+    the libraries' own messages would."""
+    token = token.strip()
+    check(token.isprintable() and " " not in token, f"{place}: a token is one word, without spaces or new lines in it")
+    return token
+
+
 def no_space(error: BaseException | None) -> str:
     """One line where a full disk is the cause of an error, else ""; libraries say so each in its own words."""
     while error is not None:
