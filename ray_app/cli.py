@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ray_app import yaml_text
 from ray_app.errors import DeviceError, UserError, check, closest, interpreter, no_package, no_space
 from ray_app.options import FORMER, REQUIRED, flag, former_names
 
@@ -46,13 +47,9 @@ def parse(config_type: type[T], arguments: Sequence[str], program: str, descript
 
 def read_options(config_type: type, text: str, place: str) -> dict[str, Any]:
     """YAML -> the options it sets, checked and converted as flags are. Errors name `place`."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{place}: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"{place}: expected `name: value` lines")
+    content = yaml_text.read(text, place) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{place}: expected `name: value` lines")
     known = [field.name for field in dataclasses.fields(config_type)]
     former = former_names(config_type)
     arguments: list[str] = []
@@ -79,7 +76,7 @@ def main(config_type: type[T], run: Callable[[T], object], description: str, **v
         code = _command(verbs, sys.argv[1:], (config_type, run, description))
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(BAD_USAGE)
     except ModuleNotFoundError as error:
         print(f"error: {no_package(error)}", file=sys.stderr)
@@ -140,11 +137,17 @@ def _command(verbs: dict[str, Verb], arguments: list[str], default: Verb) -> obj
     return run(parse(config_type, arguments, program, description.rstrip() + (f"\nalso:{listed}" if listed else "")))
 
 
+def visible(line: str) -> str:
+    """What a file's or an endpoint's own words cannot do to a terminal: control characters and such that turn the
+    direction of writing are shown as escapes. New lines of ours stay."""
+    return "".join(ch if ch.isprintable() or ch == "\n" else ch.encode("unicode_escape").decode() for ch in line)
+
+
 class _Stderr(logging.Handler):
     """Writes to whatever stderr is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(visible(self.format(record)), file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -216,6 +216,15 @@ def check_fits(processes: int, each: float, what: str, flags: str) -> None:
     )
 
 
+def check_gpus(processes: int, each: float, what: str, flags: str) -> None:
+    """Raises UserError where this process's own cluster, which cannot grow, has fewer GPUs; see `check_fits`."""
+    now = gpus()
+    check(
+        joined() or processes * each <= now + 1e-6,
+        f"{what} x {each:g} GPUs are more than the {now:g} there are; lower {flags}",
+    )
+
+
 def stream(rows: Iterable[T], step: str, remedy: str = "") -> Iterator[T]:
     """Yields a Ray Data pipeline's rows. Raises UserError of one line, ending in `remedy`, where the pipeline fails.
 

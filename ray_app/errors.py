@@ -54,7 +54,12 @@ class UserError(Exception):
 
 
 class DeviceError(RuntimeError):
-    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`)."""
+    """The device failed, whatever the review: none may be rejected for it (`engine/device_faults.py`).
+
+    `suspect`: it ends the process and a review may have caused it, so that a journal of deaths counts it.
+    """
+
+    suspect = False
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -68,6 +73,14 @@ def check(condition: object, message: str) -> None:
     """Raises UserError(message) unless the condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def checked_token(token: str, place: str) -> str:
+    """The token without the space around it. Raises UserError, which does not show it, where no header could carry it:
+    the libraries' own messages would."""
+    token = token.strip()
+    check(token.isprintable() and " " not in token, f"{place}: a token is one word, without spaces or new lines in it")
+    return token
 
 
 def no_space(error: BaseException | None) -> str:

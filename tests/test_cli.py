@@ -1,6 +1,7 @@
 """config: a command line and a YAML file become a checked Config, and a mistake becomes one line."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from jobs.__main__ import verbs
 from ray_app import __version__
-from ray_app.cli import log_to_stderr, main, next_command, parse, read_options
+from ray_app.cli import _Stderr, log_to_stderr, main, next_command, parse, read_options, visible
 from ray_app.errors import UserError, check
 from ray_app.options import REQUIRED, Options, as_dict, option
 from tests.support.paths import ROOT
@@ -348,3 +349,11 @@ def test_a_next_command_names_the_interpreter_that_runs(monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/nowhere")
     line = next_command("serve", bundle="my runs/b", page=True, page_port=9, host="", insecure=False)
     assert line == ".venv/bin/python -m jobs.serve --bundle 'my runs/b' --page --page-port 9"
+
+
+def test_what_a_file_says_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its names may clear the screen, begin a line that looks like ours, or turn the direction of writing."""
+    assert visible("열 \x1b[2J\r\u202e배송\tx") == "열 \\x1b[2J\\r\\u202e배송\\tx"
+    handler = _Stderr()
+    handler.emit(logging.LogRecord("ray_app", logging.WARNING, "", 0, "a file named %s", ("\x1b]0;x\x07",), None))
+    assert capsys.readouterr().err == "a file named \\x1b]0;x\\x07\n"

@@ -89,7 +89,8 @@ def _train_on_ray(folds: Sequence[Fold], taxonomy: Taxonomy, training: FoldTrain
         cluster.start()
         gpus = int(cluster.wants_gpu(training.device))
         available = cluster.cpus()
-        check(training.cpus <= available, f"--cpus-per-fold {training.cpus:g}: the cluster has {available:g} CPUs")
+        fits = training.cpus <= available or cluster.joined()  # one that was joined may grow
+        check(fits, f"--cpus-per-fold {training.cpus:g}: the cluster has {available:g} CPUs")
         task = ray.remote(num_cpus=training.cpus, num_gpus=gpus, max_retries=2)(_train_and_predict)
         _collect({task.remote(training, *folds[number], taxonomy): number for number in missing}, uris)
     return [out_of_fold.from_bytes(storage.read_bytes(uri)) for uri in uris]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from ray_app.errors import check
+from ray_app.errors import check, checked_token
 from ray_app.markdown import table
 from ray_app.options import Options, as_dict, option
 
@@ -189,7 +189,8 @@ def _texts(config: Config) -> list[str]:
 async def _measure(config: Config, texts: list[str], recovery_seconds: int) -> LoadReport:
     import aiohttp
 
-    headers = {"Authorization": f"Bearer {token}"} if (token := os.environ.get("NUNCHI_TOKEN", "").strip()) else {}
+    token = checked_token(os.environ.get("NUNCHI_TOKEN", ""), "NUNCHI_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         ask = _asker(session, config)

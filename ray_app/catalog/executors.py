@@ -50,6 +50,8 @@ class Actor(StageWorker):
         try:
             return super().__call__(table)
         except DeviceLostError as error:
+            if not error.suspect:
+                self.blame_none()
             log.error("%s", error)
             os._exit(1)
 

@@ -137,6 +137,7 @@ class StageWorker:
         self.out, self.names = out, names
         self.lanes = self._load(config, threads, last)
         self.free = Pool(self.lanes)
+        self.trying: list[CrashJournal] = []  # of the units that are being worked on
 
     def __call__(self, row: pa.Table) -> UnitRow:
         """A unit's row; may be called by as many threads as there are lanes."""
@@ -144,7 +145,16 @@ class StageWorker:
         # a process that dies must leave no doubt about which unit it died on
         alone = len(self.lanes) > 1 and journal.in_pieces()
         with self.free.held(alone) as lane:
-            return lane.thread.run(lane.run, row, journal)
+            self.trying.append(journal)
+            try:
+                return lane.thread.run(lane.run, row, journal)
+            finally:
+                self.trying.remove(journal)
+
+    def blame_none(self) -> None:
+        """Takes back the notes of all units: the process ends for what no row of them did."""
+        for journal in list(self.trying):
+            journal.take_back()
 
     def _load(self, config: "Config", threads: int, last: bool) -> list[Lane]:
         from ray_app.inference import bundle as bundles

@@ -2,8 +2,9 @@
 
 A row that raises is found by halving. One that kills its process (a crash, out of memory) cannot be caught: a journal
 records what is being tried, so that the process that replaces a dead one tries smaller pieces, down to the one row.
+What no row causes (a lost GPU, an interrupt, a model that fails on everything) takes its note back.
 
-    OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows], "alone": {row: deaths}}
+    OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows] or [], "alone": {row: deaths}}
 """
 
 import json
@@ -36,15 +37,18 @@ def run_isolating_failures(run: Run, table: pa.Table) -> tuple[list[pa.Table], R
 
 def _raise_if_model_is_broken(run: Run, table: pa.Table, error: BaseException) -> None:
     """Raises `error` where `run` fails on a plain review in place of the table's one text."""
-    from ray_app.inference.graph_columns import without_tokens  # not for processes that only read and write
-
-    column = table.column_names.index("text")
     try:
-        run(without_tokens(table.set_column(column, "text", pa.array([PLAIN]))))
+        run(_with_plain_text(table))
     except DeviceError:  # nor is this review
         raise
     except Exception:
         raise error from None
+
+
+def _with_plain_text(row: pa.Table) -> pa.Table:
+    from ray_app.inference.graph_columns import without_tokens  # not for processes that only read and write
+
+    return without_tokens(row.set_column(row.column_names.index("text"), "text", pa.array([PLAIN])))
 
 
 @dataclass
@@ -58,11 +62,16 @@ class CrashJournal:
     def run(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
         """`run_isolating_failures` over the whole table or, once processes died on it, over one piece at a time."""
         self._recall()
-        if self.deaths < DEATHS:
-            self._note([0, len(table)])
-            result = run_isolating_failures(run, table)
-        else:
-            result = self._run_pieces(run, table)
+        try:
+            if self.deaths < DEATHS:
+                self._note([0, len(table)])
+                result = run_isolating_failures(run, table)
+            else:
+                result = self._run_pieces(run, table)
+        except (Exception, KeyboardInterrupt) as error:  # this process lives, or ends for what no row did
+            if not getattr(error, "suspect", False):
+                self.take_back()
+            raise
         storage.remove(self.uri)
         return result
 
@@ -74,10 +83,15 @@ class CrashJournal:
     def _run_pieces(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
         tables: list[pa.Table] = []
         bad: Reasons = {}
+        proven = False
         for first, rows in self._ranges(len(table)):
             if rows == 1 and self.alone.get(str(first), 0) >= DEATHS:
                 bad[first] = "the process that analyzes it dies"
                 continue
+            if rows == 1 and not proven:  # a bad GPU, say, ends this process here, and no row is blamed
+                self.take_back()
+                run(_with_plain_text(table.slice(first, 1)))
+                proven = True
             self._note([first, rows])
             some, reasons = run_isolating_failures(run, table.slice(first, rows))
             tables += some
@@ -98,11 +112,21 @@ class CrashJournal:
         if not storage.exists(self.uri):
             return
         left = storage.read_json(self.uri)
-        self.deaths, self.alone = left["deaths"] + 1, left["alone"]
+        self.deaths, self.alone = left["deaths"], left["alone"]
+        if not left["trying"]:
+            return
+        self.deaths += 1
         first, rows = left["trying"]
         if left["deaths"] >= DEATHS:
             died = {str(first): self.alone.get(str(first), 0) + 1} if rows == 1 else {str(first): 0}
             self.alone |= died
+
+    def take_back(self) -> None:
+        """From here on nothing is tried that a death could be blamed on."""
+        if self.deaths:
+            self._note([])
+        else:
+            storage.remove(self.uri)
 
     def _note(self, trying: list[int]) -> None:
         note = {"deaths": self.deaths, "trying": trying, "alone": self.alone}

@@ -6,15 +6,18 @@ Rules name the keyword that a cue word requires; `audit/guideline_rules.py` chec
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ray_app import yaml_text
 from ray_app.data.text import composed
 from ray_app.errors import UserError, check, closest
 
+NAME_CHARACTERS = 200
 DEFAULT = Path(__file__).parents[1] / "sample" / "taxonomy.yaml"
 
 
@@ -71,6 +74,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         check(self.keywords, f"taxonomy {self.name}: no keywords")
+        for name in self.names:
+            fits = 0 < len(name) <= NAME_CHARACTERS and name.isprintable()
+            check(fits, f"taxonomy {self.name}: {name[:60]!r} is no name for a keyword; write a word or a few")
         check(len(set(self.names)) == len(self.names), f"taxonomy {self.name}: a keyword is named twice")
         check(
             all(type(score) is int and -128 <= score < 128 for score in self.scores)
@@ -115,12 +121,12 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
             Keyword(
                 **{
                     **k,
-                    "name": composed(str(k["name"])),
+                    "name": _name(k["name"]),
                     "cues": tuple(composed(str(cue)) for cue in k.get("cues") or ()),
                 }
             )
             if isinstance(k, dict)
-            else Keyword(name=composed(str(k)))
+            else Keyword(name=_name(k))
             for k in content["keywords"]
         )
         return Taxonomy(
@@ -133,6 +139,13 @@ def from_dict(content: Mapping[str, Any], location: str) -> Taxonomy:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{location}: not a taxonomy ({error}); see {DEFAULT.name} for the form") from None
+
+
+def _name(value: object) -> str:
+    """A keyword's name. Raises TypeError where it is none; `on` and `no` are truth values to YAML."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | date):
+        raise TypeError(f"a keyword is {str(value)[:60]!r}; write its name, in quotes")
+    return composed(str(value))
 
 
 def _rule(raw: object, location: str) -> Rule:
@@ -187,10 +200,12 @@ def _few(words: tuple[str, ...], most: int = 4) -> str:
 def load(path: str | Path = DEFAULT) -> Taxonomy:
     """Reads a taxonomy YAML file, by default the shipped one. Raises UserError where it cannot be read."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"taxonomy {path}: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"taxonomy {path}: expected a mapping with `keywords`")
+    content = yaml_text.read(text, f"taxonomy {path}")
+    if not isinstance(content, dict):
+        raise UserError(f"taxonomy {path}: expected a mapping with `keywords`")
     return from_dict(content, str(path))
 
 

@@ -19,18 +19,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 LEAST_TOKENS = 256  # of a batch; one review may have as many
 # A context that has seen one of these answers every later call with it (docs.nvidia.com/cuda, cudaGetLastError).
-STICKY = (
+OF_A_KERNEL = (  # by a bad GPU, or by what it was given: a token beyond the vocabulary, say
     "device-side assert",
     "illegal memory access",
     "illegal instruction",
     "misaligned address",
     "unspecified launch failure",
+)
+OF_THE_HARDWARE = (
     "uncorrectable ECC",
     "launch timed out",
     "device is lost",
     "GPU has fallen off the bus",
     "CUDA-capable device(s) is/are busy or unavailable",
 )
+STICKY = OF_A_KERNEL + OF_THE_HARDWARE
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +70,7 @@ def within_memory(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenat
             except RuntimeError as error:
                 if not is_sticky(error):
                     raise
-                raise DeviceLostError(f"the GPU is lost to this process: {str(error).splitlines()[0][:200]}") from None
+                raise _lost(error) from None
             budget = self.device.token_budget // 2  # out of the handler: its frames hold the tensors
             if budget < LEAST_TOKENS:
                 raise DeviceMemoryError(f"no room for {LEAST_TOKENS} tokens: {reason}")
@@ -77,6 +80,12 @@ def within_memory(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenat
             torch.cuda.empty_cache()  # does nothing where there is no GPU
 
     return run
+
+
+def _lost(error: BaseException) -> DeviceLostError:
+    lost = DeviceLostError(f"the GPU is lost to this process: {str(error).splitlines()[0][:200]}")
+    lost.suspect = any(words in str(error) for words in OF_A_KERNEL)
+    return lost
 
 
 def is_sticky(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from ray_app import __version__, storage
 from ray_app.arrays import Floats
 from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
-from ray_app.inference.bundle_files import check_inert
+from ray_app.inference.bundle_files import check_inert, check_sizes, check_values
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
@@ -186,9 +186,10 @@ def _load(folder: Path, uri: str) -> Bundle:
         content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         check(
             content["format"] in FORMATS,
-            f"bundle {uri}: format {content['format']}, written by nunchi {content['nunchi']}; this is nunchi "
-            f"{__version__}, which reads formats up to {FORMATS[-1]}",
+            f"bundle {uri}: format {str(content['format'])[:20]}, written by nunchi {str(content['nunchi'])[:20]}; "
+            f"this is nunchi {__version__}, which reads formats up to {FORMATS[-1]}",
         )
+        check_values(content, f"bundle {uri}: bundle.json")
         _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
         meta = BundleMeta(
@@ -206,7 +207,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             support=content["support"],
             provenance=content["provenance"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"bundle {uri}: bundle.json is damaged ({first_line(error)})") from None
     check(
         len(meta.thresholds) == len(taxonomy.keywords),
@@ -218,8 +219,10 @@ def _load(folder: Path, uri: str) -> Bundle:
 def _verify(folder: Path, content: _Content, uri: str) -> None:
     check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
     for path in folder.rglob("*"):
-        name = path.relative_to(folder)
+        name = str(path.relative_to(folder))
+        check(name.isprintable(), f"bundle {uri}: {name!a} is no name for a file of a bundle; remove it")
         check(_inside(path, folder), f"bundle {uri}: {name} links out of the bundle; copy the file in")
+        check(path.is_file() or path.is_dir(), f"bundle {uri}: {name} is neither a file nor a folder; remove it")
     present = set(_names(folder))
     for file, digest in content["files"].items():
         check(file in present, f"bundle {uri}: {file} is missing; copy the bundle again")  # so is any `../x`
@@ -229,10 +232,14 @@ def _verify(folder: Path, content: _Content, uri: str) -> None:
     check_inert(folder, present, uri)
     for model in models_of(content.get("score_form", "prompt")):
         check(f"{model}/head.safetensors" in present, f"bundle {uri}: {model}/head.safetensors is missing")
+        check_sizes(folder / model, f"bundle {uri}: {model}")
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    return not path.is_symlink() or path.resolve().is_relative_to(folder.resolve())
+    try:
+        return not path.is_symlink() or path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
 
 
 def _names(folder: Path) -> list[str]:

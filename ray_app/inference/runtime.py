@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_app.arrays import Flags, Floats, Ints
+from ray_app.engine.base_model import check_tokens
 from ray_app.engine.classifier import Classifier, sigmoid, softmax
 from ray_app.engine.device import Device, choose_device
 from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model
@@ -24,6 +25,7 @@ from ray_app.errors import UserError, check, first_line
 from ray_app.inference.bundle import Bundle, models_of
 from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
+from ray_app.inference.tokenizer_files import check_growth, check_speed
 
 NO_RECHECK = (
     "--highlights recheck by int8 is for CPUs: on a GPU exact (in bf16) is as quick; write exact, or --recheck-by "
@@ -59,7 +61,16 @@ class BundleRuntime:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer, the same for all its models."""
-        return Tokenizer.load(self.bundle.path / "tokenizer")
+        place = f"bundle {self.bundle.path}: tokenizer"
+        check_growth(self.bundle.path / "tokenizer", place)
+        try:
+            tokenizer = Tokenizer.load(self.bundle.path / "tokenizer")
+            check_speed(tokenizer.hf.backend_tokenizer, place)
+        except (KeyboardInterrupt, SystemExit, UserError):
+            raise
+        except BaseException as error:  # a panic in its Rust is no Exception
+            raise UserError(f"{place} cannot be used ({first_line(error)})") from None
+        return tokenizer
 
     @cached_property
     def keywords(self) -> Classifier:
@@ -182,11 +193,13 @@ class BundleRuntime:
             model.head.out_features == outputs,
             f"bundle {self.bundle.path}: {name} has {model.head.out_features} outputs where its taxonomy has {outputs}",
         )
+        check_tokens(model.encoder, self.tokenizer.hf, f"bundle {self.bundle.path}: {name}")
         own = device == self.device
         gemm = self.gemm if own or not self.gemm else measure_gemm_flops(device.torch_device, device.backend)
         return Classifier(model, device, self.tokenizer.pad_id, work=self.work, probe=gemm)
 
 
 def rounded(probabilities: Floats) -> Floats:
-    """To 1e-4, so that a result does not depend on its batch."""
+    """To 1e-4, so that a result does not depend on its batch. Raises UserError where they are no numbers."""
+    check(np.isfinite(probabilities).all(), "the bundle's outputs are not numbers (NaN): train it again")
     return np.round(probabilities, DECIMALS)

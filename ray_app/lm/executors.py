@@ -36,22 +36,35 @@ def run_on_ray(
 
     cluster.start()
     ray.data.DataContext.get_current().target_max_block_size = None  # a block is a unit
-    gpu = cluster.wants_gpu(plan.device)
-    cpus = cpus_per_worker or (1.0 if gpu else cluster.cpus_for(workers))
-    if not cluster.joined():  # one that was joined may grow
-        cluster.check_fits(workers, cpus, f"{workers} workers", "--workers or --cpus-per-worker")
+    resources = worker_resources(plan.device, workers, cpus_per_worker)
     dataset = ray.data.from_arrow([unit.combine_chunks() for unit in units]).map_batches(
         Worker,
-        fn_constructor_args=(plan, math.ceil(cpus)),
+        fn_constructor_args=(plan, math.ceil(resources["num_cpus"])),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=cpus,
-        **({"num_gpus": 1.0} if gpu else {}),
+        **resources,
     )
     batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     del dataset  # `stream` must hold the only reference
     yield from cluster.stream(batches, "evaluation")
+
+
+def worker_resources(device: str, workers: int, cpus_per_worker: float) -> dict[str, float]:
+    """What each actor reserves: with `device` cuda a whole GPU, also where none is there yet but may come.
+
+    Raises UserError where this process's own cluster is too small: they would wait forever.
+    """
+    from ray_app import cluster
+
+    gpu = cluster.wants_gpu(device)
+    cpus = cpus_per_worker or (1.0 if gpu else cluster.cpus_for(workers))
+    if not cluster.joined():  # one that was joined may grow
+        cluster.check_fits(workers, cpus, f"{workers} workers", "--workers or --cpus-per-worker")
+    if not gpu:
+        return {"num_cpus": cpus}
+    cluster.check_gpus(workers, 1.0, f"{workers} workers", "--workers")
+    return {"num_cpus": cpus, "num_gpus": 1.0}
 
 
 class Worker:

@@ -10,8 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import cast
 
-import yaml
-
+from ray_app import yaml_text
 from ray_app.data.rows import LabelRow
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
@@ -129,10 +128,12 @@ def few_shot(template: Template, examples: Sequence[Mapping[str, object]], row: 
 def load(name: str, path: str | Path = DEFAULT) -> Template:
     """The entry called `name` of a templates file. Raises UserError naming the file and what is missing or wrong."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"templates {path}: {' '.join(str(error).split())}") from None
-    check(isinstance(content, dict), f"templates {path}: expected entries such as `review:`")
+    content = yaml_text.read(text, f"templates {path}")
+    if not isinstance(content, dict):
+        raise UserError(f"templates {path}: expected entries such as `review:`")
     check(name in content, f"--task {name}: not in {path}{closest(name, map(str, content))}")
     check(isinstance(content[name], dict), f"templates {path}: {name} is not a mapping; see {DEFAULT.name}")
     return from_dict({"name": name, **content[name]}, f"templates {path}")
@@ -145,7 +146,7 @@ def from_dict(content: Mapping[str, object], location: str) -> Template:
     for key, value in content.items():
         check(key in field_of, f"{location}: unknown key {key!r}{closest(str(key), field_of)}")
         if not isinstance(value, str):
-            raise UserError(f"{location}: {key} must be text, is {value!r}")
+            raise UserError(f"{location}: {key} must be text, is {str(value)[:60]!r}")
         values[field_of[key]] = value
     for key in ("reads", "prompt", "completion"):
         check(key in content, f"{location}: {content.get('name')} has no {key!r}")

@@ -21,7 +21,7 @@ import requests
 
 from ray_app.data.given_texts import is_gap, listed
 from ray_app.data.schema import ANALYSIS
-from ray_app.errors import UserError, check, first_line
+from ray_app.errors import UserError, check, checked_token, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +81,8 @@ class Client:
         check(chunk > 0, f"chunk {chunk}: at least 1")
         self.url, self.timeout, self.patience, self.chunk = url.rstrip("/"), timeout, patience, chunk
         self.first_wait, self.session, self.reached = first_wait, requests.Session(), False
-        if token := os.environ.get("NUNCHI_TOKEN", "") if token is None else token:
-            self.session.headers["Authorization"] = f"Bearer {token.strip()}".encode()
+        if token := checked_token(os.environ.get("NUNCHI_TOKEN", "") if token is None else token, "token"):
+            self.session.headers["Authorization"] = f"Bearer {token}".encode()
 
     def __call__(self, reviews: Iterable[Review | None], **options: Option) -> ClientResult:
         """Analyzes any number of reviews, a missing one (None, NaN) among them is rejected.

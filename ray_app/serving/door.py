@@ -7,20 +7,21 @@ others need. Bodies pass through unread. In: a port and what it leads to. Out: t
 
 import asyncio
 import contextlib
-import json
+import itertools
 import logging
 import resource
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from http import HTTPStatus
+
+import uvloop
 
 from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
-from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse
+from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse, refusal
 
 HEAD_BYTES = 64_000
 PIECE = 65_536
-RETRY_SECONDS = 1
+CHUNKS = 5_000  # of a body: one whose every byte is a chunk costs more than it says
 LINGER_SECONDS = 0.5
 HEALTH = "/health"
 FILES = (65_536, 10_240)  # that may be open: as many as that, or as macOS allows
@@ -43,7 +44,7 @@ class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     waiting: bool = True  # for the head of a request: nothing of it is under way
-    answered: bool = False  # something of its answer was passed back
+    answered: asyncio.Event = field(default_factory=asyncio.Event)  # something of the last answer was passed back
     sending: bool = False  # the client sends a body
     upstream: asyncio.StreamWriter | None = None
     pump: "asyncio.Task[None] | None" = None
@@ -67,7 +68,7 @@ class Door:
     ready: bool = False
 
     def __post_init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.open_by_address: dict[str, dict[_Connection, None]] = defaultdict(dict)
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -113,19 +114,23 @@ class Door:
 
     async def _requests(self, connection: _Connection) -> None:
         """The requests of a connection, one after the other."""
-        seconds, head = self.limits.head_seconds, None
+        seconds, head, early = self.limits.head_seconds, None, False
         while True:
             connection.waiting = True
             try:
                 head = await self._head(connection.reader, seconds)
+                early = await _in_turn(connection)
                 self._check(head)
-                connection.waiting = connection.answered = False
                 if not self.ready:
                     alive = head.path == HEALTH
                     raise BadRequestError(200 if alive else 503, "alive" if alive else "not ready yet, or stopping")
+                connection.waiting = False
+                connection.answered.clear()
                 await self._pass_on(connection, head)
             except BadRequestError as problem:
-                if not connection.answered:
+                if early:  # the answer before may still be on its way, and a second one would be taken for its end
+                    await _linger(connection.reader)
+                elif connection.waiting or not connection.answered.is_set():
                     await _refuse(connection, problem, head)
                 return
             if head.upgrade or self.headers:
@@ -134,11 +139,15 @@ class Door:
             seconds = self.limits.idle_seconds
 
     async def _head(self, reader: asyncio.StreamReader, seconds: float) -> Head:
-        first = await asyncio.wait_for(reader.readexactly(1), seconds)
+        first = b""
         try:
-            async with asyncio.timeout(self.limits.head_seconds):
+            async with asyncio.timeout(seconds) as limit:
+                first = await reader.readexactly(1)
+                limit.reschedule(self.loop.time() + self.limits.head_seconds)
                 return parse(first + await reader.readuntil(b"\r\n\r\n"))
         except TimeoutError:
+            if not first:
+                raise
             raise BadRequestError(408, f"the head of the request took over {self.limits.head_seconds:g} s") from None
         except asyncio.LimitOverrunError:
             raise BadRequestError(431, f"the head of the request is over {HEAD_BYTES:,} bytes") from None
@@ -184,23 +193,36 @@ class Door:
 
     async def _body(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
         """Passes a body on: `length` bytes, or where that is negative chunks until the empty one."""
+        await self._bytes(reader, upstream, length)
+        for number in itertools.count() if length < 0 else ():
+            line = await self._line(reader)
+            chunk = chunk_size(line)
+            upstream.write(line)
+            await self._bytes(reader, upstream, chunk)
+            end = await self._line(reader)
+            if end != b"\r\n" or number > CHUNKS:  # trailers too: nobody reads them
+                raise BadRequestError(400, "a chunk of the body is malformed, or there are too many")
+            upstream.write(end)
+            if not chunk:
+                return
+
+    async def _bytes(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
         while length > 0:
-            piece = await asyncio.wait_for(reader.read(min(length, PIECE)), self.limits.body_seconds)
+            async with asyncio.timeout(self.limits.body_seconds):
+                piece = await reader.read(min(length, PIECE))
             if not piece:
                 raise asyncio.IncompleteReadError(b"", length)
             upstream.write(piece)
             await upstream.drain()
             length -= len(piece)
-        chunk = 0 if length == 0 else 1
-        while chunk:
-            line = await asyncio.wait_for(reader.readuntil(b"\n"), self.limits.body_seconds)
-            chunk = chunk_size(line)
-            upstream.write(line)
-            await self._body(reader, upstream, chunk)
-            end = await asyncio.wait_for(reader.readuntil(b"\n"), self.limits.body_seconds)
-            if end != b"\r\n":  # trailers too: nobody reads them
-                raise BadRequestError(400, "a chunk of the body is malformed")
-            upstream.write(end)
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        """A line between chunks."""
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                return await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            raise BadRequestError(400, "a chunk of the body is malformed") from None
 
     async def _answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         """Passes back what the server answers, until it closes; then the client's connection ends too."""
@@ -209,15 +231,24 @@ class Door:
                 head = await reader.readuntil(b"\r\n\r\n")
                 connection.writer.write(head[:-2] + self.headers + b"\r\n")
             while piece := await reader.read(PIECE):
-                connection.answered = True
+                connection.answered.set()
                 connection.writer.write(piece)
-                await asyncio.wait_for(connection.writer.drain(), self.limits.body_seconds)
+                async with asyncio.timeout(self.limits.body_seconds):
+                    await connection.writer.drain()
             if connection.sending:  # the rest of the body is read first: see `_pass_on`
                 connection.writer.write_eof()
             else:
                 connection.writer.close()
         except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
             connection.writer.transport.abort()
+        connection.answered.set()
+
+
+async def _in_turn(connection: _Connection) -> bool:
+    """Waits until the answer to the request before has begun; whether there was something to wait for."""
+    if connection.upstream is None or connection.answered.is_set():
+        return False
+    return await connection.answered.wait()
 
 
 async def _both_ways(connection: _Connection, limits: DoorLimits) -> None:
@@ -225,22 +256,16 @@ async def _both_ways(connection: _Connection, limits: DoorLimits) -> None:
     assert connection.upstream is not None
     while piece := await connection.reader.read(PIECE):
         connection.upstream.write(piece)
-        await asyncio.wait_for(connection.upstream.drain(), limits.body_seconds)
+        async with asyncio.timeout(limits.body_seconds):
+            await connection.upstream.drain()
     if connection.pump:
         connection.upstream.write_eof()
         await connection.pump
 
 
 async def _refuse(connection: _Connection, problem: BadRequestError, head: Head | None) -> None:
-    """An answer of the door's own, as the endpoint's are; the connection ends with it."""
-    status, line = problem.status, problem.line
-    body = json.dumps({"status": line} if status == 200 else {"error": line, "field": None}).encode()
-    wait = f"Retry-After: {RETRY_SECONDS}\r\n" if status == 503 else ""
-    connection.writer.write(
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n{wait}Connection: close\r\n\r\n".encode()
-        + (b"" if head and head.method == "HEAD" else body)
-    )
+    """An answer of the door's own; the connection ends with it."""
+    connection.writer.write(refusal(problem, head))
     await connection.writer.drain()
     connection.writer.write_eof()
     await _linger(connection.reader)

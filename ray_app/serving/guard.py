@@ -7,9 +7,8 @@ import hashlib
 import hmac
 import time
 
-from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
 from ray_app.serving.prometheus import EndpointMetrics
@@ -27,15 +26,21 @@ class Guard:
     """Checks host, token, and the body's coding and size, before a route sees the request.
 
     Args:
+        routes: paths that are counted by their names.
         token_hash: `http_app.hashed(token)`; "" leaves the routes open.
     """
 
     def __init__(
-        self, app: FastAPI, body_bytes: int, token_hash: str, counters: EndpointMetrics, hosts: AllowedHosts
+        self,
+        app: ASGIApp,
+        routes: set[str],
+        body_bytes: int,
+        token_hash: str,
+        counters: EndpointMetrics,
+        hosts: AllowedHosts,
     ) -> None:
-        self.app, self.body_bytes, self.token_hash, self.counters = app, body_bytes, token_hash, counters
-        self.hosts = hosts
-        self.routes = {str(getattr(route, "path", "")) for route in app.routes}
+        self.app, self.routes, self.body_bytes, self.token_hash = app, routes, body_bytes, token_hash
+        self.counters, self.hosts = counters, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -68,7 +73,7 @@ class Guard:
             large = error(413, f"the body is over the limit of {self.body_bytes:,} bytes; send fewer reviews")
             await large(scope, receive, send)
             return
-        await self.app(scope, _Replay(body, receive), send)
+        await self.app(scope, Replay(body, receive), send)
 
     def _refused(self, scope: Scope) -> Response | None:
         """What a request's headers are refused with; nothing of its body is read."""
@@ -109,7 +114,7 @@ def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
 
-class _Replay:
+class Replay:
     """`receive` for a body that was already read; afterwards it waits for the client to disconnect."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:

@@ -5,11 +5,13 @@ In: a Host header, or an Origin. Out: whether it is one the server was started f
 """
 
 import ipaddress
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 ANY = "*"
+HOST = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")  # name or address, and a port
 LOCAL = ("localhost",)
 NOT_SERVED = "this host name is not served here; start it with --allowed-hosts NAME (allowed_hosts in serve.yaml)"
 
@@ -49,12 +51,9 @@ def allowed_hosts(host: str, given: Collection[str], *, token: bool) -> AllowedH
 
 
 def _name(host: str) -> str:
-    """The name or address in a Host header; "" where it is none."""
-    try:
-        parts = urlsplit(f"//{host}")
-        return (parts.hostname or "").rstrip(".") if parts.port != 0 else ""  # reading the port checks it
-    except ValueError:
-        return ""
+    """The name or address in a Host header; "" where it is none. A URL parser would take `evil.example\\@localhost`."""
+    found = HOST.fullmatch(host)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""
 
 
 def _matches(name: str, allowed: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pydantic_core
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -25,10 +26,12 @@ from ray_app.serving import protocol
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.guard import HEALTH, READY, Guard, error
 from ray_app.serving.hosts import AllowedHosts
+from ray_app.serving.plain_requests import INTERNAL, Answer, PlainRequests
 from ray_app.serving.prometheus import EndpointMetrics
 
 FIELD_CHARACTERS = 200  # of a field's name that are shown: the client may have chosen it
 ANALYSIS_ERRORS = (400, 401, 408, 413, 415, 421, 422, 503)
+NO_TIME = "X-Timeout-Seconds: write a number above 0"
 NO_OBJECT = "the body must be a JSON object in UTF-8, sent with Content-Type: application/json"
 
 
@@ -72,7 +75,32 @@ def build_app(service: Service, limits: Limits, token_hash: str = "") -> ASGIApp
     _add_explain(app, service, limits)
     _add_information(app, service, limits, counters)
     app.openapi()["components"]["schemas"]["AnalyzeRequest"]["properties"]["reviews"]["maxItems"] = limits.reviews
-    return Guard(app, limits.body_bytes, token_hash, counters, limits.hosts)
+    plain = PlainRequests(app, _plain_answer(service, limits, counters), limits.reviews)
+    routes = {str(getattr(route, "path", "")) for route in app.routes}
+    return Guard(plain, routes, limits.body_bytes, token_hash, counters, limits.hosts)
+
+
+def _plain_answer(service: Service, limits: Limits, counters: EndpointMetrics) -> Answer:
+    async def answer(accepted: protocol.Accepted, timeout: str) -> Response:
+        seconds = _seconds(timeout, limits)
+        if seconds is None:
+            return error(422, NO_TIME)
+        return await _analyzed(service, counters, accepted, time.time() + seconds)
+
+    return answer
+
+
+async def _analyzed(
+    service: Service, counters: EndpointMetrics, accepted: protocol.Accepted, deadline: float
+) -> Response:
+    result = await service.analyze(accepted.table, deadline)
+    counters.batch(result.stats)
+    if result.refused:
+        return refusal(result, accepted.table["text"].to_pylist(), accepted.index)
+    content = protocol.build_response(accepted, result.table, result.failed)
+    counters.reviews.labels("analysed").inc(len(content["analyses"]))
+    counters.reviews.labels("rejected").inc(len(content["rejected"]))
+    return Response(pydantic_core.to_json(content), media_type="application/json")
 
 
 def hashed(token: str) -> str:
@@ -101,15 +129,7 @@ def _add_analyze(app: FastAPI, service: Service, limits: Limits, counters: Endpo
         if len(body.reviews) > limits.reviews:
             return error(422, f"{len(body.reviews)} reviews, over the limit of {limits.reviews} per request", "reviews")
         deadline = _deadline(request, limits)
-        accepted = protocol.parse_request(body)
-        result = await service.analyze(accepted.table, deadline)
-        counters.batch(result.stats)
-        if result.refused:
-            return refusal(result, accepted.table["text"].to_pylist(), accepted.index)
-        content = protocol.build_response(accepted, result.table, result.failed)
-        counters.reviews.labels("analysed").inc(len(content["analyses"]))
-        counters.reviews.labels("rejected").inc(len(content["rejected"]))
-        return JSONResponse(content)
+        return await _analyzed(service, counters, protocol.parse_request(body), deadline)
 
 
 def _add_explain(app: FastAPI, service: Service, limits: Limits) -> None:
@@ -162,15 +182,20 @@ async def _info(service: Service, limits: Limits) -> dict[str, dict[str, object]
 
 
 def _deadline(request: Request, limits: Limits) -> float:
-    """Seconds since the epoch; a client may set a shorter time than the limit by `X-Timeout-Seconds`."""
-    header = request.headers.get("x-timeout-seconds", "")
+    """Seconds since the epoch. Raises HTTPException."""
+    seconds = _seconds(request.headers.get("x-timeout-seconds", ""), limits)
+    if seconds is None:
+        raise HTTPException(422, NO_TIME)
+    return time.time() + seconds
+
+
+def _seconds(header: str, limits: Limits) -> float | None:
+    """How long a request may take: the limit, or a shorter time by `X-Timeout-Seconds`; None where that is no time."""
     try:
         seconds = float(header) if header else limits.deadline_seconds
     except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise HTTPException(422, "X-Timeout-Seconds: write a number above 0")
-    return time.time() + min(seconds, limits.deadline_seconds)
+        return None
+    return min(seconds, limits.deadline_seconds) if 0 < seconds < float("inf") else None
 
 
 def refusal(result: BatchResult, texts: Sequence[str], index: Sequence[int] = ()) -> Response:
@@ -215,4 +240,4 @@ async def _http_error(_: Request, problem: Exception) -> Response:
 
 
 async def _unexpected(_: Request, problem: Exception) -> Response:
-    return error(500, "internal error; the log of the service has the details")
+    return error(500, INTERNAL)

@@ -26,16 +26,17 @@ def resources(config: Config, deployments: int, fixed_size: bool) -> dict[str, f
     cpus = config.cpus_per_replica or (1.0 if gpu else cluster.cpus_for(count, least=0.1))
     if fixed_size and not config.max_replicas:
         cluster.check_fits(count, cpus, f"{count} replicas", "--replicas or --cpus-per-replica")
-    return {"num_cpus": cpus, **({"num_gpus": _gpus(config, count, fixed_size)} if gpu else {})}
+    return {"num_cpus": cpus, **({"num_gpus": _gpus(config, count, deployments, fixed_size)} if gpu else {})}
 
 
-def _gpus(config: Config, count: int, fixed_size: bool) -> float:
+def _gpus(config: Config, count: int, deployments: int, fixed_size: bool) -> float:
     """GPUs, or the share of one, of each of `count` replicas. Raises UserError where a fixed cluster lacks them.
 
-    Where none is there yet a whole one is asked for: a share would let several replicas meet on the first that comes.
+    Where none is there yet a whole one is asked for per replica of the graph: less would let several meet on the first
+    that comes.
     """
     now = cluster.gpus()
-    share = config.gpus_per_replica or (max(LEAST_GPU, min(1.0, now / count)) if now else 1.0)
+    share = config.gpus_per_replica or max(LEAST_GPU, min(1.0, now / count) if now else 1.0 / deployments)
     check(
         not fixed_size or config.max_replicas or count * share <= now + 1e-6,
         f"{count} replicas x {share:g} GPUs are more than the {now:g} there are; lower --replicas",

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ray_app import cluster
-from ray_app.errors import UserError, check
+from ray_app.errors import UserError, check, checked_token
 from ray_app.serving.door import Door
 from ray_app.serving.hosts import AllowedHosts, allowed_hosts
 
@@ -98,7 +98,7 @@ def read_token(file: str) -> str:
     Raises UserError for a file without one, and as ssh does for one of this user's that others can read.
     """
     if not file:
-        return os.environ.get("NUNCHI_TOKEN", "").strip()
+        return checked_token(os.environ.get("NUNCHI_TOKEN", ""), "NUNCHI_TOKEN")
     try:
         token, entry = Path(file).read_text(encoding="utf-8").strip(), Path(file).stat()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +109,7 @@ def read_token(file: str) -> str:
     if shown & 0o007:  # a secret that was mounted, say: not ours to change
         log.warning("warning: --token-file %s can be read by every user of this machine", file)
     check(token, f"--token-file {file}: empty")
-    return token
+    return checked_token(token, f"--token-file {file}")
 
 
 def start_page(

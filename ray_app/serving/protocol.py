@@ -4,11 +4,12 @@ In: JSON of `POST /analyze`. Out: a table of accepted rows with their options, a
 analyses -> JSON with exactly the columns of the analyses table, in the order of the request.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from ray_app.data import given_texts
 from ray_app.data.rows import AnalysisRow
@@ -16,6 +17,7 @@ from ray_app.data.schema import ANALYSIS, MAX_CHARACTERS, ROW_OPTIONS
 from ray_app.inference.masking import DECIMALS
 
 FAILED = "analysis failed"
+ID_CHARACTERS, MOST_KEYWORDS = 1_000, 10_000
 ROW = pa.schema([("review_id", pa.string()), ("text", pa.string()), *ROW_OPTIONS])
 
 Text = Annotated[str, Field(strict=True, max_length=MAX_CHARACTERS, examples=["옷은 예쁘지만 배송은 늦어요"])]
@@ -26,8 +28,19 @@ def _as_integer(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _bounded(value: int) -> int:
+    if not -BIG < value < BIG:
+        raise ValueError(f"an id has at most {ID_CHARACTERS:,} digits")
+    return value
+
+
 Integral = BeforeValidator(_as_integer)
-ReviewId = Annotated[str, Field(strict=True, max_length=1_000)] | Annotated[int, Field(strict=True), Integral] | None
+BIG = 10**ID_CHARACTERS
+ReviewId = (
+    Annotated[str, Field(strict=True, max_length=ID_CHARACTERS)]
+    | Annotated[int, Field(strict=True), Integral, AfterValidator(_bounded)]
+    | None
+)
 
 
 class _Strict(BaseModel):
@@ -39,8 +52,10 @@ class _Strict(BaseModel):
         """Drops all unknown fields but the first: a body may hold a million of them, and one is reported."""
         if not isinstance(body, dict):
             return body
-        unknown = [name for name in body if name not in cls.model_fields]
-        return {name: value for name, value in body.items() if name in cls.model_fields or name == unknown[0]}
+        known = set(cls.model_fields)
+        kept = {name: value for name, value in body.items() if name in known}
+        first = next((name for name in body if name not in known), None)
+        return kept if first is None else {**kept, first: body[first]}
 
 
 class Review(_Strict):
@@ -54,7 +69,7 @@ class Options(_Strict):
     """What a request may ask for in place of the bundle's own settings."""
 
     highlights: Annotated[bool, Field(strict=True, description="find the word behind every keyword")] = True
-    top_k: Annotated[int, Field(strict=True, ge=1, le=10_000), Integral] | None = Field(
+    top_k: Annotated[int, Field(strict=True, ge=1, le=MOST_KEYWORDS), Integral] | None = Field(
         default=None, description="only the most probable keywords of a review"
     )
     threshold: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
@@ -168,21 +183,34 @@ class Accepted:
 
 
 def parse_request(request: AnalyzeRequest) -> Accepted:
-    """The rows to analyze. Blank texts and repeated ids are rejected, as in the catalog job."""
+    """The rows to analyze, see `accept`."""
     reviews = [item if isinstance(item, Review) else Review(text=item) for item in request.reviews]
-    ids = [None if review.review_id is None else str(review.review_id).strip() or None for review in reviews]
+    ids = [None if review.review_id is None else str(review.review_id) for review in reviews]
+    options = request.options
+    return accept([each.text for each in reviews], ids, options.threshold, options.top_k, options.highlights)
+
+
+def accept(
+    texts: Sequence[str | None],
+    given_ids: Sequence[str | None],
+    threshold: float | None,
+    top_k: int | None,
+    highlights: bool,
+) -> Accepted:
+    """The rows to analyze. Blank texts and repeated ids are rejected, as in the catalog job."""
+    ids = [None if review_id is None else review_id.strip() or None for review_id in given_ids]
     seen_ids: set[str] = set()
     index: list[int] = []
     rejected: list[RejectedRow] = []
-    for i, (review, review_id) in enumerate(zip(reviews, ids, strict=True)):
-        reason = given_texts.reason(review.text) or ("id already seen" if review_id in seen_ids else None)
+    for i, (text, review_id) in enumerate(zip(texts, ids, strict=True)):
+        reason = given_texts.reason(text) or ("id already seen" if review_id in seen_ids else None)
         seen_ids |= {review_id} if review_id else set()
         if reason:
             rejected.append({"index": i, "review_id": review_id, "reason": reason})
         else:
             index.append(i)
-    options = (request.options.threshold, request.options.top_k, request.options.highlights)
-    columns = [[ids[i] for i in index], [reviews[i].text for i in index], *([value] * len(index) for value in options)]
+    options = (threshold, top_k, highlights)
+    columns = [[ids[i] for i in index], [texts[i] for i in index], *([value] * len(index) for value in options)]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, ROW, strict=True)]
     return Accepted(pa.table(arrays, ROW), index, rejected)
 

@@ -127,18 +127,19 @@ def _trainer(
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    gpu = cluster.wants_gpu(config.device)
-    cpus = config.cpus_per_worker or cluster.cpus_for(config.workers)
+    resources = worker_resources(config)
+    threads = max(1, round(resources["CPU"]))
     settings = _WorkerSettings(
-        work=f"{work.__module__}:{work.__qualname__}", loop=loop, folder=config.storage, threads=max(1, round(cpus))
+        work=f"{work.__module__}:{work.__qualname__}", loop=loop, folder=config.storage, threads=threads
     )
-    resources = {"CPU": cpus, **({"GPU": 1.0} if gpu else {})}
     return TorchTrainer(
         _worker,
         train_loop_config=settings,
         datasets={name: ray.data.from_arrow(_numbered(table)) for name, table in tables.items()},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(num_workers=config.workers, use_gpu=gpu, resources_per_worker=resources),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers, use_gpu="GPU" in resources, resources_per_worker=resources
+        ),
         run_config=ray.train.RunConfig(
             name="ray",
             storage_path=storage.absolute(config.storage),
@@ -146,6 +147,18 @@ def _trainer(
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
         ),
     )
+
+
+def worker_resources(config: TrainingOptions) -> dict[str, float]:
+    """What each worker reserves: a whole GPU where it trains on one, also where none is there yet but may come.
+
+    Raises UserError where this process's own cluster has fewer GPUs than workers: they would wait forever.
+    """
+    cpus = config.cpus_per_worker or cluster.cpus_for(config.workers)
+    if not cluster.wants_gpu(config.device):
+        return {"CPU": cpus}
+    cluster.check_gpus(config.workers, 1.0, f"{config.workers} workers", "--workers")
+    return {"CPU": cpus, "GPU": 1.0}
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app import storage
-from ray_app.catalog.poison_rows import DEATHS, PIECE, CrashJournal, run_isolating_failures
+from ray_app.catalog.pipeline import StageWorker
+from ray_app.catalog.poison_rows import DEATHS, PIECE, PLAIN, CrashJournal, run_isolating_failures
+from ray_app.errors import DeviceError
 from tests.support.paths import ROOT
 
 
@@ -88,3 +90,81 @@ def test_a_death_from_outside_in_a_piece_costs_no_row(tmp_path: Path) -> None:
         storage.write_json(note, {"deaths": DEATHS, "trying": trying, "alone": {}})
         tables, bad = CrashJournal(note).run(fails_on(), table(["굿"] * 150))
         assert (len(texts(tables)), bad) == (150, {})
+
+
+class LostError(DeviceError):
+    """A GPU is lost; with `suspect` a review may have done it."""
+
+    def __init__(self, suspect: bool) -> None:
+        super().__init__("lost")
+        self.suspect = suspect
+
+
+def processes(note: str, run: Any, rows: pa.Table, count: int) -> tuple[list[pa.Table], dict[int, str]] | None:
+    """What the first of `count` processes returns that does not end by a lost GPU, one after the other on one unit."""
+    for _ in range(count):
+        try:
+            return CrashJournal(note).run(run, rows)
+        except DeviceError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("error", [LostError(suspect=False), RuntimeError("broken"), KeyboardInterrupt()])
+@pytest.mark.parametrize("before", [0, 1, DEATHS])
+def test_what_no_row_causes_is_no_death(error: BaseException, before: int, tmp_path: Path) -> None:
+    note = f"{tmp_path}/note.json"
+    alone = {"3": DEATHS - 1} if before == DEATHS else {}
+    if before:
+        storage.write_json(note, {"deaths": before, "trying": [], "alone": alone})
+
+    def lost(rows: pa.Table) -> pa.Table:
+        raise error
+
+    for _ in range(4 * DEATHS):
+        with pytest.raises(type(error)):
+            CrashJournal(note).run(lost, table(["굿"] * 150))
+    assert storage.exists(note) == bool(before)
+    journal = CrashJournal(note)
+    journal._recall()
+    assert (journal.deaths, journal.alone) == (before, alone)
+    tables, bad = CrashJournal(note).run(fails_on(), table(["굿"] * 150))
+    assert (len(texts(tables)), bad, list(tmp_path.iterdir())) == (150, {}, [])
+
+
+def test_a_row_that_makes_a_kernel_fail_is_given_up(tmp_path: Path) -> None:
+    """A token beyond the vocabulary: an assert on the device, which the process does not survive."""
+
+    def run(rows: pa.Table) -> pa.Table:
+        if "독" in rows["text"].to_pylist():
+            raise LostError(suspect=True)
+        return rows
+
+    rows = table(["독" if i == 100 else "굿" for i in range(150)])
+    done = processes(f"{tmp_path}/note.json", run, rows, DEATHS + 1 + DEATHS + 1)
+    assert done is not None
+    assert (len(texts(done[0])), done[1]) == (149, {100: "the process that analyzes it dies"})
+
+
+def test_a_gpu_whose_kernels_fail_on_everything_makes_no_row_be_given_up(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def run(rows: pa.Table) -> pa.Table:
+        tried.extend(rows["text"].to_pylist())
+        raise LostError(suspect=True)
+
+    note, rows = f"{tmp_path}/note.json", table(["굿"] * 3)
+    assert processes(note, run, rows, 30) is None
+    assert PLAIN in tried
+    tables, bad = CrashJournal(note).run(fails_on(), rows)  # in a process whose GPU works
+    assert (len(texts(tables)), bad) == (3, {})
+
+
+def test_a_process_that_ends_for_no_row_leaves_no_note_of_any_unit_under_way(tmp_path: Path) -> None:
+    """Beside a GPU two units are under way: the one that did not meet the error has a note too."""
+    worker = StageWorker.__new__(StageWorker)
+    worker.trying = [CrashJournal(str(tmp_path / f"{name}.json")) for name in "ab"]
+    for journal in worker.trying:
+        journal._note([0, 9])
+    worker.blame_none()
+    assert not list(tmp_path.iterdir())

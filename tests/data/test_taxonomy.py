@@ -127,3 +127,44 @@ def test_labels_span_a_taxonomy_whatever_their_order() -> None:
 def test_labels_that_span_no_usable_scale_are_refused(pairs: list[tuple[str, int]]) -> None:
     with pytest.raises(UserError):
         taxonomy.from_labels(pairs)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize("field", ["name", "keywords", "overall", "scores", "score_names", "rules"])
+def test_aliases_of_aliases_are_refused_before_anything_spells_them_out(field: str, tmp_path: Path) -> None:
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(f"{BOMB}{field}: *h\n", encoding="utf-8")
+    with pytest.raises(UserError, match="more than 100,000 values, aliases spelled out") as raised:
+        taxonomy.load(path)
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "keywords: " + "[" * 5_000,
+        "keywords: [x]\nscores: [1" + "0" * 5_000 + "]\n",
+        "keywords: &a [*a]\n",
+        "keywords: [[x]]\n",
+        "keywords: [{name: [x]}]\n",
+        "keywords: [on, off]\n",
+        "keywords: [!!binary aGVsbG8=]\n",
+        'keywords: ["\\e[2J배송"]\n',
+        'keywords: ["배송\\n품질"]\n',
+        'keywords: ["\\u202e배송"]\n',
+        'keywords: [""]\n',
+        "keywords: [" + "가" * 201 + "]\n",
+        "keywords: !!python/object/apply:os.system [true]\n",
+    ],
+)
+def test_what_is_no_keyword_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        taxonomy.load(path)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 600

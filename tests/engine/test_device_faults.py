@@ -101,6 +101,15 @@ def test_an_error_that_stays_is_told_from_one_that_passes(runtime: BundleRuntime
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("text", "suspect"), [(STAYS, True), ("CUDA error: uncorrectable ECC error", False)])
+def test_whether_a_review_may_have_caused_it_is_told(text: str, suspect: bool, runtime: BundleRuntime) -> None:
+    classifier = runtime.keywords
+    classifier.flat = Small(classifier.flat, 10, lambda: RuntimeError(text))  # type: ignore[assignment]
+    with pytest.raises(DeviceLostError) as raised:
+        classifier(sequences(30, 40))
+    assert raised.value.suspect == suspect
+
+
 def test_a_worker_whose_gpu_is_lost_ends(tmp_path: Path) -> None:
     """In a process of its own, which exits with 1 and no traceback."""
     import subprocess
@@ -113,7 +122,9 @@ def test_a_worker_whose_gpu_is_lost_ends(tmp_path: Path) -> None:
         "from ray_app.engine.device_faults import DeviceLostError\n"
         "def lost(self, table): raise DeviceLostError('lost')\n"
         "StageWorker.__call__ = lost\n"
-        "Actor.__call__(Actor.__new__(Actor), pa.table({}))\n"
+        "actor = Actor.__new__(Actor)\n"
+        "actor.trying = []\n"
+        "Actor.__call__(actor, pa.table({}))\n"
         "print('went on')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -19,6 +21,27 @@ from tests.support.house import trees
 
 AUTO_MAP = {"auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.T", None]}}
 KERNEL = {"attn_implementation": "someone/kernel"}
+SIZES = [
+    *(("num_hidden_layers", size) for size in (10**9, 20_000, 0, -1)),
+    *(("hidden_size", 10**9), ("vocab_size", 10**10), ("intermediate_size", 10**6)),
+]
+VALUES = [
+    *({"max_length": value} for value in (10**12, -5, "256", True, None)),
+    *({"score_prompt": value} for value in (None, "", "{review.__class__}{keyword}", "{review:>1000000000}{keyword}")),
+    *({"thresholds": value} for value in ([float("nan")] * 15, ["0.5"] * 15, "0" * 15, [2.0] * 15, None)),
+    *({"files": value} for value in (["a"], {"a": 1}, None)),
+    *({name: "../../x"} for name in ("pooling", "score_form", "highlights", "opinions", "backend")),
+    *({name: ["x"]} for name in ("pooling", "score_form", "highlights", "backend")),
+]
+HEADERS = {
+    "a header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}",
+    "a header beyond the file": struct.pack("<Q", 10**7) + b"{",
+    "deep": struct.pack("<Q", 100_000) + b"[" * 100_000,
+    "a pickle": b"\x80\x04cos\nsystem\n.",
+    "nothing": b"",
+    "shapes that are none": struct.pack("<Q", 23) + b'{"w":{"shape":["many"]}}'[:23],
+    "a list": struct.pack("<Q", 2) + b"[]",
+}
 Seal = Callable[..., Path]
 
 
@@ -61,6 +84,7 @@ def refused(folder: Path) -> str:
         ("keywords/config.json", {"quantization_config": {"quant_method": "x"}}, "names code of its own"),
         ("keywords/config.json", {"model_type": "nothing-known"}, "keywords cannot be loaded"),
         ("keywords/config.json", {"hidden_size": "many"}, "keywords cannot be loaded"),
+        *(("keywords/config.json", {name: size}, f"{name} is {size}, and its weights are for") for name, size in SIZES),
     ],
 )
 def test_settings_that_name_code_are_refused(sealed: Seal, file: str, change: dict[str, Any], words: str) -> None:
@@ -106,6 +130,93 @@ def test_whatever_is_loaded_is_told_not_to_run_code() -> None:
     for path, call in calls:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert given.get("trust_remote_code") == "False", f"{path}:{call.lineno}"
+
+
+@pytest.mark.parametrize("change", VALUES, ids=str)
+def test_values_that_no_bundle_has_are_refused(sealed: Seal, change: dict[str, Any]) -> None:
+    index = sealed() / "bundle.json"
+    content = {**json.loads(index.read_text(encoding="utf-8")), **change}
+    index.write_text(json.dumps({**content, "id": bundle._id(content)}), encoding="utf-8")
+    assert f"bundle.json: {next(iter(change))}" in refused(index.parent)
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '{"format":1,"x":' + "[" * 100_000, '{"format":1' + "0" * 5_000 + "}"])
+def test_an_index_that_is_none_is_damaged(sealed: Seal, text: str) -> None:
+    folder = sealed()
+    (folder / "bundle.json").write_text(text, encoding="utf-8")
+    assert "bundle.json is damaged" in refused(folder)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("file", ["keywords/model.safetensors", "scores/head.safetensors"])
+def test_weights_that_are_none_are_damaged(sealed: Seal, name: str, file: str) -> None:
+    folder = sealed()
+    (folder / file).write_bytes(HEADERS[name])
+    bundle.seal(folder, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
+    assert f"{file} is damaged" in refused(folder)
+
+
+def test_links_in_a_circle_pipes_and_names_for_a_terminal_are_refused(sealed: Seal) -> None:
+    folder = sealed()
+    tokenizer = folder / "tokenizer"
+    made: dict[str, Callable[[Path], object]] = {
+        "loop.json": lambda path: path.symlink_to("loop.json"),
+        "pipe.json": os.mkfifo,
+        "a\x1b[2Jb.txt": lambda path: path.write_text("x"),
+        os.fsdecode(b"\xff.txt"): lambda path: path.write_text("x"),
+        "zero.json": lambda path: path.symlink_to("/dev/zero"),
+    }
+    for name, make in made.items():
+        make(tokenizer / name)
+        line = refused(folder)
+        assert line.isprintable()
+        assert any(words in line for words in ("links out", "is neither a file", "is no name for a file"))
+        (tokenizer / name).unlink()
+
+
+def _grows(content: dict[str, Any]) -> None:
+    replace = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [replace] * 8}
+
+
+def _never_ends(content: dict[str, Any]) -> None:
+    content["normalizer"] = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}
+
+
+def _beyond_the_embedding(content: dict[str, Any]) -> None:
+    content["added_tokens"].append({**content["added_tokens"][-1], "id": 10**6, "content": "배송"})
+
+
+def _no_model(content: dict[str, Any]) -> None:
+    content["model"] = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_grows, "its normalizer makes a text up to"),
+        (_never_ends, "tokenizer cannot be used"),
+        (_beyond_the_embedding, "token ids up to"),
+        (_no_model, "tokenizer cannot be used"),
+    ],
+)
+def test_a_tokenizer_that_would_hang_or_break_on_a_review_is_refused(
+    sealed: Seal, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    folder = sealed()
+    path = folder / "tokenizer" / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    bundle.seal(folder, bundle.BundleMeta(taxonomy=load(), thresholds=(0.5,) * 15))
+    with pytest.raises(UserError, match=words):
+        assert BundleRuntime(str(folder), "cpu").keywords
+
+
+@pytest.mark.parametrize("text", ["{", '{"a":' * 100_000, "[]", ""])
+def test_a_tokenizer_that_is_none_is_refused(sealed: Seal, text: str) -> None:
+    with pytest.raises(UserError, match="tokenizer cannot be used"):
+        assert BundleRuntime(str(sealed(tokenizer__tokenizer_json=text)), "cpu").tokenizer
 
 
 @pytest.mark.ray

@@ -13,7 +13,7 @@ import requests
 
 from ray_app import cluster
 from ray_app.serving import http_app
-from ray_app.serving.door import Door, DoorLimits
+from ray_app.serving.door import CHUNKS, Door, DoorLimits
 from ray_app.serving.hosts import AllowedHosts, allowed_hosts
 from ray_app.serving.http_app import Limits
 from ray_app.serving.http_head import BadRequestError, parse
@@ -126,6 +126,38 @@ def test_until_it_is_ready_and_when_it_stops_it_says_when_to_try_again(upstream:
         requests.get(f"{url(made)}/health", timeout=10)
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+FRAMINGS = [
+    CHUNKED + b"5;" + b"a" * 70_000 + b"\r\nhello\r\n0\r\n\r\n",
+    CHUNKED + b"5 5\r\nhello\r\n0\r\n\r\n",
+    CHUNKED + b"5\nhello\n0\n\n",
+    CHUNKED + b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+    CHUNKED + b"F" * 16 + b"\r\nhello",
+    CHUNKED + b"1\r\na\r\n" * (CHUNKS + 2) + b"0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n" + CHUNKED + b"0\r\n\r\n",
+    b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 5, 5\r\n\r\nhello",
+    b"Content-Length: \r\n\r\n",
+    "Content-Length: ٥\r\n\r\nhello".encode(),
+    b"X: a\rContent-Length: 5\r\n\r\nhello",
+    b"X: a\0\r\n\r\n",
+    b"Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n",
+]
+NAMES = [
+    *(b"evil.example\\@localhost", b"localhost/evil.example", b"localhost#evil.example", b"localhost?evil.example"),
+    *(
+        b"localhost@evil.example",
+        b"localhost:80@evil.example",
+        b"2130706433",
+        b"0x7f000001",
+        b"[::1",
+        b"[fe80::1%25evil]",
+    ),
+    *("ⅼocalhost".encode(), "localhost\u200b".encode(), b"localhost evil.example", b"a." * 20_000 + b"localhost"),
+]
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
@@ -149,6 +181,8 @@ def test_until_it_is_ready_and_when_it_stops_it_says_when_to_try_again(upstream:
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        *((b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing, 400) for framing in FRAMINGS),
+        *((b"GET /health HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 421) for host in NAMES),
     ],
 )
 def test_what_is_ambiguous_or_for_another_host_does_not_pass(door: Door, head: bytes, expected: int) -> None:
@@ -164,7 +198,26 @@ def test_a_page_of_another_site_opens_no_websocket(door: Door, origin: str, host
     assert status(sent(door, f"GET /x HTTP/1.1\r\n{fields}\r\n\r\n".encode())) == expected
 
 
-@pytest.mark.parametrize("connection", ["Connection: Upgrade\r\n", ""])
+def test_before_http_1_1_there_are_no_chunks(door: Door) -> None:
+    head = b"POST /analyze HTTP/1.0\r\nHost: localhost\r\n" + CHUNKED + b"0\r\n\r\n"
+    assert status(sent(door, head)) == 400
+
+
+def test_what_is_refused_is_not_taken_for_the_answer_to_the_request_before(door: Door) -> None:
+    """Both came at once: a refusal would overtake the first one's answer."""
+    body = b'{"reviews":["a"]}'
+    fields = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n"
+    answer = sent(door, b"POST /analyze HTTP/1.1\r\n" + fields + body + b"GET /-/routes HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert status(answer) == 200
+    assert answer.count(b"HTTP/1.1 ") == 1
+    many = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50
+    last = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert sent(door, many + last).count(b"HTTP/1.1 200") == 51
+
+
+@pytest.mark.parametrize(
+    "connection", ["Connection: Upgrade\r\n", "", "Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n"]
+)
 def test_an_endpoint_upgrades_nothing(door: Door, connection: str) -> None:
     """What follows an upgrade would pass unread."""
     fields = f"Host: localhost\r\n{connection}Upgrade: websocket"

@@ -133,7 +133,7 @@ def test_a_mistake_is_a_422_that_names_the_field_and_the_limit(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"a", b"\xff\xfe", b'{"reviews":["\xff"]}', b"[" * 90_000, b'{"a":' + b"9" * 9_000, b"[]", b"3"]
+    "body", [b"", b"{", b"a", b"\xff\xfe", b'{"reviews":["\xff"]}', b"[" * 9_000, b'{"a":' + b"9" * 9_000, b"[]", b"3"]
 )
 def test_what_is_no_json_object_is_a_422_in_one_line(client: TestClient, body: bytes) -> None:
     response = post(client, body)
