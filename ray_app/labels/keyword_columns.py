@@ -30,11 +30,13 @@ _ORDINARY = frozenset(
 
 
 class _Cells(NamedTuple):
-    """What a column's cells hold: how many are filled, the scores on the scale among them, and the others."""
+    """What a column's cells hold: how many are filled, the scores on the scale among them, the others, and whether
+    numbers off the scale are among these."""
 
     filled: int
     scores: list[int]
     others: list[object]
+    larger: bool
 
     @property
     def mostly_scores(self) -> bool:
@@ -115,7 +117,7 @@ def _guessed(uri: str, names: Sequence[str], cells: Mapping[str, _Cells]) -> dic
     found: dict[str, str] = {}
     rest: list[str] = []
     for name in names:
-        if folded(name) in _ORDINARY or not cells[name].mostly_scores:
+        if folded(name) in _ORDINARY or not cells[name].mostly_scores or cells[name].larger:
             rest += [name] if name else []
             continue
         keyword = keyword_of(name)
@@ -143,7 +145,7 @@ def _check_presence(uri: str, columns: Sequence[_Cells], rows: int, least: int) 
 def _cells(rows: Sequence[tuple[str, Row]], name: str, scale: Sequence[int]) -> _Cells:
     scores: list[int] = []
     others: list[object] = []
-    filled = 0
+    filled, larger = 0, False
     for _, row in rows:
         cell = row.get(name)
         if is_nothing(cell):
@@ -158,4 +160,5 @@ def _cells(rows: Sequence[tuple[str, Row]], name: str, scale: Sequence[int]) -> 
         if score is not None:
             filled += 1
             (scores if score in scale else others).append(score)
-    return _Cells(filled, scores, others)
+            larger = larger or score not in scale
+    return _Cells(filled, scores, others, larger)
