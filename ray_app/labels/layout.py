@@ -108,6 +108,9 @@ def raw_rows(
     Raises UserError where the table lacks a text or labels, a column is there twice, or its name is a keyword's
     misspelled.
     """
+    if all(isinstance(row, UnreadableRow) for _, row in rows):
+        yield from rows  # what is wrong with them says more than the columns that they seem to have
+        return
     layout = _layout(uri, names, rows, taxonomy, sheet)
     for location, row in rows:
         yield location, layout.row(location, row)
