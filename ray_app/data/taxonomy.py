@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ray_app.data.text import composed
+from ray_app.data.text import composed, is_blank
 from ray_app.errors import UserError, check, closest
 
 DEFAULT = Path(__file__).parents[1] / "sample" / "taxonomy.yaml"
@@ -71,6 +71,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         check(self.keywords, f"taxonomy {self.name}: no keywords")
+        for name in self.names:
+            shown = not is_blank(name) and len(name.splitlines()) == 1
+            check(shown, f"taxonomy {self.name}: keyword {name!r} is blank or has a line break; write one line")
         check(len(set(self.names)) == len(self.names), f"taxonomy {self.name}: a keyword is named twice")
         check(
             all(type(score) is int and -128 <= score < 128 for score in self.scores)

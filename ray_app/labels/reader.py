@@ -25,6 +25,7 @@ from ray_app.labels.rows import Row, Rows, check_readable, rows, table_rows
 SPLITS = ("train", "validation", "test")
 SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
+UNSEEN = " \t\r\n\u200b\u200c\u200d\u2060\ufeff\u00a0\u3000"  # what copying leaves around a keyword
 _LONE = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def _checked_labels(
     check(checked, f"{uri}: every one of {len(raw)} rows is bad; the first: {(lines or ('',))[0]}")
     if without and not partial:
         tell_without_overall(taxonomy, without, len(raw))
+    _tell_contradictions(uri, checked)
     return Labels(pa.Table.from_pylist(checked, schema=LABELED), taxonomy, lines)
 
 
@@ -112,6 +114,22 @@ def tell_without_overall(taxonomy: Taxonomy, locations: Sequence[str], rows: int
         taxonomy.overall,
         locations[0],
     )
+
+
+def _tell_contradictions(uri: str, rows: Sequence[LabeledRow]) -> None:
+    """A warning where reviews of one text have other labels: no model can learn both."""
+    said: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
+    clashes: list[tuple[str, str]] = []
+    for row in rows:
+        labels = frozenset((label["keyword"], label["score"]) for label in row["labels"])
+        first, before = said.setdefault(row["text"].strip(), (row["review_id"], labels))
+        if labels != before:
+            clashes.append((first, row["review_id"]))
+    if clashes:
+        log.warning(
+            "%s: %s reviews have the text of another one and other labels, such as %s and %s; decide, or audit them",
+            *(uri, f"{len(clashes):,}", *clashes[0]),
+        )
 
 
 def _named_taxonomy(choice: str) -> Taxonomy:
@@ -130,7 +148,8 @@ def _taxonomy_of(uri: str, raw: Iterable[tuple[str, Row]]) -> Taxonomy:
             continue
         labels = row.get("labels")
         for label in labels if isinstance(labels, list) else ():
-            if isinstance(label, dict) and isinstance(label.get("keyword"), str) and _is_whole(label.get("score")):
+            named = isinstance(label, dict) and isinstance(label.get("keyword"), str)
+            if named and not is_blank(label["keyword"]) and _is_whole(label.get("score")):
                 pairs.append((_trimmed(label["keyword"]), int(label["score"])))
     check(pairs, f"{uri}: no labels to take a taxonomy from{problem}")
     scores = sorted({score for _, score in pairs})
@@ -148,6 +167,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     """
     check_readable(row)
     review_id, text, raw = row.get("review_id"), row.get("text"), row.get("labels")
+    check(not isinstance(review_id, (bool, list, dict)), f"review_id {review_id!r} is no id")
     check(review_id is not None and str(review_id).strip(), "null review_id")
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
     if not isinstance(text, str) or is_blank(text):
@@ -176,6 +196,7 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
     keyword, score = _trimmed(label.get("keyword")), label.get("score")
+    check(not isinstance(keyword, str) or not is_blank(keyword), "a label without a keyword")
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
@@ -186,7 +207,7 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
 
 def _trimmed(keyword: T) -> T | str:
     """A keyword trimmed and in composed letters, where it is a text."""
-    return composed(keyword.strip()) if isinstance(keyword, str) else keyword
+    return composed(keyword.strip(UNSEEN)) if isinstance(keyword, str) else keyword
 
 
 def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:

@@ -40,6 +40,7 @@ def rows(uri: str, what: str, read: Callable[[str], Rows] | None = None) -> Rows
 
     Raises UserError where no file exists, or at a file that is not of a known kind or cannot be read.
     """
+    check(uri.strip(), f"no {what} are named; name a file or folder")  # else the current folder would be read
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
     for file in files:
