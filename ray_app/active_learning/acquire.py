@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ray_app.cli import next_command
-from ray_app.errors import check, closest
+from ray_app.errors import check
 from ray_app.options import FORMER, Options, as_dict, option
 
 if TYPE_CHECKING:
@@ -57,7 +57,17 @@ class Config(Options):
     bundle: str = option("", "bundle whose thresholds count; default: the one the analyses name, else 0.5", "Data")
     taxonomy: str = option("", "keywords to label with: a YAML file; default: the bundle's, else the labels'", "Data")
     formats: tuple[str, ...] = option(
-        ("label-studio", "prodigy", "doccano", "csv"), "labeling tools to write for", "Data", common=True
+        ("label-studio", "prodigy", "doccano", "csv"),
+        "labeling tools to write for: label-studio, prodigy, doccano, csv, xlsx",
+        "Data",
+        common=True,
+    )
+    sheet: str = option(
+        "auto",
+        "what is filled in in csv and xlsx: a column per keyword (keywords), or all in one cell (completion); auto is "
+        "keywords in xlsx, completion in csv",
+        "Data",
+        ("auto", "completion", "keywords"),
     )
     budget: int = option(200, "reviews to select", "Selection", least=1, common=True)
     strategy: str = option("mix", "one criterion, or several by --mix", "Selection", STRATEGIES, common=True)
@@ -154,7 +164,7 @@ def _shares(config: Config, source: "Analyses", labels: "Labels | None") -> dict
 def _check(config: Config, source: "Analyses", bundle: "BundleSummary | None") -> None:
     """Raises UserError at mistakes that would otherwise show after minutes."""
     from ray_app import storage
-    from ray_app.labels.labeling_tools import FORMATS
+    from ray_app.labels.labeling_tools import check_formats
 
     for name in config.stratify:
         source.require(name, f"--stratify {name}", f"analyze with --keep {name}, or leave it out")
@@ -166,8 +176,7 @@ def _check(config: Config, source: "Analyses", bundle: "BundleSummary | None") -
         check(bundle, "--floor needs the names of the keywords: name a bundle with --bundle")
         least = config.floor * len(bundle.taxonomy.names) if bundle else 0
         check(least <= config.budget, f"--floor {config.floor}: {least} reviews in all, over --budget {config.budget}")
-    for name in config.formats:
-        check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
+    check_formats(config.formats)
     check(storage.is_empty(config.output), f"--output {config.output}: not empty; remove it or name another folder")
 
 
@@ -261,7 +270,7 @@ def _write(config: Config, batch: "pa.Table", report: AcquireReport, taxonomy: "
 
     uri = storage.join(config.output, "batch.parquet")
     storage.write_parquet(uri, batch)
-    files = labeling_tools.export(batch, config.output, taxonomy, config.formats)
+    files = labeling_tools.export(batch, config.output, taxonomy, config.formats, config.sheet)
     storage.write_json(storage.join(config.output, "acquire.json"), report)
     return [uri, *files]
 

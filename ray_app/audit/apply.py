@@ -20,7 +20,7 @@ def apply(config: ApplyConfig) -> dict[str, str | int]:
     """Writes the new version and its history; returns its URI under `labels`, and how many decisions of each kind."""
     from ray_app.labels import decisions, reader
 
-    taxonomy = reader.read_labels(config.labels, config.taxonomy).taxonomy
+    taxonomy = reader.taxonomy_of(config.labels, config.taxonomy)
     applied = decisions.run(config.labels, config.decisions, config.output, taxonomy)
     print(", ".join(f"{name} {value}" for name, value in applied.items()))
     command = next_command("audit compare", before=config.labels, after=applied["labels"], taxonomy=config.taxonomy)

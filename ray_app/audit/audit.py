@@ -1,8 +1,8 @@
 """Labels that look wrong, for people to decide on.
 
-In: labeled reviews. Out: `suspects.parquet`, `report.md`, `decisions.csv` to fill in, and a review queue for labeling
-tools. Every review is judged by a model that did not train on it. Test rows take no part, and no label changes here:
-`apply` writes a new version of the labels from the decisions.
+In: labeled reviews. Out: `suspects.parquet`, `report.md`, `decisions.csv` (or .xlsx) to fill in, and a review queue for
+labeling tools. Every review is judged by a model that did not train on it. Test rows take no part, and no label changes
+here: `apply` writes a new version of the labels from the decisions.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ray_app.cli import next_command
-from ray_app.errors import check, closest
+from ray_app.errors import check
 from ray_app.options import Options, as_dict, option
 
 if TYPE_CHECKING:
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from ray_app.data.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
-
-SHEET = (  # columns of decisions.csv
-    *("review_id", "keyword", "action", "score", "who", "when"),
-    *("kind", "given", "suggested", "confidence", "text", "reason"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +36,10 @@ class Config(Options):
     on_bad_label: str = option("fail", "stop at a bad label, or drop its row and report it", "Data", ("fail", "drop"))
     queue: int = option(500, "reviews to look at again, the likeliest errors first", "Data", least=1, common=True)
     formats: tuple[str, ...] = option(
-        ("label-studio", "prodigy", "doccano", "csv"), "labeling tools the queue is written for", "Data", common=True
+        ("label-studio", "prodigy", "doccano", "csv"),
+        "labeling tools the queue is written for; with xlsx the decisions are a workbook too",
+        "Data",
+        common=True,
     )
     fast: bool = option(
         False, "train TF-IDF and logistic regression instead of an encoder: a minute, without Ray", "Model", common=True
@@ -64,21 +62,25 @@ class Config(Options):
         """What the reviews are judged by, in words."""
         return "TF-IDF and logistic regression" if self.fast else self.base_model
 
+    @property
+    def decisions(self) -> str:
+        """The file that people fill in."""
+        return "decisions.xlsx" if "xlsx" in self.formats else "decisions.csv"
+
 
 def run(config: Config) -> dict[str, int]:
     """Audits, writes, prints; returns how many suspects of each kind there are."""
     from ray_app import storage
     from ray_app.audit.report import Audited, markdown
     from ray_app.audit.suspects import KINDS, find_suspects
-    from ray_app.labels.labeling_tools import FORMATS
+    from ray_app.labels.labeling_tools import check_formats
 
     began = time.monotonic()
     check(
         not storage.exists(storage.join(config.output, "suspects.parquet")),
         f"--output {config.output} holds an audit already; name another folder",
     )
-    for name in config.formats:
-        check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
+    check_formats(config.formats)
     taxonomy, table, test = read_audited(config)
     result = find_suspects(table, taxonomy, predict_out_of_fold(config, table, taxonomy), test)
     audited = Audited(
@@ -89,7 +91,7 @@ def run(config: Config) -> dict[str, int]:
     counts = {kind: kinds.count(kind) for kind in KINDS}
     summary = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     print(f"{len(table):,} reviews audited after {time.monotonic() - began:.0f} s: {summary}")
-    decisions = storage.join(config.output, "decisions.csv")
+    decisions = storage.join(config.output, config.decisions)
     print(f"read {storage.join(config.output, 'report.md')}, fill in {decisions}")
     command = next_command("audit apply", labels=config.labels, decisions=decisions, taxonomy=config.taxonomy)
     print(f"Next: {command}")
@@ -127,15 +129,17 @@ def _write(config: Config, table: "pa.Table", taxonomy: "Taxonomy", result: "Aud
     """Writes suspects.parquet last: it makes the audit complete. What an interrupted audit left is replaced."""
     from ray_app import storage
     from ray_app.audit.suspects import queue
-    from ray_app.labels import labeling_tools, spreadsheet
+    from ray_app.labels import labeling_tools
+    from ray_app.labels.decisions import sheet
 
     queue_folder = storage.join(config.output, "queue")
     storage.remove(queue_folder)
     queued = queue(table, result.suspects, config.queue)
     if len(queued):
         labeling_tools.export(queued, queue_folder, taxonomy, config.formats)
-    sheet = spreadsheet.to_csv(SHEET, _sheet(result.suspects.to_pylist()))
-    storage.write_bytes(storage.join(config.output, "decisions.csv"), sheet)
+    kind = config.decisions.rpartition(".")[2]
+    decisions = sheet(kind, _sheet(result.suspects.to_pylist()), taxonomy)
+    storage.write_bytes(storage.join(config.output, config.decisions), decisions)
     storage.write_bytes(storage.join(config.output, "report.md"), report.encode())
     storage.write_json(storage.join(config.output, "config.json"), as_dict(config))
     storage.write_parquet(storage.join(config.output, "suspects.parquet"), result.suspects)
@@ -144,6 +148,8 @@ def _write(config: Config, table: "pa.Table", taxonomy: "Taxonomy", result: "Aud
 
 def _sheet(suspects: "list[Suspect]") -> list[tuple[str, ...]]:
     """One line per label, whatever it is suspected of; the score is filled in where the model suggests one."""
+    from ray_app.labels.decisions import SHEET
+
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for suspect in suspects:
         new = {name: str(suspect.get(name) or "") for name in SHEET}

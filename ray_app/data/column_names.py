@@ -45,7 +45,7 @@ TEXT_TIERS = (
     ),
     (
         *("review", "content", "contents", "comment", "comments", "body", "document", "message", "feedback"),
-        *("리뷰", "내용", "본문", "후기", "상품평", "구매평", "구매후기", "사용후기"),
+        *("리뷰", "내용", "본문", "후기", "상품평", "구매평", "구매후기", "사용후기", "텍스트", "문장"),
     ),
 )
 ID_NAMES = tuple(name for tier in ID_TIERS for name in tier)
@@ -67,6 +67,21 @@ ROLE_NAMES = {  # role -> names of its column
         *("작성일시", "등록일", "등록일시", "리뷰등록일", "리뷰작성일", "날짜", "timestamp"),
     ),
     "author": ("author", "writer", "reviewer", "reviewer_name", "작성자", "등록자", "user_id", "member_id"),
+}
+LABEL_NAMES = {  # what a column of labeled reviews holds -> its names
+    "labels": ("labels", "label", "라벨", "레이블"),
+    "completion": ("completion", "정답", "태깅", "태그", "라벨링결과", "키워드와점수"),
+    "split": ("split", "데이터구분", "분할"),
+    "labeller": ("labeller", "labeler", "annotator", "라벨러", "작업자", "태거"),
+    "labelled_at": ("labelled_at", "labeled_at", "작업일시", "라벨링일시", "작업시각"),
+}
+DECISION_NAMES = {  # what a column of an audit's decisions holds -> its names
+    "review_id": ID_NAMES,
+    "keyword": ("keyword", "키워드"),
+    "action": ("action", "decision", "결정", "조치"),
+    "score": ("score", "점수"),
+    "who": ("who", "결정자", "담당자"),
+    "when": ("when", "결정일시"),
 }
 ALIASES = {"date": "created_at"}
 _SILENT = re.compile(r"[\s_\-./\u200b-\u200f\u2060\ufeff\u00a0]+")  # what names of one column differ in

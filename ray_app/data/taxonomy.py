@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ray_app import yaml_text
-from ray_app.data.text import composed
+from ray_app.data.text import composed, is_blank
 from ray_app.errors import UserError, check, closest
 
 NAME_CHARACTERS = 200
@@ -75,7 +75,7 @@ class Taxonomy:
     def __post_init__(self) -> None:
         check(self.keywords, f"taxonomy {self.name}: no keywords")
         for name in self.names:
-            fits = 0 < len(name) <= NAME_CHARACTERS and name.isprintable()
+            fits = len(name) <= NAME_CHARACTERS and name.isprintable() and not is_blank(name)
             check(fits, f"taxonomy {self.name}: {name[:60]!r} is no name for a keyword; write a word or a few")
         check(len(set(self.names)) == len(self.names), f"taxonomy {self.name}: a keyword is named twice")
         check(

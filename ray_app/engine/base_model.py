@@ -70,10 +70,14 @@ def open_encoder(
 
 
 def at_revision(name: str) -> tuple[str, str]:
-    """`NAME@REVISION` -> a model's name and its branch, tag or commit; a folder's name may hold an @ of its own."""
+    """`NAME@REVISION` -> a model's name and its branch, tag or commit; a folder's name may hold an @ of its own.
+
+    Raises UserError where a revision is asked of a folder.
+    """
     if os.path.isdir(name) or "@" not in name:
         return name, "main"
     name, _, revision = name.rpartition("@")
+    check(not os.path.isdir(name), f"--base-model {name}@{revision}: a folder has no revisions; write {name}")
     return name, revision
 
 
@@ -107,9 +111,12 @@ def cut_layers(config: "PretrainedConfig", layers: int, place: str) -> None:
     try:
         before = int(config.num_hidden_layers)
         listed = {k: v for k, v in config.to_dict().items() if isinstance(v, list) and len(v) == before}
-        config.num_hidden_layers = kept = min(layers, before)
+        check(layers <= before, f"{place}: --layers {layers}: it has {before}; write at most {before}, or leave it out")
+        config.num_hidden_layers = kept = layers
         for key, values in listed.items() if kept < before else ():
             setattr(config, key, values[:kept])
+    except UserError:
+        raise
     except Exception as error:  # a config's own refusal, of any kind
         raise UserError(
             f"{place}: --layers: {config.model_type} encoders cannot be cut ({first_line(error)}); leave it out"

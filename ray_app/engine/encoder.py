@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ray_app.engine import weight_storage
 from ray_app.engine.base_model import open_encoder, set_dropout, without_pooler
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+from ray_app.engine.token_states import padded_forward
 from ray_app.errors import check
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EncoderClassifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, vectors: bool = False) -> Tensor:
         """Logits; with `vectors` the pooled vectors beside them, [batch, outputs + hidden]."""
-        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = padded_forward(self.encoder, ids, mask, self.batching)
         if self.pooling == "first":
             pooled = hidden[:, 0]
         else:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_app.engine.token_states import padded_forward
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -98,7 +100,7 @@ class KeywordScorer(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits; with `vectors` the mean of the token states beside them, as a review's vector; with `attention` also
         its logarithm [reviews, keywords, queries, length]."""
-        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = padded_forward(self.encoder, ids, mask, self.batching)
         logits, weights = self.head(states, mask)
         if vectors:
             mean = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)

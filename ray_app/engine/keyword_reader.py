@@ -80,13 +80,21 @@ def phrases(keyword: Keyword) -> list[str]:
 
 
 def phrase_vectors(
-    encoder: "PreTrainedModel", head: KeywordAttention, tokenizer: Tokenizer, taxonomy: Taxonomy, device: Device
+    encoder: "PreTrainedModel",
+    head: KeywordAttention,
+    tokenizer: Tokenizer,
+    taxonomy: Taxonomy,
+    device: Device,
+    batching: str = "auto",
 ) -> list[Tensor]:
-    """Per keyword [phrases, hidden] the mean of each phrase's token states, as `head` standardizes them."""
+    """Per keyword [phrases, hidden] the mean of each phrase's token states, as `head` standardizes them.
+
+    `batching`: how the encoder may be run.
+    """
     texts = [phrase for keyword in taxonomy.keywords for phrase in phrases(keyword)]
     sequences = tokenizer.with_special_tokens(tokenizer(texts).sequences, PHRASE_TOKENS)
     inner = slice(len(tokenizer.prefix), -len(tokenizer.suffix) or None)
-    states = token_states(encoder, sequences, tokenizer.pad_id, device)
+    states = token_states(encoder, sequences, tokenizer.pad_id, device, batching=batching)
     means = torch.stack([head.standardized(one[inner].cpu()).mean(0) for one in states])
     return list(torch.split(means, [len(phrases(keyword)) for keyword in taxonomy.keywords]))
 

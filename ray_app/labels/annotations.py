@@ -15,7 +15,7 @@ from ray_app.data.schema import ANALYSIS
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.reader import KeywordScore, parse_pair
+from ray_app.labels.completions import KeywordScore, parse_pair
 from ray_app.labels.rows import Row
 
 CHUNK = 1_000  # rows of a batch that are Python objects at once

@@ -1,12 +1,12 @@
 """What people decided about labels that an audit flagged, and the labeled table after it.
 
-In: decisions (review_id, keyword, action, and score, who, when where they matter) as CSV, TSV, JSONL or Parquet; any
-other column, such as those of suspects.parquet, is for the people who decide. Out: a new version of the labeled table,
-with `decisions.parquet` beside it.
+In: decisions (review_id, keyword, action, and score, who, when where they matter) as CSV, TSV, xlsx, JSONL or Parquet;
+columns of suspects.parquet and notes are for the people who decide, and an unknown one is refused. Out: a new version
+of the labeled table, with `decisions.parquet` beside it.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypedDict
@@ -14,15 +14,28 @@ from typing import TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_app.data.column_names import DECISION_NAMES, folded
 from ray_app.data.rows import LabelRow, same_feeling
 from ray_app.data.taxonomy import Taxonomy
+from ray_app.data.text import composed
+from ray_app.data.values import integral
 from ray_app.errors import UserError, check, closest
-from ray_app.labels import versions
+from ray_app.labels import sheets, versions
 from ray_app.labels.annotations import parse_time
-from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, read_lines, rows
+from ray_app.labels.bad_rows import BadRow, report
+from ray_app.labels.completions import parse_score
+from ray_app.labels.layout import blank
+from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, rows, table_rows
 from ray_app.labels.versions import LabelVersion, VersionRow
+from ray_app.labels.workbook import Column
 
 ACTIONS = ("keep", "fix", "drop")
+SHEET = (  # columns of the sheet that people fill in
+    *("review_id", "keyword", "action", "score", "who", "when"),
+    *("kind", "given", "suggested", "confidence", "text", "reason"),
+)
+NOTES = ("evidence", "place", "split", "labels", "memo", "note", "notes", "comment", "비고", "메모", "코멘트", "의견")
+_WIDE = {"text": 60, "reason": 60, "review_id": 14}
 DECISIONS = pa.schema(
     [
         ("review_id", pa.string()),
@@ -78,7 +91,8 @@ def run(labeled: str, decided: str, output: str, taxonomy: Taxonomy) -> dict[str
 def read(uri: str, taxonomy: Taxonomy) -> tuple[pa.Table, int]:
     """Decisions (DECISIONS), checked, and how many rows have no action yet. Raises UserError naming file and row."""
     decisions, undecided = [], 0
-    for location, row in rows(uri, "decisions", csv=_read_csv):
+    bad: list[BadRow] = []
+    for location, row in rows(uri, "decisions", _read_file):
         try:
             check_readable(row)
             if _text(row, "action"):
@@ -86,22 +100,45 @@ def read(uri: str, taxonomy: Taxonomy) -> tuple[pa.Table, int]:
             else:
                 undecided += 1
         except UserError as error:
-            raise UserError(f"{location}: {error}") from None
+            bad.append(BadRow(location, str(error)))
+    if bad:
+        raise UserError(report(bad, remedy=""))
     return pa.Table.from_pylist(decisions, schema=DECISIONS), undecided
 
 
-def _read_csv(uri: str) -> Rows:
-    """Rows by the lower-case names in the header. Raises UserError where review_id or action is missing."""
-    header, lines = read_lines(uri)
-    names = [name.lower() for name in header]
-    for name in ("review_id", "action"):
-        check(name in names, f"{uri}: no column {name!r}{closest(name, names)}")
-    for location, cells, error in lines:
-        yield location, UnreadableRow(error) if error else dict(zip(names, cells, strict=False))
+def sheet(kind: str, lines: Iterable[Sequence[str]], taxonomy: Taxonomy) -> bytes:
+    """Lines of SHEET as csv or xlsx, where actions and scores are drop-downs."""
+    choices: dict[str, tuple[str, ...]] = {"action": ACTIONS, "score": tuple(map(str, taxonomy.scores))}
+    columns = [
+        Column(name=name, width=_WIDE.get(name, 12), choices=choices.get(name, ()), number=name == "score")
+        for name in SHEET
+    ]
+    return sheets.table(kind, columns, lines)
+
+
+def _read_file(uri: str) -> Rows:
+    """Rows of one file by the names that `_checked` knows. Raises UserError where review_id or action is missing, and
+    at a column that nobody knows: what it says would be lost."""
+    names, found, _ = table_rows(uri)
+    by_fold = {folded(name): role for role, own in DECISION_NAMES.items() for name in reversed(own)}
+    roles: dict[str, str] = {}
+    for name in names:
+        role = by_fold.get(folded(name))
+        known = role or not name or folded(name) in {folded(other) for other in (*SHEET, *NOTES)}
+        check(known, f"{uri}: unknown column {name!r}{closest(name, (*SHEET, *NOTES))}; rename or remove it")
+        again = role is None or role not in roles
+        check(again, f"{uri}: columns {roles.get(role or '')!r} and {name!r} are both {role}; remove one")
+        roles |= {role: name} if role else {}
+    for name in ("review_id", "action") if found or names else ():
+        check(name in roles, f"{uri}: no column {name!r}{closest(name, names)}")
+    for location, row in found:
+        named = {role: row.get(name) for role, name in roles.items()}
+        yield location, UnreadableRow(row.reason, named) if isinstance(row, UnreadableRow) else named
 
 
 def _text(row: Mapping[str, object], name: str) -> str:
-    return str(row[name]).strip() if row.get(name) is not None else ""
+    value = row.get(name)
+    return "" if blank(value) else integral(composed(str(value).strip()))
 
 
 def _checked(row: Row, taxonomy: Taxonomy, location: str) -> DecisionRow:
@@ -128,12 +165,15 @@ def _checked(row: Row, taxonomy: Taxonomy, location: str) -> DecisionRow:
 
 def _score(row: Row, keyword: str, taxonomy: Taxonomy) -> int:
     """The score that a fix needs; a spreadsheet may write 2 as 2.0. Raises UserError where it is not on the scale."""
-    text = _text(row, "score")
-    by_text = {str(score): score for score in taxonomy.scores} | {f"{score}.0": score for score in taxonomy.scores}
-    scale = ", ".join(map(str, taxonomy.scores))
+    text, scale = _text(row, "score"), ", ".join(map(str, taxonomy.scores))
     check(text, f"{keyword}: fix needs a score of {scale}")
-    check(text in by_text, f"{keyword}: score {text!r} is out of range; the scale is {scale}")
-    return by_text[text]
+    try:
+        score = parse_score(text)
+    except ValueError:
+        score = None
+    if score is None or score not in taxonomy.scores:
+        raise UserError(f"{keyword}: score {text!r} is out of range; the scale is {scale}")
+    return score
 
 
 def apply(version: LabelVersion, decisions: pa.Table, now: datetime, taxonomy: Taxonomy) -> Applied:

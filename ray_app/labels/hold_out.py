@@ -39,7 +39,10 @@ def training_split(
     Raises UserError where the labels have fewer than two training rows.
     """
     train, validation = labels.split("train", None), labels.split("validation")
-    check(len(train) > 1, f"{name}: no training rows (only test or validation)")
+    others = len(labels.table) - len(train)
+    what = f"only {len(train)} training row" if len(train) else "no training rows"
+    beside = f", {others:,} of test or validation" if others else ""
+    check(len(train) > 1, f"{name}: {what}{beside}; two at least are needed")
     if not len(validation):
         kept, held = hold_out(len(train), share, seed)
         train, validation = train.take(pa.array(kept)), train.take(pa.array(held))

@@ -1,8 +1,8 @@
 """A labeling batch goes out to the tool a team labels with, and the answers come back as one checked table.
 
-Out: `label-studio/`, `prodigy/`, `doccano/` and `csv/` under a folder. In: exports of any of them. A malformed row is
-named with its file and row; a task that is unfinished, rejected or skipped is counted and left out. `merge.run` merges
-the answers into a labeled table; `decisions.run` applies what people decided after an audit.
+Out: `label-studio/`, `prodigy/`, `doccano/`, `csv/` and `xlsx/` under a folder. In: exports of any of them. A malformed
+row is named with its file and row; a task that is unfinished, rejected or skipped is counted and left out. `merge.run`
+merges the answers into a labeled table; `decisions.run` applies what people decided after an audit.
 """
 
 from collections import Counter
@@ -18,12 +18,14 @@ from ray_app.data.rows import LabelRow
 from ray_app.data.schema import ANSWERS
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
-from ray_app.labels import doccano, label_studio, prodigy, reader, spreadsheet
-from ray_app.labels.annotations import Annotation, LabelingTask, parse_time, read_tasks
-from ray_app.labels.rows import UnreadableRow, read_jsonl, suffix_of
+from ray_app.labels import doccano, label_studio, prodigy, reader, sheets, workbook
+from ray_app.labels.annotations import Annotation, parse_time, read_tasks
+from ray_app.labels.bad_rows import BadRow, report
+from ray_app.labels.rows import PARQUET, UnreadableRow, read_jsonl, suffix_of
 
-FORMATS = ("label-studio", "prodigy", "doccano", "csv")
-SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".xlsx")
+USUAL = ("label-studio", "prodigy", "doccano", "csv")  # what is written without being asked for
+FORMATS = (*USUAL, "xlsx")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", PARQUET)
 
 
 class AnswerRow(TypedDict):
@@ -45,30 +47,37 @@ class Annotations:
     dropped: tuple[str, ...]
 
 
-def export(batch: pa.Table, folder: str, taxonomy: Taxonomy, formats: Sequence[str]) -> list[str]:
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises UserError at an unknown format, or one that needs a package that is missing."""
+    for name in formats:
+        check(name in FORMATS, f"--formats {name}: no such format{closest(name, FORMATS)}")
+    if "xlsx" in formats:
+        workbook.check_installed("--formats")
+
+
+def export(
+    batch: pa.Table, folder: str, taxonomy: Taxonomy, formats: Sequence[str], sheet: str = sheets.AUTO
+) -> list[str]:
     """Writes a labeling batch for each tool into its own folder under `folder`; returns the files' URIs.
 
     Args:
         batch: review_id, text; `labels` (as in a labeled table) or `findings` (as in analyses) to start from, or
             neither; any other column is shown to the labeler as metadata.
         formats: of FORMATS.
+        sheet: of `sheets.FORMS`, what is filled in in csv and xlsx.
 
     Raises UserError at an unknown format, a missing column, or a folder that is not empty.
     """
-    write = {"label-studio": label_studio.write, "prodigy": prodigy.write, "doccano": doccano.write, "csv": _write_csv}
+    write = {"label-studio": label_studio.write, "prodigy": prodigy.write, "doccano": doccano.write}
+    check_formats(formats)
+    files: list[str] = []
     for name in formats:
-        check(name in write, f"--formats {name}: no such format{closest(name, FORMATS)}")
         own = storage.join(folder, name)
         check(storage.is_empty(own), f"{own} holds a batch already; choose another folder")
-    return [uri for name in formats for uri in write[name](storage.join(folder, name), read_tasks(batch), taxonomy)]
-
-
-def _write_csv(folder: str, tasks: Iterator[LabelingTask], taxonomy: Taxonomy) -> list[str]:
-    """The hand-labeling format: `Completion` is empty, to be filled in as in the column `Model` beside it."""
-    uri = storage.join(folder, "reviews.csv")
-    rows = [(task.review_id, task.text, "", task.completion) for task in tasks]
-    storage.write_bytes(uri, spreadsheet.to_csv(("review_id", "text", "Completion", "Model"), rows))
-    return [uri]
+    for name in formats:
+        own, tasks = storage.join(folder, name), read_tasks(batch)
+        files += write[name](own, tasks, taxonomy) if name in write else sheets.write(own, tasks, taxonomy, name, sheet)
+    return files
 
 
 def read_annotations(
@@ -86,9 +95,11 @@ def read_annotations(
     sent: dict[str, str] | None = None
     if batch is not None:
         sent = dict(zip(batch["review_id"].to_pylist(), batch["text"].to_pylist(), strict=True))
-    answers, dropped = [], []
+    answers: list[AnswerRow] = []
+    bad: list[BadRow] = []
     skipped: Counter[str] = Counter()
     seen: dict[tuple[str, datetime | None], dict[str, str]] = {}
+    without: list[str] = []
     for annotation in _annotations(uri, taxonomy):
         if annotation.skipped:
             skipped[annotation.skipped] += 1
@@ -96,10 +107,16 @@ def read_annotations(
         try:
             answers.append(_checked(annotation, taxonomy, seen, sent))
         except UserError as error:
-            if on_bad_label == "fail":
-                raise UserError(f"{annotation.location}: {error} (or --on-bad-label drop)") from None
-            dropped.append(f"{annotation.location}: {error}")
-    return Annotations(pa.Table.from_pylist(answers, schema=ANSWERS), dict(skipped), tuple(dropped))
+            bad.append(BadRow(annotation.location, str(error)))
+            continue
+        if taxonomy.overall not in (None, *(label["keyword"] for label in answers[-1]["labels"])):
+            without.append(annotation.location)
+    if bad and on_bad_label == "fail":
+        raise UserError(report(bad))
+    if without:
+        reader.tell_without_overall(taxonomy, without, len(answers))
+    dropped = tuple(f"{each.location}: {each.problem}" for each in bad)
+    return Annotations(pa.Table.from_pylist(answers, schema=ANSWERS), dict(skipped), dropped)
 
 
 def _checked(
@@ -116,7 +133,8 @@ def _checked(
     review_id, text = row["review_id"], row["text"]
     if sent is not None:
         check(review_id in sent, f"review_id {review_id!r} is not in the batch that went out")
-        same = legible(text) == legible(sent[review_id])
+        cut = len(text) >= workbook.CELL - 1 and legible(sent[review_id]).startswith(legible(text))
+        same = cut or legible(text) == legible(sent[review_id])
         check(same, f"the text is not that of review {review_id!r} in the batch that went out")
         text = sent[review_id]
     return {
@@ -129,9 +147,10 @@ def _checked(
 
 
 def legible(text: str) -> str:
-    """What of a text survives Excel and cp949: neither white space nor a character that becomes `?` there."""
+    """What of a text survives Excel and cp949: neither white space and control characters nor a character that becomes
+    `?` there."""
     survivors = text.encode("cp949", "ignore").decode("cp949")
-    return "".join(survivors.replace("?", "").split())
+    return "".join(letter for letter in survivors if letter != "?" and letter > " " and letter != "\x7f")
 
 
 def _annotations(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
@@ -142,26 +161,36 @@ def _annotations(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
         check(suffix in SUFFIXES, f"{file.uri}: write a .json, .jsonl, .csv, .tsv or .xlsx file")
         if suffix == ".json":
             yield from label_studio.read(file.uri, taxonomy)
-        elif suffix == ".jsonl":
-            tasks = any("annotations" in row and "data" in row for _, row in read_jsonl(file.uri))
-            check(not tasks, f"{file.uri}: Label Studio's tasks, one per line; export them as JSON (.json)")
-            yield from (prodigy if _is_prodigy(file.uri) else doccano).read(file.uri, taxonomy)
+        elif suffix == ".jsonl" and (tool := _tool_of(file.uri)):
+            yield from (prodigy if tool == "prodigy" else doccano).read(file.uri, taxonomy)
         else:
-            yield from _csv_annotations(file.uri)
+            yield from _table_annotations(file.uri, taxonomy)
 
 
-def _is_prodigy(uri: str) -> bool:
-    """Prodigy adds an answer and hashes to every task; doccano has neither."""
-    return any("answer" in row or "_task_hash" in row for _, row in read_jsonl(uri))
+def _tool_of(uri: str) -> str:
+    """The tool that wrote JSON lines, "" where they are labels as ours are. Raises UserError at Label Studio's.
+
+    Prodigy adds an answer and hashes to every task; doccano has neither.
+    """
+    rows = [row for _, row in read_jsonl(uri)]
+    tasks = any("annotations" in row and "data" in row for row in rows)
+    check(not tasks, f"{uri}: Label Studio's tasks, one per line; export them as JSON (.json)")
+    if any("answer" in row or "_task_hash" in row for row in rows):
+        return "prodigy"
+    lists = [labels for row in rows if isinstance(labels := row.get("labels"), list)]
+    own = any(isinstance(label, dict) and "keyword" in label for labels in lists for label in labels)
+    more = any(set(row) - {"id", "review_id", "text"} for row in rows) and not lists
+    doccanos = any({"cats", "entities", "label", "Comments"} & set(row) for row in rows)
+    return "" if not doccanos and (own or more) else "doccano"
 
 
-def _csv_annotations(uri: str) -> Iterator[Annotation]:
+def _table_annotations(uri: str, taxonomy: Taxonomy) -> Iterator[Annotation]:
     """The labeler is in the column `labeller`, else it is the file's name."""
     name = uri.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    for location, row in reader.read_completions(uri):
+    for location, row in reader.read_answers(uri, taxonomy):
         labels, error = row.get("labels"), row.reason if isinstance(row, UnreadableRow) else ""
         try:
-            time = parse_time(row["labelled_at"])
+            time = parse_time(row.get("labelled_at"))
         except UserError as problem:
             time, error = None, str(problem)
         yield Annotation(
@@ -169,7 +198,7 @@ def _csv_annotations(uri: str) -> Iterator[Annotation]:
             review_id=row["review_id"],
             text=row["text"],
             labels=labels if isinstance(labels, list) else [],
-            labeler=str(row["labeller"] or name),
+            labeler=str(row.get("labeller") or name),
             labeled_at=time,
             skipped="" if isinstance(labels, list) or error else "unfinished",
             error=error,

@@ -1,7 +1,7 @@
 """Labelers' answers join the labeled table, as a new version of it.
 
 In: a labeled table, and files of answers. Out: `labels.parquet`, `history.parquet`, `disputed.csv` (reviews on which
-labelers disagree, to be filled in and merged in turn) and `agreement.md`, in a new folder.
+labelers disagree, to be filled in and merged in turn; xlsx where answers are) and `agreement.md`, in a new folder.
 """
 
 from collections import Counter
@@ -12,14 +12,16 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
+from ray_app import storage
 from ray_app.data.rows import LabelRow, same_feeling
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
-from ray_app.labels import agreement, labeling_tools, spreadsheet, versions
+from ray_app.labels import agreement, labeling_tools, rows, sheets, versions, workbook
 from ray_app.labels.annotations import completion
 from ray_app.labels.versions import LabelVersion, VersionRow
 
 RULES = ("", "newest", "majority")
+DISPUTED = (("review_id", 14), ("text", 60), ("Completion", 40), ("Answers", 60))  # columns, and how wide they are
 
 
 class DatedAnswer(TypedDict):
@@ -67,19 +69,20 @@ def run(
     read = labeling_tools.read_annotations(answers, taxonomy, on_bad_label, batch)
     merged = merge_answers(versions.load(labeled, taxonomy), read.table, round_name, datetime.now(UTC), resolve)
     agreed = agreement.report(read.table, taxonomy)
-    beside = {"disputed.csv": _sheet(merged.disputed), "agreement.md": agreement.markdown(agreed).encode()}
+    kind = "xlsx" if any(rows.suffix_of(file.uri) == ".xlsx" for file in storage.list_files(answers)) else "csv"
+    beside = {f"disputed.{kind}": _sheet(merged.disputed, kind), "agreement.md": agreement.markdown(agreed).encode()}
     uri = versions.write(output, merged.version, beside)
     counts = {"answers": len(read.table), **merged.counts, "skipped": read.skipped, "dropped": list(read.dropped)}
     return {"labels": uri, **counts, "agreement": agreed}
 
 
-def _sheet(disputed: Iterable[Sequence[DatedAnswer]]) -> bytes:
+def _sheet(disputed: Iterable[Sequence[DatedAnswer]], kind: str) -> bytes:
     """Disputed reviews in the hand-labeling format, with all answers beside the empty `Completion`."""
-    rows = []
+    filled = []
     for answers in disputed:
         shown = " / ".join(f"{answer['labeller']}: {completion(answer['labels'])}" for answer in answers)
-        rows.append((answers[0]["review_id"], answers[0]["text"], "", shown))
-    return spreadsheet.to_csv(("review_id", "text", "Completion", "Answers"), rows)
+        filled.append((answers[0]["review_id"], answers[0]["text"], "", shown))
+    return sheets.table(kind, [workbook.Column(name=name, width=width) for name, width in DISPUTED], filled)
 
 
 def merge_answers(

@@ -1,49 +1,34 @@
 """Labeled reviews, in every format they come in, as one checked table.
 
-In: Parquet, JSONL, or CSV/TSV with a `Completion` column (`스타일 1, 만족도 2`), or the name of a shipped set.
+In: Parquet, JSONL, CSV, TSV or xlsx, labels in a list, in a `Completion` (`스타일 1, 만족도 2`) or in a column per
+keyword; or the name of a shipped set.
 Out: a LABELED table. A bad label is named with its file and row; `--on-bad-label` says whether it stops the job.
 """
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar
 
 import pyarrow as pa
 
-from ray_app.data.column_names import ID_NAMES, TEXT_NAMES, folded
 from ray_app.data.rows import LabeledRow, LabelRow
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
 from ray_app.data.text import composed, is_blank
-from ray_app.data.values import integral
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, id_of, read_lines, read_parquet, rows
+from ray_app.labels.bad_rows import BadRow, report
+from ray_app.labels.layout import raw_rows
+from ray_app.labels.rows import Row, Rows, check_readable, rows, table_rows
 
 SPLITS = ("train", "validation", "test")
 SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews
 TAKE_FROM_LABELS = "; --taxonomy labels takes the keywords from the labels"
-NOTHING = "-"  # the completion of a review that speaks of no keyword
-_TYPED = str.maketrans(  # what keyboards and spreadsheets make of digits, signs and separators
-    {
-        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
-        **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d\ufe63", "-"),
-        **dict.fromkeys("\uff0c\u3001\uff64;\uff1b", ","),
-        "\uff0b": "+",
-        "\u3000": " ",
-    }
-)
-_SEPARATOR = re.compile("[,;\uff0c\u3001\uff64\uff1b]")
+UNSEEN = " \t\r\n\u200b\u200c\u200d\u2060\ufeff\u00a0\u3000"  # what copying leaves around a keyword
 _LONE = re.compile("[\ud800-\udfff]")
 T = TypeVar("T")
-_PAIR = re.compile(r"^(?P<keyword>.*[^\d\s.+−-])\s*(?P<score>[+-]?\d{1,9})$")
-
-
-class KeywordScore(TypedDict):
-    """A keyword and its score, as `배송 -1` writes them; neither is checked against a taxonomy yet."""
-
-    keyword: str
-    score: int
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,63 +53,110 @@ def read_labels(uri: str, taxonomy: str = "default", on_bad_label: str = "fail")
         taxonomy: `default`, `labels` (whatever keywords and scores the labels have) or a YAML file.
         on_bad_label: `fail` raises UserError at the first bad row, `drop` leaves it out and reports it.
     """
-    raw = _raw_rows(uri)
-    return _checked_labels(uri, raw, _taxonomy(taxonomy, (row for _, row in raw)), on_bad_label, TAKE_FROM_LABELS)
+    if taxonomy != "labels":
+        return read_labels_with(uri, _named_taxonomy(taxonomy), on_bad_label, TAKE_FROM_LABELS)
+    raw = _raw_rows(uri, None)
+    return _checked_labels(uri, raw, _taxonomy_of(uri, raw), on_bad_label)
 
 
-def read_labels_with(uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail") -> Labels:
-    """Reads and checks labels with a taxonomy that is already loaded, such as a bundle's own."""
-    return _checked_labels(uri, _raw_rows(uri), taxonomy, on_bad_label)
+def read_labels_with(
+    uri: str, taxonomy: Taxonomy, on_bad_label: str = "fail", remedy: str = "", partial: bool = False
+) -> Labels:
+    """Reads and checks labels with a taxonomy that is already loaded, such as a bundle's own.
+
+    `remedy`: of an unknown keyword. `partial`: the labels are of some keywords only, so that the overall one may lack.
+    """
+    return _checked_labels(uri, _raw_rows(uri, taxonomy), taxonomy, on_bad_label, remedy, partial)
+
+
+def taxonomy_of(uri: str, choice: str) -> Taxonomy:
+    """The taxonomy that `--taxonomy` names for labels."""
+    return _taxonomy_of(uri, _raw_rows(uri, None)) if choice == "labels" else _named_taxonomy(choice)
 
 
 def _checked_labels(
-    uri: str, raw: list[tuple[str, Row]], taxonomy: Taxonomy, on_bad_label: str, remedy: str = ""
+    uri: str,
+    raw: list[tuple[str, Row]],
+    taxonomy: Taxonomy,
+    on_bad_label: str,
+    remedy: str = "",
+    partial: bool = False,
 ) -> Labels:
     check(on_bad_label in ("fail", "drop"), f"--on-bad-label {on_bad_label}: write fail or drop")
-    checked, dropped = [], []
+    checked: list[LabeledRow] = []
+    bad: list[BadRow] = []
+    without: list[str] = []
     seen: dict[str, str] = {}
     for location, row in raw:
         try:
             checked.append(checked_row(row, taxonomy, seen, location))
         except UserError as error:
-            if on_bad_label == "fail":
-                hint = remedy if str(error).startswith("unknown keyword") else ""
-                raise UserError(f"{location}: {error}{hint} (or --on-bad-label drop)") from None
-            dropped.append(f"{location}: {error}")
-    check(checked, f"{uri}: every one of {len(raw)} rows is bad; the first: {(dropped or [''])[0]}")
-    return Labels(pa.Table.from_pylist(checked, schema=LABELED), taxonomy, tuple(dropped))
+            bad.append(BadRow(location, str(error)))
+            continue
+        if taxonomy.overall not in (None, *(label["keyword"] for label in checked[-1]["labels"])):
+            without.append(location)
+    if bad and on_bad_label == "fail":
+        raise UserError(report(bad, remedy))
+    lines = tuple(f"{each.location}: {each.problem}" for each in bad)
+    check(checked, f"{uri}: every one of {len(raw)} rows is bad; the first: {(lines or ('',))[0]}")
+    if without and not partial:
+        tell_without_overall(taxonomy, without, len(raw))
+    _tell_contradictions(uri, checked)
+    return Labels(pa.Table.from_pylist(checked, schema=LABELED), taxonomy, lines)
 
 
-def parse_completion(text: str) -> list[KeywordScore] | None:
-    """`스타일 1, 만족도2, 신축성 -1` -> pairs; NOTHING -> no pairs; an empty text -> None: nobody has labeled it yet.
-
-    Raises UserError at an item that is no keyword and whole number.
-    """
-    text = composed(text)
-    if text.translate(_TYPED).strip() == NOTHING:
-        return []
-    return [parse_pair(item) for item in filter(None, (item.strip() for item in _SEPARATOR.split(text)))] or None
-
-
-def parse_pair(text: str) -> KeywordScore:
-    """`배송 -1` -> its keyword and score. Raises UserError."""
-    text = composed(text)
-    match = _PAIR.match(text.translate(_TYPED))  # letter for letter, so that places in it are those in the text
-    if not match:
-        raise UserError(f"{text!r} is not a keyword and a score such as '배송 -1'")
-    return {"keyword": text[slice(*match.span("keyword"))].strip(), "score": int(match["score"])}
+def tell_without_overall(taxonomy: Taxonomy, locations: Sequence[str], rows: int) -> None:
+    """A warning that reviews lack the overall keyword, which every review has."""
+    log.warning(
+        "%s of %s labeled reviews lack %s, the taxonomy's overall keyword, which every review has; the first: %s",
+        f"{len(locations):,}",
+        f"{rows:,}",
+        taxonomy.overall,
+        locations[0],
+    )
 
 
-def _taxonomy(choice: str, raw: Iterable[Row]) -> Taxonomy:
-    """The taxonomy that `--taxonomy` names; of raw labels only those that are valid count."""
-    if choice != "labels":
-        return load() if choice in ("default", "sample") else load(choice)
-    pairs = []
-    for row in raw:
+def _tell_contradictions(uri: str, rows: Sequence[LabeledRow]) -> None:
+    """A warning where reviews of one text have other labels: no model can learn both."""
+    said: dict[str, tuple[str, frozenset[tuple[str, int]]]] = {}
+    clashes: list[tuple[str, str]] = []
+    for row in rows:
+        labels = frozenset((label["keyword"], label["score"]) for label in row["labels"])
+        first, before = said.setdefault(row["text"].strip(), (row["review_id"], labels))
+        if labels != before:
+            clashes.append((first, row["review_id"]))
+    if clashes:
+        log.warning(
+            "%s: %s reviews have the text of another one and other labels, such as %s and %s; decide, or audit them",
+            *(uri, f"{len(clashes):,}", *clashes[0]),
+        )
+
+
+def _named_taxonomy(choice: str) -> Taxonomy:
+    return load() if choice in ("default", "sample") else load(choice)
+
+
+def _taxonomy_of(uri: str, raw: Iterable[tuple[str, Row]]) -> Taxonomy:
+    """The taxonomy of raw labels, of those that are valid. Raises UserError where there are none, or too few."""
+    pairs: list[tuple[str, int]] = []
+    problem = ""
+    for location, row in raw:
+        try:
+            check_readable(row)
+        except UserError as error:
+            problem = problem or f"; {location}: {error}"
+            continue
         labels = row.get("labels")
         for label in labels if isinstance(labels, list) else ():
-            if isinstance(label, dict) and isinstance(label.get("keyword"), str) and _is_whole(label.get("score")):
+            named = isinstance(label, dict) and isinstance(label.get("keyword"), str)
+            if named and not is_blank(label["keyword"]) and _is_whole(label.get("score")):
                 pairs.append((_trimmed(label["keyword"]), int(label["score"])))
+    check(pairs, f"{uri}: no labels to take a taxonomy from{problem}")
+    scores = sorted({score for _, score in pairs})
+    check(
+        len(scores) > 1,
+        f"{uri}: --taxonomy labels: every score is {scores[0]}, which makes no scale; name a taxonomy with its scores",
+    )
     return from_labels(pairs)
 
 
@@ -135,6 +167,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     """
     check_readable(row)
     review_id, text, raw = row.get("review_id"), row.get("text"), row.get("labels")
+    check(not isinstance(review_id, (bool, list, dict)), f"review_id {review_id!r} is no id")
     check(review_id is not None and str(review_id).strip(), "null review_id")
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
     if not isinstance(text, str) or is_blank(text):
@@ -163,6 +196,7 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
     if not isinstance(label, dict):
         raise UserError(f"label {label!r} is not a keyword and a score")
     keyword, score = _trimmed(label.get("keyword")), label.get("score")
+    check(not isinstance(keyword, str) or not is_blank(keyword), "a label without a keyword")
     check(keyword in taxonomy.names, f"unknown keyword {keyword!r}{closest(str(keyword), taxonomy.names)}")
     if not _is_whole(score) or int(score) not in taxonomy.scores:
         scale = ", ".join(map(str, taxonomy.scores))
@@ -173,7 +207,7 @@ def _checked_label(label: object, taxonomy: Taxonomy) -> LabelRow:
 
 def _trimmed(keyword: T) -> T | str:
     """A keyword trimmed and in composed letters, where it is a text."""
-    return composed(keyword.strip()) if isinstance(keyword, str) else keyword
+    return composed(keyword.strip(UNSEEN)) if isinstance(keyword, str) else keyword
 
 
 def _words(label: Mapping[str, object], name: str, keyword: object) -> list[str] | None:
@@ -190,9 +224,11 @@ def _is_whole(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
 
 
-def _raw_rows(uri: str) -> list[tuple[str, Row]]:
+def _raw_rows(uri: str, taxonomy: Taxonomy | None) -> list[tuple[str, Row]]:
     """(location, raw row) of every file, or of a shipped set. Raises UserError where there is none."""
-    raw = list(_shipped_rows(uri) if uri in SHIPPED else rows(uri, "labels", read_completions, _read_parquet))
+    if uri in SHIPPED:
+        return list(_shipped_rows(uri))
+    raw = list(rows(uri, "labels", lambda file: read_answers(file, taxonomy)))
     check(raw, f"{uri}: no labeled reviews there")
     return raw
 
@@ -204,39 +240,11 @@ def _shipped_rows(name: str) -> Rows:
         yield f"{name} row {i}", dict(row)
 
 
-def _read_parquet(uri: str) -> Rows:
-    return read_parquet(uri, ("review_id", "text", "labels"), ("split",))
+def read_answers(uri: str, taxonomy: Taxonomy | None) -> Rows:
+    """Raw rows of one file of labels, for `checked_row`, with `labeller` and `labelled_at` where it has such columns.
 
-
-def read_completions(uri: str) -> Rows:
-    """Raw rows of a CSV or TSV file in the hand-labeling format: a text, its `Completion`, and an id where it has one.
-
-    `split`, `labeller` and `labelled_at` are None where the file has no such column. Raises UserError where it lacks
-    the text or the `Completion` column.
+    `taxonomy`: the keywords that columns may be named after; None: whatever columns hold scores. Raises UserError
+    where the file lacks a text or labels.
     """
-    header, lines = read_lines(uri)
-    completion = _find_name(header, ("completion",))
-    text = _find_name(header, (*TEXT_NAMES, "prompt"))
-    check(completion and text, f"{uri}: needs a text column and a Completion column, has {', '.join(header)}")
-    identity = _find_name(header, ID_NAMES)
-    for location, cells, error in lines:
-        row = dict(zip(header, cells, strict=False))
-        parsed: Row = {
-            "review_id": integral(row.get(identity, "")) if identity else id_of(location),
-            "text": row.get(text or ""),
-            "split": row.get("split"),
-            "labeller": row.get("labeller"),
-            "labelled_at": row.get("labelled_at"),
-        }
-        try:
-            check(not error, error or "")
-            parsed["labels"] = parse_completion(row.get(completion or "", ""))
-        except UserError as problem:
-            parsed = UnreadableRow(str(problem), parsed)
-        yield location, parsed
-
-
-def _find_name(header: list[str], names: Iterable[str]) -> str | None:
-    """The first of `names` that the header has, as the header writes it."""
-    by_fold = {folded(name): name for name in header}
-    return next((by_fold[folded(name)] for name in names if folded(name) in by_fold), None)
+    names, found, sheet = table_rows(uri)
+    return raw_rows(uri, names, found, taxonomy, sheet) if found else iter(())

@@ -8,9 +8,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ray_app import storage
-from ray_app.errors import UserError, check, closest
+from ray_app.data.values import python_values
+from ray_app.errors import UserError, check
 from ray_app.labels.spreadsheet import decoded, read_cells
 
+PARQUET, LINES, SHEETS = ".parquet", (".jsonl", ".ndjson"), (".csv", ".tsv", ".txt", ".xlsx")
 Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]  # (location, row)
 
@@ -29,43 +31,57 @@ def check_readable(row: Mapping[str, object]) -> None:
         raise UserError(row.reason)
 
 
-def rows(
-    uri: str, what: str, csv: Callable[[str], Rows] | None = None, parquet: Callable[[str], Rows] | None = None
-) -> Rows:
+def rows(uri: str, what: str, read: Callable[[str], Rows] | None = None) -> Rows:
     """(location, row) of every row of a file, folder or glob.
 
     Args:
         what: what the rows are, for the message about a file of another kind.
-        csv, parquet: reads one file of that kind where its columns must be checked or renamed.
+        read: reads one file, where its columns must be checked or renamed.
 
     Raises UserError where no file exists, or at a file that is not of a known kind or cannot be read.
     """
-    csv, parquet = csv or read_csv, parquet or read_parquet
-    readers = {".parquet": parquet, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": csv, ".tsv": csv}
-    readers |= {".txt": csv, ".xlsx": csv}
+    check(uri.strip(), f"no {what} are named; name a file or folder")  # else the current folder would be read
     files = storage.list_files(uri)
     check(files, f"{uri}: no files there")
     for file in files:
-        suffix = suffix_of(file.uri)
-        check(suffix in readers, f"{file.uri}: {what} are read from {', '.join(readers)}")
-        yield from readers[suffix](file.uri)
+        known = suffix_of(file.uri) in (*LINES, *SHEETS, PARQUET)
+        check(known, f"{file.uri}: {what} are read from {', '.join((PARQUET, *LINES, *SHEETS))}{_hint(file.uri, what)}")
+        yield from read(file.uri) if read else table_rows(file.uri)[1]
+
+
+def _hint(uri: str, what: str) -> str:
+    """What a file of another kind is for."""
+    tool = what == "labels" and suffix_of(uri) == ".json"
+    return f"; answers of a labeling tool join by python -m jobs.acquire merge --answers {uri}" if tool else ""
+
+
+def table_rows(uri: str) -> tuple[list[str], list[tuple[str, Row]], bool]:
+    """The names of one file's columns, its rows, and whether it is a sheet (CSV, TSV, xlsx), whose cells are texts."""
+    suffix = suffix_of(uri)
+    if suffix == PARQUET:
+        table = storage.read_parquet(uri)
+        columns = [python_values(column) for column in table.columns]
+        found = [
+            (f"{uri} row {i}", dict(zip(table.column_names, values, strict=True)))
+            for i, values in enumerate(zip(*columns, strict=True), 1)
+        ]
+        return table.column_names, found, False
+    if suffix in LINES:
+        lines = list(read_jsonl(uri))
+        return list(dict.fromkeys(name for _, row in lines for name in row)), lines, False
+    names, cells = read_lines(uri)
+    return names, [(location, _row(names, each, error)) for location, each, error in cells], True
+
+
+def _row(names: Sequence[str], cells: Sequence[str], error: str | None) -> Row:
+    row: Row = dict(zip(names, cells, strict=False))
+    return UnreadableRow(error, row) if error else row
 
 
 def suffix_of(uri: str) -> str:
     """`.csv` of `a/reviews.CSV` and of `a/reviews.csv.gz`."""
     name = uri.lower().removesuffix(".gz")
     return name[name.rfind(".") :]
-
-
-def read_parquet(uri: str, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Rows:
-    """Rows of one file with these columns, with all columns where none is required. Raises UserError."""
-    table = storage.read_parquet(uri)
-    for name in required:
-        check(name in table.column_names, f"{uri}: no column {name!r}{closest(name, table.column_names)}")
-    if required:
-        table = table.select([name for name in (*required, *optional) if name in table.column_names])
-    for i, row in enumerate(table.to_pylist(), 1):
-        yield f"{uri} row {i}", row
 
 
 def read_jsonl(uri: str) -> Rows:
@@ -86,13 +102,6 @@ def _object(line: str) -> Row:
     except (ValueError, RecursionError) as error:
         return UnreadableRow(f"not JSON ({error})")
     return row if isinstance(row, dict) else UnreadableRow("not a JSON object")
-
-
-def read_csv(uri: str) -> Rows:
-    """Rows of one CSV or TSV file or workbook by the names in its header."""
-    names, lines = read_lines(uri)
-    for location, cells, error in lines:
-        yield location, UnreadableRow(error) if error else dict(zip(names, cells, strict=False))
 
 
 def read_lines(uri: str) -> tuple[list[str], list[tuple[str, list[str], str | None]]]:

@@ -1,7 +1,8 @@
 """Tables that people open in Excel. In: rows of text, or a CSV, TSV or xlsx file. Out: bytes that Excel opens; cells.
 
-A cell that Excel would take for a formula, a number or a date is written with an apostrophe in front, which is removed
-when it is read, so that `=1+1`, `-5도` and the id `00123` come back unchanged.
+A cell that Excel would take for a formula, a number or a date is written to CSV with an apostrophe in front, which is
+removed when it is read, so that `=1+1`, `-5도` and the id `00123` come back unchanged. `workbook.py` writes xlsx, where
+cells have types.
 """
 
 import csv
@@ -33,6 +34,11 @@ def unguard(cell: str) -> str:
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
+def escaped(cell: str) -> str:
+    """The cell in a form that only `unguard` changes: back to the cell. For files whose cells have types."""
+    return f"'{cell}" if _GUARDED.match(cell) else cell
+
+
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """Guarded cells as CSV in UTF-8 with a byte order mark, without which Excel reads Korean as cp949."""
     sink = io.StringIO(newline="")
@@ -47,7 +53,7 @@ def read_cells(uri: str) -> tuple[list[str], list[tuple[int, list[str], str | No
     It is read by the rules of catalogs: any delimiter and encoding, packed or not. Raises UserError where it is none.
     """
     names, rows = files.read_small(uri)
-    return names, [
+    return [unguard(name) for name in names], [
         (number, [unguard(cell) for cell in map(_text, cells)], error or _unknown(cells))
         for number, (cells, error) in rows
     ]

@@ -13,6 +13,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import reader
+from ray_app.labels.bad_rows import BadRow, report
 from ray_app.labels.rows import Row, Rows, read_jsonl, rows
 from ray_app.labels.rows import check_readable as check_row
 from ray_app.lm.templates import Template, check_readable
@@ -65,17 +66,21 @@ def column_names(text: str, template: Template) -> dict[str, str]:
 
 
 def _read_table(uri: str, template: Template, columns: Mapping[str, str], on_bad_row: str) -> PromptRows:
-    checked, dropped, count = [], [], 0
+    checked: list[Row] = []
+    bad: list[BadRow] = []
+    count = 0
     for location, raw in _sample_rows(template) if uri == "sample" else rows(uri, "rows"):
         count += 1
         try:
             checked.append(_checked(raw, template, columns, location))
         except UserError as error:
-            check(on_bad_row == "drop", f"{location}: {error} (or --on-bad-row drop)")
-            dropped.append(f"{location}: {error}")
+            bad.append(BadRow(location, str(error)))
     check(count, f"{uri}: no rows there")
-    check(checked, f"{uri}: every one of {count} rows is bad; the first: {(dropped or [''])[0]}")
-    return PromptRows(tuple(checked), None, tuple(dropped))
+    if bad and on_bad_row != "drop":
+        raise UserError(report(bad, remedy=" (or --on-bad-row drop)"))
+    dropped = tuple(f"{each.location}: {each.problem}" for each in bad)
+    check(checked, f"{uri}: every one of {count} rows is bad; the first: {(dropped or ('',))[0]}")
+    return PromptRows(tuple(checked), None, dropped)
 
 
 def _checked(raw: Row, template: Template, columns: Mapping[str, str], location: str) -> Row:

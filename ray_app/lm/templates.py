@@ -14,7 +14,7 @@ from ray_app import yaml_text
 from ray_app.data.rows import LabelRow
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.reader import parse_pair
+from ray_app.labels.completions import parse_pair
 
 DEFAULT = Path(__file__).parent / "templates.yaml"
 READS = ("labels", "table")

@@ -122,6 +122,7 @@ class Config(TrainingOptions):
         """With every `auto` decided and every path absolute, so that it holds in a worker's own working folder."""
         from ray_app.storage import absolute
 
+        check(self.base_model.strip(), "--base-model: no name; give an encoder, a folder, ready, starter or scratch")
         small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
         check(
             not further or self.score_form == "joint",

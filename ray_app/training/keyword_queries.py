@@ -54,4 +54,4 @@ def _states(
 ) -> list[Tensor]:
     """Per text its token states [tokens, hidden]."""
     sequences = tokenizer.with_special_tokens(tokenizer(texts).sequences, max_length)
-    return token_states(model.encoder, sequences, tokenizer.pad_id, device)
+    return token_states(model.encoder, sequences, tokenizer.pad_id, device, batching=model.batching)

@@ -43,6 +43,7 @@ def pooled(model: EncoderClassifier, data: Data, rows: Ints, device: Device, pad
     """[rows, hidden] what the head reads: the output of a head that copies."""
     hidden = model.head.in_features
     copy = EncoderClassifier(model.encoder, hidden, 0.0, model.pooling)
+    copy.batching = model.batching
     nn.init.eye_(copy.head.weight)
     nn.init.zeros_(copy.head.bias)
     was_training = model.training

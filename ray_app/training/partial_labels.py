@@ -25,7 +25,7 @@ def with_partial_labels(train: pa.Table, uris: Sequence[str], taxonomy: Taxonomy
     """
     tables = [train.select(LABELED.names)]
     for number, uri in enumerate(uris, 1):
-        labels = reader.read_labels_with(uri, taxonomy, on_bad_label).split("train", None)
+        labels = reader.read_labels_with(uri, taxonomy, on_bad_label, partial=True).split("train", None)
         given = [label for row in labels["labels"].to_pylist() for label in row]
         asked = sorted({label["keyword"] for label in given})
         signs_alone = {label["score"] for label in given} <= {-1, 0, 1}

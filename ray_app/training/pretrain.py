@@ -6,8 +6,8 @@ described in `distillation.py`.
 """
 
 import logging
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
@@ -65,7 +65,19 @@ class Config(Options):
 
 
 def run(config: Config) -> None:
-    """Pre-trains in this process, saves the encoder and prints where it is."""
+    """Pre-trains in this process, saves the encoder and prints where it is.
+
+    Raises UserError where the output exists, or another run trains there; a killed one is no obstacle.
+    """
+    from ray_app import storage
+    from ray_app.training.sole_trainer import sole_trainer
+
+    check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
+    with sole_trainer(config.output):
+        _run(config)
+
+
+def _run(config: Config) -> None:
     import torch
 
     from ray_app.engine.device import choose_device
@@ -168,21 +180,23 @@ def _save(
     losses: dict[str, float],
     reviews: int,
 ) -> None:
-    """Writes the folder that `--base-model` takes. `losses`: the last epoch's."""
+    """Writes the folder that `--base-model` takes, the weights last: without them it counts as nothing. `losses`: the
+    last epoch's."""
     import torch
 
     from ray_app import storage
 
-    folder = Path(config.output)
-    student.to("cpu", torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     provenance = {
         "command": "python -m jobs.pretrain",
         "config": as_dict(config),
         "reviews": reviews,
         "last_epoch": losses,
     }
-    storage.write_json(str(folder / "provenance.json"), provenance)
+    with tempfile.TemporaryDirectory() as scratch:
+        student.to("cpu", torch.float16).save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        storage.write_json(f"{scratch}/provenance.json", provenance)
+        storage.upload(scratch, config.output, last="model.safetensors")
 
 
 def _summary(config: Config, losses: dict[str, float]) -> str:

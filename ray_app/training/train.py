@@ -101,6 +101,7 @@ def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table, str]":
     )
     for name, table in (("training", train), ("validation", validation)):
         check(any(table["labels"].to_pylist()), f"{config.labels}: none of its {name} reviews has a label")
+    _tell_unlabeled(config, train, labels.taxonomy)
     if config.also:
         train = with_partial_labels(train, config.also, labels.taxonomy, config.on_bad_label)
         log.info("%s training reviews with those of %s", f"{len(train):,}", ", ".join(config.also))
@@ -108,6 +109,20 @@ def _read(config: Config) -> "tuple[Taxonomy, pa.Table, pa.Table, str]":
     if not judged_by:
         log.info("%s names no test rows to judge the bundle by; --test 0.2 keeps some", config.labels)
     return labels.taxonomy, train, validation, judged_by
+
+
+def _tell_unlabeled(config: Config, train: "pa.Table", taxonomy: "Taxonomy") -> None:
+    """A warning that names keywords without a label, which the model learns to find nowhere."""
+    from ray_app.labels.matrices import keyword_support
+
+    support = keyword_support(train)
+    absent = [name for name in taxonomy.names if not support.get(name)]
+    if absent and not config.also:
+        log.warning(
+            "%s: no training review is labeled with %s: the bundle will not find %s; leave %s out of the taxonomy, or "
+            "label some",
+            *(config.labels, ", ".join(absent), *(("it", "it") if len(absent) == 1 else ("them", "them"))),
+        )
 
 
 def _with_test(config: Config, labels: "Labels") -> "Labels":

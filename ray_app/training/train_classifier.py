@@ -90,7 +90,7 @@ def _train_further(
     elif (base.path / bundles.READER).is_file() and keyword_reader.outputs_of(taxonomy.scores):
         reader = keyword_reader.load(base.path / bundles.READER)
         vectors = keyword_reader.phrase_vectors(
-            model.encoder, model.head, tokenizer, taxonomy, choose_device(config.device)
+            model.encoder, model.head, tokenizer, taxonomy, choose_device(config.device), base.meta.batching
         )
         head = reader.head(vectors, taxonomy.scores)
     if head is not None:

@@ -12,7 +12,7 @@ from ray_app import sample, storage
 from ray_app.audit import apply, audit, compare, measure
 from ray_app.audit.suspects import KINDS, SUSPECTS
 from ray_app.errors import UserError
-from ray_app.labels import reader
+from ray_app.labels import completions, reader
 from ray_app.labels.reader import SPLITS
 
 ROWS = 700
@@ -96,7 +96,9 @@ def test_the_queue_holds_the_likeliest_with_labels_as_given(audited: tuple[Path,
     given = {row["review_id"]: row["labels"] for row in reader.read_labels(path).table.to_pylist()}
     for row in queued:
         expected = [(label["keyword"], label["score"]) for label in given[row["review_id"]]]
-        assert [(each["keyword"], each["score"]) for each in reader.parse_completion(row["Model"]) or ()] == expected
+        assert [
+            (each["keyword"], each["score"]) for each in completions.parse_completion(row["Model"]) or ()
+        ] == expected
     assert {each.name for each in (folder / "queue").iterdir()} == {"label-studio", "prodigy", "doccano", "csv"}
 
 

@@ -305,7 +305,7 @@ def test_tasks_are_cut_into_files_that_label_studio_takes(tmp_path: Path) -> Non
 
 def test_an_empty_batch_is_written_and_read(tmp_path: Path) -> None:
     files = labeling_tools.export(batch_of({}), str(tmp_path), TAXONOMY, labeling_tools.FORMATS)
-    assert len(files) == 1 + 2 + 3 + 1
+    assert len(files) == 1 + 2 + 3 + 1 + 1
     read = labeling_tools.read_annotations(f"{tmp_path}/csv", TAXONOMY, batch=batch_of({}))
     assert (len(read.table), read.skipped, read.dropped) == (0, {}, ())
 

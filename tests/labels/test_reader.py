@@ -13,7 +13,7 @@ from ray_app import storage
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.errors import UserError
-from ray_app.labels import reader
+from ray_app.labels import completions, reader
 
 COMPLETIONS = {"1": "스타일 1, 만족도 2, 신축성 -1", "2": "배송-2,만족도 0"}
 TEXTS = {"1": '예쁘고 편해요, "쫀쫀"은 아님', "2": "배송이\n늦어요"}
@@ -257,12 +257,12 @@ def test_bad_line_of_a_spreadsheet_is_named_with_the_row_it_shows(tmp_path: Path
     ],
 )
 def test_completion_needs_no_spaces(completion: str, expected: list[tuple[str, int]]) -> None:
-    assert [(each["keyword"], each["score"]) for each in reader.parse_completion(completion) or ()] == expected
+    assert [(each["keyword"], each["score"]) for each in completions.parse_completion(completion) or ()] == expected
 
 
 @pytest.mark.parametrize("completion", ["", " ", ","])
 def test_an_empty_completion_is_not_labeled_yet(completion: str) -> None:
-    assert reader.parse_completion(completion) is None
+    assert completions.parse_completion(completion) is None
 
 
 @pytest.mark.parametrize(
@@ -343,13 +343,13 @@ def test_labels_are_read_by_the_taxonomy_at_hand(tmp_path: Path) -> None:
     ],
 )
 def test_signs_digits_and_separators_as_they_are_typed(completion: str, pairs: list[tuple[str, int]]) -> None:
-    found = reader.parse_completion(completion) or []
+    found = completions.parse_completion(completion) or []
     assert [(pair["keyword"], pair["score"]) for pair in found] == pairs
 
 
 def test_a_keyword_is_kept_as_it_is_typed() -> None:
     """Signs and separators are understood around keywords, not in them."""
-    found = reader.parse_completion("A–B 1, 크기：세로 −2") or []
+    found = completions.parse_completion("A–B 1, 크기：세로 −2") or []
     assert [(pair["keyword"], pair["score"]) for pair in found] == [("A–B", 1), ("크기：세로", -2)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.errors import UserError
-from ray_app.labels.rows import UnreadableRow, check_readable, id_of, read_csv, read_parquet, rows
+from ray_app.labels.rows import UnreadableRow, check_readable, id_of, rows
 from tests.data.reading.test_text_files import workbook
 
 ROW = {"a": "1", "b": "가, 나"}
@@ -30,18 +30,15 @@ def test_a_row_is_numbered_as_a_person_counts(tmp_path: Path, name: str, content
     assert list(rows(uri, "rows")) == [(f"{uri} row {number}", ROW)]
 
 
-def test_parquet_is_read_whole_or_by_its_required_columns(tmp_path: Path) -> None:
+def test_parquet_is_read_whole(tmp_path: Path) -> None:
     uri = f"{tmp_path}/a.parquet"
     storage.write_parquet(uri, pa.table({"a": ["1"], "b": ["가, 나"], "c": [1]}))
     assert list(rows(str(tmp_path), "rows")) == [(f"{uri} row 1", ROW | {"c": 1})]
-    assert list(read_parquet(uri, ("a", "b"), ("d",))) == [(f"{uri} row 1", ROW)]
-    with pytest.raises(UserError, match=r"a\.parquet: no column 'd'"):
-        list(read_parquet(uri, ("a", "d")))
 
 
 def test_a_cell_without_a_name_and_a_broken_line_are_errors_of_their_row(tmp_path: Path) -> None:
     storage.write_bytes(f"{tmp_path}/a.csv", b"a,b\n1,2,3\n1\n1,2,\n")
-    bad, *good = [row for _, row in read_csv(f"{tmp_path}/a.csv")]
+    bad, *good = [row for _, row in rows(f"{tmp_path}/a.csv", "rows")]
     assert good == [{"a": "1"}, {"a": "1", "b": "2"}]
     with pytest.raises(UserError, match="3 cells under 2 names; quote cells with delimiters"):
         check_readable(bad)

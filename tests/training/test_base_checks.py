@@ -273,3 +273,13 @@ def test_a_second_training_on_one_output_waits_for_no_one(tmp_path: Path) -> Non
     storage.write_json(f"{folder}/_lease/000000.json", dead)  # as a killed run leaves it
     train_family(base, tmp_path / "bundle")
     assert bundle.load(str(tmp_path / "bundle"))
+
+
+def test_what_a_base_model_cannot_give_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    base = save_family("bert", tmp_path / "base")
+    with pytest.raises(UserError, match=r"--base-model .*base@main: a folder has no revisions; write .*base"):
+        load_encoder(f"{base}@main")
+    with pytest.raises(UserError, match="--layers 3: it has 2; write at most 2, or leave it out"):
+        load_encoder(str(base), layers=3)
+    with pytest.raises(UserError, match="--base-model: no name"):
+        train.Config(base_model=" ").resolved()

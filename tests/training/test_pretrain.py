@@ -10,6 +10,7 @@ import pytest
 from ray_app import storage
 from ray_app.engine.encoder import load_base_model
 from ray_app.errors import UserError
+from ray_app.storage.lease import Lease
 from ray_app.training import distillation, pretrain
 from tests.support import bundles
 
@@ -90,3 +91,16 @@ def test_a_teacher_reads_its_own_special_tokens_and_unk_for_what_it_lacks() -> N
     teacher = distillation.Teacher(model=bundles.encoder("bert"), ids=np.array([0, 1, 2, 3, 9, -1]))
     read = distillation.teacher_reads(teacher)
     assert read.tolist() == [0, 1, 2, 3, 9, 3]
+
+
+def test_one_pretraining_at_a_time_writes_an_output(reviews: str, tmp_path: Path) -> None:
+    output, training = tmp_path / "encoder", f"{tmp_path}/encoder.training"
+    with Lease(training, beat=0.2), pytest.raises(UserError, match="another run is writing there"):
+        last_epoch(output, input=reviews, epochs=1)
+    assert not output.exists()
+    dead = storage.read_json(f"{training}/_lease/000000.json") | {"released": False, "pid": 2**22 + 1}
+    storage.write_json(f"{training}/_lease/000000.json", dead)  # as a killed run leaves it
+    last_epoch(output, input=reviews, epochs=1)
+    assert not Path(training).exists() or not any(Path(training).iterdir())
+    with pytest.raises(UserError, match=r"--output .*encoder: already exists; remove it or name another"):
+        last_epoch(output, input=reviews, epochs=1)

@@ -4,6 +4,7 @@ In: a file and its kind. Out: its Description or why it cannot be read; tables o
 """
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from ray_app.data.reading.streams import UnreadableError, head
 from ray_app.data.reading.units import Piece, cut
 from ray_app.errors import UserError, check, first_line
 
+log = logging.getLogger(__name__)
 PEEKED = 2_000  # rows that decide which of two columns is the id
 WHOLE = 1 << 40  # rows of a file that is read at once
 KINDS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines", "xlsx": "xlsx"}
@@ -74,6 +76,8 @@ def read_small(uri: str) -> tuple[list[str], list[tuple[int, Row]]]:
     if isinstance(found, str):
         raise UserError(f"{uri}: {found}")
     assert found.dialect is not None
+    for remark in found.remarks:
+        log.warning("%s: %s", uri, remark)
     names = list(found.dialect.names)
     if kind.name == "csv":
         return names, list(text_files.numbered(file, found.dialect))

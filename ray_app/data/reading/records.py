@@ -115,9 +115,10 @@ def _parsed(text: str, delimiter: str, escaped: bool) -> list[str] | None:
 
 
 def _swallowed(lines: list[bytes], delimiter: str, width: int) -> bool:
-    """Whether each line is a row by itself: then the quotes that hold them together are stray."""
+    """Whether each line is a row by itself, something in its first cell: then the quotes that hold them together are
+    stray."""
     mark = delimiter.encode()
-    return width > 2 and all(line.count(mark) == width - 1 for line in lines)
+    return width > 2 and all(line.count(mark) == width - 1 and not line.startswith(mark) for line in lines)
 
 
 def _unquoted(cell: str) -> str:

@@ -155,10 +155,10 @@ def label_set(
 
     def read(rows: Sequence[LabeledTokens]) -> list[Tensor]:
         sequences = tokenizer.with_special_tokens(Sequences.of([row.ids for row in rows]), max_length)
-        states = token_states(model.encoder, sequences, tokenizer.pad_id, device, bf16)
+        states = token_states(model.encoder, sequences, tokenizer.pad_id, device, bf16, model.batching)
         return [model.head.standardized(one.cpu()).half() for one in states]
 
-    vectors = phrase_vectors(model.encoder, model.head, tokenizer, labels.taxonomy, device)
+    vectors = phrase_vectors(model.encoder, model.head, tokenizer, labels.taxonomy, device, model.batching)
     return LabelSet(task, read(task.rows), read(task.validation[:VALIDATED]), vectors, outputs)
 
 

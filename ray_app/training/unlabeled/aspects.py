@@ -55,11 +55,12 @@ def train_aspects(config: AspectsConfig) -> str:
     from ray_app.cli import next_command
     from ray_app.inference import bundle as bundles
     from ray_app.inference import known_texts
+    from ray_app.training.sole_trainer import sole_trainer
 
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     bundle = bundles.load(config.bundle)
     bundles.check_joint(bundle, "--bundle")
-    with tempfile.TemporaryDirectory() as scratch:
+    with sole_trainer(config.output), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         _train(config, bundle, folder / bundles.READER)
         for part in ("joint", "tokenizer"):
@@ -114,6 +115,7 @@ def _task(config: AspectsConfig, bundle: "Bundle") -> "AspectTask":
 
     device = choose_device(config.device)
     model = load_keyword_scorer(bundle.path / "joint", 0.0)
+    model.batching = bundle.meta.batching
     tokenizer = Tokenizer.load(bundle.path / "tokenizer")
     sets: list[LabelSet] = []
     bf16 = trains_in_bf16(config.precision, device)

@@ -108,9 +108,9 @@ def _learned(
     device = choose_device(config.device)
     model = load_keyword_scorer(base.path / "joint", 0.0)
     tokenizer = Tokenizer.load(base.path / "tokenizer")
-    vectors = keyword_reader.phrase_vectors(model.encoder, model.head, tokenizer, taxonomy, device)
+    vectors = keyword_reader.phrase_vectors(model.encoder, model.head, tokenizer, taxonomy, device, base.meta.batching)
     head = keyword_reader.load(base.path / READER).head(vectors, taxonomy.scores)
-    task = guess_task(head, model.encoder, tokenizer, taxonomy, texts, base.meta.max_length, device)
+    task = guess_task(head, model.encoder, tokenizer, taxonomy, texts, base.meta.max_length, device, base.meta.batching)
     for name in task.unheard:
         log.warning("keyword %s: none of its words occurs in %d reviews; add cue words", name, len(texts))
     settings = Settings(

@@ -136,11 +136,12 @@ def guess_task(
     texts: Sequence[str],
     max_length: int,
     device: Device,
+    batching: str = "auto",
 ) -> GuessTask:
-    """Reads the texts with the encoder, and finds the keywords' words in them."""
+    """Reads the texts with the encoder, which is run as `batching` says, and finds the keywords' words in them."""
     tokens = tokenizer(texts).cut(tokenizer.max_review_tokens(max_length))
     sequences = tokenizer.with_special_tokens(tokens.sequences, max_length)
-    states = token_states(encoder, sequences, tokenizer.pad_id, device)
+    states = token_states(encoder, sequences, tokenizer.pad_id, device, batching=batching)
     hits = np.zeros((len(texts), len(taxonomy.names)), bool)
     places: dict[tuple[int, int], Ints] = {}
     for keyword, each in enumerate(taxonomy.keywords):

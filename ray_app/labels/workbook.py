@@ -1,0 +1,107 @@
+"""Sheets that people fill in, as xlsx: frozen header, drop-downs, a comment on a column's name.
+
+In: columns and rows of text. Out: a workbook's bytes, which `spreadsheet.read_cells` reads back unchanged. Needs
+openpyxl (the extra `xlsx`).
+"""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ray_app.errors import check, pip_install
+from ray_app.labels.spreadsheet import escaped
+
+MOST_ROWS, CELL = 1_048_575, 32_767  # that Excel holds under a header; letters of a cell
+LISTED = 250  # letters of a drop-down's choices at most
+FROZEN = 2  # columns that stay in sight: whose row it is, and the text
+_UNKNOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML cannot hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its name, how wide it is in letters, a comment on its name, and the values its cells may have.
+
+    `number`: cells are numbers where they are, so that Excel can count with them; else all are texts.
+    """
+
+    name: str
+    width: int = 12
+    note: str = ""
+    choices: Sequence[str] = ()
+    number: bool = False
+
+
+def check_installed(flag: str) -> None:
+    """Raises UserError naming the flag that asks for xlsx where openpyxl is missing."""
+    check(find_spec("openpyxl"), f"{flag} xlsx: needs openpyxl: {pip_install('xlsx')}")
+
+
+def to_xlsx(columns: Sequence[Column], rows: Iterable[Sequence[str]], place: str) -> bytes:
+    """A workbook of one sheet. Raises UserError naming `place` at more rows than Excel holds.
+
+    A text loses what no workbook can hold: control characters, and letters beyond CELL.
+    """
+    import openpyxl
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.comments import Comment
+    from openpyxl.styles import Alignment, Font
+    from openpyxl.utils import get_column_letter
+
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("reviews")
+    sheet.freeze_panes = f"{get_column_letter(min(FROZEN, len(columns) - 1) + 1)}2"
+    for number, column in enumerate(columns, 1):
+        sheet.column_dimensions[get_column_letter(number)].width = column.width
+    wrapped, bold = Alignment(wrap_text=True, vertical="top"), Font(bold=True)
+
+    def cell(text: str, column: Column, header: bool) -> WriteOnlyCell:
+        made = WriteOnlyCell(sheet)
+        if column.number and not header and text:
+            made.value = int(text)
+            return made
+        made.value = _storable(text) or None
+        if made.value is not None:
+            made.data_type = "s"  # also what begins as a formula or is called #N/A
+        made.number_format = "General" if column.number else "@"
+        made.alignment = wrapped
+        if header:
+            made.font = bold
+            if column.note:
+                made.comment = Comment(column.note, "nunchi", height=180, width=320)
+        return made
+
+    sheet.append([cell(column.name, column, header=True) for column in columns])
+    count = 0
+    for row in rows:
+        count += 1
+        check(count <= MOST_ROWS, f"{place}: more rows than a workbook holds ({MOST_ROWS:,}); write csv instead")
+        sheet.append([cell(text, column, header=False) for text, column in zip(row, columns, strict=True)])
+    for number, column in enumerate(columns, 1):
+        if column.choices and count:
+            letter = get_column_letter(number)
+            sheet.data_validations.append(_validation(column, f"{letter}2:{letter}{count + 1}"))
+    sink = io.BytesIO()
+    book.save(sink)
+    return sink.getvalue()
+
+
+def _validation(column: Column, cells: str) -> object:
+    """A drop-down; a rule for whole numbers where there are more choices than Excel lists."""
+    from openpyxl.worksheet.datavalidation import DataValidation
+
+    listed = ",".join(column.choices)
+    if len(listed) <= LISTED:
+        rule = DataValidation(type="list", formula1=f'"{listed}"', allow_blank=True)
+    else:
+        ends = sorted(map(int, column.choices))
+        rule = DataValidation(type="whole", formula1=str(ends[0]), formula2=str(ends[-1]), allow_blank=True)
+    rule.errorTitle, rule.error = column.name[:32], f"one of {listed}"[:225]
+    rule.showErrorMessage = True
+    rule.add(cells)
+    return rule
+
+
+def _storable(text: str) -> str:
+    return escaped(_UNKNOWN.sub("", text))[:CELL]
