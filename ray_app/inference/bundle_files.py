@@ -21,7 +21,7 @@ LARGE = ("tokenizer.json", "vocab.json")  # that hold no settings
 LAYERS = re.compile(r"(num|n|encoder|decoder)_(hidden_)?(layers?|blocks?)|num_hidden_groups|depth")
 WIDTHS = re.compile(r"(hidden|intermediate|vocab|embedding)_(size|dim)|d_model|d_ff|dim|ffn_dim")
 HEADER_BYTES = 16 << 20  # of a file of weights
-LENGTHS = (16, 100_000)  # tokens that a bundle may read of a review
+LENGTHS = (4, 100_000)  # tokens that a bundle may read of a review
 ONE_OF = {
     "pooling": ("first", "mean"),
     "score_form": ("prompt", "attention", "joint"),
