@@ -78,7 +78,11 @@ def check_sizes(folder: Path, place: str) -> None:
     for name, value in _settings(folder / "config.json", f"{place}/config.json"):
         if type(value) is int and (LAYERS.fullmatch(name) or WIDTHS.fullmatch(name)):
             most = len(shapes) if LAYERS.fullmatch(name) else widest
-            check(0 < value <= most, f"{place}/config.json: {name} is {value}, and its weights are for {most} at most")
+            least = int(name == "num_hidden_layers")  # a decoder that is not there may have none
+            check(
+                least <= value <= most,
+                f"{place}/config.json: {name} is {value}, and its weights are for {most} at most",
+            )
 
 
 def _settings(path: Path, place: str) -> Iterator[tuple[str, object]]:
