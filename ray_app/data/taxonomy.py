@@ -74,9 +74,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         check(self.keywords, f"taxonomy {self.name}: no keywords")
-        for name in self.names:
-            fits = len(name) <= NAME_CHARACTERS and name.isprintable() and not is_blank(name)
-            check(fits, f"taxonomy {self.name}: {name[:60]!r} is no name for a keyword; write a word or a few")
+        for word in self.names:
+            fits = len(word) <= NAME_CHARACTERS and word.isprintable() and not is_blank(word)
+            check(fits, f"taxonomy {self.name}: {word[:60]!r} is no name for a keyword; write a word or a few")
         check(len(set(self.names)) == len(self.names), f"taxonomy {self.name}: a keyword is named twice")
         check(
             all(type(score) is int and -128 <= score < 128 for score in self.scores)

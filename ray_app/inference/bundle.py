@@ -189,6 +189,7 @@ def _load(folder: Path, uri: str) -> Bundle:
             f"bundle {uri}: format {str(content['format'])[:20]}, written by nunchi {str(content['nunchi'])[:20]}; "
             f"this is nunchi {__version__}, which reads formats up to {FORMATS[-1]}",
         )
+        check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
         check_values(content, f"bundle {uri}: bundle.json")
         _verify(folder, content, uri)
         taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
@@ -217,7 +218,6 @@ def _load(folder: Path, uri: str) -> Bundle:
 
 
 def _verify(folder: Path, content: _Content, uri: str) -> None:
-    check(content["id"] == _id(content), f"bundle {uri}: bundle.json was changed after it was written")
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
         check(name.isprintable(), f"bundle {uri}: {name!a} is no name for a file of a bundle; remove it")

@@ -1,6 +1,7 @@
 """What the door and the guard cost, and the endpoint overloaded: `python -m tests.experiments.door_cost NAME`.
 
-    cpu         CPU time per request of a server that answers at once: bare, guarded, guarded behind the door
+    cpu         CPU time per request of a server that answers at once: its routes; guarded, ordinary requests being read
+                before the routes; and that behind the door
     overload    three times the requests that saturate it, without pause, and as many at the same time for the tree in
                 --before (a worktree of a commit that had no door: `git worktree add PATH 24bd621`): what each answers,
                 and the CPU time of each per 200
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -31,6 +32,7 @@ from ray_app.benchmark.load import Config, _asker, _saturate, open_loop
 from ray_app.serving import http_app
 from ray_app.serving.guard import Guard
 from ray_app.serving.hosts import allowed_hosts
+from ray_app.serving.plain_requests import PlainRequests
 from ray_app.serving.process import open_door
 from tests.serving.test_http_app import FakeService
 from tests.support.bundles import sample_texts
@@ -104,8 +106,8 @@ async def _overload(
         rate = 3 * max(each["reviews_per_s"] for each in await asyncio.gather(*warm))
         print("| round | tree | asked/s | answers | p50 ms | p99 ms | CPU ms per 200 |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
-        answered: dict[str, int] = Counter()
-        taken: dict[str, float] = Counter()
+        answered: dict[str, int] = defaultdict(int)
+        taken: dict[str, float] = defaultdict(float)
         for number in range(rounds):
             began = {name: _cpu(process) for name, (_, process) in endpoints.items()}
             loops = await asyncio.gather(*(open_loop(ask, texts, rate, seconds, number) for ask in asks.values()))
@@ -141,7 +143,8 @@ def cpu(count: int, rounds: int) -> None:
     """Microseconds of CPU per request (client included, the same for all), by what stands before the routes."""
     guarded = http_app.build_app(FakeService(), http_app.Limits())
     assert isinstance(guarded, Guard)
-    bare, behind = Served(guarded.app), Served(guarded)
+    assert isinstance(guarded.app, PlainRequests)
+    bare, behind = Served(guarded.app.app), Served(guarded)
     door = open_door("127.0.0.1", free_port(), allowed_hosts("127.0.0.1", (), token=False))
     door.upstream, door.ready = ("127.0.0.1", behind.port), True
     ports = {"routes": bare.port, "guard": behind.port, "door and guard": door.port}

@@ -16,6 +16,7 @@ from ray_app.engine.encoder import load_model
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
 from ray_app.inference import bundle
+from ray_app.inference.analyzer import Analyzer
 from ray_app.inference.runtime import BundleRuntime
 from tests.support.house import trees
 
@@ -217,6 +218,12 @@ def test_a_tokenizer_that_would_hang_or_break_on_a_review_is_refused(
 def test_a_tokenizer_that_is_none_is_refused(sealed: Seal, text: str) -> None:
     with pytest.raises(UserError, match="tokenizer cannot be used"):
         assert BundleRuntime(str(sealed(tokenizer__tokenizer_json=text)), "cpu").tokenizer
+
+
+def test_a_model_that_answers_nan_is_refused_in_process_too(sealed: Seal) -> None:
+    folder = sealed("keywords/config.json", {"layer_norm_eps": float("nan")})
+    with pytest.raises(UserError, match="outputs are not numbers"):
+        Analyzer(str(folder), device="cpu")(["배송이 늦어요"])
 
 
 @pytest.mark.ray

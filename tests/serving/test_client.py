@@ -322,13 +322,13 @@ def test_the_token_of_the_environment_is_sent_unless_another_is_given(
     assert sent == ["Bearer of the environment", "Bearer given", None]
 
 
-@pytest.mark.parametrize("token", ["secretA\nsecretB", "secretA secretB", "secretA\x00", "secretA\u200b"])
+@pytest.mark.parametrize("token", ["secretA\nsecretB", "secretA\r\nX: secretB", "secretA\x01", "secretA\u200b"])
 def test_a_token_that_no_header_carries_is_refused_and_not_shown(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray_app.serving.process import read_token
 
     monkeypatch.setenv("NUNCHI_TOKEN", token)
     for use in (lambda: Client("http://127.0.0.1:1", token=token), lambda: read_token("")):
-        with pytest.raises(UserError, match="a token is one word") as raised:
+        with pytest.raises(UserError, match="a token is one line") as raised:
             use()
         assert "secret" not in str(raised.value)
     monkeypatch.setenv("NUNCHI_TOKEN", " 비밀 \n")
