@@ -216,7 +216,7 @@ def test_zeros_and_ones_everywhere_are_no_scores(tmp_path: Path) -> None:
 
 def test_a_dash_says_that_a_review_speaks_of_nothing(tmp_path: Path) -> None:
     taxonomy = Taxonomy(name="둘", keywords=(Keyword(name="배송"), Keyword(name="맛")))
-    table = [["id", "text", "배송", "맛"], ["1", "굿", "-", ""], ["2", "네", 1, "−"], ["3", "음", "", ""]]
+    table: Table = [["id", "text", "배송", "맛"], ["1", "굿", "-", ""], ["2", "네", 1, "−"], ["3", "음", "", ""]]
     labels = reader.read_labels_with(write_csv(tmp_path / "a.csv", table), taxonomy, "drop")
     assert content(labels) == [("1", "굿", {}), ("2", "네", {"배송": 1})]
     assert labels.dropped[0].endswith("row 4: no labels")
@@ -238,7 +238,7 @@ def test_taxonomy_labels_takes_the_columns_that_hold_scores(tmp_path: Path, capl
 
 def test_names_and_notes_of_columns_do_not_matter(tmp_path: Path) -> None:
     taxonomy = Taxonomy(name="둘", keywords=(Keyword(name="-가격"), Keyword(name="맛 평가")))
-    table = [["id", "text", "'-가격", "맛평가(점수)"], ["1", "굿", 1, 2]]
+    table: Table = [["id", "text", "'-가격", "맛평가(점수)"], ["1", "굿", 1, 2]]
     assert content(reader.read_labels_with(write_csv(tmp_path / "a.csv", table), taxonomy)) == [
         ("1", "굿", {"-가격": 1, "맛 평가": 2})
     ]
