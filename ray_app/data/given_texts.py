@@ -19,9 +19,8 @@ def listed(texts: object, what: str = "texts") -> list[object]:
     orderless = isinstance(texts, Mapping | Set)  # nobody could tell which answer is whose
     if isinstance(texts, str | bytes) or orderless or not isinstance(texts, Iterable):
         raise UserError(f"{what}: write a list, also for one text; this is {_kind(texts)}")
-    if isinstance(texts, pa.Array | pa.ChunkedArray):
-        texts = texts.to_pylist()
-    return [None if is_gap(text) else text for text in texts]
+    values: Iterable[object] = texts.to_pylist() if isinstance(texts, pa.Array | pa.ChunkedArray) else texts
+    return [None if is_gap(text) else text for text in values]
 
 
 def is_gap(value: object) -> bool:

@@ -71,9 +71,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         check(self.keywords, f"taxonomy {self.name}: no keywords")
-        for name in self.names:
-            shown = not is_blank(name) and len(name.splitlines()) == 1
-            check(shown, f"taxonomy {self.name}: keyword {name!r} is blank or has a line break; write one line")
+        for keyword in self.names:
+            shown = not is_blank(keyword) and len(keyword.splitlines()) == 1
+            check(shown, f"taxonomy {self.name}: keyword {keyword!r} is blank or has a line break; write one line")
         check(len(set(self.names)) == len(self.names), f"taxonomy {self.name}: a keyword is named twice")
         check(
             all(type(score) is int and -128 <= score < 128 for score in self.scores)

@@ -167,12 +167,12 @@ def tune_thresholds(true: Flags, probabilities: Floats, known: Sequence[float] |
             keywords together is drawn towards these by KNOWN / (KNOWN + positives): ten reviews would tune it by luck.
     """
     varying = ~true.all(0)
-    common = best_threshold(true[:, varying].ravel(), probabilities[:, varying].ravel()) if varying.any() else 0.5
+    best = best_threshold(true[:, varying].ravel(), probabilities[:, varying].ravel()) if varying.any() else 0.5
+    common = np.full(true.shape[1], best)
     positives = true.sum(0)
     if known is not None:
         seen = float(true[:, varying].sum())
         common = (seen * common + KNOWN * np.asarray(known, np.float64)) / (seen + KNOWN)
-    common = np.broadcast_to(common, len(positives))
     own = np.array(
         [
             best_threshold(true[:, k], probabilities[:, k]) if 0 < positives[k] < len(true) else common[k]

@@ -1,7 +1,8 @@
 """Rows of Parquet, JSONL, CSV, TSV and xlsx files, each with the location at which a person finds it: `FILE row N`.
 
-In: a file, folder or glob. Out: (location, row) one by one; the text of one error for all bad rows. A row that cannot be
-read is an UnreadableRow, which says why. Rows count from 1; in tables with a header from 2, because that is row 1, as a spreadsheet shows it.
+In: a file, folder or glob. Out: (location, row) one by one; one error's text for all bad rows. A row that cannot be
+read is an UnreadableRow, which says why. Rows count from 1; in tables with a header from 2, because that is row 1, as
+a spreadsheet shows it.
 """
 
 import json

@@ -113,7 +113,7 @@ def _train_scorer(
 ) -> Trained:
     """A model whose keywords attend. `thresholds`: those of a bundle that is trained further on its own keywords."""
     from ray_app.engine.device import choose_device
-    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+    from ray_app.engine.keyword_attention import KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
     from ray_app.training.base_checks import prepare
@@ -131,16 +131,23 @@ def _train_scorer(
         finds=name == "joint",
         head_rate=KNOWN_HEAD if trained_head else HEAD_RATE,
     )
-    shape = (len(taxonomy.names), int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds)
-    head = trained_head or KeywordAttention(*shape, config.dropout)
+    head = trained_head or _new_head(encoder, taxonomy, task.finds, config.dropout)
     model, resume, device = KeywordScorer(encoder, head), checkpoints.resume(name), choose_device(config.device)
     prepare(model, own, config)
     if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
     told = (_settings(config, name), checkpoints.reporter(name), resume, config.device, checkpoints.say)
-    history, found = train_model(model, task, *told), task.thresholds(model, device, thresholds)
+    history, tuned = train_model(model, task, *told), task.thresholds(model, device, thresholds)
     calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
-    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=found)
+    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=tuned)
+
+
+def _new_head(encoder: "PreTrainedModel", taxonomy: "Taxonomy", finds: bool, dropout: float) -> "KeywordAttention":
+    """A head that has learned nothing yet, with one output more where it also finds keywords."""
+    from ray_app.engine.keyword_attention import KeywordAttention
+
+    outputs = len(taxonomy.scores) + finds
+    return KeywordAttention(len(taxonomy.names), int(encoder.config.hidden_size), outputs, dropout)
 
 
 def _task(

@@ -82,7 +82,7 @@ def test_a_column_per_keyword_is_read_in_every_format(tmp_path: Path, write: Wri
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("name", ["Completion", "정답", "labels", "라벨"])
 def test_labels_in_one_cell_are_read_in_every_format(tmp_path: Path, write: Writer, name: str) -> None:
-    table = [["번호", "후기", name], ["0012", "늦어요", "배송 -2"], ["0013", "예뻐요", "디자인 2"]]
+    table: Table = [["번호", "후기", name], ["0012", "늦어요", "배송 -2"], ["0013", "예뻐요", "디자인 2"]]
     assert read(write(tmp_path / "a.csv", table)) == [
         ("0012", "늦어요", {"배송": -2}),
         ("0013", "예뻐요", {"디자인": 2}),
@@ -98,7 +98,11 @@ def test_korean_names_stand_beside_a_list_of_labels(tmp_path: Path, write: Write
 
 
 def test_a_mapping_of_keywords_is_a_list_of_labels(tmp_path: Path) -> None:
-    table = [["id", "text", "labels"], ["1", "굿", {"배송": 1, "핏": None}], ["2", "네", {"keyword": "핏", "score": 0}]]
+    table: Table = [
+        ["id", "text", "labels"],
+        ["1", "굿", {"배송": 1, "핏": None}],
+        ["2", "네", {"keyword": "핏", "score": 0}],
+    ]
     assert read(write_jsonl(tmp_path / "a", table)) == [("1", "굿", {"배송": 1}), ("2", "네", {"핏": 0})]
 
 
@@ -188,7 +192,7 @@ def test_columns_of_a_product_are_no_keywords_beside_a_completion(
 
 
 def test_a_completion_and_columns_must_not_contradict(tmp_path: Path) -> None:
-    table = [
+    table: Table = [
         ["id", "text", "Completion", "배송"],
         ["1", "굿", "", 1],
         ["2", "네", "배송 2", ""],
