@@ -348,3 +348,16 @@ def test_a_next_command_names_the_interpreter_that_runs(monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/nowhere")
     line = next_command("serve", bundle="my runs/b", page=True, page_port=9, host="", insecure=False)
     assert line == ".venv/bin/python -m jobs.serve --bundle 'my runs/b' --page --page-port 9"
+
+
+def test_an_option_from_python_is_checked_as_a_flag_is() -> None:
+    from ray_app.training.classifier_options import Config as TrainConfig
+
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"precision": "fp16"}, "--precision fp16: write one of auto, fp32, bf16"),
+        ({"seed": -1}, "--seed -1: 0 or more"),
+        ({"seed": 2**70}, "--seed .*below"),
+    )
+    for wrong, words in cases:
+        with pytest.raises(UserError, match=words):
+            TrainConfig(**wrong)
