@@ -13,6 +13,7 @@ from typing import Any
 from ray_app.errors import UserError, check, closest
 
 REQUIRED: Any = dataclasses.MISSING
+SEEDS = 2**32  # what every source of random numbers takes
 FORMER = "Former options"  # a group that --help leaves out
 _BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "least": (operator.ge, "at least {:g}"),
@@ -78,6 +79,7 @@ class Options:
                 value = _items(field, typing.get_args(hints[field.name])[0], value)
                 object.__setattr__(self, field.name, value)
             _check_bounds(field, value)
+            _check_choice(field, value)
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -117,6 +119,13 @@ def _items(field: dataclasses.Field[object], kind: Callable[[str], Any], value: 
     for item in items if each else ():
         check(item in each, f"{flag(field.name)} {item}: unknown{closest(str(item), each)}")
     return items
+
+
+def _check_choice(field: dataclasses.Field[object], value: object) -> None:
+    """Raises UserError where a value is none of those that the option has, as the command line does."""
+    choices: Sequence[str] = field.metadata.get("choices") or ()
+    known = ", ".join(choice for choice in choices if choice)
+    check(not choices or value in choices, f"{flag(field.name)} {value}: write one of {known}")
 
 
 def _check_bounds(field: dataclasses.Field[object], value: object) -> None:

@@ -357,3 +357,16 @@ def test_what_a_file_says_does_nothing_to_the_terminal(capsys: pytest.CaptureFix
     handler = _Stderr()
     handler.emit(logging.LogRecord("ray_app", logging.WARNING, "", 0, "a file named %s", ("\x1b]0;x\x07",), None))
     assert capsys.readouterr().err == "a file named \\x1b]0;x\\x07\n"
+
+
+def test_an_option_from_python_is_checked_as_a_flag_is() -> None:
+    from ray_app.training.classifier_options import Config as TrainConfig
+
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"precision": "fp16"}, "--precision fp16: write one of auto, fp32, bf16"),
+        ({"seed": -1}, "--seed -1: 0 or more"),
+        ({"seed": 2**70}, "--seed .*below"),
+    )
+    for wrong, words in cases:
+        with pytest.raises(UserError, match=words):
+            TrainConfig(**wrong)

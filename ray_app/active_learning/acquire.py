@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ray_app.cli import next_command
 from ray_app.errors import check
-from ray_app.options import FORMER, Options, as_dict, option
+from ray_app.options import FORMER, SEEDS, Options, as_dict, option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +79,7 @@ class Config(Options):
     alike: float = option(
         0.8, "share of common trigrams from which two texts are near-duplicates", "Selection", above=0, most=1
     )
-    seed: int = option(0, "seed of everything random", "Selection", common=True)
+    seed: int = option(0, "seed of everything random", "Selection", least=0, below=SEEDS, common=True)
     merge: str = option("", "now a sub-command: jobs.acquire merge", FORMER)
     batch: str = option("", "see jobs.acquire merge", FORMER)
     round: str = option("", "see jobs.acquire merge", FORMER)

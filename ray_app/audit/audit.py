@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ray_app.cli import next_command
 from ray_app.errors import check
-from ray_app.options import Options, as_dict, option
+from ray_app.options import SEEDS, Options, as_dict, option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ class Config(Options):
     cpus_per_fold: float = option(
         1.0, "CPUs that the training of a fold reserves; as many folds run at once as fit", "Cluster", above=0
     )
-    seed: int = option(0, "seed of the folds", "Model")
+    seed: int = option(0, "seed of the folds", "Model", least=0, below=SEEDS)
 
     @property
     def model(self) -> str:

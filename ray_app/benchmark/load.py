@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ray_app.errors import check, checked_token
 from ray_app.markdown import table
-from ray_app.options import Options, as_dict, option
+from ray_app.options import SEEDS, Options, as_dict, option
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,7 +48,7 @@ class Config(Options):
     )
     highlights: bool = option(True, "ask for highlights", "Load")
     output: str = option("runs/load", "folder for load.json", "Load")
-    seed: int = option(0, "seed of arrivals", "Load")
+    seed: int = option(0, "seed of arrivals", "Load", least=0, below=SEEDS)
 
 
 class Latencies(TypedDict, total=False):

@@ -4,7 +4,9 @@ In: what a caller gave. Out: per text why it cannot be analyzed, the same in the
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+
+import pyarrow as pa
 
 from ray_app.data.schema import MAX_CHARACTERS
 from ray_app.data.text import is_blank
@@ -14,9 +16,11 @@ from ray_app.errors import UserError
 def listed(texts: object, what: str = "texts") -> list[object]:
     """What was given as a list, gaps (None, NaN, pandas' NA) as None. Raises UserError where it is one text, or none at
     all: a text would be taken letter by letter."""
-    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+    orderless = isinstance(texts, Mapping | Set)  # nobody could tell which answer is whose
+    if isinstance(texts, str | bytes) or orderless or not isinstance(texts, Iterable):
         raise UserError(f"{what}: write a list, also for one text; this is {_kind(texts)}")
-    return [None if is_gap(text) else text for text in texts]
+    values: Iterable[object] = texts.to_pylist() if isinstance(texts, pa.Array | pa.ChunkedArray) else texts
+    return [None if is_gap(text) else text for text in values]
 
 
 def is_gap(value: object) -> bool:

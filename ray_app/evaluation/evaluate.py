@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from ray_app.errors import UserError, check
-from ray_app.options import Options, as_dict, option
+from ray_app.options import SEEDS, Options, as_dict, option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +41,7 @@ class Config(Options):
     )
     words: str = option("space", "what a word is", "Analysis", ("space", "kiwi"))
     device: str = option("auto", "where the classifiers run", "Analysis", ("auto", "cpu", "cuda"))
-    seed: int = option(0, "seed of the random words that highlights are compared with", "Analysis")
+    seed: int = option(0, "seed of the random words beside highlights", "Analysis", least=0, below=SEEDS)
 
 
 def run(config: Config) -> "EvaluationReport":

@@ -15,6 +15,7 @@ from ray_app.arrays import Flags, Floats
 from ray_app.data.text import occurrences
 
 FEW = 30  # labels of a keyword below which its F1 is shown with an interval
+KNOWN = 50.0  # positives, of all keywords, that thresholds tuned before are worth: docs/benchmarks.md
 PRIOR = 20.0  # positives a keyword needs before its own best threshold outweighs the common one
 
 
@@ -155,18 +156,26 @@ def tuple_report(true: Sequence[dict[str, int]], predicted: Sequence[dict[str, i
     }
 
 
-def tune_thresholds(true: Flags, probabilities: Floats) -> Floats:
+def tune_thresholds(true: Flags, probabilities: Floats, known: Sequence[float] | None = None) -> Floats:
     """[keywords] thresholds that maximize F1 on validation.
 
     A keyword with few positives has a noisy maximum, so its threshold is drawn towards the one that is best for all
     keywords together, by PRIOR / (PRIOR + positives).
+
+    Args:
+        known: [keywords] thresholds that the model had before it was trained further on a few labels. The one of all
+            keywords together is drawn towards these by KNOWN / (KNOWN + positives): ten reviews would tune it by luck.
     """
     varying = ~true.all(0)
-    common = best_threshold(true[:, varying].ravel(), probabilities[:, varying].ravel()) if varying.any() else 0.5
+    best = best_threshold(true[:, varying].ravel(), probabilities[:, varying].ravel()) if varying.any() else 0.5
+    common = np.full(true.shape[1], best)
     positives = true.sum(0)
+    if known is not None:
+        seen = float(true[:, varying].sum())
+        common = (seen * common + KNOWN * np.asarray(known, np.float64)) / (seen + KNOWN)
     own = np.array(
         [
-            best_threshold(true[:, k], probabilities[:, k]) if 0 < positives[k] < len(true) else common
+            best_threshold(true[:, k], probabilities[:, k]) if 0 < positives[k] < len(true) else common[k]
             for k in range(true.shape[1])
         ]
     )

@@ -148,6 +148,8 @@ def load(uri: str | os.PathLike[str]) -> Bundle:
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
+    if not isinstance(uri, (str, os.PathLike)):
+        raise UserError(f"bundle: write a folder, an s3:// address or ready; this is {uri!r}")
     uri = os.fspath(uri)
     if "://" not in uri:
         return _load(Path(location(uri)).expanduser(), uri)

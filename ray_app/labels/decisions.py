@@ -22,10 +22,9 @@ from ray_app.data.values import integral
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import sheets, versions
 from ray_app.labels.annotations import parse_time
-from ray_app.labels.bad_rows import BadRow, report
 from ray_app.labels.completions import parse_score
 from ray_app.labels.layout import blank
-from ray_app.labels.rows import Row, Rows, UnreadableRow, check_readable, rows, table_rows
+from ray_app.labels.rows import BadRow, Row, Rows, UnreadableRow, check_readable, report, rows, table_rows
 from ray_app.labels.versions import LabelVersion, VersionRow
 from ray_app.labels.workbook import Column
 

@@ -52,8 +52,8 @@ def find(
         taxonomy: the keywords; None: whatever columns hold small whole numbers.
         completed: whether the table has a column with all labels in one too, so that it needs none of these.
     """
-    scale = taxonomy.scores if taxonomy else range(-LARGEST, LARGEST + 1)
-    cells = {name: _cells(rows, name, scale) for name in names}
+    own = taxonomy.scores if taxonomy else range(-LARGEST, LARGEST + 1)
+    cells = {name: _cells(rows, name, own) for name in names}
     if taxonomy is None:
         return {} if completed else _guessed(uri, names, cells)
     found = _named(uri, names, taxonomy)

@@ -20,8 +20,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import doccano, label_studio, prodigy, reader, sheets, workbook
 from ray_app.labels.annotations import Annotation, parse_time, read_tasks
-from ray_app.labels.bad_rows import BadRow, report
-from ray_app.labels.rows import PARQUET, UnreadableRow, read_jsonl, suffix_of
+from ray_app.labels.rows import PARQUET, BadRow, UnreadableRow, read_jsonl, report, suffix_of
 
 USUAL = ("label-studio", "prodigy", "doccano", "csv")  # what is written without being asked for
 FORMATS = (*USUAL, "xlsx")
@@ -70,6 +69,7 @@ def export(
     """
     write = {"label-studio": label_studio.write, "prodigy": prodigy.write, "doccano": doccano.write}
     check_formats(formats)
+    formats = list(dict.fromkeys(formats))
     files: list[str] = []
     for name in formats:
         own = storage.join(folder, name)

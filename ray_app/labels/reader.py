@@ -18,9 +18,8 @@ from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
 from ray_app.data.text import composed, is_blank
 from ray_app.errors import UserError, check, closest
-from ray_app.labels.bad_rows import BadRow, report
 from ray_app.labels.layout import raw_rows
-from ray_app.labels.rows import Row, Rows, check_readable, rows, table_rows
+from ray_app.labels.rows import BadRow, Row, Rows, check_readable, report, rows, table_rows
 
 SPLITS = ("train", "validation", "test")
 SHIPPED = ("sample", "test-mixed")  # label sets that lie in the package: to train and test on, and mixed test reviews

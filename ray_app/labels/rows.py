@@ -1,11 +1,13 @@
 """Rows of Parquet, JSONL, CSV, TSV and xlsx files, each with the location at which a person finds it: `FILE row N`.
 
-In: a file, folder or glob. Out: (location, row) one by one. A row that cannot be read is an UnreadableRow, which says
-why. Rows count from 1; in tables with a header from 2, because that is row 1, as a spreadsheet shows it.
+In: a file, folder or glob. Out: (location, row) one by one; one error's text for all bad rows. A row that cannot be
+read is an UnreadableRow, which says why. Rows count from 1; in tables with a header from 2, because that is row 1, as
+a spreadsheet shows it.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ray_app import storage
 from ray_app.data.values import python_values
@@ -13,6 +15,9 @@ from ray_app.errors import UserError, check
 from ray_app.labels.spreadsheet import decoded, read_cells
 
 PARQUET, LINES, SHEETS = ".parquet", (".jsonl", ".ndjson"), (".csv", ".tsv", ".txt", ".xlsx")
+SHOWN = 10  # problems that are listed
+PLACES = 5  # rows of one problem that are named
+DROP = " (or --on-bad-label drop)"
 Row = dict[str, object]
 Rows = Iterator[tuple[str, Row]]  # (location, row)
 
@@ -115,3 +120,37 @@ def id_of(location: str) -> str:
     """An id for a row without one: `reviews.csv-2` of `a/reviews.csv row 2`."""
     file, _, number = location.rpartition(" row ")
     return f"{file.rsplit('/', 1)[-1]}-{number}"
+
+
+class BadRow(NamedTuple):
+    """A row, `FILE row N`, and what is wrong with it."""
+
+    location: str
+    problem: str
+
+
+def report(bad: Sequence[BadRow], unknown: str = "", remedy: str = DROP) -> str:
+    """The first bad row as one line with the remedy; below it the others, problem by problem.
+
+    `unknown`: what to add for an unknown keyword.
+    """
+    first = bad[0]
+    hint = unknown if first.problem.startswith("unknown keyword") else ""
+    lines = [f"{first.location}: {first.problem}{hint}{remedy}"]
+    if len(bad) == 1:
+        return lines[0]
+    places: dict[tuple[str, str], list[str]] = {}
+    for each in bad:
+        file, _, number = each.location.rpartition(" row ")
+        places.setdefault((file, each.problem), []).append(number)
+    lines.append(f"all {len(bad):,} bad rows:")
+    listed = list(places.items())
+    lines += [f"  {file} row {_numbers(rows)}: {problem}" for (file, problem), rows in listed[:SHOWN]]
+    left = sum(len(rows) for _, rows in listed[SHOWN:])
+    return "\n".join([*lines, *([f"  and {left:,} more rows"] if left else [])])
+
+
+def _numbers(rows: Sequence[str]) -> str:
+    """`3, 7, 9 and 12 more`."""
+    more = f" and {len(rows) - PLACES:,} more" if len(rows) > PLACES else ""
+    return ", ".join(rows[:PLACES]) + more

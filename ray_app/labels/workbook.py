@@ -7,11 +7,16 @@ openpyxl (the extra `xlsx`).
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from ray_app.errors import check, pip_install
 from ray_app.labels.spreadsheet import escaped
+
+if TYPE_CHECKING:
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
 MOST_ROWS, CELL = 1_048_575, 32_767  # that Excel holds under a header; letters of a cell
 LISTED = 250  # letters of a drop-down's choices at most
@@ -44,9 +49,6 @@ def to_xlsx(columns: Sequence[Column], rows: Iterable[Sequence[str]], place: str
     A text loses what no workbook can hold: control characters, and letters beyond CELL.
     """
     import openpyxl
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.comments import Comment
-    from openpyxl.styles import Alignment, Font
     from openpyxl.utils import get_column_letter
 
     book = openpyxl.Workbook(write_only=True)
@@ -54,30 +56,12 @@ def to_xlsx(columns: Sequence[Column], rows: Iterable[Sequence[str]], place: str
     sheet.freeze_panes = f"{get_column_letter(min(FROZEN, len(columns) - 1) + 1)}2"
     for number, column in enumerate(columns, 1):
         sheet.column_dimensions[get_column_letter(number)].width = column.width
-    wrapped, bold = Alignment(wrap_text=True, vertical="top"), Font(bold=True)
-
-    def cell(text: str, column: Column, header: bool) -> WriteOnlyCell:
-        made = WriteOnlyCell(sheet)
-        if column.number and not header and text:
-            made.value = int(text)
-            return made
-        made.value = _storable(text) or None
-        if made.value is not None:
-            made.data_type = "s"  # also what begins as a formula or is called #N/A
-        made.number_format = "General" if column.number else "@"
-        made.alignment = wrapped
-        if header:
-            made.font = bold
-            if column.note:
-                made.comment = Comment(column.note, "nunchi", height=180, width=320)
-        return made
-
-    sheet.append([cell(column.name, column, header=True) for column in columns])
+    sheet.append([_header(sheet, column) for column in columns])
     count = 0
     for row in rows:
         count += 1
         check(count <= MOST_ROWS, f"{place}: more rows than a workbook holds ({MOST_ROWS:,}); write csv instead")
-        sheet.append([cell(text, column, header=False) for text, column in zip(row, columns, strict=True)])
+        sheet.append([_cell(sheet, text, column) for text, column in zip(row, columns, strict=True)])
     for number, column in enumerate(columns, 1):
         if column.choices and count:
             letter = get_column_letter(number)
@@ -85,6 +69,34 @@ def to_xlsx(columns: Sequence[Column], rows: Iterable[Sequence[str]], place: str
     sink = io.BytesIO()
     book.save(sink)
     return sink.getvalue()
+
+
+def _header(sheet: "WriteOnlyWorksheet", column: Column) -> "WriteOnlyCell":
+    """A column's name, in bold, with its comment."""
+    from openpyxl.comments import Comment
+    from openpyxl.styles import Font
+
+    made = _cell(sheet, column.name, replace(column, number=False))
+    made.font = Font(bold=True)
+    if column.note:
+        made.comment = Comment(column.note, "nunchi", height=180, width=320)
+    return made
+
+
+def _cell(sheet: "WriteOnlyWorksheet", text: str, column: Column) -> "WriteOnlyCell":
+    """A number where the column holds some, else a text, also where it begins as a formula or is called #N/A."""
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.styles import Alignment
+
+    made = WriteOnlyCell(sheet)
+    if column.number:
+        made.value = int(text) if text else None
+        return made
+    made.value = _storable(text) or None
+    if made.value is not None:
+        made.data_type = "s"
+    made.number_format, made.alignment = "@", Alignment(wrap_text=True, vertical="top")
+    return made
 
 
 def _validation(column: Column, cells: str) -> object:

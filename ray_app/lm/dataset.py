@@ -13,8 +13,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError, check, closest
 from ray_app.labels import reader
-from ray_app.labels.bad_rows import BadRow, report
-from ray_app.labels.rows import Row, Rows, read_jsonl, rows
+from ray_app.labels.rows import BadRow, Row, Rows, read_jsonl, report, rows
 from ray_app.labels.rows import check_readable as check_row
 from ray_app.lm.templates import Template, check_readable
 from ray_app.sample import FOLDER

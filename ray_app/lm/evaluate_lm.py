@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ray_app.errors import check
 from ray_app.lm.executors import run_in_process, run_on_ray
-from ray_app.options import REQUIRED, Options, as_dict, option
+from ray_app.options import REQUIRED, SEEDS, Options, as_dict, option
 from ray_app.progress import Pace
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Config(Options):
     top_p: float = option(
         1.0, "sample among the likeliest tokens that add up to this probability", "Writing", above=0, most=1
     )
-    seed: int = option(0, "seed of drawn rows, examples, sampling and shuffled references", "Writing")
+    seed: int = option(0, "seed of rows, examples, sampling and shuffled references", "Writing", least=0, below=SEEDS)
     unit: str = option("char", "what BLEU and ROUGE count", "Judging", ("char", "word", "kiwi"))
     bertscore_model: str = option("starter", "encoder for BERTScore: starter, a name, a folder, or none", "Judging")
     bundle: str = option("", "bundle of classifiers to compare with on the same reviews", "Judging", common=True)

@@ -90,6 +90,10 @@ class Config(TrainingOptions):
         from ray_app.storage import absolute
 
         scratch = self.base_model == "scratch"
+        check(
+            self.base_model not in ("ready", "starter") or Path(self.base_model).is_dir(),
+            f"--base-model {self.base_model}: reads both ways, so it cannot write; give a causal language model",
+        )
         rate = 1e-3 if scratch else 2e-4 if self.lora else 5e-5
         return replace(
             self,

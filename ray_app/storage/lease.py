@@ -12,6 +12,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -133,6 +135,19 @@ class Lease:
 
     def _uri(self, number: int) -> str:
         return storage.join(self.folder, f"{number:06d}.json")
+
+
+@contextmanager
+def sole_trainer(output: str) -> Iterator[Lease]:
+    """Holds the lease of `OUTPUT.training`, for what trains without a folder of its own, and removes it when the run is
+    over; a killed run's gives way to the next.
+
+    Raises UserError where another run holds it, or took the output over before the block ended.
+    """
+    with Lease(output.rstrip("/") + ".training") as lease:
+        yield lease
+        lease.check()
+    storage.remove(lease.folder)
 
 
 def _pid_space() -> str:

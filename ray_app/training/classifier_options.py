@@ -123,6 +123,12 @@ class Config(TrainingOptions):
         from ray_app.storage import absolute
 
         check(self.base_model.strip(), "--base-model: no name; give an encoder, a folder, ready, starter or scratch")
+        meant = self.base_model.strip().lower()
+        check(
+            meant not in SHIPPED or self.base_model in SHIPPED or Path(self.base_model).is_dir(),
+            f"--base-model {self.base_model!r}: did you mean {meant!r}?",
+        )
+        check(self.labels not in self.also, f"--also {self.labels}: those are --labels already; leave it out")
         small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
         check(
             not further or self.score_form == "joint",

@@ -219,9 +219,9 @@ def keyword_metrics(true: Flags) -> Metrics:
     return lambda logits: {"select": round(best_micro_f1(true, sigmoid(logits)), 4)}
 
 
-def keyword_thresholds(true: Flags, logits: Floats) -> list[float]:
-    """Per keyword, tuned on rows whose keywords are `true` [rows, keywords]."""
-    thresholds: list[float] = tune_thresholds(true, sigmoid(logits)).tolist()
+def keyword_thresholds(true: Flags, logits: Floats, known: Sequence[float] | None = None) -> list[float]:
+    """Per keyword, tuned on rows whose keywords are `true` [rows, keywords]; `known`: see `tune_thresholds`."""
+    thresholds: list[float] = tune_thresholds(true, sigmoid(logits), known).tolist()
     return thresholds
 
 

@@ -173,12 +173,13 @@ class KeywordScoreTask:
         review, keyword, score = labels_of(self.validation)
         return self.validation_logits(model, device)[review, keyword, : self.scores], score
 
-    def thresholds(self, model: KeywordScorer, device: Device) -> list[float]:
-        """Per keyword, tuned on the validation rows; none where the model does not find keywords."""
+    def thresholds(self, model: KeywordScorer, device: Device, known: Sequence[float] | None = None) -> list[float]:
+        """Per keyword, tuned on the validation rows; none where the model does not find keywords. `known`: what they
+        were before it was trained further."""
         if not self.finds:
             return []
         named = named_keywords(self.validation, self.keywords)
-        return keyword_thresholds(named, self.validation_logits(model, device)[:, :, -1])
+        return keyword_thresholds(named, self.validation_logits(model, device)[:, :, -1], known)
 
 
 def log_of_sign(log_probabilities: Tensor, signs: Tensor, wanted: Tensor) -> Tensor:

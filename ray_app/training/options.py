@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ray_app.options import Options, option
+from ray_app.options import SEEDS, Options, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class TrainingOptions(Options):
         ("auto", "fp32", "bf16"),
     )
     patience: int = option(2, "stop after this many epochs without gain, 0 for never", "Training", least=0)
-    seed: int = option(0, "seed of everything random", "Training")
+    seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
     workers: int = option(
         1, "training processes; 0 trains in this process, without Ray", "Cluster", least=0, common=True
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
-from ray_app.options import FORMER, Options, as_dict, option
+from ray_app.options import FORMER, SEEDS, Options, as_dict, option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -51,7 +51,7 @@ class Config(Options):
     max_length: int = option(128, "tokens of a review that are read", "Training", least=3)
     device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"), common=True)
     threads: int = option(0, "CPU threads, 0 for all", "Training", least=0)
-    seed: int = option(0, "seed of everything random", "Training")
+    seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
 
     text_column: str = option("", "now written --columns text=NAME", FORMER)
     rating_column: str = option("", "now written --columns rating=NAME", FORMER)
@@ -70,7 +70,7 @@ def run(config: Config) -> None:
     Raises UserError where the output exists, or another run trains there; a killed one is no obstacle.
     """
     from ray_app import storage
-    from ray_app.training.sole_trainer import sole_trainer
+    from ray_app.storage.lease import sole_trainer
 
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     with sole_trainer(config.output):

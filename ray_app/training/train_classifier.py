@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -84,9 +86,9 @@ def _train_further(
     bundles.check_joint(base, "--base-model")
     model = load_keyword_scorer(base.path / "joint", config.encoder_dropout)
     tokenizer = Tokenizer.load(base.path / "tokenizer")
-    known, head = base.meta.taxonomy, None
+    known, head, thresholds = base.meta.taxonomy, None, None
     if (known.names, known.scores) == (taxonomy.names, taxonomy.scores):
-        head = model.head
+        head, thresholds = model.head, base.meta.thresholds
     elif (base.path / bundles.READER).is_file() and keyword_reader.outputs_of(taxonomy.scores):
         reader = keyword_reader.load(base.path / bundles.READER)
         vectors = keyword_reader.phrase_vectors(
@@ -95,7 +97,7 @@ def _train_further(
         head = reader.head(vectors, taxonomy.scores)
     if head is not None:
         head.dropout.p = config.dropout
-    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer.hf, checkpoints, head)
+    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer.hf, checkpoints, head, thresholds)
 
 
 def _train_scorer(
@@ -107,10 +109,11 @@ def _train_scorer(
     tokenizer: "PreTrainedTokenizerFast",
     checkpoints: "Checkpoints",
     trained_head: "KeywordAttention | None" = None,
+    thresholds: "Sequence[float] | None" = None,
 ) -> Trained:
-    """A model whose keywords attend: the score classifier, or the joint one."""
+    """A model whose keywords attend. `thresholds`: those of a bundle that is trained further on its own keywords."""
     from ray_app.engine.device import choose_device
-    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+    from ray_app.engine.keyword_attention import KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
     from ray_app.training.base_checks import prepare
@@ -128,16 +131,23 @@ def _train_scorer(
         finds=name == "joint",
         head_rate=KNOWN_HEAD if trained_head else HEAD_RATE,
     )
-    width, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + task.finds
-    head = trained_head or KeywordAttention(len(taxonomy.names), width, outputs, config.dropout)
+    head = trained_head or _new_head(encoder, taxonomy, task.finds, config.dropout)
     model, resume, device = KeywordScorer(encoder, head), checkpoints.resume(name), choose_device(config.device)
     prepare(model, own, config)
     if resume is None and trained_head is None:
         initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
     told = (_settings(config, name), checkpoints.reporter(name), resume, config.device, checkpoints.say)
-    history, found = train_model(model, task, *told), task.thresholds(model, device)
+    history, tuned = train_model(model, task, *told), task.thresholds(model, device, thresholds)
     calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
-    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=found)
+    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=tuned)
+
+
+def _new_head(encoder: "PreTrainedModel", taxonomy: "Taxonomy", finds: bool, dropout: float) -> "KeywordAttention":
+    """A head that has learned nothing yet, with one output more where it also finds keywords."""
+    from ray_app.engine.keyword_attention import KeywordAttention
+
+    outputs = len(taxonomy.scores) + finds
+    return KeywordAttention(len(taxonomy.names), int(encoder.config.hidden_size), outputs, dropout)
 
 
 def _task(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from ray_app.data import columns, given_texts
@@ -93,3 +94,9 @@ def test_a_panic_is_a_rows_failure_and_an_interrupt_is_none() -> None:
     assert bad == {1: "독 1"}
     with pytest.raises(KeyboardInterrupt):
         isolate(run, pa.table({"text": ["굿", "멈춤"]}), lambda *_: "")
+
+
+def test_arrow_arrays_are_lists_and_a_set_is_none() -> None:
+    assert given_texts.listed(pa.array(["굿", None])) == ["굿", None]
+    with pytest.raises(UserError, match="texts: write a list, also for one text; this is set"):
+        given_texts.listed({"굿"})

@@ -97,7 +97,8 @@ def fill_in(path: Path, values: Callable[[int], Mapping[str, object]]) -> None:
 def answer_in_excel(folder: Path) -> None:
     """A labeler chooses scores in the drop-downs of the batch's workbook."""
     (folder / "answers").mkdir()
-    path = shutil.copy(folder / "runs/batch/xlsx/reviews.xlsx", folder / "answers/jiwoo.xlsx")
+    path = folder / "answers/jiwoo.xlsx"
+    shutil.copy(folder / "runs/batch/xlsx/reviews.xlsx", path)
     fill_in(path, lambda row: {"만족도": 1, "배송": -1})
 
 

@@ -1,6 +1,7 @@
 """Encoders whose answers change with padding are run one length at a time wherever they are run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.support.families import save_family
 
 TEXTS = ["옷은 예쁘지만 배송은 늦어요", "굿", "배송이 빨라요 정말", "핏", "굿굿"]
 DEVICE = choose_device("cpu")
-Opened = tuple[nn.Module, Tokenizer, Sequences]
+Opened = tuple[Any, Tokenizer, Sequences]
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def alone(opened: Opened, model: nn.Module) -> Tensor:
 def test_a_batch_of_several_lengths_is_answered_and_learned_as_each_text_is(opened: Opened, kind: str) -> None:
     encoder, tokenizer, sequences = opened
     torch.manual_seed(0)
-    width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    width = int(encoder.config.hidden_size)
     model: EncoderClassifier | KeywordScorer = (
-        EncoderClassifier(encoder, 3, 0.0, "mean")  # type: ignore[arg-type]
+        EncoderClassifier(encoder, 3, 0.0, "mean")
         if kind == "classifier"
-        else KeywordScorer(encoder, KeywordAttention(2, width, 3, 0.0))  # type: ignore[arg-type]
+        else KeywordScorer(encoder, KeywordAttention(2, width, 3, 0.0))
     )
     model.eval()
     ids, mask = padded(sequences, tokenizer.pad_id)
@@ -65,13 +66,13 @@ def test_a_batch_of_several_lengths_is_answered_and_learned_as_each_text_is(open
 
 def test_token_states_and_phrases_are_those_of_each_text_alone(opened: Opened) -> None:
     encoder, tokenizer, sequences = opened
-    states = token_states(encoder, sequences, tokenizer.pad_id, DEVICE, batching="alone")  # type: ignore[arg-type]
+    states = token_states(encoder, sequences, tokenizer.pad_id, DEVICE, batching="alone")
     for i, state in enumerate(states):
-        [own] = token_states(encoder, sequences.take(np.array([i])), tokenizer.pad_id, DEVICE)  # type: ignore[arg-type]
+        [own] = token_states(encoder, sequences.take(np.array([i])), tokenizer.pad_id, DEVICE)
         torch.testing.assert_close(state, own, atol=1e-5, rtol=1e-4)
-    head = KeywordAttention(1, int(encoder.config.hidden_size), 3, 0.0)  # type: ignore[union-attr, arg-type]
+    head = KeywordAttention(1, int(encoder.config.hidden_size), 3, 0.0)
     taxonomy = Taxonomy(name="둘", keywords=(Keyword(name="배송", cues=("택배가 늦어요",)), Keyword(name="핏")))
-    both = phrase_vectors(encoder, head, tokenizer, taxonomy, DEVICE, "alone")  # type: ignore[arg-type]
+    both = phrase_vectors(encoder, head, tokenizer, taxonomy, DEVICE, "alone")
     single = Taxonomy(name="하나", keywords=(Keyword(name="배송"),))
-    [first] = phrase_vectors(encoder, head, tokenizer, single, DEVICE)  # type: ignore[arg-type]
+    [first] = phrase_vectors(encoder, head, tokenizer, single, DEVICE)
     torch.testing.assert_close(both[0][0], first[0], atol=1e-5, rtol=1e-4)

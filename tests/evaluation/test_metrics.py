@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from ray_app.evaluation.metrics import (
+    KNOWN,
     PRIOR,
     best_micro_f1,
     best_threshold,
@@ -129,6 +130,17 @@ def test_a_rare_keywords_threshold_is_drawn_towards_the_common_one() -> None:
     assert found[3] == pytest.approx(common, abs=1e-4)
     assert found[0] <= 0.5
     assert found.dtype == np.float32
+
+
+def test_few_labels_hardly_move_the_thresholds_that_a_bundle_had() -> None:
+    true = np.array([[1, 0], [0, 1], [0, 0], [0, 0]], bool)
+    probability = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.1], [0.1, 0.1]])  # the best is 0.5
+    known = [0.2, 0.8]
+    common = (2 * 0.5 + KNOWN * np.array(known)) / (2 + KNOWN)
+    expected = (0.5 + PRIOR * common) / (1 + PRIOR)
+    assert tune_thresholds(true, probability, known) == pytest.approx(expected, abs=1e-3)
+    many = tune_thresholds(np.tile(true, (500, 1)), np.tile(probability, (500, 1)), known)
+    assert many == pytest.approx([0.5, 0.5], abs=0.02)
 
 
 def test_micro_f1_counts_over_all_cells() -> None:

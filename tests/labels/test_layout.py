@@ -82,7 +82,7 @@ def test_a_column_per_keyword_is_read_in_every_format(tmp_path: Path, write: Wri
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("name", ["Completion", "정답", "labels", "라벨"])
 def test_labels_in_one_cell_are_read_in_every_format(tmp_path: Path, write: Writer, name: str) -> None:
-    table = [["번호", "후기", name], ["0012", "늦어요", "배송 -2"], ["0013", "예뻐요", "디자인 2"]]
+    table: Table = [["번호", "후기", name], ["0012", "늦어요", "배송 -2"], ["0013", "예뻐요", "디자인 2"]]
     assert read(write(tmp_path / "a.csv", table)) == [
         ("0012", "늦어요", {"배송": -2}),
         ("0013", "예뻐요", {"디자인": 2}),
@@ -98,7 +98,11 @@ def test_korean_names_stand_beside_a_list_of_labels(tmp_path: Path, write: Write
 
 
 def test_a_mapping_of_keywords_is_a_list_of_labels(tmp_path: Path) -> None:
-    table = [["id", "text", "labels"], ["1", "굿", {"배송": 1, "핏": None}], ["2", "네", {"keyword": "핏", "score": 0}]]
+    table: Table = [
+        ["id", "text", "labels"],
+        ["1", "굿", {"배송": 1, "핏": None}],
+        ["2", "네", {"keyword": "핏", "score": 0}],
+    ]
     assert read(write_jsonl(tmp_path / "a", table)) == [("1", "굿", {"배송": 1}), ("2", "네", {"핏": 0})]
 
 
@@ -188,7 +192,7 @@ def test_columns_of_a_product_are_no_keywords_beside_a_completion(
 
 
 def test_a_completion_and_columns_must_not_contradict(tmp_path: Path) -> None:
-    table = [
+    table: Table = [
         ["id", "text", "Completion", "배송"],
         ["1", "굿", "", 1],
         ["2", "네", "배송 2", ""],
@@ -216,7 +220,7 @@ def test_zeros_and_ones_everywhere_are_no_scores(tmp_path: Path) -> None:
 
 def test_a_dash_says_that_a_review_speaks_of_nothing(tmp_path: Path) -> None:
     taxonomy = Taxonomy(name="둘", keywords=(Keyword(name="배송"), Keyword(name="맛")))
-    table = [["id", "text", "배송", "맛"], ["1", "굿", "-", ""], ["2", "네", 1, "−"], ["3", "음", "", ""]]
+    table: Table = [["id", "text", "배송", "맛"], ["1", "굿", "-", ""], ["2", "네", 1, "−"], ["3", "음", "", ""]]
     labels = reader.read_labels_with(write_csv(tmp_path / "a.csv", table), taxonomy, "drop")
     assert content(labels) == [("1", "굿", {}), ("2", "네", {"배송": 1})]
     assert labels.dropped[0].endswith("row 4: no labels")
@@ -238,7 +242,7 @@ def test_taxonomy_labels_takes_the_columns_that_hold_scores(tmp_path: Path, capl
 
 def test_names_and_notes_of_columns_do_not_matter(tmp_path: Path) -> None:
     taxonomy = Taxonomy(name="둘", keywords=(Keyword(name="-가격"), Keyword(name="맛 평가")))
-    table = [["id", "text", "'-가격", "맛평가(점수)"], ["1", "굿", 1, 2]]
+    table: Table = [["id", "text", "'-가격", "맛평가(점수)"], ["1", "굿", 1, 2]]
     assert content(reader.read_labels_with(write_csv(tmp_path / "a.csv", table), taxonomy)) == [
         ("1", "굿", {"-가격": 1, "맛 평가": 2})
     ]

@@ -39,7 +39,7 @@ def labeled(review_id: object, text: object, **scores: object) -> dict[str, Any]
     return {"review_id": review_id, "text": text, "labels": labels}
 
 
-READ = {
+READ: dict[str, tuple[str, str | bytes, list[tuple[str, str, dict[str, int]]]]] = {
     "excel's sep= line": ("a.csv", "sep=,\n" + lines(*ROWS), TWO),
     "sep= for semicolons, a BOM before it": ("a.csv", "\ufeffsep=;\r\n" + lines(*ROWS, mark=";", end="\r\n"), TWO),
     "semicolons": ("a.csv", lines(*ROWS, mark=";"), TWO),
@@ -120,7 +120,7 @@ def test_an_odd_file_is_read_as_a_person_reads_it(tmp_path: Path, case: str) -> 
 
 
 HALF = r'{"review_id": "1", "text": "옷\ud83d", "labels": [{"keyword": "배송", "score": 1}]}'
-REFUSED = {
+REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "half a character": (
         "a.jsonl",
         jsonl(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
-from ray_app.options import Options, option
+from ray_app.options import SEEDS, Options, option
 
 if TYPE_CHECKING:
     from ray_app.engine.keyword_reader import KeywordReader
@@ -46,7 +46,7 @@ class AspectsConfig(Options):
         "auto", "arithmetic of training steps; auto is bf16 on GPUs that have it", "Training", ("auto", "fp32", "bf16")
     )
     device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"), common=True)
-    seed: int = option(0, "seed of everything random", "Training")
+    seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
 
 
 def train_aspects(config: AspectsConfig) -> str:
@@ -55,7 +55,7 @@ def train_aspects(config: AspectsConfig) -> str:
     from ray_app.cli import next_command
     from ray_app.inference import bundle as bundles
     from ray_app.inference import known_texts
-    from ray_app.training.sole_trainer import sole_trainer
+    from ray_app.storage.lease import sole_trainer
 
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     bundle = bundles.load(config.bundle)

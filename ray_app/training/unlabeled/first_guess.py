@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
-from ray_app.options import REQUIRED, Options, option
+from ray_app.options import REQUIRED, SEEDS, Options, option
 
 if TYPE_CHECKING:
     from ray_app.data.taxonomy import Taxonomy
@@ -38,7 +38,7 @@ class GuessConfig(Options):
     output: str = option("runs/guess", "bundle to write; must not exist", "Data", common=True)
     epochs: int = option(8, "passes over the reviews", "Training", least=1)
     device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"))
-    seed: int = option(0, "seed of everything random", "Training")
+    seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
 
 
 def guess_bundle(config: GuessConfig, texts: Sequence[str] | None = None) -> str:
