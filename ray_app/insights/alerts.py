@@ -16,6 +16,7 @@ import requests
 
 from ray_app import storage
 from ray_app.errors import UserError, check, first_line
+from ray_app.insights import groups
 from ray_app.insights.findings import Report
 from ray_app.insights.store import Row
 
@@ -62,8 +63,7 @@ def from_report(report: Report) -> list[Alert]:
         if row["direction"] == "worse":
             found.append(_change(row, quoted.get((row["level"], row["value"], row["keyword"]), [])))
     known = {(alert["level"], alert["value"], alert["keyword"]) for alert in found}
-    standing = [row for row in report.tables.groups.to_pylist() if row["stands_out"]]
-    for row in sorted(standing, key=lambda row: (row["q"], row["p"])):
+    for row in groups.outliers(report.tables.groups):
         key = (row["level"], row["value"], row["keyword"])
         if key not in known:
             found.append(_group(row, quoted.get(key, [])))

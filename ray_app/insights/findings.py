@@ -20,7 +20,7 @@ from ray_app.insights.tables import Tables
 
 if TYPE_CHECKING:
     from ray_app.arrays import Doubles
-    from ray_app.insights.report import Config
+    from ray_app.insights.options import Config
 
 log = logging.getLogger(__name__)
 LEAST_RANKED = 10  # findings of a product that is listed among the best and worst
@@ -63,12 +63,8 @@ def collect(config: "Config") -> Report:
         read = _read(source, store, bundle, other is not None)
         store.set_period(config.period)
         store.count()
-        log.info("%s reviews read", f"{read.reviews:,}")
-        compared, notes, before = _against(config, source, store, other)
-        if config.reference:
-            before = quality.read_reference(config.reference, len(read.probabilities))
+        compared, notes, before = _against(config, source, store, other, read)
         overall = _overall(store, bundle)
-        taxonomy = bundle.taxonomy if bundle else None
         changed, series = changes.find(store, config.alpha)
         drivers, fit = star_drivers.fit(store, overall)
         compared_groups = groups.compare(store, config.alpha)
@@ -83,28 +79,39 @@ def collect(config: "Config") -> Report:
             star_drivers_by_product=_by_product(compared_groups, drivers),
             stars=overview.stars(store),
             quality=quality.figures(read, source.facts),
-            drift=quality.drift(read, before, taxonomy),
+            drift=quality.drift(read, before, bundle.taxonomy if bundle else None),
             against=compared,
         )
-        span = store.rows("SELECT min(day), max(day) FROM reviews")[0]
-        facts = {
-            "reviews": read.reviews,
+        facts: dict[str, object] = {
+            **_counted(store, read, source),
             "findings": sum(tables.keywords["findings"].to_pylist()),
-            "first_day": span[0],
-            "last_day": span[1],
             "series": series,
             "compared": compared_groups.num_rows,
             "alpha": config.alpha,
-            "products": len(store.names.get("product", ())),
-            "columns": read.columns,
             "fit": fit,
             "against": notes,
             "analyses": config.analyses,
-            "bundle": source.facts.get("bundle"),
         }
-        name = config.title or config.analyses.rstrip("/").rpartition("/")[2]
-        ranking = overall or (tables.keywords["keyword"].to_pylist() or [""])[0]
-        return Report(title=name, tables=tables, facts=facts, overall=overall, ranking=ranking, period=store.period)
+        return _titled(config, tables, facts, overall, store.period)
+
+
+def _titled(config: "Config", tables: Tables, facts: dict[str, object], overall: str | None, period: str) -> Report:
+    name = config.title or config.analyses.rstrip("/").rpartition("/")[2]
+    ranking = overall or (tables.keywords["keyword"].to_pylist() or [""])[0]
+    return Report(title=name, tables=tables, facts=facts, overall=overall, ranking=ranking, period=period)
+
+
+def _counted(store: Store, read: Facts, source: Analyses) -> dict[str, object]:
+    """What the texts around the tables say of the analyses."""
+    first, last = store.rows("SELECT min(day), max(day) FROM reviews")[0]
+    return {
+        "reviews": read.reviews,
+        "first_day": first,
+        "last_day": last,
+        "products": len(store.names.get("product", ())),
+        "columns": read.columns,
+        "bundle": source.facts.get("bundle"),
+    }
 
 
 def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
@@ -135,20 +142,22 @@ def _read(source: Analyses, store: Store, bundle: BundleSummary | None, ids: boo
 
 
 def _against(
-    config: "Config", source: Analyses, store: Store, other: Analyses | None
+    config: "Config", source: Analyses, store: Store, other: Analyses | None, read: Facts
 ) -> tuple[pa.Table, Row, "Doubles | None"]:
-    """(COMPARED, what it is, the other run's histogram of probabilities)."""
+    """(COMPARED, what it is, the histogram of probabilities to compare with: the reference's, else the other run's)."""
+    now = len(read.probabilities)
+    earlier = quality.read_reference(config.reference, now) if config.reference else None
     if days := config.against_days:
         check(store.periods, f"--against {config.against}: the analyses kept no dates; run jobs.analyze --keep date")
-        return against.periods(store, *days), {"kind": "days", "text": config.against, "same_model": True}, None
+        return against.periods(store, *days), {"kind": "days", "text": config.against, "same_model": True}, earlier
     if other is None:
-        return against.COMPARED.empty_table(), {}, None
+        return against.COMPARED.empty_table(), {}, earlier
     same = source.facts.get("bundle") is not None and source.facts.get("bundle") == other.facts.get("bundle")
     with Store() as before:
-        read = _read(other, before, find_bundle(other, ""), True)
+        then = _read(other, before, find_bundle(other, ""), True)
         table, shared = against.runs(store, before, same)
     notes = {"kind": "run", "text": config.against, "same_model": same, "shared": shared}
-    return table, notes, read.probabilities
+    return table, notes, then.probabilities if earlier is None else earlier
 
 
 def _overall(store: Store, bundle: BundleSummary | None) -> str | None:
@@ -175,8 +184,7 @@ def _wishes(store: Store, changed: pa.Table, compared: pa.Table, overall: str | 
         for row in changed.to_pylist()[:30]
         if row["direction"] == "worse"
     ]
-    standing = [row for row in compared.to_pylist() if row["stands_out"]]
-    for row in sorted(standing, key=lambda row: row["q"])[:20]:
+    for row in groups.outliers(compared)[:20]:
         level: Level = row["level"]
         wishes.append(
             Wish(about="group", level=level, value=row["value"], keyword=row["keyword"], sign="negative", count=2)

@@ -83,6 +83,13 @@ def _keyword(reviews: Doubles, counts: Doubles) -> dict[str, Doubles]:
     }
 
 
+def outliers(groups: pa.Table) -> list[Row]:
+    """The GROUPS rows that stand out: products first, which explain most of their categories and malls, then by q."""
+    order = ("product", "category", "mall")
+    rows = [row for row in groups.to_pylist() if row["stands_out"]]
+    return sorted(rows, key=lambda row: (order.index(row["level"]), row["q"], row["p"]))
+
+
 def ranked(groups: pa.Table, level: Level, keyword: str, least: int) -> Iterator[Row]:
     """Groups of a level by their satisfaction with a keyword, the worst first, of those with `least` findings."""
     rows = [

@@ -9,29 +9,52 @@ its count.
 import numpy as np
 from scipy import special
 
-from ray_app.arrays import Doubles
+from ray_app.arrays import Doubles, Flags
 
 STRONGEST = 1e7  # a + b of a prior without any spread
 SCREEN = 1.8  # standard deviations: groups closer to the others get no tail probability, and so are never flagged
+FEW, FAR = 20, 3.5  # groups that a bulk takes, and how far, in standard deviations, belongs to it
+MEDIAN = 0.4549  # of the square of a standard normal variable
 CHUNK = 200_000  # terms of a tail that are summed; later ones are far below the first
 
 
 def beta_priors(hits: Doubles, trials: Doubles) -> tuple[Doubles, Doubles]:
     """([groups] a, [groups] b) of the Beta distribution of every group's *other* groups: none is judged by itself.
 
-    The spread is taken one standard error larger than estimated, so that a handful of groups claims no certainty.
+    Groups far from the bulk are left out, for a few bad ones would hide one another. The spread is taken one standard
+    error larger than estimated, so that a handful of groups claims no certainty.
     """
-    n = np.maximum(trials, 1e-9)
-    count, total = (trials > 0).sum() - (trials > 0), trials.sum() - trials
-    squares, found = (trials**2).sum(), hits.sum()
+    used = bulk(hits, trials).astype(float)
+    n, x, size = np.maximum(trials, 1e-9), hits * used, trials * used
+    count, total, found = used.sum() - used, size.sum() - size, x.sum() - x
     rest = np.maximum(total, 1e-9)
-    mean = (found - hits + 0.5) / (total + 1.0)
-    scatter = (hits**2 / n).sum() - hits**2 / n - (found - hits) ** 2 / rest
+    mean = (found + 0.5) / (total + 1.0)
+    scatter = (x * hits / n).sum() - x * hits / n - found**2 / rest
     free = np.maximum(count - 1.0, 0.0)
-    room = np.maximum(rest - (squares - trials**2) / rest - free, 1e-9)
+    room = np.maximum(rest - ((size**2).sum() - size**2) / rest - free, 1e-9)
     spread = (scatter / (mean * (1 - mean)) - free) / room + np.sqrt(2 * np.maximum(free, 1.0)) / room
     strength = np.clip(1 / np.clip(spread, 1e-9, 0.9) - 1, 0.1, STRONGEST)
     return mean * strength, (1 - mean) * strength
+
+
+def bulk(hits: Doubles, trials: Doubles) -> Flags:
+    """[groups] those with trials that are no outliers: within FAR standard deviations of the mean, for the spread at
+    which half of the larger groups are as near as they should be. All of them where there are few."""
+    some = trials > 0
+    mean = hits.sum() / max(trials.sum(), 1e-9)
+    large = trials * mean * (1 - mean) >= 3.0
+    if large.sum() < FEW or not 0 < mean < 1:
+        return some
+    share = hits / np.maximum(trials, 1e-9)
+    mean = float(np.median(share[large]))
+    distance = (share - mean) ** 2 / max(mean * (1 - mean), 1e-9)
+    low, high = 0.0, 0.5
+    for _ in range(40):  # the spread by bisection
+        spread = (low + high) / 2
+        near = np.median(distance[large] / (1 / trials[large] * (1 - spread) + spread))
+        low, high = (spread, high) if near > MEDIAN else (low, spread)
+    scaled = distance / ((1 - high) / np.maximum(trials, 1e-9) + high)
+    return some & (scaled <= FAR**2)
 
 
 def credible(hits: Doubles, trials: Doubles, a: Doubles, b: Doubles, level: float = 0.95) -> tuple[Doubles, ...]:

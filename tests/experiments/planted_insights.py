@@ -41,7 +41,8 @@ class Config(Options):
 
     reviews: int = option(200_000, "reviews per seed", least=1)
     products: int = option(300, "products", least=1)
-    seeds: int = option(10, "seeds, or for `write` the seed", least=0)
+    seeds: int = option(10, "seeds; for `write`, the seed", least=0)
+    first_seed: int = option(0, "the first of them", least=0)
     file_rows: int = option(200_000, "rows per file", least=1)
     output: str = option("", "folder that `write` writes")
 
@@ -59,7 +60,7 @@ class Truth:
 
 
 def plant(config: Config, seed: int, planted: bool) -> Truth:
-    """Draws the products; plants 20 changes (3x) and 10 bad products among those with 1,000 reviews."""
+    """Draws the products; plants 20 changes (8% to 24%) and 10 bad products (22%) among those with 1,000 reviews."""
     rng = np.random.default_rng([seed, 1])
     weight = rng.lognormal(0, 1, config.products)
     a = COMPLAINTS * (1 / NOISE - 1)
@@ -70,7 +71,7 @@ def plant(config: Config, seed: int, planted: bool) -> Truth:
         cells = rng.permutation(np.array([(p, k) for p in large for k in range(len(NAMES))]))
         for product, keyword in cells[:20]:
             truth.changes[int(product), int(keyword)] = int(rng.integers(DAYS // 4, 3 * DAYS // 4))
-            shares[product, keyword] = max(shares[product, keyword], 0.04)
+            shares[product, keyword] = 0.08
         for product, keyword in cells[20:30]:
             truth.bad.add((int(product), int(keyword)))
             shares[product, keyword] = 0.22
@@ -163,7 +164,7 @@ def write(config: Config) -> None:
 def measure(config: Config, planted: bool) -> Counter[str]:
     """Sums over the seeds; printed per seed too."""
     sums: Counter[str] = Counter()
-    for seed in range(config.seeds):
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
         with tempfile.TemporaryDirectory() as folder, Store() as store:
             truth = plant(config, seed, planted)
             write_analyses(config, seed, truth, Path(folder))

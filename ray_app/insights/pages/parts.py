@@ -31,7 +31,9 @@ def name(value: object) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """`12.3%`; whole percents from 99.95% on, more digits below 0.1%."""
+    """`12.3%`; none and all without digits, more digits below 0.1%."""
+    if value in (0, 1):
+        return f"{value:.0%}"
     if 0 < value < 0.001:
         digits = 2
     return f"{value:.{digits}%}"
@@ -110,8 +112,8 @@ def diverging(minus: Sequence[float], plus: Sequence[float], scale: float) -> st
 
 
 def course(rows: Sequence[Row], label: str, top: float, since: str = "", least: int = 30) -> str:
-    """Complaint shares over time as a small chart: a line with its band, gray dots where fewer than `least` reviews are,
-    a mark at `since`. `top` is the share at the upper edge."""
+    """Complaint shares over time as a small chart: a line with its band, gray dots of fewer than `least` reviews, a
+    mark at `since`. `top` is the share at the upper edge."""
     width, height, pad = 320.0, 96.0, 5.0
     days = [date.fromisoformat(str(row["since"])).toordinal() for row in rows]
     first, last = days[0], max(days[-1], days[0] + 1)
@@ -126,8 +128,9 @@ def course(rows: Sequence[Row], label: str, top: float, since: str = "", least: 
     lower = [f"{x(day):.1f},{y(row['complaints_low']):.1f}" for day, row in zip(days, rows, strict=True)]
     line = " ".join(f"{x(day):.1f},{y(row['complaints']):.1f}" for day, row in zip(days, rows, strict=True))
     dots = "".join(
-        f'<circle class="{"few" if row["reviews"] < least else "dot"}" cx="{x(day):.1f}" cy="{y(row["complaints"]):.1f}"'
-        f' r="2.6"><title>{row["since"]}: {percent(row["complaints"])}, n = {row["reviews"]:,}</title></circle>'
+        f'<circle class="{"few" if row["reviews"] < least else "dot"}" cx="{x(day):.1f}" '
+        f'cy="{y(row["complaints"]):.1f}" r="2.6">'
+        f"<title>{row['since']}: {percent(row['complaints'])}, n = {row['reviews']:,}</title></circle>"
         for day, row in zip(days, rows, strict=True)
     )
     mark = ""
@@ -135,10 +138,9 @@ def course(rows: Sequence[Row], label: str, top: float, since: str = "", least: 
         at = min(max(x(date.fromisoformat(since).toordinal()), pad), width - pad)
         mark = f'<line class="since" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{height:.0f}"/>'
     base = f'<line class="base" x1="0" x2="{width:.0f}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>'
-    return (
-        f'<svg class="course" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">{base}'
-        f'<polygon class="band" points="{" ".join([*upper, *reversed(lower)])}"/><polyline points="{line}"/>{mark}{dots}</svg>'
-    )
+    band = f'<polygon class="band" points="{" ".join([*upper, *reversed(lower)])}"/>'
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"'
+    return f'<svg class="course" {box}>{base}{band}<polyline points="{line}"/>{mark}{dots}</svg>'
 
 
 def quote(row: Row) -> str:

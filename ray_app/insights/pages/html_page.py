@@ -10,9 +10,9 @@ from datetime import date
 from html import escape
 from pathlib import Path
 
-from ray_app.insights import html_sections, html_stars, sentences
 from ray_app.insights.findings import Report
-from ray_app.insights.html_parts import both, day_en, day_ko, name, text
+from ray_app.insights.pages import groups, sections, sentences, stars
+from ray_app.insights.pages.parts import both, day_en, day_ko, name, text
 
 FOLDER = Path(__file__).parent
 
@@ -22,16 +22,16 @@ def page(report: Report, language: str) -> str:
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    first = [sections.changes(report), sections.keywords(report)]
     parts = [
-        html_sections.changes(report),
-        html_sections.keywords(report),
-        html_sections.groups(report),
-        html_stars.drivers(report),
-        html_stars.contradictions(report),
-        html_sections.voices(report),
-        html_stars.against(report),
-        html_stars.quality(report),
+        *(first if sentences.has_news(report) else reversed(first)),
+        groups.groups(report),
+        stars.drivers(report),
+        stars.contradictions(report),
+        sections.voices(report),
+        stars.against(report),
+        stars.quality(report),
     ]
     return "\n".join(
         [
@@ -76,22 +76,24 @@ def _head(report: Report) -> str:
 def _foot(report: Report) -> str:
     alpha = f"{report.facts['alpha']:.0%}"
     ko = (
-        "만족도는 긍정과 부정 가운데 긍정의 비율, 불만은 부정적 의견이 있는 리뷰의 비율입니다. 상품별 수치는 리뷰가 적을수록 다른 "
-        "상품들의 값으로 당겨집니다(경험적 베이즈, 95% 신용구간). 변화와 이상치는 한꺼번에 비교한 수를 감안해 고릅니다: 표시된 것 중 "
-        f"우연은 {alpha} 이하입니다(벤자미니·호크버그). 상품의 변화는 같은 기간의 나머지 상품과 비교합니다. 별점 효과는 상품과 시기를 "
-        "맞춘 선형 회귀이며, 오차는 상품별로 묶었습니다. 원인이 아니라 함께 나타나는 정도입니다."
+        "만족도는 긍정과 부정 가운데 긍정의 비율, 불만은 부정적 의견이 있는 리뷰의 비율입니다. 상품별 수치는 리뷰가 "
+        "적을수록 다른 상품들의 값으로 당겨집니다(경험적 베이즈, 95% 신용구간). 변화와 이상치는 한꺼번에 비교한 수를 "
+        f"감안해 고릅니다: 표시된 것 중 우연은 {alpha} 이하입니다(벤자미니·호크버그). 상품의 변화는 같은 기간의 나머지 "
+        "상품과 비교합니다. 별점 효과는 상품과 시기를 맞춘 선형 회귀이며, 오차는 상품별로 묶었습니다. 원인이 아니라 "
+        "함께 나타나는 정도입니다."
     )
     en = (
-        "Satisfaction is the share of positive among positive and negative findings, complaints the share of reviews with "
-        "a negative one. The fewer reviews a product has, the more its figures are drawn towards the others' (empirical "
-        "Bayes, 95% credible intervals). Changes and outliers are corrected for how many are compared at once: of those "
-        f"shown at most {alpha} are chance (Benjamini and Hochberg). A product's change is judged against all others in the "
-        "same period. Effects on stars are linear, with a level per product and period, errors clustered by product; they "
-        "say what goes together, not what causes it."
+        "Satisfaction is the share of positive among positive and negative findings, complaints the share of reviews "
+        "with a negative one. The fewer reviews a product has, the more its figures are drawn towards the others' "
+        "(empirical Bayes, 95% credible intervals). Changes and outliers are corrected for how many are compared at "
+        f"once: of those shown at most {alpha} are chance (Benjamini and Hochberg). A product's change is judged "
+        "against all others in the same period. Effects on stars are linear, with a level per product and period, "
+        "errors clustered by product; they say what goes together, not what causes it."
     )
     tables = both(
         "모든 표는 이 파일 옆 <code>tables/</code>에 있습니다.",
         "All tables lie beside this file in <code>tables/</code>.",
     )
     made = text(report.facts["analyses"], 200)
-    return f'<footer class="end"><h2>{both("읽는 법", "How to read this")}</h2><p>{both(ko, en)}</p><p>{tables} {made}</p></footer>'
+    title = both("읽는 법", "How to read this")
+    return f'<footer class="end"><h2>{title}</h2><p>{both(ko, en)}</p><p>{tables} {made}</p></footer>'

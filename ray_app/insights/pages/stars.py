@@ -2,11 +2,11 @@
 
 from html import escape
 
-from ray_app.insights import sentences
 from ray_app.insights.findings import Report
-from ray_app.insights.html_parts import both, interval, more, name, note, percent, quotes, section, signed, table
-from ray_app.insights.html_sections import said
 from ray_app.insights.overview import TOP, best_rating
+from ray_app.insights.pages import sentences
+from ray_app.insights.pages.parts import both, interval, more, name, note, percent, quotes, section, signed, table
+from ray_app.insights.pages.sections import said
 from ray_app.insights.store import Row
 
 LISTED = 12
@@ -31,10 +31,10 @@ def drivers(report: Report) -> str:
     low = min(0.0, *(row["effect_low"] for row in rows))
     high = max(0.0, *(row["effect_high"] for row in rows))
     about = both(
-        "점은 그 키워드에 불만(칭찬)이 있는 리뷰의 별점이 같은 상품·같은 시기의 다른 리뷰와 얼마나 다른지, 선은 95% 구간. "
-        "오른쪽은 효과 × 빈도: 평균 별점에서 차지하는 몫입니다.",
-        "Dots: how far the rating of a review with that complaint (praise) is from others of the same product and time; lines "
-        "are 95% intervals. At the right effect times frequency: its part of the mean rating.",
+        "점은 그 키워드에 불만(칭찬)이 있는 리뷰의 별점이 같은 상품·같은 시기의 다른 리뷰와 얼마나 다른지, "
+        "선은 95% 구간. 오른쪽은 효과 × 빈도: 평균 별점에서 차지하는 몫입니다.",
+        "Dots: how far the rating of a review with that complaint (praise) is from others of the same product and "
+        "time; lines are 95% intervals. At the right effect times frequency: its part of the mean rating.",
     )
     lists = f"<div><h3>{both('불만이 깎는 별점', 'Complaints cost')}</h3>{_effects(negative, low, high, 'neg')}</div>"
     lists += f"<div><h3>{both('칭찬이 더하는 별점', 'Praise adds')}</h3>{_effects(positive, low, high, 'pos')}</div>"
@@ -48,7 +48,8 @@ def _effects(rows: list[Row], low: float, high: float, kind: str) -> str:
         sure = row["effect_low"] * row["effect_high"] > 0
         bar = interval(row["effect_low"], row["effect"], row["effect_high"], (low, high), kind if sure else "neu", 0.0)
         lines.append(
-            f'<div class="row"><span class="name">{name(row["keyword"])}<small>{percent(row["share"])}</small></span>{bar}'
+            f'<div class="row"><span class="name">{name(row["keyword"])}<small>{percent(row["share"])}</small></span>'
+            f"{bar}"
             f'<span class="value">{signed(row["effect"])}<small>{signed(row["impact"], 3)}</small></span></div>'
         )
     return f'<div class="rows ranking">{"".join(lines)}</div>'
@@ -152,9 +153,10 @@ def _compared(report: Report) -> str:
     if report.tables.against["by_model"].null_count:
         return note(
             both(
-                f"{what}. 모델이 다르고 함께 분석한 리뷰가 {shared}건뿐이라 고객과 모델을 나눌 수 없습니다. 같은 리뷰를 새 모델로도 분석해 보세요.",
-                f"{what}. Other models, and only {shared} reviews that both analyzed: customers and model cannot be told apart. "
-                "Analyze some of the earlier reviews with the new bundle too.",
+                f"{what}. 모델이 다르고 함께 분석한 리뷰가 {shared}건뿐이라 고객과 모델을 나눌 수 없습니다. "
+                "같은 리뷰를 새 모델로도 분석해 보세요.",
+                f"{what}. Other models, and only {shared} reviews that both analyzed: customers and model cannot be "
+                "told apart. Analyze some of the earlier reviews with the new bundle too.",
             )
         )
     return note(

@@ -1,15 +1,16 @@
-"""The page's sections about what is said, since when, of what, and in whose words. In: a Report. Out: HTML."""
+"""The page's sections about what is said, since when, and in whose words. In: a Report. Out: HTML."""
 
 from collections.abc import Sequence
 from html import escape
 
-from ray_app.insights import sentences
-from ray_app.insights.findings import Report, best_and_worst
-from ray_app.insights.html_parts import (
+from ray_app.insights.findings import Report
+from ray_app.insights.pages import sentences
+from ray_app.insights.pages.parts import (
     both,
     course,
+    day_en,
+    day_ko,
     diverging,
-    interval,
     more,
     name,
     note,
@@ -18,12 +19,16 @@ from ray_app.insights.html_parts import (
     section,
     table,
 )
-from ray_app.insights.sentences import Sentence
+from ray_app.insights.pages.sentences import Sentence
 from ray_app.insights.store import Row
 
-CARDS, LISTED, WORDS = 12, 8, 3
-MATRIX = 15  # products of the matrix
-SIZES = ((0.75, "5"), (0.6, "4"), (0.5, "3"), (0.4, "2"), (0.0, "1"))  # least satisfaction of a shade
+CARDS, WORDS = 12, 3
+EMPTY = frozenset("너무 진짜 정말 조금 많이 아주 살짝 그냥 완전 매우 약간 별로".split())  # noqa: SIM905
+
+
+def telling(word: str) -> bool:
+    """Whether a word says something by itself: `안`, `딱` and `너무` do not."""
+    return len(word) > 1 and word not in EMPTY
 
 
 def said(pair: Sentence) -> str:
@@ -42,7 +47,7 @@ def keywords(report: Report) -> str:
     legend = (
         f'<p class="legend"><span><i class="n2"></i><i class="n1"></i>{both("불만", "complaints")}</span>'
         f'<span><i class="p1"></i><i class="p2"></i>{both("칭찬", "praise")}</span>'
-        f"<span>{both('진할수록 강한 감정 (±2)', 'darker: stronger feeling (±2)')}</span></p>"
+        f"<span>{both('선명할수록 강한 감정 (±2)', 'the stronger color: ±2')}</span></p>"
     )
     body = f'{_overall(report)}{legend}<div class="rows keywords">{lines}</div>{_matrix(report)}'
     return section("keywords", "무엇을 말하나", "What customers speak of", said(sentences.complaints(report)), body)
@@ -63,16 +68,18 @@ def _keyword(row: Row, words: Sequence[Row], scale: float) -> str:
         (row["score_plus_1"] / total, row["score_plus_2"] / total),
         scale,
     )
-    shares = f'<span class="neg">{percent(_minus(row) / total)}</span> <span class="pos">{percent(_plus(row) / total)}</span>'
+    minus, plus = percent(_minus(row) / total), percent(_plus(row) / total)
+    shares = f'<span class="neg">{minus}</span> <span class="pos">{plus}</span>'
+    said_words = "".join(_words(row["keyword"], sign, words) for sign in ("negative", "positive"))
     return (
         f'<div class="row"><span class="name">{name(row["keyword"])}</span>{bar}<span class="value">{shares}</span>'
-        f'<span class="words">{_words(row["keyword"], "negative", words)}{_words(row["keyword"], "positive", words)}</span></div>'
+        f'<span class="words">{said_words}</span></div>'
     )
 
 
 def _words(keyword: str, sign: str, words: Sequence[Row]) -> str:
     """The words that say the feeling; where there are none, those that name the keyword."""
-    mine = [word for word in words if word["keyword"] == keyword and word["sign"] == sign]
+    mine = [word for word in words if word["keyword"] == keyword and word["sign"] == sign and telling(word["word"])]
     chosen = [word for word in mine if word["role"] == "opinion"] or mine
     kind = "neg" if sign == "negative" else "pos"
     shown = " ".join(f"<em>{name(word['word'])}</em>" for word in chosen[:WORDS])
@@ -91,8 +98,8 @@ def _overall(report: Report) -> str:
         f'<i class="{kind}" style="width:{100 * share:.2f}%">{percent(share, 0) if share >= 0.07 else ""}</i>'
         for kind, share in zip(kinds, shares, strict=True)
     )
-    label = name(row["keyword"])
-    return f'<figure class="overall"><figcaption>{label} · n = {row["findings"]:,}</figcaption><div class="stack">{parts}</div></figure>'
+    label = f"<figcaption>{name(row['keyword'])} · n = {row['findings']:,}</figcaption>"
+    return f'<figure class="overall">{label}<div class="stack">{parts}</div></figure>'
 
 
 def _matrix(report: Report) -> str:
@@ -138,7 +145,7 @@ def changes(report: Report) -> str:
         body += note(
             both(f"모두 {len(worse):,}개, 표에 있습니다.", f"{len(worse):,} in all; the rest is in the tables.")
         )
-    claim = said(sentences.changes(report))
+    claim = said(sentences.counted(report))
     return section("changes", "언제부터", "Since when", claim, body + _courses(report, trend))
 
 
@@ -160,6 +167,12 @@ def _card(row: Row, report: Report, trend: Sequence[Row]) -> str:
     ko, en = sentences.where(row)
     title = f"<h3>{name(row['keyword'])} <small>{both(escape(ko), escape(en))}</small></h3>"
     times = f"×{row['ratio']:.1f}"
+    moved = f"{percent(row['share_before'])} → {percent(row['share_after'])}"
+    counts = f"{row['complaints_after']:,}/{row['reviews_after']:,}"
+    shares = both(
+        f"{day_ko(row['since'])}부터 {moved} (리뷰 {counts})",
+        f"since {day_en(row['since'])}: {moved} ({counts} reviews)",
+    )
     chart = course(points, f"{row['keyword']} {row['since']}", top * 1.05, str(row["since"])) if len(points) > 1 else ""
     p = "&lt; 0.0001" if row["q"] < 0.0001 else f"= {row['q']:.4f}"
     sure = both(f"보정 후 p {p}", f"p {p} after correction")
@@ -169,7 +182,7 @@ def _card(row: Row, report: Report, trend: Sequence[Row]) -> str:
         if one["about"] == "change" and (one["level"], one["value"], one["keyword"]) == key
     ]
     return (
-        f'<article class="card {kind}">{title}<p class="big">{times}</p><p>{said(sentences.change(row))}</p>{chart}'
+        f'<article class="card {kind}">{title}<p class="big">{times}</p><p>{shares}</p>{chart}'
         f'<p class="note">{sure}</p>{quotes(mine[:1])}</article>'
     )
 
@@ -184,101 +197,19 @@ def _courses(report: Report, trend: Sequence[Row]) -> str:
         if len(mine) > 1:
             last = f"{percent(mine[0]['complaints'])} → {percent(mine[-1]['complaints'])}"
             label = f"{row['keyword']}: {last}"
-            charts.append(
-                f"<figure><figcaption>{name(row['keyword'])} <small>{last}</small></figcaption>{course(mine, label, top)}</figure>"
-            )
+            caption = f"<figcaption>{name(row['keyword'])} <small>{last}</small></figcaption>"
+            charts.append(f"<figure>{caption}{course(mine, label, top)}</figure>")
     step = ("주", "week") if report.period == "week" else ("달", "month")
     about = both(
-        f"불만이 있는 리뷰의 비율, {step[0]}마다. 띠는 95% 구간, 회색 점은 리뷰 30건 미만. 모두 같은 눈금(위 끝 {percent(top, 0)}).",
+        f"불만이 있는 리뷰의 비율, {step[0]}마다. 띠는 95% 구간, 회색 점은 리뷰 30건 미만. "
+        f"모두 같은 눈금(위 끝 {percent(top, 0)}).",
         f"Share of reviews that complain, per {step[1]}. Bands are 95% intervals, gray dots fewer than 30 reviews. "
         f"One scale for all (top: {percent(top, 0)}).",
     )
-    return (
-        f'<h3>{both("키워드별 불만의 흐름", "Complaints over time")}</h3>{note(about)}<div class="small">{"".join(charts)}</div>'
-        if charts
-        else ""
-    )
-
-
-def groups(report: Report) -> str:
-    """Best and worst products, what stands out, and products by keyword."""
-    if not report.tables.groups.num_rows:
+    if not charts:
         return ""
-    rows, count = best_and_worst(report, "product", report.ranking, LISTED)
-    body = ""
-    if rows:
-        about = both(
-            f"{escape(report.ranking)} 만족도: 점은 추정치, 선은 95% 신용구간, 세로선은 50%. 의견이 10개 이상인 상품 {count:,}개 가운데.",
-            f"Satisfaction with {escape(report.ranking)}: estimate and 95% credible interval, the line marks 50%. Of {count:,} "
-            "products with 10 findings or more.",
-        )
-        split = len(rows) if count <= 2 * LISTED else LISTED
-        worst, best = rows[:split], list(reversed(rows[split:]))
-        lists = (
-            f"<div><h3>{both('아쉬운 상품', 'Worst') if best else both('상품', 'Products')}</h3>{_ranking(worst)}</div>"
-        )
-        lists += f"<div><h3>{both('좋은 상품', 'Best')}</h3>{_ranking(best)}</div>" if best else ""
-        body = f'{note(about)}<div class="pair">{lists}</div>'
-    body += _standing(report) + _heat(report)
-    return section("groups", "어느 상품이", "Which products", said(sentences.groups(report)), body)
-
-
-def _ranking(rows: Sequence[Row]) -> str:
-    lines = []
-    for row in rows:
-        kind = "neg" if row["satisfaction_high"] < 0.5 else "pos" if row["satisfaction_low"] > 0.5 else "neu"
-        bar = interval(row["satisfaction_low"], row["satisfaction"], row["satisfaction_high"], (0.0, 1.0), kind, 0.5)
-        lines.append(
-            f'<div class="row"><span class="name">{name(row["value"])}<small>n = {row["negative"] + row["positive"]:,}'
-            f'</small></span>{bar}<span class="value">{percent(row["satisfaction"], 0)}</span></div>'
-        )
-    return f'<div class="rows ranking">{"".join(lines)}</div>'
-
-
-def _standing(report: Report) -> str:
-    rows = sorted((r for r in report.tables.groups.to_pylist() if r["stands_out"]), key=lambda r: (r["q"], r["p"]))
-    if not rows:
-        return ""
-    head = [
-        both("어디", "Where"),
-        both("키워드", "Keyword"),
-        both("불만", "Complaints"),
-        both("다른 곳", "Elsewhere"),
-        "q",
-    ]
-    cells = []
-    for row in rows[:CARDS]:
-        ko, en = sentences.where(row)
-        share = f"{percent(row['negative'] / row['reviews'])} ({row['negative']:,}/{row['reviews']:,})"
-        q = "&lt; 0.0001" if row["q"] < 0.0001 else f"{row['q']:.4f}"
-        cells.append([both(escape(ko), escape(en)), name(row["keyword"]), share, percent(row["usual_complaints"]), q])
-    title = both("다른 곳보다 확실히 나쁜 곳", "Worse than the others beyond chance")
-    return f"<h3>{title}</h3>{table(head, cells, '눈에 띄는 곳 / outliers')}"
-
-
-def _heat(report: Report) -> str:
-    """Satisfaction of the most reviewed groups by keyword, shaded."""
-    blocks = []
-    for level, (ko, en) in sentences.LEVELS.items():
-        rows = [row for row in report.tables.groups.to_pylist() if row["level"] == level]
-        sizes = {row["value"]: row["reviews"] for row in rows}
-        values = sorted(sizes, key=lambda value: (-sizes[value], value))[:MATRIX]
-        if len(values) < 2:
-            continue
-        names = [row["keyword"] for row in report.tables.keywords.to_pylist()]
-        cells = {(row["value"], row["keyword"]): row for row in rows}
-        lines = [[name(value), *(_shade(cells.get((value, keyword))) for keyword in names)] for value in values]
-        head = [f"{both(ko, en)}", *(name(keyword) for keyword in names)]
-        about = both(f"{ko}별 만족도 (리뷰 많은 순)", f"Satisfaction by {en}, most reviewed first")
-        blocks.append(more(about, f'<div class="heat">{table(head, lines, f"{ko} / {en}")}</div>', level != "product"))
-    return "".join(blocks)
-
-
-def _shade(row: Row | None) -> str:
-    if row is None or row["negative"] + row["positive"] == 0:
-        return '<span class="none">–</span>'
-    shade = next(number for least, number in SIZES if row["satisfaction"] >= least)
-    return f'<span class="s{shade}">{percent(row["satisfaction"], 0)}</span>'
+    title = both("키워드별 불만의 흐름", "Complaints over time")
+    return f'<h3>{title}</h3>{note(about)}<div class="small">{"".join(charts)}</div>'
 
 
 def voices(report: Report) -> str:

@@ -3,10 +3,10 @@
 In: a Report and a language. Out: Markdown, strangers' texts escaped.
 """
 
-from ray_app.insights import sentences
 from ray_app.insights.findings import Report
-from ray_app.insights.html_parts import percent, signed
-from ray_app.insights.sentences import Sentence
+from ray_app.insights.pages import sentences
+from ray_app.insights.pages.parts import percent, signed
+from ray_app.insights.pages.sentences import Sentence
 from ray_app.insights.store import Row
 from ray_app.markdown import escape, table
 

@@ -5,8 +5,9 @@ stands out beyond chance it says so.
 """
 
 from ray_app.insights.findings import Report
-from ray_app.insights.html_parts import LONGEST_NAME, day_en, day_ko, percent, signed
+from ray_app.insights.groups import outliers
 from ray_app.insights.overview import TOP, best_rating
+from ray_app.insights.pages.parts import LONGEST_NAME, day_en, day_ko, percent, signed
 from ray_app.insights.store import Row
 
 Sentence = tuple[str, str]
@@ -17,6 +18,14 @@ def short(value: object) -> str:
     """A name, shortened."""
     shown = " ".join(str(value).split())
     return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
+
+
+def with_object(word: str) -> str:
+    """`배송을`, `사이즈를`: the particle goes by the last syllable."""
+    last = word[-1:]
+    if not "가" <= last <= "힣":
+        return f"{word}을(를)"
+    return word + ("을" if (ord(last) - 0xAC00) % 28 else "를")
 
 
 def where(row: Row) -> Sentence:
@@ -51,7 +60,20 @@ def change(row: Row) -> Sentence:
         moved = f"{1 - ratio:.0%} 줄었습니다", f"down {1 - ratio:.0%}"
     return (
         f"{ko}의 {keyword} 불만이 {day_ko(row['since'])}부터 {moved[0]}: {before} → {share} (리뷰 {counts}).",
-        f"{keyword} complaints about {en} are {moved[1]} since {day_en(row['since'])}: {before} → {share} ({counts} reviews).",
+        f"{keyword} complaints about {en} are {moved[1]} since {day_en(row['since'])}: {before} → {share} "
+        f"({counts} reviews).",
+    )
+
+
+def counted(report: Report) -> Sentence:
+    """How many changes there are, of so many series."""
+    directions = report.tables.changes["direction"].to_pylist()
+    worse, better, series = directions.count("worse"), directions.count("better"), f"{report.facts['series']:,}"
+    if not directions:
+        return changes(report)
+    return (
+        f"{series}개 흐름 가운데 {worse:,}개가 나빠지고 {better:,}개가 나아졌습니다.",
+        f"Of {series} series {worse:,} got worse and {better:,} got better.",
     )
 
 
@@ -78,7 +100,7 @@ def groups(report: Report) -> Sentence:
     rows = report.tables.groups.to_pylist()
     if not rows:
         return "상품·쇼핑몰 열이 없어 비교할 것이 없습니다.", "No column of products or malls was kept to compare."
-    standing = sorted((row for row in rows if row["stands_out"]), key=lambda row: (row["q"], row["p"]))
+    standing = outliers(report.tables.groups)
     if not standing:
         return (
             f"{len(rows):,}개 비교 가운데 우연을 넘어 눈에 띄게 나쁜 곳은 없습니다.",
@@ -88,7 +110,7 @@ def groups(report: Report) -> Sentence:
     ko, en = where(row)
     share, usual = percent(row["negative"] / max(1, row["reviews"]), 0), percent(row["usual_complaints"], 0)
     return (
-        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {row['keyword']}을(를) 탓합니다. 다른 곳은 {usual}입니다.",
+        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {with_object(short(row['keyword']))} 탓합니다. 다른 곳은 {usual}입니다.",
         f"The clearest outlier is {en}: {share} of its reviews complain of {row['keyword']}, elsewhere {usual} do.",
     )
 
@@ -128,9 +150,14 @@ def contradiction(report: Report) -> Sentence:
 
 def headlines(report: Report) -> list[Sentence]:
     """The report in a few sentences, what matters first."""
-    found = [changes(report), complaints(report)]
-    if report.tables.groups.num_rows:
-        found.append(groups(report))
+    news, rest = [changes(report)], [complaints(report)]
     if report.tables.stars.num_rows:
-        found += [stars(report), contradiction(report)]
-    return found
+        rest += [stars(report), contradiction(report)]
+    if report.tables.groups.num_rows:
+        rest.append(groups(report))
+    return news + rest if has_news(report) else rest + news
+
+
+def has_news(report: Report) -> bool:
+    """Whether something got worse."""
+    return "worse" in report.tables.changes["direction"].to_pylist()
