@@ -32,6 +32,7 @@ DRIVERS = pa.schema(
     ]
 )
 LEAST = 30  # reviews with a keyword and sign, below which it has no effect of its own
+ALWAYS = 0.995  # of the reviews: a keyword found in so many has one sign fewer to estimate
 LEAST_RATED = 200  # reviews with a rating
 MOST_GROUPS = 50_000  # products with a level of their own: those with the most reviews
 CLUSTERS = 40  # fewer products than that are no clusters: then reviews are dealt into as many groups
@@ -134,6 +135,7 @@ def fit(store: Store, overall: str | None) -> tuple[pa.Table, dict[str, float]]:
     tried = model.present >= LEAST
     tried[[i for i in range(signs) if store.keywords[i // len(SIDES)] == overall]] = False
     tried[signs + int(model.present[signs:].argmax())] = False  # the period that the others are compared with
+    tried[_baselines(model.present[:signs], count)] = False
     effects = model.fit(np.flatnonzero(tried))
     for block in _blocks(store, groups, steps, clustered):
         model.residuals(block)
@@ -142,6 +144,13 @@ def fit(store: Store, overall: str | None) -> tuple[pa.Table, dict[str, float]]:
     rows.sort(key=lambda row: row["impact"])
     figures = {"rated": count, "mean": float(mean), "clusters": model.clusters if clustered else 0}
     return pa.Table.from_pylist(rows, DRIVERS), figures
+
+
+def _baselines(present: Doubles, count: int) -> list[int]:
+    """The most frequent sign of each keyword that (nearly) every review has: what its other signs are compared with."""
+    by_keyword = present.reshape(-1, len(SIDES))
+    always = np.flatnonzero(by_keyword.sum(1) >= ALWAYS * count)
+    return [int(keyword * len(SIDES) + by_keyword[keyword].argmax()) for keyword in always]
 
 
 def _row(store: Store, column: int, effect: float, margin: float, found: float, count: int) -> Row:

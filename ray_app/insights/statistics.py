@@ -13,7 +13,7 @@ from ray_app.arrays import Doubles, Flags
 
 STRONGEST = 1e7  # a + b of a prior without any spread
 SCREEN = 1.8  # standard deviations: groups closer to the others get no tail probability, and so are never flagged
-FEW, FAR = 20, 3.5  # groups that a bulk takes, and how far, in standard deviations, belongs to it
+FEW, FAR = 20, 5.0  # groups that a bulk takes, and how far, in standard deviations, belongs to it
 MEDIAN = 0.4549  # of the square of a standard normal variable
 CHUNK = 200_000  # terms of a tail that are summed; later ones are far below the first
 

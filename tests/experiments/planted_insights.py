@@ -181,16 +181,18 @@ def measure(config: Config, planted: bool) -> Counter[str]:
 def _judged(store: Store, truth: Truth) -> dict[str, int]:
     found, series = changes.find(store, 0.01)
     names = {f"상품 {i}": i for i in range(len(truth.popularity))}
-    hits, wrong = set(), 0
+    hits: set[tuple[int, int]] = set()
+    near: set[tuple[int, int]] = set()
+    wrong = 0
     for row in found.to_pylist():
         cell = (names.get(row["value"], -1), NAMES.index(row["keyword"]))
         since = int((np.datetime64(row["since"]) - FIRST_DAY).astype(int))
         if cell in truth.changes:
-            near = abs(since - truth.changes[cell]) <= NEAR and row["direction"] == "worse"
-            hits |= {cell} if near else set()
+            hits |= {cell} if row["direction"] == "worse" else set()
+            near |= {cell} if abs(since - truth.changes[cell]) <= NEAR else set()
         elif row["level"] == "product":  # a planted change is seen in its category and mall too
             wrong += 1
-    compared = groups.compare(store, 0.05).to_pylist()
+    compared = groups.compare(store, 0.01).to_pylist()
     standing = {
         (names[row["value"]], NAMES.index(row["keyword"]))
         for row in compared
@@ -200,6 +202,7 @@ def _judged(store: Store, truth: Truth) -> dict[str, int]:
     return {
         "changes": len(truth.changes),
         "changes found": len(hits),
+        "dated": len(near),
         "false changes": wrong,
         "series": series,
         "bad": len(truth.bad),
@@ -248,7 +251,12 @@ def none(config: Config) -> None:
 
 
 def _print(sums: Counter[str]) -> None:
-    for part, whole in (("changes found", "changes"), ("bad found", "bad"), ("shares covered", "shares")):
+    for part, whole in (
+        ("changes found", "changes"),
+        ("dated", "changes"),
+        ("bad found", "bad"),
+        ("shares covered", "shares"),
+    ):
         print(f"{part}: {sums[part]} of {sums[whole]} ({sums[part] / max(1, sums[whole]):.3f})")
     for kind in ("planted effects", "other effects"):
         print(f"{kind} within their 95% intervals: {sums[f'{kind} covered']} of {sums[kind]}")

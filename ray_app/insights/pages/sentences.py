@@ -110,7 +110,7 @@ def groups(report: Report) -> Sentence:
     ko, en = where(row)
     share, usual = percent(row["negative"] / max(1, row["reviews"]), 0), percent(row["usual_complaints"], 0)
     return (
-        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {with_object(short(row['keyword']))} 탓합니다. 다른 곳은 {usual}입니다.",
+        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {with_object(short(row['keyword']))} 탓합니다(다른 곳 {usual}).",
         f"The clearest outlier is {en}: {share} of its reviews complain of {row['keyword']}, elsewhere {usual} do.",
     )
 
