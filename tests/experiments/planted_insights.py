@@ -95,7 +95,7 @@ def table(config: Config, seed: int, truth: Truth, first: int) -> pa.Table:
         stars = stars + effect * (sign[:, NAMES.index(name)] == side)
     rating = np.floor(np.clip(stars, 1, 5) + rng.random(rows)).astype(np.int8)
     row, keyword = np.nonzero(sign)
-    return _columns(rng, first, product, day, rating, sign, row, keyword)
+    return _columns(rng, first, product, day, rating.astype(np.int64), sign.astype(np.int64), row, keyword)
 
 
 def _columns(
@@ -111,7 +111,7 @@ def _columns(
     rows = len(product)
     probabilities = np.where(sign != 0, rng.beta(8, 1, sign.shape) * 0.5 + 0.5, rng.beta(0.5, 12, sign.shape) * 0.5)
     probabilities = probabilities.round(4).astype(np.float32)
-    score = sign[row, keyword] * (1 + (rng.random(len(row)) < 0.4)).astype(np.int8)
+    score = (sign[row, keyword] * (1 + (rng.random(len(row)) < 0.4))).astype(np.int8)
     words = np.array([f"{a}{b}{c}" for a in "늦작얇크좋예쁜길짧두꺼" for b in STEMS for c in ENDINGS])
     texts = np.array([f"{a} 입어 보니 {b}" for a in words[:40] for b in words[:40]])
     word = HIGHLIGHT.field("word").type
@@ -139,7 +139,7 @@ def _columns(
             "product": pa.array(np.array([f"상품 {i}" for i in range(product.max() + 1)], object)[product]),
             "mall": pa.array(np.array(["두루마당", "온결스토어", "하늬옷방"], object)[rng.integers(0, 3, rows)]),
             "category": pa.array(np.array(["상의", "하의", "아우터", "신발"], object)[product % 4]),
-            "rating": pa.array(rating),
+            "rating": pa.array(rating, pa.int8()),
             "created_at": pa.array(FIRST_DAY + day, pa.date32()).cast(pa.timestamp("us")),
             "keyword_probabilities": every.cast(pa.list_(pa.float32())),
             "findings": pa.ListArray.from_arrays(offsets, findings),
@@ -186,7 +186,7 @@ def _judged(store: Store, truth: Truth) -> dict[str, int]:
     wrong = 0
     for row in found.to_pylist():
         cell = (names.get(row["value"], -1), NAMES.index(row["keyword"]))
-        since = int((np.datetime64(row["since"]) - FIRST_DAY).astype(int))
+        since = (row["since"] - FIRST_DAY.item()).days
         if cell in truth.changes:
             hits |= {cell} if row["direction"] == "worse" else set()
             near |= {cell} if abs(since - truth.changes[cell]) <= NEAR else set()
@@ -222,7 +222,7 @@ def _coverage(store: Store, truth: Truth, compared: list[dict[str, object]], nam
         cell = (names.get(str(row["value"]), -1), NAMES.index(str(row["keyword"])))
         if row["level"] == "product" and cell not in truth.changes:
             low, high = row["complaints_low"], row["complaints_high"]
-            inside += bool(low <= truth.shares[cell] <= high)  # type: ignore[operator]
+            inside += bool(low <= truth.shares[cell] <= high)
             total += 1
     return inside, total
 

@@ -54,7 +54,7 @@ def server(*answers: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
 
 def test_a_failing_webhook_is_tried_again() -> None:
