@@ -25,8 +25,8 @@ DEPLOY = Path(__file__).parent
 LOCKS, SBOM = ("requirements.lock", "torch-cuda.lock", "torch-cpu.lock"), "sbom.cdx.json"
 CUDA_ONLY = re.compile(r"(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==")
 COMPILE = (
-    "uv pip compile pyproject.toml --extra kiwi --constraint constraints.txt --universal --python-version 3.11 "
-    "--generate-hashes --no-annotate --no-header --no-config --quiet"
+    "uv pip compile pyproject.toml --extra kiwi --extra report --constraint constraints.txt --universal "
+    "--python-version 3.11 --generate-hashes --no-annotate --no-header --no-config --quiet"
 )
 
 

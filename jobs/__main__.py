@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 ORDER = (
     "quickstart",
     "analyze",
+    "report",
     "serve",
     "train",
     "evaluate",

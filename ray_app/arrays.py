@@ -9,3 +9,4 @@ Flags = NDArray[np.bool_]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]

@@ -13,7 +13,8 @@ _EXTRAS = {  # module -> the extra that brings it
     "openpyxl": "xlsx",
     "deltalake": "tables",
     "pyiceberg": "iceberg",
-    **dict.fromkeys(("streamlit", "duckdb", "altair", "fsspec"), "page"),
+    "duckdb": "report",
+    **dict.fromkeys(("streamlit", "altair", "fsspec"), "page"),
     **dict.fromkeys(("peft", "sacrebleu"), "lm"),
     **dict.fromkeys(("captum", "matplotlib", "shap"), "bench"),
 }

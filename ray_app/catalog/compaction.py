@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog.commit import CommitRecord, part
-from ray_app.catalog.output.flat_findings import FOLDER, KEPT, OWN, to_csv
+from ray_app.catalog.output.flat_findings import FOLDER, KEPT, OWN
+from ray_app.data.arrow_csv import to_csv
 from ray_app.data.column_types import Seen, common_type
 from ray_app.data.reviews import THREADS
 from ray_app.data.schema import with_opinions, with_rows

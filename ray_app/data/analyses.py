@@ -51,15 +51,20 @@ def open_analyses(uri: str) -> Analyses:
     return analyses
 
 
-def stream(analyses: Analyses, columns: Sequence[str]) -> Iterator[tuple[Ints, pa.Table]]:
-    """(positions, table) per batch of at most BATCH rows, with the named columns only."""
+def stream(
+    analyses: Analyses, columns: Sequence[str], rows: int = BATCH, threads: bool = False
+) -> Iterator[tuple[Ints, pa.Table]]:
+    """(positions, table) per batch of at most `rows` rows, with the named columns only.
+
+    `findings.score` or `findings.highlight.word` is only this field of the column. `threads` decodes columns at once.
+    """
     for number, uri in enumerate(analyses.files):
         with _opened(uri) as parquet:
             first = 0
-            for batch in parquet.iter_batches(BATCH, columns=_paths(parquet, columns), use_threads=False):
-                rows = np.arange(first, first + len(batch), dtype=np.int64)
+            for batch in parquet.iter_batches(rows, columns=_paths(parquet, columns), use_threads=threads):
+                positions = np.arange(first, first + len(batch), dtype=np.int64) | (number << FILE_SHIFT)
                 first += len(batch)
-                yield rows | (number << FILE_SHIFT), _with_partition(pa.Table.from_batches([batch]), uri, columns)
+                yield positions, _with_partition(pa.Table.from_batches([batch]), uri, columns)
 
 
 def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Table:
@@ -127,11 +132,16 @@ def _rows(parquet: pq.ParquetFile, rows: Ints, columns: list[str]) -> Iterator[p
 
 def _paths(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
     """Column names as Parquet wants them: a nested field by its path, which depends on the writer."""
-    outer, _, inner = SCORES.partition(".")
     paths = [parquet.schema.column(i).path for i in range(len(parquet.schema))]
-    scores = [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in path]
     stored = set(parquet.schema_arrow.names)
-    return [path for name in columns for path in (scores if name == SCORES else [name] if name in stored else [])]
+    found = []
+    for name in columns:
+        outer, _, inner = name.partition(".")
+        if name in stored:
+            found.append(name)
+        elif inner:
+            found += [path for path in paths if path.startswith(f"{outer}.") and f".{inner}." in f"{path}."]
+    return found
 
 
 @contextmanager

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from ray_app import storage
+from ray_app.data.arrow_csv import FORMULA
 from ray_app.data.reading import files
 from ray_app.data.reading.streams import GZIP, encoding_of
 from ray_app.data.values import text_of
 from ray_app.errors import UserError
 
-FORMULA = r"[=+\-@＝＋－＠\t\r\n]"  # what starts one: https://owasp.org/www-community/attacks/CSV_Injection
 _RISKY = rf"(?:{FORMULA}|\d[\d.,:/eE+\- ]*\Z)"
 _GUARDED = re.compile(rf"'+{_RISKY}")
 _TO_GUARD = re.compile(rf"'*{_RISKY}")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.documents import configured
 from tests.support.paths import ROOT
 
 JOB, SERVICE = ROOT / "deploy" / "rayjob.yaml", ROOT / "deploy" / "rayservice.yaml"
@@ -138,3 +139,16 @@ def test_the_service_is_the_shipped_serve_yaml_for_kubernetes(monkeypatch: pytes
     assert names[0] == names[1]
     assert set(config) <= set(ServeDeploySchema.model_fields), "Serve takes unknown keys in silence"
     assert application.import_path == shipped["applications"][0]["import_path"]
+
+
+def test_the_report_runs_every_morning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """deploy/report-cronjob.yaml: Kubernetes' schema, options that jobs.report has, no secret in the file."""
+    import kubernetes_validate
+
+    job = content(ROOT / "deploy" / "report-cronjob.yaml")
+    kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "jobs.report"]
+    _, config = configured("report", container["args"], monkeypatch)
+    (secret,) = (one for one in container["env"] if "valueFrom" in one)
+    assert config.webhook == secret["name"]

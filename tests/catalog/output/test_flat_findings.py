@@ -6,7 +6,8 @@ import io
 import pyarrow as pa
 import pytest
 
-from ray_app.catalog.output.flat_findings import flat_table, to_csv
+from ray_app.catalog.output.flat_findings import flat_table
+from ray_app.data.arrow_csv import to_csv
 from ray_app.data.schema import FINDING
 
 

@@ -1,0 +1,160 @@
+"""Since when customers complain more, or less: of the catalog, of every category, mall and product, corrected together.
+
+In: a Store. Out: a row per change. A product is judged against the rest of the catalog in the same periods, so that
+what the season, or a whole shop, does to everyone is reported once, for the catalog, and not for each product.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ray_app.arrays import Doubles, Ints
+from ray_app.insights.change_points import (
+    Changes,
+    dispersion,
+    exposures,
+    find_changes,
+    find_level_shifts,
+    likelihood_ratio,
+    step,
+)
+from ray_app.insights.statistics import false_discovery
+from ray_app.insights.store import LEVELS, SCORES, Level, Row, Store
+
+CHANGES = pa.schema(
+    [
+        ("level", pa.string()),
+        ("value", pa.string()),
+        ("keyword", pa.string()),
+        ("since", pa.date32()),
+        ("until", pa.date32()),
+        ("direction", pa.string()),
+        ("complaints_before", pa.int64()),
+        ("reviews_before", pa.int64()),
+        ("complaints_after", pa.int64()),
+        ("reviews_after", pa.int64()),
+        ("share_before", pa.float64()),
+        ("share_after", pa.float64()),
+        ("ratio", pa.float64()),
+        ("p", pa.float64()),
+        ("q", pa.float64()),
+    ]
+)
+LEAST_REVIEWS = 20  # of a group whose series are looked at
+LEAST_RATIO = 1.25  # a change smaller than that is of no use to anyone, however sure
+LEAST_COMPLAINTS = 5  # on the side that has more of them
+SURE, SEASONAL = 1e-3, 0.05  # a change so sure is looked at again beside a season; too weak a step there is none
+BLOCK = 4_000  # groups in memory at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Candidates of some series: their group and keyword, first period after the change, and probability."""
+
+    level: Level
+    value: Ints
+    keyword: Ints
+    at: Ints
+    p: Doubles
+
+
+def find(store: Store, alpha: float) -> tuple[pa.Table, int]:
+    """(CHANGES with q <= alpha, the surest first; how many series were looked at)."""
+    if store.periods < 3:
+        return CHANGES.empty_table(), 0
+    found = [part for level in LEVELS if store.has(level) for part in _level(store, level)]
+    q = false_discovery(np.concatenate([part.p for part in found]))
+    rows, first = [], 0
+    for part in found:
+        own = q[first : first + len(part.p)]
+        first += len(part.p)
+        for i in np.flatnonzero(own <= alpha):
+            rows.append(_row(store, part, int(i), float(own[i])))
+    kept = [row for row in rows if row is not None]
+    kept.sort(key=lambda row: (row["q"], row["p"], row["level"], row["value"]))
+    return pa.Table.from_pylist(kept, CHANGES), len(q)
+
+
+def _level(store: Store, level: Level) -> Iterator[_Found]:
+    reviews, _ = store.totals(level)
+    enough = np.flatnonzero(reviews >= LEAST_REVIEWS)
+    all_reviews, all_counts = store.series("all", np.zeros(1, np.int64))
+    for start in range(0, len(enough), BLOCK):
+        values = enough[start : start + BLOCK]
+        trials, counts = store.series(level, values)
+        for keyword in range(len(store.keywords)):
+            hits = counts[:, keyword, :, 0]
+            if level == "product":
+                expected = exposures(trials, all_counts[0, keyword, :, 0] - hits, all_reviews[0] - trials)
+                changes = find_changes(hits, expected, dispersion(hits, expected))
+                _keep_lasting(changes, hits, expected, per_year(store))
+            else:
+                changes = find_level_shifts(hits, trials, per_year(store))
+            number = np.full(len(values), keyword)
+            yield _Found(level=level, value=values, keyword=number, at=changes.at, p=changes.tails)
+
+
+def per_year(store: Store) -> float:
+    """Periods of a year."""
+    return 12.0 if store.period == "month" else 52.2
+
+
+def _keep_lasting(changes: Changes, hits: Doubles, expected: Doubles, year: float) -> None:
+    """Drops what a product's own season explains as well as a change would."""
+    for i in np.flatnonzero(changes.tails < SURE):
+        if step(hits[i], expected[i], year, int(changes.at[i]))[1] > SEASONAL:
+            changes.tails[i] = 1.0
+
+
+def _row(store: Store, found: _Found, i: int, q: float) -> Row | None:
+    """A change with its day and counts; None where it is too small to matter."""
+    days, hits, trials = daily(store, found.level, int(found.value[i]), int(found.keyword[i]))
+    cut = _day(store, days, hits, trials, int(found.at[i]))
+    before = (int(hits[:cut].sum()), int(trials[:cut].sum()))
+    after = (int(hits[cut:].sum()), int(trials[cut:].sum()))
+    shares = [(complaints + 0.5) / (reviews + 1) for complaints, reviews in (before, after)]
+    ratio = shares[1] / shares[0]
+    enough = max(before[0], after[0]) >= LEAST_COMPLAINTS and min(before[1], after[1]) > 0
+    if max(ratio, 1 / ratio) < LEAST_RATIO or not enough:
+        return None
+    names = store.names.get(found.level)
+    return {
+        "level": found.level,
+        "value": names[found.value[i]] if names else "",
+        "keyword": store.keywords[found.keyword[i]],
+        "since": int(days[cut]),
+        "until": int(days[-1]),
+        "direction": "worse" if ratio > 1 else "better",
+        "complaints_before": before[0],
+        "reviews_before": before[1],
+        "complaints_after": after[0],
+        "reviews_after": after[1],
+        "share_before": before[0] / before[1],
+        "share_after": after[0] / after[1],
+        "ratio": ratio,
+        "p": float(found.p[i]),
+        "q": q,
+    }
+
+
+def daily(store: Store, level: Level, value: int, keyword: int) -> tuple[Ints, Doubles, Doubles]:
+    """(days since 1970, complaints, reviews) of one group's days that have reviews, ascending."""
+    where = "true" if level == "all" else f"{level} = {value}"
+    codes = ", ".join(str(keyword * SCORES + score) for score in range(2))
+    sql = f"""SELECT day, count(*) FILTER (list_has_any(codes, [{codes}]::USMALLINT[])) AS hits, count(*) AS n
+        FROM reviews WHERE {where} AND day IS NOT NULL GROUP BY day ORDER BY day"""
+    found = store.columns(sql)
+    return found["day"].astype(np.int64), found["hits"], found["n"]
+
+
+def _day(store: Store, days: Ints, hits: Doubles, trials: Doubles, period: int) -> int:
+    """The row of the most likely first day after the change, within one period of where it was found."""
+    starts = np.array(store.period_days())
+    ratio = likelihood_ratio(hits[None], trials[None])[0]
+    low, high = starts[max(0, period - 1)], starts[min(period + 1, len(starts) - 1)]
+    near = np.flatnonzero((days[1:] > low) & (days[1:] < high)) + 1
+    if not len(near):
+        return int(np.clip(np.searchsorted(days, starts[period]), 1, len(days) - 1))
+    return int(near[ratio[near - 1].argmax()])

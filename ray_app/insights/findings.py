@@ -1,0 +1,232 @@
+"""Everything that a report says, as tables and a few figures. In: the Config. Out: a Report, to make pages of."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ray_app import storage
+from ray_app.data import analyses
+from ray_app.data.analyses import Analyses
+from ray_app.errors import check
+from ray_app.inference.bundle import BundleSummary, read_summary
+from ray_app.insights import against, changes, groups, ingest, overview, quality, quotes, star_drivers, words
+from ray_app.insights.ingest import Facts
+from ray_app.insights.quotes import Wish
+from ray_app.insights.store import Level, Row, Store
+from ray_app.insights.tables import Tables
+
+if TYPE_CHECKING:
+    from ray_app.arrays import Doubles
+    from ray_app.insights.options import Config
+
+log = logging.getLogger(__name__)
+LEAST_RANKED = 10  # findings of a product that is listed among the best and worst
+BY_PRODUCT = pa.schema(
+    [
+        ("product", pa.string()),
+        ("keyword", pa.string()),
+        ("reviews", pa.int64()),
+        ("complaints", pa.int64()),
+        ("share", pa.float64()),
+        ("stars", pa.float64()),
+        ("stars_low", pa.float64()),
+        ("stars_high", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The tables, the figures around them, and what the texts need to know.
+
+    `overall` is the keyword of overall satisfaction, if there is one; `ranking` the one that groups are ranked by.
+    """
+
+    title: str
+    tables: Tables
+    facts: Row
+    overall: str | None
+    ranking: str
+    period: str
+
+
+def collect(config: "Config") -> Report:
+    """Reads the analyses and makes every table. Raises UserError where they, or what they are compared with, cannot be
+    read."""
+    source = analyses.open_analyses(config.analyses)
+    bundle = find_bundle(source, config.bundle)
+    other = analyses.open_analyses(config.against) if config.against and not config.against_days else None
+    with Store() as store:
+        read = _read(source, store, bundle, other is not None)
+        store.set_period(config.period)
+        store.count()
+        compared, notes, before = _against(config, source, store, other, read)
+        overall = _overall(store, bundle)
+        changed, series = changes.find(store, config.alpha)
+        drivers, fit = star_drivers.fit(store, overall)
+        compared_groups = groups.compare(store, config.alpha)
+        tables = Tables(
+            keywords=overview.keywords(store),
+            words=words.strongest(store),
+            quotes=quotes.pick(store, source, read.columns, _wishes(store, changed, compared_groups, overall)),
+            groups=compared_groups,
+            trend=overview.trend(store, _products(changed)),
+            changes=changed,
+            star_drivers=drivers,
+            star_drivers_by_product=_by_product(compared_groups, drivers),
+            stars=overview.stars(store),
+            quality=quality.figures(read, source.facts),
+            drift=quality.drift(read, before, bundle.taxonomy if bundle else None),
+            against=compared,
+        )
+        facts: dict[str, object] = {
+            **_counted(store, read, source),
+            "findings": sum(tables.keywords["findings"].to_pylist()),
+            "series": series,
+            "compared": compared_groups.num_rows,
+            "alpha": config.alpha,
+            "fit": fit,
+            "against": notes,
+            "analyses": config.analyses,
+        }
+        return _titled(config, tables, facts, overall, store.period)
+
+
+def _titled(config: "Config", tables: Tables, facts: dict[str, object], overall: str | None, period: str) -> Report:
+    name = config.title or config.analyses.rstrip("/").rpartition("/")[2]
+    ranking = overall or (tables.keywords["keyword"].to_pylist() or [""])[0]
+    return Report(title=name, tables=tables, facts=facts, overall=overall, ranking=ranking, period=period)
+
+
+def _counted(store: Store, read: Facts, source: Analyses) -> dict[str, object]:
+    """What the texts around the tables say of the analyses."""
+    first, last = store.rows("SELECT min(day), max(day) FROM reviews")[0]
+    return {
+        "reviews": read.reviews,
+        "first_day": first,
+        "last_day": last,
+        "products": len(store.names.get("product", ())),
+        "columns": read.columns,
+        "bundle": source.facts.get("bundle"),
+    }
+
+
+def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
+    """The bundle `given`, else the one that the analyses name, if it is still there and made them.
+
+    Raises UserError where `given` is not the one that made them.
+    """
+    uri = given or str(source.facts.get("config", {}).get("bundle", ""))
+    if not uri:
+        return None
+    from ray_app.inference.bundle import location
+
+    place = location(uri)
+    file = storage.join(place, "bundle.json")
+    if not storage.exists(file):
+        check(not given, f"--bundle {given}: no bundle there")
+        return None
+    made_by = source.facts.get("bundle")
+    if made_by in (None, storage.read_json(file).get("id")):
+        return read_summary(place)
+    check(not given, f"--bundle {given}: the analyses were made by {made_by}")
+    return None
+
+
+def _read(source: Analyses, store: Store, bundle: BundleSummary | None, ids: bool) -> Facts:
+    taxonomy = bundle.taxonomy if bundle else None
+    return ingest.ingest(source, store, taxonomy, bundle.thresholds if bundle else None, ids)
+
+
+def _against(
+    config: "Config", source: Analyses, store: Store, other: Analyses | None, read: Facts
+) -> tuple[pa.Table, Row, "Doubles | None"]:
+    """(COMPARED, what it is, the histogram of probabilities to compare with: the reference's, else the other run's)."""
+    now = len(read.probabilities)
+    earlier = quality.read_reference(config.reference, now) if config.reference else None
+    if days := config.against_days:
+        check(store.periods, f"--against {config.against}: the analyses kept no dates; run jobs.analyze --keep date")
+        return against.periods(store, *days), {"kind": "days", "text": config.against, "same_model": True}, earlier
+    if other is None:
+        return against.COMPARED.empty_table(), {}, earlier
+    same = source.facts.get("bundle") is not None and source.facts.get("bundle") == other.facts.get("bundle")
+    with Store() as before:
+        then = _read(other, before, find_bundle(other, ""), True)
+        table, shared = against.runs(store, before, same)
+    notes = {"kind": "run", "text": config.against, "same_model": same, "shared": shared}
+    return table, notes, then.probabilities if earlier is None else earlier
+
+
+def _overall(store: Store, bundle: BundleSummary | None) -> str | None:
+    """The keyword of overall satisfaction: by the bundle's taxonomy, else by its name in the shipped one."""
+    from ray_app.data import taxonomy
+
+    name = (bundle.taxonomy if bundle else taxonomy.load()).overall
+    return name if name in store.keywords else None
+
+
+def _products(changed: pa.Table) -> dict[str, set[str]]:
+    """Product -> keywords that changed, whose course the report draws."""
+    found: dict[str, set[str]] = {}
+    for row in changed.to_pylist()[:200]:
+        if row["level"] == "product":
+            found.setdefault(row["value"], set()).add(row["keyword"])
+    return found
+
+
+def _wishes(store: Store, changed: pa.Table, compared: pa.Table, overall: str | None) -> list[Wish]:
+    """What to quote: every keyword's signs, changes, groups that stand out, the best and worst, contradictions."""
+    wishes = [
+        Wish(about="change", level=row["level"], value=row["value"], keyword=row["keyword"], sign="negative", count=2)
+        for row in changed.to_pylist()[:30]
+        if row["direction"] == "worse"
+    ]
+    for row in groups.outliers(compared)[:20]:
+        level: Level = row["level"]
+        wishes.append(
+            Wish(about="group", level=level, value=row["value"], keyword=row["keyword"], sign="negative", count=2)
+        )
+    keywords = [name for name in store.keywords if name != overall]
+    for keyword in keywords:
+        wishes += [Wish(about="stars", keyword=keyword, sign="negative", where=f"rating >= {_best(store)}")]
+    for keyword in store.keywords:
+        wishes += [Wish(about="keyword", keyword=keyword, sign=sign, count=2) for sign in ("negative", "positive")]
+    return wishes
+
+
+def _best(store: Store) -> float:
+    """The highest rating that occurs."""
+    return float(store.rows("SELECT coalesce(max(rating), 0) FROM reviews")[0][0]) or float("inf")
+
+
+def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
+    """BY_PRODUCT: what each keyword's complaints cost a product, in stars of its mean: the share of its reviews that
+    complain, drawn towards the other products', times the effect; the largest loss first."""
+    effects = {row["keyword"]: row for row in drivers.to_pylist() if row["sign"] == "negative"}
+    rows = []
+    for row in compared.to_pylist():
+        effect = effects.get(row["keyword"])
+        if row["level"] == "product" and effect and row["negative"]:
+            rows.append(
+                {
+                    "product": row["value"],
+                    "keyword": row["keyword"],
+                    "reviews": row["reviews"],
+                    "complaints": row["negative"],
+                    "share": row["complaints"],
+                    "stars": effect["effect"] * row["complaints"],
+                    "stars_low": effect["effect_low"] * row["complaints_high"],
+                    "stars_high": effect["effect_high"] * row["complaints_low"],
+                }
+            )
+    rows.sort(key=lambda row: float(row["stars"]))
+    return pa.Table.from_pylist(rows, BY_PRODUCT)
+
+
+def best_and_worst(report: Report, level: str, keyword: str, most: int) -> tuple[Sequence[Row], int]:
+    """(Up to 2 x `most` GROUPS rows of a level, the worst first, best last; how many could be ranked)."""
+    rows = list(groups.ranked(report.tables.groups, level, keyword, LEAST_RANKED))  # type: ignore[arg-type]
+    return (rows if len(rows) <= 2 * most else [*rows[:most], *rows[-most:]]), len(rows)

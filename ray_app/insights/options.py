@@ -1,0 +1,63 @@
+"""What a report is told: the options of `jobs.report`."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+from ray_app.errors import check
+from ray_app.options import Options, option
+
+DATES = re.compile(r"(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """Options of `jobs.report`."""
+
+    analyses: str = option("runs/quickstart/analyses", "folder that jobs.analyze wrote", "Data", common=True)
+    output: str = option("runs/report", "folder for the report and its tables", "Data", common=True)
+    against: str = option(
+        "",
+        "what to compare with: another folder of analyses, or the days FIRST..LAST of the same ones, such as "
+        "2026-01-01..2026-03-31, beside which all later days are now",
+        "Data",
+        common=True,
+    )
+    bundle: str = option("", "bundle that made the analyses; default: the one that they name", "Data")
+    reference: str = option(
+        "", "predictions.parquet of jobs.evaluate: probabilities that those of today are compared with", "Data"
+    )
+    title: str = option("", "heading of the report; default: the folder's name", "Report")
+    language: str = option("ko", "language the report opens in; it holds both", "Report", ("ko", "en"), common=True)
+    period: str = option("auto", "step of time; auto: weeks up to half a year", "Report", ("auto", "week", "month"))
+    alpha: float = option(
+        0.01, "of changes and of groups that stand out, the part that may be chance", "Report", above=0, below=0.5
+    )
+    alerts: str = option("", "file of JSON lines that new findings are appended to", "Alerts", common=True)
+    webhook: str = option(
+        "", "name of the environment variable that holds the URL to post new alerts to (Slack's format)", "Alerts"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            "://" not in self.webhook,
+            "--webhook: an address is a secret; put it into an environment variable and name that",
+        )
+        if found := DATES.fullmatch(self.against):
+            days = []
+            for text in found.groups():
+                try:
+                    days.append(date.fromisoformat(text))
+                except ValueError:
+                    check(False, f"--against {self.against}: {text} is no day")
+            check(days[0] <= days[1], f"--against {self.against}: the first day is after the last")
+
+    @property
+    def against_days(self) -> tuple[int, int] | None:
+        """The days of --against, since 1970."""
+        found = DATES.fullmatch(self.against)
+        if not found:
+            return None
+        first, last = (date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal() for text in found.groups())
+        return first, last

@@ -1,0 +1,190 @@
+"""The report of small analyses: figures checked by hand, pages that hold whatever stands in names and texts."""
+
+import json
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_app import storage
+from ray_app.data.schema import ANALYSIS
+from ray_app.errors import UserError
+from ray_app.insights import report, tables
+from ray_app.insights.report import Config
+from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
+
+LONG = "가" * 10_000
+HOSTILE = (EVIL, "=HYPERLINK(1)", LONG, "\u202eesrever", "a|b\n# x", "")
+
+
+def shop(count: int = 900, change: int | None = 500, seed: int = 0) -> list[dict[str, Any]]:
+    """Reviews of three products in order of time; from review `change` on most of product 0 complain of 배송."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        product, bad = i % 3, rng.random() < (0.6 if change is not None and i >= change and i % 3 == 0 else 0.05)
+        text = f"배송 {'늦었어요' if bad else '빨라요'} 상품 {i}"
+        made.append(
+            {
+                "review_id": f"r{i}",
+                "text": text,
+                "product": f"상품 {product}",
+                "mall": "두루",
+                "category": "상의",
+                "rating": 2 if bad else int(4 + (rng.random() < 0.5)),
+                "created_at": datetime(2025, 1, 1) + timedelta(days=i // 3),
+                "keyword_probabilities": [0.9, 0.1],
+                "findings": [finding(text, "배송", -2 if bad else 1, "늦었어요" if bad else "빨라요")],
+                "truncated": False,
+            }
+        )
+    return made
+
+
+def made(folder: Path, reviews: list[dict[str, Any]], **options: Any) -> tuple[report.Config, Any]:
+    write_analyses(str(folder / "analyses"), reviews)
+    config = Config(analyses=str(folder / "analyses"), output=str(folder / "report"), **options)
+    return config, report.run(config)
+
+
+def test_counts_and_shares_are_those_of_the_reviews(tmp_path: Path) -> None:
+    reviews = rows(500)
+    _, found = made(tmp_path, reviews)
+    counted = {row["keyword"]: row for row in found.tables.keywords.to_pylist()}
+    complaints = [f for row in reviews for f in row["findings"] if f["keyword"] == "배송" and f["score"] < 0]
+    assert counted["배송"]["score_minus_2"] == len(complaints) == 100
+    assert counted["배송"]["complaints"] == pytest.approx(0.2)
+    assert counted["배송"]["complaints_low"] < 0.2 < counted["배송"]["complaints_high"]
+    assert sum(row["reviews"] for row in found.tables.stars.to_pylist()) == 500
+    rejected = next(row for row in found.tables.quality.to_pylist() if row["figure"] == "truncated")
+    assert rejected["reviews"] == 10
+
+
+def test_a_change_of_one_product_is_found_dated_and_alerted_once(tmp_path: Path) -> None:
+    config, found = made(tmp_path, shop(), alerts=str(tmp_path / "alerts.jsonl"), period="week")
+    change = next(row for row in found.tables.changes.to_pylist() if row["level"] == "product")
+    assert (change["value"], change["keyword"], change["direction"]) == ("상품 0", "배송", "worse")
+    day = datetime(2025, 1, 1) + timedelta(days=500 // 3)
+    assert abs((change["since"] - day.date()).days) <= 10
+    lines = (tmp_path / "alerts.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    assert first["value"] == "상품 0"
+    assert first["review_ids"]
+    assert "since" in first["text"]
+    report.run(config)
+    assert (tmp_path / "alerts.jsonl").read_text(encoding="utf-8").splitlines() == lines
+
+
+def test_without_a_change_there_is_no_alert(tmp_path: Path) -> None:
+    _, found = made(tmp_path, shop(change=None), alerts=str(tmp_path / "alerts.jsonl"), period="week")
+    assert found.tables.changes.num_rows == 0
+    assert (tmp_path / "alerts.jsonl").read_text(encoding="utf-8") == ""
+
+
+def test_complaints_cost_the_stars_that_they_cost(tmp_path: Path) -> None:
+    _, found = made(tmp_path, shop(change=None))
+    driver = next(row for row in found.tables.star_drivers.to_pylist() if row["sign"] == "negative")
+    assert driver["effect_low"] < -2.5 < driver["effect_high"]
+    assert driver["impact"] == pytest.approx(driver["effect"] * driver["share"])
+
+
+def test_names_and_texts_stay_text(tmp_path: Path) -> None:
+    reviews = shop(600)
+    for i, row in enumerate(reviews):
+        bad = HOSTILE[i % len(HOSTILE)]
+        row |= {"product": bad, "mall": HOSTILE[(i + 1) % len(HOSTILE)], "text": f"{bad[:200]} {row['text']}"}
+        row["findings"] = [finding(row["text"], HOSTILE[i % 2], -1, "상품")]
+    made(tmp_path, reviews, title=EVIL)
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    outside = re.sub(r"<script>.*?</script>", "", html, count=1, flags=re.S)
+    assert "<script" not in outside
+    assert "<img" not in outside
+    assert LONG not in html
+    assert not re.search(r"""\s(?:src|href|on\w+)=["']""", outside)
+    markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+    csv = (tmp_path / "report" / "tables" / "groups.csv").read_text(encoding="utf-8-sig")
+    assert ",=HYPERLINK" not in csv
+    assert ',"=HYPERLINK' not in csv
+
+
+def test_every_table_is_written_as_it_says(tmp_path: Path) -> None:
+    _, found = made(tmp_path, rows(200))
+    read = tables.read(str(tmp_path / "report"))
+    assert set(read) == {name for name, _ in found.tables.each()}
+    for name, table in found.tables.each():
+        assert read[name].num_rows == table.num_rows, name
+        assert (tmp_path / "report" / "tables" / f"{name}.csv").exists()
+    assert (tmp_path / "report" / "report.html").stat().st_size < 2_000_000
+
+
+def test_analyses_that_kept_nothing_and_have_nothing(tmp_path: Path) -> None:
+    reviews = [row | {"findings": []} for row in rows(30)]
+    write_analyses(str(tmp_path / "bare"), reviews, keep=())
+    found = report.run(Config(analyses=str(tmp_path / "bare"), output=str(tmp_path / "report")))
+    assert found.facts["findings"] == 0
+    assert "jobs.analyze --keep date" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_dates_and_ratings_as_text(tmp_path: Path) -> None:
+    reviews = shop(300)
+    columns = {name: [row.get(name) for row in reviews] for name in ("review_id", "text", "product")}
+    columns["date"] = [row["created_at"].strftime("%Y.%m.%d") for row in reviews]
+    columns["별점"] = [f"{row['rating']}" if i else "x" for i, row in enumerate(reviews)]
+    table = pa.table(columns)
+    for name, kind in ANALYSIS:
+        table = table.append_column(name, pa.array([row[name] for row in reviews], kind))
+    storage.write_parquet(str(tmp_path / "a" / "data" / "0.parquet"), table)
+    found = report.run(Config(analyses=str(tmp_path / "a"), output=str(tmp_path / "report")))
+    quality = {row["figure"]: row["reviews"] for row in found.tables.quality.to_pylist()}
+    assert (quality["rated"], quality["dated"]) == (299, 300)
+
+
+def test_two_periods_are_compared(tmp_path: Path) -> None:
+    _, found = made(tmp_path, shop(change=450), against="2025-01-01..2025-05-30")
+    row = found.tables.against.to_pylist()[0]
+    assert row["complaints_now"] > row["complaints_before"] + 0.1
+    assert row["by_model"] == 0
+    assert row["by_customers"] == pytest.approx(row["difference"])
+
+
+def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> None:
+    """The other run analyzed the first 600 reviews, its model missing every third complaint; 300 reviews are new."""
+    now = shop(900, change=600)
+    before = [dict(row) for row in now[:600]]
+    for number, row in enumerate(row for row in before if row["findings"][0]["score"] < 0):
+        if number % 3 == 0:
+            row["findings"] = []
+    write_analyses(str(tmp_path / "before"), before)
+    storage.write_json(str(tmp_path / "before" / "_run.json"), {"bundle": "older"})
+    _, found = made(tmp_path, now, against=str(tmp_path / "before"))
+    row = found.tables.against.to_pylist()[0]
+    assert found.facts["against"]["shared"] == 600
+    assert 0 < row["by_model"] < 0.05
+    assert row["by_customers"] > 0.03
+    assert row["by_model"] + row["by_customers"] == pytest.approx(row["difference"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"analyses": "none"}, "none"),
+        ({"against": "2025-02-30..2025-03-01"}, "2025-02-30 is no day"),
+        ({"against": "2025-03-01..2025-01-01"}, "the first day is after the last"),
+        ({"webhook": "https://hooks.example.com/x"}, "an address is a secret"),
+        ({"webhook": "NOT_SET_ANYWHERE"}, "holds no URL"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    write_analyses(str(tmp_path / "analyses"), rows(10))
+    given = {"analyses": str(tmp_path / "analyses"), "output": str(tmp_path / "report"), **options}
+    with pytest.raises(UserError, match=message):
+        report.run(Config(**given))  # type: ignore[arg-type]
+
+
+def test_kept_columns_are_those_of_the_tests() -> None:
+    assert set(KEPT) >= {"product", "mall", "category", "rating", "created_at"}
