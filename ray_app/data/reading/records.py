@@ -25,11 +25,13 @@ class Source(Protocol):
 
 
 class Record(NamedTuple):
-    """A record: the offset of its first byte, its cells, and why these cannot be told."""
+    """A record: the offset of its first byte, its cells, and why these cannot be told; `stray`: whether a quote in it
+    was taken for a character like others."""
 
     start: int
     cells: list[str]
     error: str | None = None
+    stray: bool = False
 
 
 class Lines:
@@ -67,11 +69,14 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
         elif b'"' not in line:
             yield Record(start, _decoded(line, encoding).split(delimiter))
         else:
-            yield Record(start, _quoted(start, line, lines, delimiter, encoding, width))
+            cells = _quoted(start, line, lines, delimiter, encoding, width)
+            stray = cells is None
+            yield Record(start, _unquoted(_decoded(line, encoding), delimiter) if cells is None else cells, None, stray)
 
 
-def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str]:
-    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them.
+def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str] | None:
+    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them. None where a
+    quote is stray.
 
     A quote in quotes is doubled or, as Spark and MySQL write it, has a backslash before it.
     """
@@ -83,7 +88,7 @@ def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str
             if cells is not None and (len(taken) == 1 or not _swallowed(whole, delimiter, width)):
                 return cells
         lines.put_back(taken[1:])
-    return [_unquoted(cell) for cell in _decoded(line, encoding).split(delimiter)]
+    return None
 
 
 def _taken(first: tuple[int, bytes], lines: Lines, escaped: bool) -> list[tuple[int, bytes]]:
@@ -120,9 +125,10 @@ def _swallowed(lines: list[bytes], delimiter: str, width: int) -> bool:
     return width > 2 and all(line.count(mark) == width - 1 for line in lines)
 
 
-def _unquoted(cell: str) -> str:
-    """A cell of a line with stray quotes: quotes around the whole cell are removed, others stay."""
-    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+def _unquoted(line: str, delimiter: str) -> list[str]:
+    """The cells of a line with stray quotes: quotes around a whole cell are removed, others stay."""
+    cells = line.split(delimiter)
+    return [cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
 def _decoded(line: bytes, encoding: str) -> str:
