@@ -144,7 +144,7 @@ class ScorePrompt:
 
 def plain_text(tokenizer: "PreTrainedTokenizerFast") -> "RawTokenizer":
     """The tokenizer that takes the names of special tokens for text. transformers' own calls set it back."""
-    raw = tokenizer.backend_tokenizer
+    raw: RawTokenizer = tokenizer.backend_tokenizer
     raw.encode_special_tokens = True
     return raw
 

@@ -111,9 +111,17 @@ def _quotes(line: bytes, escaped: bool) -> int:
 def _parsed(text: str, delimiter: str, escaped: bool) -> list[str] | None:
     """The cells of one record; None where its quotes are not closed, or text stands beside them."""
     spaced = f'{delimiter} "' in text  # a space between a delimiter and a quote
-    dialect = {"doublequote": False, "escapechar": "\\"} if escaped else {}
+    escape = "\\" if escaped else None
     try:
-        rows = list(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=spaced, **dialect))
+        read = csv.reader(
+            [text],
+            delimiter=delimiter,
+            strict=True,
+            skipinitialspace=spaced,
+            doublequote=not escaped,
+            escapechar=escape,
+        )
+        rows = list(read)
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None
