@@ -57,6 +57,7 @@ class Rarity:
     def __init__(self, texts: Sequence[str], size: int = VOCABULARY) -> None:
         trained = train_tokenizer(texts, size)
         self.tokenizer = trained.backend_tokenizer
+        self.tokenizer.encode_special_tokens = True  # a review that says `</s>` says four letters
         self.unknown_id = int(trained.unk_token_id)
         self.first_rare_id = len(SPECIALS) + (1 - RARE_SHARE) * (len(trained) - len(SPECIALS))
 

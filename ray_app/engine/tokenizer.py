@@ -18,6 +18,8 @@ from ray_app.engine.ragged import Sequences, expand_ranges, offsets_of
 from ray_app.errors import UserError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as RawTokenizer
     from transformers import PreTrainedTokenizerFast
 
 PROBES = ("가", "a", "1", ".")
@@ -57,6 +59,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
         self.hf = tokenizer
+        self.special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self.mask_id: int | None = tokenizer.mask_token_id
         self.pad_id: int = tokenizer.pad_token_id or 0
         _split_long_words(tokenizer)
@@ -71,15 +74,36 @@ class Tokenizer:
         return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
     def __call__(self, texts: Sequence[str]) -> TokenizedReviews:
-        encodings = self.hf.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        sequences = Sequences.of([e.ids for e in encodings])
-        numbers = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+        encodings = self.plain(texts)
+        sequences = Sequences.of([ids for ids, _ in encodings])
+        numbers = chain.from_iterable(chain.from_iterable(spans for _, spans in encodings))
         spans = np.fromiter(numbers, np.int64, 2 * len(sequences.ids)).reshape(-1, 2)
         return TokenizedReviews(sequences, spans[:, 0], spans[:, 1])
 
+    def plain(self, texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
+        """Per text its ids and their code points, none of them a special token's: where a review says `</s>` or
+        `[MASK]`, that is text, and neither ends the review nor hides a word."""
+        encodings = plain_text(self.hf).encode_batch(list(texts), add_special_tokens=False)
+        return [self._spelled(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _spelled(self, text: str, encoding: "Encoding") -> tuple[list[int], list[Span]]:
+        """An encoding with special tokens spelled: some vocabularies hold their names among the pieces of texts."""
+        ids, spans = encoding.ids, encoding.offsets
+        if self.special.isdisjoint(ids):
+            return ids, spans
+        spelled: list[tuple[int, Span]] = []
+        for token, (start, end) in zip(ids, spans, strict=True):
+            if token not in self.special:
+                spelled.append((token, (start, end)))
+                continue
+            for at in range(start, end):
+                letter = plain_text(self.hf).encode(text[at], add_special_tokens=False).ids
+                spelled += [(one, (at, at + 1)) for one in letter if one not in self.special]
+        return [token for token, _ in spelled], [span for _, span in spelled]
+
     def count(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has, at less than half the time that the tokens themselves take."""
-        encodings = self.hf.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        encodings = plain_text(self.hf).encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding) for encoding in encodings]
 
     def encode_fragment(self, text: str) -> list[int]:
@@ -89,7 +113,7 @@ class Tokenizer:
         part of the next one, and would be encoded twice.
         """
         text = text.rstrip(" ") if self.own_space else text
-        return list(self.hf(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
+        return self.plain([text])[0][0] if text.strip() else []
 
     def wrap(
         self, reviews: Sequences, head: Sequence[int], tails: Sequence[Sequence[int]], tail: Ints, max_length: int
@@ -127,6 +151,13 @@ class ScorePrompt:
     def __call__(self, reviews: Sequences, keyword: Ints, max_length: int) -> Sequences:
         """`reviews` [n] and the position of each review's keyword [n] -> n prompts of at most `max_length` tokens."""
         return self.tokenizer.wrap(reviews, self.head, self.tails, keyword, max_length)
+
+
+def plain_text(tokenizer: "PreTrainedTokenizerFast") -> "RawTokenizer":
+    """The tokenizer that takes the names of special tokens for text. transformers' own calls set it back."""
+    raw: RawTokenizer = tokenizer.backend_tokenizer
+    raw.encode_special_tokens = True
+    return raw
 
 
 def _ids(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[int]:

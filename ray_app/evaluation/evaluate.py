@@ -76,9 +76,9 @@ def run(config: Config) -> "EvaluationReport":
         "config": as_dict(config),
     }
     text = markdown(report)
-    storage.write_json(storage.join(config.output, "report.json"), report)
-    storage.write_bytes(storage.join(config.output, "report.md"), text.encode())
     storage.write_parquet(storage.join(config.output, "predictions.parquet"), predicted)
+    storage.write_bytes(storage.join(config.output, "report.md"), text.encode())
+    storage.write_json(storage.join(config.output, "report.json"), report)  # last: what programs read is complete
     print(f"{text}\n{_summary(config, report)}")
     if line := warning(report["scores"]["mixed"]):
         print(line)

@@ -16,6 +16,7 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check, closest
 from ray_app.labels.completions import KeywordScore, parse_pair
+from ray_app.labels.offsets import inside
 from ray_app.labels.rows import Row
 
 CHUNK = 1_000  # rows of a batch that are Python objects at once
@@ -144,14 +145,18 @@ def to_labels(
     taxonomy: Taxonomy,
 ) -> list[Row]:
     """Unchecked labels of (keyword, score) pairs, with the words in (keyword, start, end) spans as their highlights,
-    or as their opinions where the keyword of a span ends in OPINION.
+    or as their opinions where the keyword of a span ends in OPINION. Spans that lie in the text in UTF-16 units only
+    are taken for such.
 
     Raises UserError at a span outside the text, or one whose keyword is unknown or has no score. Keywords and scores
     of pairs are checked later, with all labels, by `reader.checked_row`.
     """
     words: dict[object, list[str]] = {}
-    for name, start, end in spans:
+    spans = list(spans)
+    places = inside(text, [(start, end) for _, start, end in spans])
+    for name, *ends in spans:
         check(isinstance(name, str), f"unknown keyword {name!r}")
+        start, end = (places.get(one, one) if isinstance(one, int) else one for one in ends)
         if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(text):
             raise UserError(f"{name}: the span {start}-{end} is outside the text of {len(text)} characters")
         words.setdefault(name, []).append(text[start:end].strip())

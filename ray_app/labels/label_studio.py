@@ -2,8 +2,8 @@
 
 Out: `tasks-00001.json` … (its importer is slow with more than TASKS per file) and `config.xml` for Settings > Labeling
 Interface. In: Export > JSON, in which a task has an annotation per labeler (JSON-MIN leaves too much out).
-Offsets of spans are code points (`charsToCodePoints` in its editor); versions that count an emoji as two are recognized
-by the text they save beside a span.
+Offsets of spans are code points (`charsToCodePoints` in its editor); versions that count UTF-16 units or graphemes are
+recognized by the text they save beside a span.
 """
 
 import colorsys
@@ -18,6 +18,7 @@ from ray_app import storage
 from ray_app.data.taxonomy import Keyword, Taxonomy
 from ray_app.data.text import Span
 from ray_app.errors import UserError, check
+from ray_app.labels import offsets
 from ray_app.labels.annotations import OPINION, Annotation, LabelingTask, SuggestedLabel, parse_time, to_labels
 from ray_app.labels.rows import Row
 
@@ -163,16 +164,9 @@ def _score(chosen: str) -> int | str:
 def _span(text: str, value: dict[str, Any]) -> Span:
     """(start, end) in code points. Raises UserError where the text there is not the one that the editor saved."""
     start, end, saved = value["start"], value["end"], value.get("text")
-    if not saved or not isinstance(start, int) or _same(text[start:end], saved):
+    if not saved or not isinstance(start, int) or not isinstance(end, int) or offsets.same(text[start:end], saved):
         return start, end
-    utf16 = text.encode("utf-16-le")
-    before, marked = utf16[: 2 * start], utf16[2 * start : 2 * end]
-    if _same(marked.decode("utf-16-le", "replace"), saved):
-        first = len(before.decode("utf-16-le", "replace"))
-        return first, first + len(marked.decode("utf-16-le", "replace"))
+    for first, last in offsets.readings(text, start, end):
+        if offsets.same(text[first:last], saved):
+            return first, last
     raise UserError(f"the span {start}-{end} is outside the text or not {saved!r}")
-
-
-def _same(marked: str, saved: str) -> bool:
-    """Equal except for white space: the editor saves a line break as the two characters \\n and folds spaces."""
-    return "".join(marked.split()) == "".join(saved.replace("\\n", " ").split())

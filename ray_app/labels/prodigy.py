@@ -2,7 +2,7 @@
 
 Out: `tasks.jsonl` and `prodigy.json`, the settings of the page. To label:
 `PRODIGY_CONFIG=prodigy.json prodigy mark DATASET tasks.jsonl --view-id blocks`. In: JSONL with `answer`, `accept` and
-`spans`; offsets are code points.
+`spans`; offsets are code points, or what the task's own tokens count by.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from ray_app import storage
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import Span, words
 from ray_app.errors import UserError, check
+from ray_app.labels import offsets
 from ray_app.labels.annotations import (
     OPINION,
     Annotation,
@@ -119,7 +120,10 @@ def _annotation(location: str, row: Row, taxonomy: Taxonomy) -> Annotation:
         raise UserError("`spans` must be a list of spans and `accept` a list of choices")
     if not accepted and not spans and taxonomy.overall:
         return Annotation(location=location, skipped="unfinished")
-    marked = [(span.get("label"), span.get("start"), span.get("end")) for span in spans]
+    places = _places(text if isinstance(text, str) else "", row.get("tokens"))
+    ends = [[span.get(name) for name in ("start", "end")] for span in spans]
+    counted = [[places.get(one, one) if isinstance(one, int) else one for one in pair] for pair in ends]
+    marked = [(span.get("label"), start, end) for span, (start, end) in zip(spans, counted, strict=True)]
     return Annotation(
         location=location,
         review_id=row.get("review_id"),
@@ -128,3 +132,12 @@ def _annotation(location: str, row: Row, taxonomy: Taxonomy) -> Annotation:
         labeler=str(row.get("_annotator_id") or row.get("_session_id") or ""),
         labeled_at=parse_time(row.get("_timestamp")),
     )
+
+
+def _places(text: str, tokens: object) -> offsets.Places:
+    """How the offsets of a task count, by its tokens. Raises UserError where these do not stand in the text."""
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        return {}
+    places = offsets.way_of(text, ((token.get("start"), token.get("end"), token.get("text")) for token in tokens))
+    check(places is not None, "its tokens are not those of its text; export it with prodigy db-out")
+    return places or {}

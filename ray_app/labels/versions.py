@@ -120,8 +120,12 @@ def write(folder: str, version: LabelVersion, beside: Mapping[str, bytes]) -> st
     Raises UserError unless the folder is empty or does not exist.
     """
     check_new(folder)
-    for name, data in beside.items():
-        storage.write_bytes(storage.join(folder, name), data)
-    storage.write_parquet(storage.join(folder, _FILES[1]), version.history)
-    storage.write_parquet(storage.join(folder, _FILES[0]), version.labels)
+    try:
+        for name, data in beside.items():
+            storage.write_bytes(storage.join(folder, name), data)
+        storage.write_parquet(storage.join(folder, _FILES[1]), version.history)
+        storage.write_parquet(storage.join(folder, _FILES[0]), version.labels)
+    except UserError:  # a full disk, say: half a version would keep the same command from going on
+        storage.remove(folder)
+        raise
     return storage.join(folder, _FILES[0])

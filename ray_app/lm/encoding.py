@@ -98,7 +98,7 @@ def prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
 def _fragment_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """`Tokenizer.encode_fragment` of many texts."""
     stripped = [text.rstrip(" ") if tokenizer.own_space else text for text in texts]
-    return [e.ids for e in tokenizer.hf.backend_tokenizer.encode_batch(stripped, add_special_tokens=False)]
+    return [ids for ids, _ in tokenizer.plain(stripped)]
 
 
 def cut_prompt(ids: list[int], tail: int, room: int) -> list[int]:

@@ -17,6 +17,7 @@ from ray_app.catalog import analyze, manifest
 from ray_app.errors import UserError
 from tests.support.catalog_run import config, verified
 from tests.support.deaths import Death, dying_at_commit
+from tests.support.full_disk import full_disk
 from tests.support.small_catalogs import TEXTS, parquet
 
 
@@ -302,3 +303,16 @@ def test_where_nothing_is_left_to_do_ray_is_not_started(
     monkeypatch.setattr(cluster, "start", lambda: pytest.fail("Ray was started"))
     assert analyze.run(config(reviews, bundle_folder, placement="fused")) == 0
     assert analyze.run(config(reviews, bundle_folder, placement="fused", incremental=True)) == 0
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet(tmp_path / "in" / "a.parquet", text=TEXTS * 8)
+    with monkeypatch.context() as full:
+        full_disk(full, room=10_000)
+        with pytest.raises(UserError, match="no space left on the disk; free some and run the same command again"):
+            run(tmp_path, bundle_folder, unit_rows=6)
+    assert run(tmp_path, bundle_folder, unit_rows=6) == 0
+    assert verified(tmp_path / "in") == 0
+    assert len(analyses(tmp_path)) == 24

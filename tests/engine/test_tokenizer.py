@@ -127,3 +127,30 @@ def test_a_tokenizer_comes_back_from_its_folder(hf: Any, tmp_path: Any) -> None:
     assert (loaded.prefix, loaded.suffix, loaded.mask_id) == (kept.prefix, kept.suffix, kept.mask_id)
     assert loaded.pad_id == kept.pad_id == hf.pad_token_id
     assert loaded.max_review_tokens(64) == 62
+
+
+SPECIALS = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "[MASK]", "[CLS]", "[SEP]", "[PAD]", "<|endoftext|>")
+
+
+def test_the_names_of_special_tokens_in_a_review_are_text(hf: Any) -> None:
+    tokenizer = Tokenizer(hf)
+    special = set(hf.all_special_ids) - {hf.unk_token_id}
+    texts = [f"배송이 {name} 빨라요{name}" for name in SPECIALS] + ["".join(SPECIALS)]
+    hf("가", add_special_tokens=False)  # transformers' own calls set back how names are read
+    for text in texts:
+        tokens = tokenizer([text])
+        assert special.isdisjoint(tokens.sequences.ids.tolist())
+        assert special.isdisjoint(tokenizer.encode_fragment(text))
+        assert len(tokens.sequences.ids) > len(tokenizer(["배송이 빨라요"]).sequences.ids)
+        assert max(tokens.end) <= len(text)
+    rows = tokenizer.with_special_tokens(tokenizer(texts).sequences, 512)
+    assert all(rows.row(i).tolist()[-1:] == tokenizer.suffix for i in range(len(texts)))
+
+
+def test_special_tokens_among_the_pieces_of_a_vocabulary_are_spelled(hf: Any) -> None:
+    tokenizer = Tokenizer(hf)
+    letter = int(tokenizer(["배"]).sequences.ids[-1])
+    tokenizer.special = frozenset({letter})  # as where a Unigram vocabulary holds `<s>` with the best score
+    tokens = tokenizer(["배", "색"])
+    assert letter not in tokens.sequences.ids
+    assert len(tokens.sequences.row(1))

@@ -14,6 +14,7 @@ from ray_app.evaluation import evaluate
 from ray_app.evaluation.metrics import keyword_report
 from ray_app.inference import known_texts
 from tests.support.families import save_family, train_family
+from tests.support.full_disk import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,18 @@ def test_a_report_without_a_baseline_says_why(trained: Path, tmp_path: Path) -> 
     assert report["baseline"] is None
     assert "the baseline cannot learn from" in report["no_baseline"]
     assert "No baseline: the baseline cannot" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_leaves_no_report_that_counts(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = str(trained / "bundle.training" / "labels.parquet")
+    for room in (0, 8_000):
+        with monkeypatch.context() as full:
+            full_disk(full, room)
+            with pytest.raises(UserError, match="no space left on the disk"):
+                run(trained, labels, tmp_path / "out")
+        assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_a_text_is_known_in_any_of_its_forms(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def job(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
 
 def analyze_here(uri: str, bundle: str) -> None:
     """Analyzes a catalog in this process; prints its figures as JSON."""
-    figures = analyzed(uri, bundle, "off")
+    figures = analyzed(uri, bundle, "off", {})
     rows = storage.read_json(f"{uri}-here/_run.json")["rows_in"]
     figures |= {"rows_per_s": rows / figures["seconds"], "rows_per_cpu_s": rows / figures["cpu_s"]}
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -168,8 +168,11 @@ def analyze_here(uri: str, bundle: str) -> None:
     print(json.dumps({**rounded, "peak_mb": round(peak)}), flush=True)
 
 
-def analyzed(uri: str, bundle: str, highlights: str) -> dict[str, float]:
-    """Analyzes a catalog in this process: seconds, and user and system CPU seconds, without those of loading models."""
+def analyzed(uri: str, bundle: str, highlights: str, models: dict[str, Any]) -> dict[str, float]:
+    """Analyzes a catalog in this process: seconds, and user and system CPU seconds, without those of loading models.
+
+    `models` are taken from the call before, if there was one.
+    """
     from ray_app.catalog import analyze
     from ray_app.catalog.pipeline import Lane, StageWorker
 
@@ -177,8 +180,10 @@ def analyzed(uri: str, bundle: str, highlights: str) -> dict[str, float]:
 
     def timed(self: StageWorker, config: analyze.Config, threads: int, last: bool) -> list[Lane]:
         before = time.monotonic(), time.process_time()
-        lanes = load(self, config, threads, last)
+        if not models:
+            models["lanes"] = load(self, config, threads, last)
         loading[:] = time.monotonic() - before[0], time.process_time() - before[1]
+        lanes: list[Lane] = models["lanes"]
         return lanes
 
     out = f"{uri}-here"
@@ -202,8 +207,11 @@ def analyzed(uri: str, bundle: str, highlights: str) -> dict[str, float]:
     return {"seconds": seconds - loading[0], "cpu_s": cpu - loading[1], "loading_s": loading[0]}
 
 
-def tiny(folder: Path, source: str) -> None:
-    """Interleaved rounds of 3 rows (what starting costs), 900 rows in one file, 300 files of 3 rows; medians."""
+def tiny(folder: Path, ways: str, rounds: int) -> None:
+    """Interleaved rounds of 3 rows (what starting costs), 900 rows in one file and 300 files of 3 rows; medians.
+
+    `ways`: of finding highlights.
+    """
     from tests.support.bundles import make_bundle, sample_texts
 
     make_bundle(folder / "bundle")
@@ -215,13 +223,14 @@ def tiny(folder: Path, source: str) -> None:
             ids = range(i * rows // files, (i + 1) * rows // files)
             table = pa.table({"id": [str(n) for n in ids], "text": [texts[n] for n in ids]})
             pq.write_table(table, folder / name / f"{i:03d}.parquet")
-    for highlights, rounds in (("off", 5), ("auto", 3)):
-        analyzed(str(folder / "start"), str(folder / "bundle"), highlights)  # imports
+    for highlights in ways.split(","):
+        models: dict[str, Any] = {}
+        analyzed(str(folder / "start"), str(folder / "bundle"), highlights, models)  # imports, loads
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(rounds):
             for name in names:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    runs[name].append(analyzed(str(folder / name), str(folder / "bundle"), highlights))
+                    runs[name].append(analyzed(str(folder / name), str(folder / "bundle"), highlights, models))
         for measure in ("cpu_s", "seconds"):
             middle = {name: statistics.median(run[measure] for run in runs[name]) for name in names}
             ratio = (middle["many"] - middle["start"]) / (middle["one"] - middle["start"])
@@ -293,17 +302,20 @@ def main() -> None:
     parser.add_argument("--uri", default="")
     parser.add_argument("--bundle", default="")
     parser.add_argument("--rows", type=int, default=0, help="of csv: reviews to take, 0 for all")
+    parser.add_argument("--highlights", default="off,auto", help="of tiny: ways, with commas between them")
+    parser.add_argument("--rounds", type=int, default=5, help="of tiny: rounds of which the medians are shown")
     options = parser.parse_args()
     if options.name == "read":
         analyze_here(options.uri, options.bundle) if options.bundle else read(options.uri)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         if options.name == "csv":
-            csv(Path(folder), options.reviews, options.rows)
+            csv(folder, options.reviews, options.rows)
+        elif options.name == "tiny":
+            tiny(folder, options.highlights, options.rounds)
         else:
-            {"groups": groups, "tiny": tiny, "drift": drift, "kills": kills}[options.name](
-                Path(folder), options.reviews
-            )
+            {"groups": groups, "drift": drift, "kills": kills}[options.name](folder, options.reviews)
 
 
 if __name__ == "__main__":

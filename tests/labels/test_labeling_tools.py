@@ -357,6 +357,43 @@ def test_offsets_that_count_an_emoji_as_two_are_told_apart_by_the_saved_text(tmp
         labeling_tools.read_annotations(uri, TAXONOMY)
 
 
+EMOJI = "👨\u200d👩\u200d👧👍🏽 배송 늦어요"  # 배송 begins at 8, in UTF-16 units at 13, in graphemes at 3
+
+
+@pytest.mark.parametrize("start", [8, 13, 3], ids=["code points", "UTF-16", "graphemes"])
+def test_label_studio_may_count_as_it_likes(tmp_path: Path, start: int) -> None:
+    span = {"start": start, "end": start + 2, "text": "배송", "labels": ["배송"]}
+    task = task_of(from_name="highlights", type="labels", value=span)
+    task["data"]["text"] = EMOJI
+    score = {"from_name": "score 배송", "to_name": "text", "type": "choices", "value": {"choices": ["-1"]}}
+    task["annotations"][0]["result"].append(score)
+    (tmp_path / "a.json").write_text(json.dumps([task]), encoding="utf-8")
+    (row,) = labeling_tools.read_annotations(str(tmp_path), TAXONOMY).table.to_pylist()
+    assert row["labels"][0]["highlights"] == ["배송"]
+
+
+@pytest.mark.parametrize("start", [8, 13, 3], ids=["code points", "UTF-16", "graphemes"])
+def test_prodigy_counts_as_its_tokens_do(tmp_path: Path, start: int) -> None:
+    token, span = (
+        {"start": start, "end": start + 2, "text": "배송"},
+        {"start": start, "end": start + 2, "label": "배송"},
+    )
+    row = prodigy_of(text=EMOJI, tokens=[token], spans=[span])
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (answer,) = labeling_tools.read_annotations(str(tmp_path), TAXONOMY).table.to_pylist()
+    assert answer["labels"][0]["highlights"] == ["배송"]
+    (tmp_path / "a.jsonl").write_text(json.dumps({**row, "tokens": [{**token, "text": "늦어"}]}), encoding="utf-8")
+    with pytest.raises(UserError, match="its tokens are not those of its text"):
+        labeling_tools.read_annotations(str(tmp_path), TAXONOMY)
+
+
+def test_spans_that_lie_in_the_text_in_utf16_only_are_taken_for_such(tmp_path: Path) -> None:
+    row = doccano_of(text="😀😀 늦은 배송", entities=[[8, 10, "배송"]])
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (answer,) = labeling_tools.read_annotations(str(tmp_path), TAXONOMY).table.to_pylist()
+    assert answer["labels"][0]["highlights"] == ["배송"]
+
+
 def task_of(**result: Any) -> dict[str, Any]:
     region = {"from_name": "score 배송", "to_name": "text", "type": "choices", "value": {"choices": ["1"]}} | result
     done = {"id": 1, "completed_by": 1, "was_cancelled": False, "updated_at": labeling_exports.WHEN, "result": [region]}

@@ -16,6 +16,7 @@ from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
 from ray_app.labels import merge, reader, spreadsheet, versions
 from ray_app.labels.versions import CURRENT, HISTORY, LabelVersion
+from tests.support.full_disk import full_disk
 
 TAXONOMY = load()
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -249,6 +250,16 @@ def test_a_version_is_never_overwritten_and_a_table_can_start_empty(tmp_path: Pa
         merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
     with pytest.raises(UserError, match="no such file"):
         merge.run(f"{tmp_path}/none.parquet", uri, f"{tmp_path}/v2", TAXONOMY, "1")
+
+
+@pytest.mark.parametrize("room", [0, 3_000, 6_000])
+def test_a_full_disk_leaves_no_half_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    uri = sheet(tmp_path / "kim.csv", ("1", "배송 굿", "배송 1"))
+    with monkeypatch.context() as full:
+        full_disk(full, room)
+        with pytest.raises(UserError, match="no space left on the disk"):
+            merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")
+    assert merge.run("", uri, f"{tmp_path}/v1", TAXONOMY, "1")["new"] == 1
 
 
 def test_a_column_of_provenance_that_is_something_else_is_named(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_stray_quotes_swallow_no_row(tmp_path: Path) -> None:
     assert [row["text"] for _, row in rows(str(tmp_path), "rows")] == ['"좋아', "보통", '"나쁨']
 
 
+def test_a_stray_quote_of_a_csv_is_named_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,text\n1,그는 "좋다" 했다\n2,"나쁨\n3,"굿, ""정말"""\n', encoding="utf-8")
+    found = list(rows(str(tmp_path), "rows"))
+    assert [location.rpartition(" ")[2] for location, row in found if isinstance(row, UnreadableRow)] == ["3"]
+    assert [row["text"] for _, row in found if not isinstance(row, UnreadableRow)] == ['그는 "좋다" 했다', '굿, "정말"']
+    with pytest.raises(UserError, match="a stray quote: write"):
+        check_readable(found[1][1])
+
+
 def test_a_column_called_error_is_a_column(tmp_path: Path) -> None:
     for name, data in (("a.csv", "a,error\n1,mine\n"), ("b.jsonl", '{"a": "1", "error": "mine"}')):
         (tmp_path / name).write_text(data, encoding="utf-8")

@@ -5,8 +5,6 @@ import os
 
 import pytest
 
-from ray_app.storage import local
-
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """From now on files of the storage layer fit only into `room` bytes in all; whatever is removed frees nothing."""
@@ -19,4 +17,4 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         left[0] -= size
         sync(number)
 
-    monkeypatch.setattr(local.os, "fsync", checked)
+    monkeypatch.setattr("ray_app.storage.local.os.fsync", checked)

@@ -25,11 +25,13 @@ class Source(Protocol):
 
 
 class Record(NamedTuple):
-    """A record: the offset of its first byte, its cells, and why these cannot be told."""
+    """A record: the offset of its first byte, its cells, and why these cannot be told; `stray`: whether a quote in it
+    was taken for a character like others."""
 
     start: int
     cells: list[str]
     error: str | None = None
+    stray: bool = False
 
 
 class Lines:
@@ -67,11 +69,14 @@ def records(lines: Lines, delimiter: str, encoding: str, width: int) -> Iterator
         elif b'"' not in line:
             yield Record(start, _decoded(line, encoding).split(delimiter))
         else:
-            yield Record(start, _quoted(start, line, lines, delimiter, encoding, width))
+            cells = _quoted(start, line, lines, delimiter, encoding, width)
+            stray = cells is None
+            yield Record(start, _unquoted(_decoded(line, encoding), delimiter) if cells is None else cells, None, stray)
 
 
-def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str]:
-    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them.
+def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str, width: int) -> list[str] | None:
+    """The cells of a record whose first line has quotes; later lines are taken where the quotes hold them. None where a
+    quote is stray.
 
     A quote in quotes is doubled or, as Spark and MySQL write it, has a backslash before it.
     """
@@ -83,7 +88,7 @@ def _quoted(start: int, line: bytes, lines: Lines, delimiter: str, encoding: str
             if cells is not None and (len(taken) == 1 or not _swallowed(whole, delimiter, width)):
                 return cells
         lines.put_back(taken[1:])
-    return [_unquoted(cell) for cell in _decoded(line, encoding).split(delimiter)]
+    return None
 
 
 def _taken(first: tuple[int, bytes], lines: Lines, escaped: bool) -> list[tuple[int, bytes]]:
@@ -106,9 +111,17 @@ def _quotes(line: bytes, escaped: bool) -> int:
 def _parsed(text: str, delimiter: str, escaped: bool) -> list[str] | None:
     """The cells of one record; None where its quotes are not closed, or text stands beside them."""
     spaced = f'{delimiter} "' in text  # a space between a delimiter and a quote
-    dialect = {"doublequote": False, "escapechar": "\\"} if escaped else {}
+    escape = "\\" if escaped else None
     try:
-        rows = list(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=spaced, **dialect))
+        read = csv.reader(
+            [text],
+            delimiter=delimiter,
+            strict=True,
+            skipinitialspace=spaced,
+            doublequote=not escaped,
+            escapechar=escape,
+        )
+        rows = list(read)
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None
@@ -121,9 +134,10 @@ def _swallowed(lines: list[bytes], delimiter: str, width: int) -> bool:
     return width > 2 and all(line.count(mark) == width - 1 and not line.startswith(mark) for line in lines)
 
 
-def _unquoted(cell: str) -> str:
-    """A cell of a line with stray quotes: quotes around the whole cell are removed, others stay."""
-    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+def _unquoted(line: str, delimiter: str) -> list[str]:
+    """The cells of a line with stray quotes: quotes around a whole cell are removed, others stay."""
+    cells = line.split(delimiter)
+    return [cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
 def _decoded(line: bytes, encoding: str) -> str:

@@ -28,6 +28,7 @@ from ray_app.data.values import Scalar
 HEAD = 1 << 16
 DELIMITERS = "\t,;|\x01"
 EXCEL_TEXT = re.compile('="(.*)"', re.DOTALL)  # so that Excel leaves a number's zeros
+STRAY = 'a stray quote: write "" for a quote inside quotes, and close what is opened'
 NULL = "\\N"  # as MySQL, PostgreSQL and Hive write it
 ABOVE = 10  # rows above a header: titles of exports
 KNOWN = frozenset(folded(name) for name in (*ID_NAMES, *TEXT_NAMES))
@@ -81,15 +82,16 @@ def numbered(file: storage.FileInfo, dialect: Dialect) -> Iterator[tuple[int, Ro
         header, _ = _header(Lines(source), dialect, file.uri)
     with opened(file.uri, file.version, dialect, header.start) as source:
         lines = Lines(source, header.start)
-        for i, row in enumerate(_csv_rows(lines, dialect), 1):
+        for i, row in enumerate(_csv_rows(lines, dialect, strict=dialect.delimiter != "\t"), 1):
             if i > 1:
                 yield i + lines.blank, row
 
 
-def _csv_rows(lines: Lines, dialect: Dialect) -> Iterator[Row]:
+def _csv_rows(lines: Lines, dialect: Dialect, strict: bool = False) -> Iterator[Row]:
+    """`strict`: a stray quote is an error; TSV knows no quotes."""
     width = len(dialect.names)
-    for _, cells, error in records(lines, dialect.delimiter, line_encoding(dialect), width):
-        reason = error
+    for _, cells, error, stray in records(lines, dialect.delimiter, line_encoding(dialect), width):
+        reason = STRAY if stray and strict else error
         if any(cell.strip() for cell in cells[width:]):
             reason = f"{len(cells)} cells under {width} names; quote cells with delimiters"
         elif cells and cells[0].strip() == dialect.names[0] and [cell.strip() for cell in cells] == list(dialect.names):
