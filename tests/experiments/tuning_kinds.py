@@ -2,10 +2,12 @@
 
 A few of the training rows of the labels, and validation rows, a tenth as many and at least 30; a bundle is tuned on
 them from a base model and judged on the test rows. A line of JSON is added to `--output`; with `--table` the lines in
-it become a table, with the means over seeds. A process of its own per kind: its memory is measured.
+it become a table, with the means over seeds; with `--shares` nothing trains: what would is counted. A process of its
+own per kind: its memory is measured.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import resource
@@ -18,12 +20,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_app.data.taxonomy import load
+from ray_app.engine.encoder import load_base_model, load_keyword_scorer
+from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+from ray_app.engine.tokenizer import Tokenizer
 from ray_app.evaluation.report import evaluate_bundle, evaluate_mixed, predictions
+from ray_app.inference.bundle import READY
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels import reader
 from ray_app.labels.hold_out import training_split
 from ray_app.training import train
 from ray_app.training.tuning import tune
+from ray_app.training.tuning.kinds import KINDS
 
 
 def drawn(given: str, taxonomy: str, rows: int, seed: int, folder: Path) -> tuple[Path, pa.Table]:
@@ -98,8 +106,29 @@ def parsed() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--learning-rate", type=float, default=0.0)
     parser.add_argument("--output", type=Path, default=Path("runs/tuning_kinds.jsonl"))
-    parser.add_argument("--table", action="store_true")
+    for name in ("table", "shares"):
+        parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args()
+
+
+def shares() -> str:
+    """Per shipped base model and kind: weights that train in the encoder and in the joint head, their share, and the
+    megabytes that they take beside the base."""
+    taxonomy, shown = load(), []
+    for base, kind in itertools.product(("starter", "ready"), KINDS):
+        if base == "starter":
+            encoder, hf = load_base_model(base)
+            width, outputs = int(encoder.config.hidden_size), len(taxonomy.scores) + 1
+            model = KeywordScorer(encoder, KeywordAttention(len(taxonomy.names), width, outputs))
+        else:
+            model, hf = load_keyword_scorer(READY / "joint"), Tokenizer.load(READY / "tokenizer").hf
+        tune.tune(model, tune.Way(kind=kind), Tokenizer(hf), taxonomy.names)
+        inside, head, whole = (
+            tune.trainable(part)[at] for part, at in ((model.encoder, 0), (model.head, 0), (model, 1))
+        )
+        size = f"{(inside + head) * 4 / 1e6:.2f}"
+        shown.append(f"| {base} | {kind} | {inside:,} | {head:,} | {(inside + head) / whole:.1%} | {size} |")
+    return "\n".join(shown)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -120,7 +149,9 @@ if __name__ == "__main__":
     asked = parsed()
     if asked.table:
         print(table([json.loads(line) for line in asked.output.read_text(encoding="utf-8").splitlines()]))
-    for kind in [] if asked.table else asked.tune.split(","):
+    if asked.shares:
+        print(shares())
+    for kind in [] if asked.table or asked.shares else asked.tune.split(","):
         process = multiprocessing.get_context("fork").Process(target=append, args=(asked, kind))
         process.start()
         process.join()

@@ -18,11 +18,13 @@ INNER = re.compile(r"layer\.\d+\.output\.dense")  # its inputs are the inner uni
 def wrapped(encoder: "PreTrainedModel", kind: str, rank: int) -> "PeftModel":
     """The encoder with adapters that do nothing yet. LoRA and DoRA change every matrix that takes part, scaled by 2.
 
-    Raises UserError where IA3 does not know the family's keys, values and inner units by their names.
+    Raises UserError where the family has no plain matrices, or where IA3 does not know its keys, values and inner units
+    by their names.
     """
     from peft import IA3Config, LoraConfig, get_peft_model
 
     linear = [n for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
+    check(bool(linear), f"--tune {kind}: {encoder.config.model_type} encoders have no linear layers of torch's own")
     if kind == "ia3":
         inner = [name for name in linear if INNER.search(name)]
         chosen = [name for name in linear if KEYS_VALUES.search(name)] + inner

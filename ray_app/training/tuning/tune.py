@@ -66,6 +66,8 @@ def tune(model: EncoderClassifier | KeywordScorer, way: Way, tokenizer: Tokenize
             prefixes.attach(encoder, prefixes.Prefix(*_first_keys(encoder, tokenizer, texts, way.virtual_tokens)))
         leave_undecayed(cast(nn.Module, prefixes.prefix_of(encoder)).requires_grad_(True))
     elif kind in VIRTUAL:
+        plain = type(encoder.get_input_embeddings()) is nn.Embedding
+        check(plain, f"--tune {kind}: {encoder.config.model_type} encoders have no plain embedding of words")
         rows = virtual_tokens.first_rows(encoder, tokenizer, texts, way.virtual_tokens)
         words = VirtualWords(encoder.get_input_embeddings(), rows, rows.shape[1] if kind == "p-tuning" else 0)
         virtual_tokens.set_words(encoder, words)

@@ -45,6 +45,7 @@ class VirtualWords(nn.Module):
         return self.rows if self.network is None else self.rows + self.network(self.rows)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape [...] -> [..., width]."""
         first = self.words.num_embeddings
         made = F.embedding((ids - first).clamp_min(0), self.made())
         return torch.where(

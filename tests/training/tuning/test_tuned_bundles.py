@@ -101,10 +101,11 @@ def test_what_cannot_be_tuned_is_refused(told: dict[str, Any], said: str, base: 
 
 
 def test_a_family_without_the_parts_of_a_kind_is_refused(tmp_path: Path) -> None:
-    distilbert = save_family("distilbert", tmp_path / "base")
-    for kind in ("ia3", "prefix"):
-        with pytest.raises(UserError, match=f"--tune {kind}: not for distilbert encoders"):
-            train_family(distilbert, tmp_path / "o", tune=kind)
+    for family, kinds in (("distilbert", ("ia3", "prefix")), ("ibert", ("lora", "prompt"))):
+        base = save_family(family, tmp_path / family)
+        for kind in kinds:
+            with pytest.raises(UserError, match=rf"^--tune {kind}: .*{family} encoders"):
+                train_family(base, tmp_path / "o", tune=kind)
 
 
 def test_two_classifiers_are_tuned_each_in_its_own_way(
