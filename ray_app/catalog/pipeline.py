@@ -26,7 +26,7 @@ from ray_app.data.columns import Columns
 from ray_app.data.halving import Reasons
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
-from ray_app.engine.own_thread import OwnThread, Pool
+from ray_app.inference.own_thread import OwnThread, Pool
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config

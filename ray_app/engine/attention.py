@@ -2,7 +2,8 @@
 
 In: query, key, value per token, and the Layout of the sequences. Out: the mixed values. `grouped` runs torch's scaled
 dot product attention once per run of equally long sequences; `varlen` runs one kernel over all of them (CUDA, half
-precision). `choose` times both on the device that runs and keeps the quicker one.
+precision). `choose` times both on the device that runs and keeps the quicker one. A layer may have keys and values of a
+prefix, which every query sees before those of its own sequence.
 """
 
 import math
@@ -28,6 +29,7 @@ class Layout:
 
     lengths: Ints
     device: torch.device
+    kept: int = 0  # keys of a prefix before those of each sequence
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -53,13 +55,28 @@ class Layout:
         """[n + 1] int32 offsets of one query per sequence."""
         return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.device)
 
+    @cached_property
+    def key_bounds(self) -> Tensor:
+        """[n + 1] `bounds` of the keys, those of a prefix among them."""
+        return self.bounds + self.kept * self.ones
 
-Attention = Callable[[Tensor, Tensor, Tensor, Layout, bool], Tensor]
-# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t belongs to token t; where the last
-# argument is true, query row i is the only one of sequence i. Rows beyond the layout's fill up a shape: zeros come back
+    @cached_property
+    def key_order(self) -> Tensor:
+        """[tokens + n * kept] where each key of each sequence lies in a prefix that the tokens' keys follow."""
+        own = np.split(self.kept + np.arange(int(self.lengths.sum())), offsets_of(self.lengths)[1:-1])
+        order = np.concatenate([part for tokens in own for part in (np.arange(self.kept), tokens)])
+        return torch.from_numpy(order).to(self.device, non_blocking=True)
 
 
-def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
+Kept = tuple[Tensor, Tensor]  # keys and values of a layer's prefix, [kept, heads, width] each
+Attention = Callable[[Tensor, Tensor, Tensor, Layout, bool, Kept | None], Tensor]
+# query, key, value [rows, heads, width] -> [query rows, heads, width]. Row t belongs to token t; where the flag is
+# true, query row i is the only one of sequence i. Rows beyond the layout's fill up a shape: zeros come back
+
+
+def grouped(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool, prefix: Kept | None = None
+) -> Tensor:
     """One call per group of equal length. On a CPU a sequence's bits do not depend on the other sequences."""
     mixed = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     mixed[len(layout.lengths) if single else int(layout.lengths.sum()) :] = 0
@@ -68,6 +85,8 @@ def grouped(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: b
         tokens = slice(token, token + n * size)
         rows = slice(sequence, sequence + n) if single else tokens
         k, v = (x[tokens].view(n, size, *x.shape[1:]) for x in (key, value))
+        if prefix is not None:
+            k, v = (torch.cat([kept.expand(n, *kept.shape), x], 1) for kept, x in zip(prefix, (k, v), strict=True))
         mixed[rows] = attend(query[rows].view(n, -1, *query.shape[1:]), k, v).flatten(0, 1)
     return mixed
 
@@ -84,14 +103,24 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores.softmax(1) * v).sum(1, keepdim=True)
 
 
-def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool) -> Tensor:
+def varlen(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool, prefix: Kept | None = None
+) -> Tensor:
     """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbors."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = int(layout.lengths[-1])
     bounds, most = (layout.ones, 1) if single else (layout.bounds, longest)
-    mixed: Tensor = varlen_attn(query, key, value, bounds, layout.bounds, most, longest, num_splits=1)  # type: ignore[assignment]
+    if prefix is not None:
+        key, value = (behind(kept, x, layout) for kept, x in zip(prefix, (key, value), strict=True))
+        longest += layout.kept
+    mixed: Tensor = varlen_attn(query, key, value, bounds, layout.key_bounds, most, longest, num_splits=1)  # type: ignore[assignment]
     return mixed
+
+
+def behind(kept: Tensor, own: Tensor, layout: Layout) -> Tensor:
+    """The keys or values of each sequence behind those of a prefix, end to end, as `Layout.key_bounds` says."""
+    return torch.cat([kept, own])[layout.key_order]
 
 
 def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> Attention:
@@ -118,7 +147,7 @@ def quicker(
 
 def _timed(kernel: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
     began = time.perf_counter()
-    kernel(q, k, v, layout, False)
+    kernel(q, k, v, layout, False, None)
     if q.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - began

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ray_app.engine import weight_storage
+from ray_app.engine import prefix, weight_storage
 from ray_app.engine.base_model import open_encoder, set_dropout, without_pooler
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.token_states import padded_forward
@@ -108,10 +108,13 @@ def base_name(name: str) -> str:
 
 
 def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights: str = "fp32") -> None:
-    """The encoder as transformers saves it, the head beside it; with `weights` int8 as `weight_storage` does."""
-    model.encoder.save_pretrained(folder)
+    """The encoder as transformers saves it, its prefix and the head beside it; with `weights` int8 as `weight_storage`
+    does."""
+    state = prefix.own_state(model.encoder)
+    model.encoder.save_pretrained(folder, state_dict=state)
+    prefix.save(model.encoder, folder)
     if weights == "int8":
-        weight_storage.write(model.encoder.state_dict(), folder)
+        weight_storage.write(state, folder)
         (folder / "model.safetensors").unlink()
     save_head(model.head, folder)
 
@@ -156,4 +159,5 @@ def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrained
         encoder = AutoModel.from_pretrained(
             folder, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **plain
         )
+    prefix.load(encoder, folder)
     return encoder, load_file(folder / "head.safetensors")

@@ -16,22 +16,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_app.engine.attention import Layout, choose
+from ray_app.engine.attention import Kept, Layout, choose
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.linear import DTYPES, Backend, Linear, linear
+from ray_app.engine.prefix import prefix_of
 from ray_app.engine.ragged import Sequences
 
 HEAD: dict[Backend, Backend] = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # a small product is not worth int8
+PREFIX = prefix_of.__module__  # whose hook is a prefix, which is read; those of transformers only look
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
 
 def supports(model: EncoderClassifier | KeywordScorer) -> bool:
     """True where the flat forward equals the stock one: a plain encoder of a known family with exact GELU."""
-    config = model.encoder.config
+    encoder, config = model.encoder, model.encoder.config
     plain = not getattr(config, "is_decoder", False) and not getattr(config, "add_cross_attention", False)
     absolute = getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
-    return bool(config.model_type in FAMILIES and config.hidden_act == "gelu" and plain and absolute)
+    known = config.model_type in FAMILIES and config.hidden_act == "gelu"
+    return bool(known and plain and absolute and _weights_tell_all(encoder))
+
+
+def _weights_tell_all(encoder: nn.Module) -> bool:
+    """Whether an encoder computes what its weights say, which are all that is read of it. Not so where a layer is
+    wrapped or replaced (an adapter, a quantized product), or where something else is called besides it."""
+    prefix = prefix_of(encoder)
+    modules = [module for module in encoder.modules() if module is not prefix]
+    weighed = {type(module) for module in modules if hasattr(module, "weight")}
+    known = all(type(module).__module__.startswith(("torch.nn.modules.", "transformers.")) for module in modules)
+    hooks = [h for module in modules for h in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())]
+    foreign = [hook for hook in hooks if not getattr(hook, "__module__", "").startswith(("transformers.", PREFIX))]
+    return known and weighed <= {nn.Linear, nn.Embedding, nn.LayerNorm} and not foreign
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class _Layer:
     up: Linear
     down: Linear
     norm: _Norm
+    prefix: Kept | None
 
 
 class _Scorer:
@@ -114,8 +130,11 @@ class UnpaddedClassifier:
         self.norm = self._norm(embeddings.LayerNorm)
         project = getattr(encoder, "embeddings_project", None)
         self.project = self._linear(project.weight, project.bias) if project is not None else None
-        *front, last = encoder.encoder.layer
-        self.layers = [*(self._layer(layer) for layer in front), self._layer(last, self.pooling == "first")]
+        prefix, layers = prefix_of(encoder), encoder.encoder.layer
+        kept = [None] * len(layers) if prefix is None else [(self._own(k), self._own(v)) for k, v in prefix.layers()]
+        self.kept = 0 if prefix is None else prefix.tokens
+        apart = [False] * (len(layers) - 1) + [self.pooling == "first"]
+        self.layers = [self._layer(*one) for one in zip(layers, kept, apart, strict=True)]
         self.scorer = self.head = None
         if isinstance(model, KeywordScorer):
             self.scorer = _Scorer(model.head, device, HEAD[backend], self.rows)
@@ -163,7 +182,7 @@ class UnpaddedClassifier:
 
     def _before_last(self, batch: Sequences) -> tuple[Tensor, Layout]:
         """[tokens or more, hidden] what the last layer reads."""
-        layout = Layout(batch.lengths, self.device)
+        layout = Layout(batch.lengths, self.device, self.kept)
         tokens = np.zeros((2, self.rows(len(batch.ids))), np.int32)
         tokens[0, : len(batch.ids)] = batch.ids
         tokens[1, : len(batch.ids)] = np.arange(len(batch.ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
@@ -178,7 +197,7 @@ class UnpaddedClassifier:
 
     def _full(self, layer: _Layer, x: Tensor, layout: Layout) -> Tensor:
         q, k, v = layer.joined(x).view(len(x), 3, self.heads, -1).unbind(1)
-        return self._rest(layer, x, self.attention(q, k, v, layout, False).flatten(1))
+        return self._rest(layer, x, self.attention(q, k, v, layout, False, layer.prefix).flatten(1))
 
     def _first_rows(self, layer: _Layer, query: Linear, x: Tensor, layout: Layout) -> Tensor:
         """The last layer for the first token of each sequence: [n or a few more, hidden]."""
@@ -186,14 +205,14 @@ class UnpaddedClassifier:
         n = len(layout.lengths)
         first = x[F.pad(layout.first, (0, self.rows(n) - n))]
         q = query(first).view(len(first), self.heads, -1)
-        return self._rest(layer, first, self.attention(q, k, v, layout, True).flatten(1))
+        return self._rest(layer, first, self.attention(q, k, v, layout, True, layer.prefix).flatten(1))
 
     @staticmethod
     def _rest(layer: _Layer, x: Tensor, mixed: Tensor) -> Tensor:
         x = layer.attended_norm(layer.attended(mixed).add_(x))
         return layer.norm(layer.down(layer.up(x)).add_(x))
 
-    def _layer(self, layer: Any, query_apart: bool = False) -> _Layer:
+    def _layer(self, layer: Any, prefix: Kept | None, query_apart: bool) -> _Layer:
         own, out = layer.attention.self, layer.attention.output
         joined = [own.key, own.value] if query_apart else [own.query, own.key, own.value]
         return _Layer(
@@ -204,6 +223,7 @@ class UnpaddedClassifier:
             up=self._linear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, gelu=True),
             down=self._linear(layer.output.dense.weight, layer.output.dense.bias),
             norm=self._norm(layer.output.LayerNorm),
+            prefix=prefix,
         )
 
     def _linear(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> Linear:

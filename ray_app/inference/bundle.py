@@ -26,7 +26,7 @@ from ray_app.inference.bundle_files import check_inert, check_sizes, check_value
 from ray_app.storage import node_cache
 
 READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
-FORMATS = (1, 2, 3)  # that are read; 2 has a joint model or weights in int8, 3 a model that may not be run as usual
+FORMATS = (1, 2, 3, 4)  # that are read; 2: a joint model or weights in int8, 3: not run as usual, 4: has a prefix
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see first_guess.py
 CARD = "README.md"  # a bundle may say what it is
@@ -138,6 +138,8 @@ def seal(folder: Path, meta: BundleMeta) -> str:
 
 
 def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
+    if any(name.endswith("/prefix.safetensors") for name in files):
+        return 4
     if meta.batching != "auto":
         return 3
     return 2 if meta.score_form == "joint" or any(name.endswith("int8.safetensors") for name in files) else 1

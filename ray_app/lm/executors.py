@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ray_app.engine.own_thread import OwnThread
+from ray_app.inference.own_thread import OwnThread
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ray_app.engine.own_thread import OwnThread
 from ray_app.errors import first_line
+from ray_app.inference.own_thread import OwnThread
 from ray_app.serving.batcher import BatchResult
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ray_app.errors import check
 from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
+from ray_app.training.tuning.kinds import KINDS, check_kinds
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
 
@@ -42,6 +43,22 @@ class Config(TrainingOptions):
         "Model",
         common=True,
     )
+    tune: str = option(
+        "full",
+        "what trains: all weights (full), a part, or a small addition; it is kept in OUTPUT.training/adapter, too, and "
+        "is merged into the bundle",
+        "Tuning",
+        KINDS,
+        common=True,
+    )
+    tune_scores: str = option(
+        "same", "the same for a score classifier of its own; no joint model has one", "Tuning", ("same", *KINDS)
+    )
+    rank: int = option(8, "of what lora and dora add to a matrix", "Tuning", least=1)
+    virtual_tokens: int = option(16, "tokens of prompt and p-tuning, keys per layer of prefix", "Tuning", least=1)
+    adapter: tuple[str, ...] = option(
+        (), "adapter/ folders of earlier trainings on this base model, put onto it before this one starts", "Tuning"
+    )
     layers: int = option(0, "keep only this many first layers of the encoder, 0 for all", "Model", least=0)
     pooling: str = option(
         "auto",
@@ -63,7 +80,7 @@ class Config(TrainingOptions):
     )
     learning_rate: float = option(
         0.0,
-        "peak learning rate, 0 for 1e-3 with starter and scratch, else 5e-5",
+        "peak learning rate, 0 for 1e-3 with starter, scratch and a --tune other than full, else 5e-5",
         "Training",
         least=0,
         common=True,
@@ -118,10 +135,31 @@ class Config(TrainingOptions):
             return storage.exists(storage.join(self.base_model, "bundle.json"))
         return self.base_model == "ready" or (Path(self.base_model) / "bundle.json").is_file()
 
+    def tuned(self, name: str) -> str:
+        """How the model called so is tuned."""
+        return self.tune if name != "scores" or self.tune_scores == "same" else self.tune_scores
+
     def resolved(self) -> "Config":
         """With every `auto` decided and every path absolute, so that it holds in a worker's own working folder."""
         from ray_app.storage import absolute
 
+        self._check_fit()
+        small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
+        kinds = (self.tune,) if self.score_form == "joint" else (self.tune, self.tuned("scores"))
+        check_kinds(kinds, self.base_model, self.virtual_tokens, self.max_length)
+        return replace(
+            self,
+            pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
+            learning_rate=self.learning_rate or (1e-3 if small or "full" not in kinds else 5e-5),
+            adapter=tuple(map(absolute, self.adapter)),
+            base_model=absolute(self.base_model)
+            if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
+            else self.base_model,
+            storage_path=absolute(self.storage),
+        )
+
+    def _check_fit(self) -> None:
+        """Raises UserError where options do not go together."""
         check(self.base_model.strip(), "--base-model: no name; give an encoder, a folder, ready, starter or scratch")
         meant = self.base_model.strip().lower()
         check(
@@ -129,7 +167,7 @@ class Config(TrainingOptions):
             f"--base-model {self.base_model!r}: did you mean {meant!r}?",
         )
         check(self.labels not in self.also, f"--also {self.labels}: those are --labels already; leave it out")
-        small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
+        further = self.starts_from_bundle
         check(
             not further or self.score_form == "joint",
             f"--base-model {self.base_model}: a bundle is trained further as a joint model; write --score-form joint",
@@ -139,7 +177,14 @@ class Config(TrainingOptions):
             f"--base-model {self.base_model}: a bundle keeps its layers and reads all tokens; leave --layers and "
             "--pooling out",
         )
-        for name, usual in (("head_start", 5.0), ("probe", True), ("score_epochs", 0), ("join_keywords", 0.0)):
+        own = (
+            ("head_start", 5.0),
+            ("probe", True),
+            ("score_epochs", 0),
+            ("join_keywords", 0.0),
+            ("tune_scores", "same"),
+        )
+        for name, usual in own:
             check(
                 self.resume or self.score_form != "joint" or getattr(self, name) == usual,
                 f"{flag(name)}: a joint model has no classifier of its own for it; leave it out, or write --score-form "
@@ -148,13 +193,4 @@ class Config(TrainingOptions):
         check(
             not (self.also and self.score_form == "prompt"),
             "--also: only keywords that attend learn from it; write --score-form joint or attention",
-        )
-        return replace(
-            self,
-            pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
-            learning_rate=self.learning_rate or (1e-3 if small else 5e-5),
-            base_model=absolute(self.base_model)
-            if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
-            else self.base_model,
-            storage_path=absolute(self.storage),
         )

@@ -61,7 +61,8 @@ class Objective:
 class ClassifierTask:
     """A `loop.TrainingTask` in which every row is one term of the loss.
 
-    `drawn`: the training rows of an epoch, as many as there are, where they are drawn anew.
+    `drawn`: the training rows of an epoch, as many as there are, where they are drawn anew. `encoder_rate`: learning
+    rate of the encoder over the settings'.
     """
 
     train: Data
@@ -71,6 +72,7 @@ class ClassifierTask:
     metrics: Metrics
     pad_id: int
     drawn: Callable[[int], Data] | None = None
+    encoder_rate: float = 1.0
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ class ClassifierTask:
 
     def parts(self, model: EncoderClassifier, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """Encoder and head: the new linear layer may learn faster."""
-        return (model.encoder, 1.0), (model.head, settings.head_start)
+        return (model.encoder, self.encoder_rate), (model.head, settings.head_start)
 
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
         """The summed loss of these training rows."""
@@ -117,7 +119,7 @@ def predict_logits(
 ) -> Floats:
     """[n, outputs], with weights in fp32 on any device; the model stays in training mode if it is in it."""
     was_training = model.training
-    logits = Classifier(model, replace(device, backend="fp32"), pad_id)(sequences)
+    logits = Classifier(model, replace(device, backend="fp32"), pad_id, quiet=True)(sequences)
     model.train(was_training)
     return logits
 
@@ -130,12 +132,13 @@ def keyword_task(
     max_length: int,
     join: float = 0.0,
     seed: int = 0,
+    draws: int = 0,
 ) -> ClassifierTask:
     """What the keyword classifier learns: which keywords a review speaks of. `join`: share of joined reviews."""
     held_out = keyword_data(validation, taxonomy, tokenizer, max_length)
     drawn = None
     if join:
-        reviews = joining(train, taxonomy, tokenizer, max_length, join, seed)
+        reviews = joining(train, taxonomy, tokenizer, max_length, join, seed, draws)
         drawn = partial(_joined_keywords, reviews, taxonomy, tokenizer, max_length)
     return ClassifierTask(
         train=keyword_data(train, taxonomy, tokenizer, max_length),
@@ -165,6 +168,7 @@ def score_task(
     balance: float,
     join: float = 0.0,
     seed: int = 0,
+    draws: int = 0,
 ) -> ClassifierTask:
     """What the score classifier learns in its prompt form: the score of each keyword that a review's labels name.
 
@@ -172,7 +176,7 @@ def score_task(
     """
     drawn = None
     if join:
-        reviews = joining(train, taxonomy, prompt.tokenizer, max_length, join, seed)
+        reviews = joining(train, taxonomy, prompt.tokenizer, max_length, join, seed, draws)
         drawn = partial(_joined_scores, reviews, prompt, max_length)
     learned, held_out = (score_data(table, taxonomy, prompt, max_length) for table in (train, validation))
     weights = class_weights(learned.targets.astype(np.int64), len(taxonomy.scores), balance)

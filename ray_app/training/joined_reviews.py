@@ -60,6 +60,7 @@ class Joining:
         overall: keywords about the whole of a review: a joined one does not have them.
         connectors: what may stand between two reviews, as token ids.
         room: most tokens of a joined review.
+        draws: after so many epochs the same are drawn again, 0 for never.
     """
 
     rows: Sequence[LabeledTokens]
@@ -68,10 +69,12 @@ class Joining:
     connectors: Sequence[list[int]]
     room: int
     seed: int
+    draws: int = 0
 
     def drawn(self, epoch: int) -> np.random.Generator:
         """What an epoch draws by."""
-        return np.random.default_rng([self.seed, epoch, 1])
+        number = (epoch - 1) % self.draws + 1 if self.draws else epoch
+        return np.random.default_rng([self.seed, number, 1])
 
     def epoch(self, epoch: int) -> list[LabeledTokens]:
         """The rows of an epoch, as many as there are."""
@@ -101,7 +104,7 @@ class Joining:
 
 
 def joining(
-    table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int, share: float, seed: int
+    table: pa.Table, taxonomy: Taxonomy, tokenizer: Tokenizer, max_length: int, share: float, seed: int, draws: int = 0
 ) -> Joining:
     """The reviews of a labeled table, to be joined."""
     rows = labeled_tokens(table, taxonomy, tokenizer, max_length)
@@ -113,6 +116,7 @@ def joining(
         connectors=connectors(table["text"].to_pylist(), tokenizer),
         room=tokenizer.max_review_tokens(max_length),
         seed=seed,
+        draws=draws,
     )
 
 

@@ -52,6 +52,7 @@ class KeywordScoreTask:
     Args:
         finds: whether the model also learns to find keywords (the joint form).
         head_rate: smallest learning rate of the head.
+        encoder_rate: learning rate of the encoder over the settings'.
         signs: [scores] -1, 0 or 1.
         weights: [scores] of the cross-entropy, or None.
         evidence: weight of the attention's term; 0 asks nothing of it.
@@ -69,6 +70,7 @@ class KeywordScoreTask:
     evidence: float
     finds: bool = False
     head_rate: float = HEAD_RATE
+    encoder_rate: float = 1.0
     rows: list[LabeledTokens] = field(init=False)  # of this epoch
 
     def __post_init__(self) -> None:
@@ -95,7 +97,7 @@ class KeywordScoreTask:
 
     def parts(self, model: KeywordScorer, settings: Settings) -> Sequence[tuple[nn.Module, float]]:
         """Encoder and head: queries that have yet to find their tokens learn faster."""
-        return (model.encoder, 1.0), (model.head, max(1.0, self.head_rate / settings.learning_rate))
+        return (model.encoder, self.encoder_rate), (model.head, max(1.0, self.head_rate / settings.learning_rate))
 
     def loss(self, model: nn.Module, rows: Ints, device: torch.device) -> Tensor:
         """The summed loss of these rows' labels."""
@@ -200,9 +202,11 @@ def keyword_score_task(
     seed: int,
     finds: bool = False,
     head_rate: float = HEAD_RATE,
+    encoder_rate: float = 1.0,
+    draws: int = 0,
 ) -> KeywordScoreTask:
     """What a model whose keywords attend learns. `balance` is the power of `class_weights`."""
-    learned = joining(train, taxonomy, tokenizer, max_length, join, seed)
+    learned = joining(train, taxonomy, tokenizer, max_length, join, seed, draws)
     held_out = labeled_tokens(validation, taxonomy, tokenizer, max_length)
     (_, _, scores), (_, _, true) = labels_of(learned.rows), labels_of(held_out)
     return KeywordScoreTask(
@@ -218,4 +222,5 @@ def keyword_score_task(
         evidence=evidence,
         finds=finds,
         head_rate=head_rate,
+        encoder_rate=encoder_rate,
     )

@@ -7,22 +7,35 @@ from collections.abc import Sequence
 
 from torch import nn
 
+UNDECAYED = "undecayed"  # an attribute of parameters
+
 
 def parameter_groups(
     parts: Sequence[tuple[nn.Module, float]], learning_rate: float, weight_decay: float
 ) -> list[dict[str, object]]:
-    """Weight decay on matrices alone, as is usual for transformers; frozen parameters are left out."""
+    """Weight decay on matrices alone, as is usual for transformers, but not on those of `leave_undecayed`; frozen
+    parameters are left out."""
     groups: list[dict[str, object]] = []
     for part, factor in parts:
-        for matrices in (True, False):
+        for decayed in (True, False):
             groups.append(
                 {
-                    "params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == matrices],
+                    "params": [p for p in part.parameters() if p.requires_grad and _decays(p) == decayed],
                     "lr": learning_rate * factor,
-                    "weight_decay": weight_decay if matrices else 0.0,
+                    "weight_decay": weight_decay if decayed else 0.0,
                 }
             )
     return groups
+
+
+def leave_undecayed(part: nn.Module) -> None:
+    """Nothing draws what trains in a part towards zero, where zero is not what changes nothing."""
+    for parameter in part.parameters():
+        setattr(parameter, UNDECAYED, True)
+
+
+def _decays(parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and not getattr(parameter, UNDECAYED, False)
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:

@@ -61,7 +61,7 @@ def _run(config: Config, lease: "Lease") -> str:
 
     taxonomy, train, validation, judged_by = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
-    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard"))
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "adapter"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
     workers.launch(work, loop, {"train": train, "validation": validation}, config)
@@ -173,7 +173,7 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
             continue
         trained = train_classifier(name, config, taxonomy, tables, checkpoints)
         if Rank.current().rank == 0:
-            _save(config, trained)
+            _save(config, taxonomy, trained)
 
 
 def _done(config: Config, name: str) -> str:
@@ -183,18 +183,24 @@ def _done(config: Config, name: str) -> str:
     return storage.join(config.storage, name, DONE)
 
 
-def _save(config: Config, trained: "Trained") -> None:
-    """Writes a trained classifier into the training folder; `done.json` comes last and makes it count."""
+def _save(config: Config, taxonomy: "Taxonomy", trained: "Trained") -> None:
+    """Writes a trained classifier into the training folder, and by itself what tuning added to its base; `done.json`
+    comes last and makes it count."""
     from ray_app import storage
     from ray_app.engine.base_model import commit_of
     from ray_app.engine.encoder import save_model
     from ray_app.inference.sealing import save_tokenizer
+    from ray_app.training.base_checks import way_of
+    from ray_app.training.tuning import kept
 
     with tempfile.TemporaryDirectory() as folder:
         save_model(trained.model, Path(folder) / trained.name, config.weights)
         save_tokenizer(trained.tokenizer, Path(folder) / "tokenizer")
         for part in (trained.name, "tokenizer"):
             storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
+    if trained.added is not None:
+        folder = storage.join(config.storage, kept.FOLDER, trained.name)
+        kept.write(folder, way_of(config, trained.name), trained.base, taxonomy, trained.added, trained.model.head)
     best = max(trained.history, key=lambda row: row["select"])
     commit = commit_of(trained.model.encoder)
     storage.write_json(_done(config, trained.name), _Finished(best=best, thresholds=trained.thresholds, commit=commit))

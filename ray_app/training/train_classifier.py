@@ -4,100 +4,107 @@ In: options, taxonomy, labeled tables. Out: the trained model with all that is s
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     import pyarrow as pa
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
 
     from ray_app.data.taxonomy import Taxonomy
+    from ray_app.engine.device import Device
     from ray_app.engine.encoder import EncoderClassifier
     from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.classifier_options import Config
     from ray_app.training.classifier_task import ClassifierTask
-    from ray_app.training.loop import EpochRow
+    from ray_app.training.keyword_scores import KeywordScoreTask
+    from ray_app.training.loop import EpochRow, TrainingTask
     from ray_app.training.settings import Settings
+    from ray_app.training.tuning.kept import Opened
+
+M = TypeVar("M", "EncoderClassifier", "KeywordScorer")
+DRAWS = 4  # epochs with joined reviews of their own under a frozen encoder: from the fifth on every text is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained model and all that is saved of it; `thresholds` per keyword, none of scores."""
+    """A trained model and all that is saved of it; `thresholds` per keyword, none of scores; `base` tells apart what it
+    started from, and `added` is what trained in its encoder, None where all of it did."""
 
     name: str
     model: "EncoderClassifier | KeywordScorer"
     tokenizer: "PreTrainedTokenizerFast"
     history: "list[EpochRow]"
     thresholds: list[float]
+    base: str
+    added: "dict[str, Tensor] | None"
 
 
 def train_classifier(
     name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
 ) -> Trained:
     """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
-    import numpy as np
+    from ray_app.training.base_checks import start
 
+    opened = start(name, config, taxonomy, tables["train"]["text"].to_pylist())
+    attends = name == "joint" or (name == "scores" and config.score_form == "attention")
+    train = _train_scorer if attends else _train_pooled
+    return train(name, config, taxonomy, tables, opened, checkpoints)
+
+
+def _train_pooled(
+    name: str,
+    config: "Config",
+    taxonomy: "Taxonomy",
+    tables: dict[str, "pa.Table"],
+    opened: "Opened",
+    checkpoints: "Checkpoints",
+) -> Trained:
+    """A model that reads one vector per text: the keyword classifier, or the score classifier of the prompt form."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.encoder import EncoderClassifier
     from ray_app.engine.tokenizer import Tokenizer
-    from ray_app.training import calibration
-    from ray_app.training.base_checks import open_base, prepare
-    from ray_app.training.classifier_task import keyword_thresholds
+    from ray_app.training.base_checks import prepare, tokenizer_of, way_of
     from ray_app.training.linear_probe import initialize_head
-    from ray_app.training.loop import train_model
 
-    if config.starts_from_bundle:
-        return _train_further(name, config, taxonomy, tables, checkpoints)
-    encoder, tokenizer = open_base(config, taxonomy, tables["train"]["text"].to_pylist())
-    if name == "joint" or (name == "scores" and config.score_form == "attention"):
-        return _train_scorer(name, config, taxonomy, tables, encoder, tokenizer, checkpoints)
-    resume, own = checkpoints.resume(name), Tokenizer(tokenizer)
-    task = _task(name, config, taxonomy, own, tables)
-    model = EncoderClassifier(encoder, task.outputs, config.dropout, config.pooling)
-    prepare(model, own, config)
-    if config.probe and name == "keywords" and resume is None:
-        initialize_head(model, task.train, choose_device(config.device), task.pad_id, config.seed)
-    report = checkpoints.reporter(name)
-    history = train_model(model, task, _settings(config, name), report, resume, config.device, checkpoints.say)
-    thresholds: list[float] = []
-    logits, targets = task.validation_logits(model, choose_device(config.device)), task.validation.targets
+    hf, base = tokenizer_of(opened, way_of(config, name), config.base_model), Tokenizer(opened.tokenizer)
+    resume, device = checkpoints.resume(name), choose_device(config.device)
+    task, plain = (_task(name, config, taxonomy, own, tables) for own in (Tokenizer(hf), base))
+    model = EncoderClassifier(opened.encoder, task.outputs, config.dropout, config.pooling)
+    prepare(model, base, config)
+    if opened.head is not None:
+        model.head.load_state_dict(opened.head)
+    elif config.probe and name == "keywords" and (resume is None or config.tune == "embeddings"):
+        initialize_head(model, plain.train, device, plain.pad_id, config.seed)
+    history, added = _learn(model, task, name, config, base, taxonomy, checkpoints, resume)
+    thresholds = _finished(model, task, name, device)
+    return Trained(
+        name=name,
+        model=model,
+        tokenizer=hf,
+        history=history,
+        thresholds=thresholds,
+        base=opened.identity,
+        added=added,
+    )
+
+
+def _finished(model: "EncoderClassifier", task: "ClassifierTask", name: str, device: "Device") -> list[float]:
+    """Thresholds of the keyword classifier; none of the score classifier, whose scores are calibrated instead."""
+    import numpy as np
+
+    from ray_app.training import calibration
+    from ray_app.training.classifier_task import keyword_thresholds
+
+    logits, targets = task.validation_logits(model, device), task.validation.targets
     if name == "keywords":
-        thresholds = keyword_thresholds(targets.astype(bool), logits)
-    else:
-        calibration.apply(model.head, *calibration.fit(logits, targets.astype(np.int64)))
-    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=thresholds)
-
-
-def _train_further(
-    name: str, config: "Config", taxonomy: "Taxonomy", tables: dict[str, "pa.Table"], checkpoints: "Checkpoints"
-) -> Trained:
-    """A bundle's joint model, trained further. With its own keywords and scores it goes on as it is; with others its
-    encoder does, under a head that its reader makes from their texts, or, where it has none, under a new one."""
-    from ray_app.engine import keyword_reader
-    from ray_app.engine.device import choose_device
-    from ray_app.engine.encoder import load_keyword_scorer
-    from ray_app.engine.tokenizer import Tokenizer
-    from ray_app.inference import bundle as bundles
-
-    base = bundles.load(config.base_model)
-    bundles.check_joint(base, "--base-model")
-    model = load_keyword_scorer(base.path / "joint", config.encoder_dropout)
-    tokenizer = Tokenizer.load(base.path / "tokenizer")
-    known, head, thresholds = base.meta.taxonomy, None, None
-    if (known.names, known.scores) == (taxonomy.names, taxonomy.scores):
-        head, thresholds = model.head, base.meta.thresholds
-    elif (base.path / bundles.READER).is_file() and keyword_reader.outputs_of(taxonomy.scores):
-        reader = keyword_reader.load(base.path / bundles.READER)
-        vectors = keyword_reader.phrase_vectors(
-            model.encoder, model.head, tokenizer, taxonomy, choose_device(config.device), base.meta.batching
-        )
-        head = reader.head(vectors, taxonomy.scores)
-    if head is not None:
-        head.dropout.p = config.dropout
-    return _train_scorer(name, config, taxonomy, tables, model.encoder, tokenizer.hf, checkpoints, head, thresholds)
+        return keyword_thresholds(targets.astype(bool), logits)
+    calibration.apply(model.head, *calibration.fit(logits, targets.astype(np.int64)))
+    return []
 
 
 def _train_scorer(
@@ -105,49 +112,103 @@ def _train_scorer(
     config: "Config",
     taxonomy: "Taxonomy",
     tables: dict[str, "pa.Table"],
-    encoder: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerFast",
+    opened: "Opened",
     checkpoints: "Checkpoints",
-    trained_head: "KeywordAttention | None" = None,
-    thresholds: "Sequence[float] | None" = None,
 ) -> Trained:
-    """A model whose keywords attend. `thresholds`: those of a bundle that is trained further on its own keywords."""
+    """A model whose keywords attend: the score classifier, or the joint one."""
     from ray_app.engine.device import choose_device
     from ray_app.engine.keyword_attention import KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
-    from ray_app.training.base_checks import prepare
+    from ray_app.training.base_checks import prepare, tokenizer_of, way_of
     from ray_app.training.keyword_queries import initialize_queries
-    from ray_app.training.keyword_scores import HEAD_RATE, KNOWN_HEAD, keyword_score_task
-    from ray_app.training.loop import train_model
 
-    own, train = Tokenizer(tokenizer), tables["train"]
-    task = keyword_score_task(
-        *(train, tables["validation"], taxonomy, own, config.max_length),
+    hf, base = tokenizer_of(opened, way_of(config, name), config.base_model), Tokenizer(opened.tokenizer)
+    task = _scorer_task(name, config, taxonomy, Tokenizer(hf), tables, known=opened.head is not None)
+    width, outputs = int(opened.encoder.config.hidden_size), len(taxonomy.scores) + task.finds
+    head = KeywordAttention(len(taxonomy.names), width, outputs, config.dropout)
+    if opened.head is not None:
+        head = _head(opened.head, config.dropout)
+    model, resume, device = KeywordScorer(opened.encoder, head), checkpoints.resume(name), choose_device(config.device)
+    prepare(model, base, config)
+    if resume is None and opened.head is None:
+        initialize_queries(model, tables["train"]["text"].to_pylist(), taxonomy, base, config.max_length, device)
+    history, added = _learn(model, task, name, config, base, taxonomy, checkpoints, resume)
+    found = task.thresholds(model, device, opened.thresholds)
+    calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
+    return Trained(
+        name=name,
+        model=model,
+        tokenizer=hf,
+        history=history,
+        thresholds=found,
+        base=opened.identity,
+        added=added,
+    )
+
+
+def _learn(
+    model: M,
+    task: "TrainingTask[M]",
+    name: str,
+    config: "Config",
+    base: "Tokenizer",
+    taxonomy: "Taxonomy",
+    checkpoints: "Checkpoints",
+    resume: "Path | None",
+) -> "tuple[list[EpochRow], dict[str, Tensor] | None]":
+    """Tunes the model, which is plain again afterwards. Returns the epochs, and what trained in its encoder."""
+    from ray_app.training.base_checks import way_of
+    from ray_app.training.loop import Rank, train_model
+    from ray_app.training.tuning import kept
+    from ray_app.training.tuning.tune import counted, make_plain, tune
+
+    way = way_of(config, name)
+    before = kept.words_before(model.encoder, way)
+    tune(model, way, base, taxonomy.names)
+    if Rank.current().rank == 0:
+        checkpoints.say(counted(model, name, way.kind))
+    told = (_settings(config, name), checkpoints.reporter(name), resume, config.device, checkpoints.say)
+    history = train_model(model, task, *told)
+    added = None if way.kind == "full" else kept.learned(model.encoder, before)
+    make_plain(model)
+    return history, added
+
+
+def _head(state: "dict[str, Tensor]", dropout: float) -> "KeywordAttention":
+    """A head of this state."""
+    from ray_app.engine.keyword_attention import KeywordAttention
+
+    (keywords, width), queries = state["own"].shape, len(state["query"]) // len(state["own"])
+    head = KeywordAttention(keywords, width, len(state["out.bias"]), dropout, queries)
+    head.load_state_dict(state)
+    return head
+
+
+def _scorer_task(
+    name: str,
+    config: "Config",
+    taxonomy: "Taxonomy",
+    tokenizer: "Tokenizer",
+    tables: dict[str, "pa.Table"],
+    known: bool,
+) -> "KeywordScoreTask":
+    """`known`: whether the head was trained, or made by a reader."""
+    from ray_app.training.keyword_scores import HEAD_RATE, KNOWN_HEAD, keyword_score_task
+    from ray_app.training.tuning.kinds import FAST
+
+    kind = config.tuned(name)
+    return keyword_score_task(
+        *(tables["train"], tables["validation"], taxonomy, tokenizer, config.max_length),
         balance=config.balance,
         evidence=config.evidence,
         join=config.join,
         seed=config.seed,
         finds=name == "joint",
-        head_rate=KNOWN_HEAD if trained_head else HEAD_RATE,
+        head_rate=KNOWN_HEAD if known else HEAD_RATE,
+        encoder_rate=FAST.get(kind, 1.0),
+        draws=DRAWS if kind == "head" else 0,
     )
-    head = trained_head or _new_head(encoder, taxonomy, task.finds, config.dropout)
-    model, resume, device = KeywordScorer(encoder, head), checkpoints.resume(name), choose_device(config.device)
-    prepare(model, own, config)
-    if resume is None and trained_head is None:
-        initialize_queries(model, train["text"].to_pylist(), taxonomy, own, config.max_length, device)
-    told = (_settings(config, name), checkpoints.reporter(name), resume, config.device, checkpoints.say)
-    history, tuned = train_model(model, task, *told), task.thresholds(model, device, thresholds)
-    calibration.apply(model.head.out, *calibration.fit(*task.validation_scores(model, device)))
-    return Trained(name=name, model=model, tokenizer=tokenizer, history=history, thresholds=tuned)
-
-
-def _new_head(encoder: "PreTrainedModel", taxonomy: "Taxonomy", finds: bool, dropout: float) -> "KeywordAttention":
-    """A head that has learned nothing yet, with one output more where it also finds keywords."""
-    from ray_app.engine.keyword_attention import KeywordAttention
-
-    outputs = len(taxonomy.scores) + finds
-    return KeywordAttention(len(taxonomy.names), int(encoder.config.hidden_size), outputs, dropout)
 
 
 def _task(
@@ -161,23 +222,20 @@ def _task(
     from ray_app.inference.bundle import SCORE_PROMPT
     from ray_app.training.classifier_task import keyword_task, score_task
     from ray_app.training.partial_labels import fully_labeled
+    from ray_app.training.tuning.kinds import FAST
 
     train, validation = fully_labeled(tables["train"]), tables["validation"]
+    kind = config.tuned(name)
+    seed, draws = config.seed, DRAWS if kind == "head" else 0
     if name == "keywords":
-        return keyword_task(
-            train, validation, taxonomy, tokenizer, config.max_length, join=config.join_keywords, seed=config.seed
-        )
-    prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
-    return score_task(
-        train,
-        validation,
-        taxonomy,
-        prompt,
-        config.max_length,
-        balance=config.balance,
-        join=config.join,
-        seed=config.seed,
-    )
+        told = (train, validation, taxonomy, tokenizer, config.max_length)
+        task = keyword_task(*told, join=config.join_keywords, seed=seed, draws=draws)
+    else:
+        prompt = ScorePrompt(tokenizer, taxonomy.names, SCORE_PROMPT)
+        read = (train, validation, taxonomy, prompt, config.max_length)
+        task = score_task(*read, balance=config.balance, join=config.join, seed=seed, draws=draws)
+    task.encoder_rate = FAST.get(kind, 1.0)
+    return task
 
 
 def _settings(config: "Config", name: str) -> "Settings":

@@ -14,8 +14,8 @@ import pytest
 
 from ray_app import storage
 from ray_app.catalog import analyze, pipeline
-from ray_app.engine.own_thread import OwnThread
 from ray_app.errors import UserError
+from ray_app.inference.own_thread import OwnThread
 from tests.support.catalog_run import TEXTS, config, rows, verified, write
 from tests.support.deaths import dying_at_commit
 from tests.support.paths import ROOT

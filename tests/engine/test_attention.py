@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ray_app.engine.attention import Attention, Layout, choose, grouped, quicker
+from ray_app.engine.attention import Attention, Kept, Layout, behind, choose, grouped, quicker
 from ray_app.engine.ragged import offsets_of
 
 CPU = torch.device("cpu")
@@ -127,16 +127,20 @@ def test_groups_are_runs_of_one_length_that_cover_every_token_once(lengths: list
     assert here.first.tolist() == here.bounds[:-1].tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
 
 
-def slow(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
+def slow(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None) -> Tensor:
     time.sleep(0.03)
     return grouped(query, key, value, where, single)
 
 
-def impossible(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
+def impossible(
+    query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
+) -> Tensor:
     raise RuntimeError("no kernel image is available for execution on the device")
 
 
-def absent(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
+def absent(
+    query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
+) -> Tensor:
     raise ImportError("cannot import name 'varlen_attn'")
 
 
@@ -151,7 +155,9 @@ def test_the_first_call_is_not_timed() -> None:
     """Kernels are compiled in it."""
     calls: list[int] = []
 
-    def slow_at_first(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool) -> Tensor:
+    def slow_at_first(
+        query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
+    ) -> Tensor:
         calls.append(len(query))
         time.sleep(0.0 if calls[1:] else 0.3)
         return grouped(query, key, value, where, single)
@@ -171,3 +177,21 @@ def test_a_way_that_this_device_cannot_run_is_out(broken: Attention) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cpus_run_grouped(dtype: torch.dtype) -> None:
     assert choose(CPU, dtype, HEADS, WIDTH) is grouped
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.booleans(), st.integers(1, 4))
+def test_every_query_sees_a_prefix_before_its_own_sequence(lengths: list[int], single: bool, kept: int) -> None:
+    query, key, value = projected(sum(lengths))
+    query = torch.randn(len(lengths), HEADS, WIDTH, generator=torch.Generator().manual_seed(1)) if single else query
+    prefix = (torch.randn(kept, HEADS, WIDTH), torch.randn(kept, HEADS, WIDTH))
+    here = Layout(np.array(lengths, np.int64), CPU, kept)
+    found = grouped(query, key, value, here, single, prefix)
+    longer, expected = [behind(part, own, here) for part, own in zip(prefix, (key, value), strict=True)], []
+    for i, (low, high) in enumerate(zip(here.key_bounds.tolist(), here.key_bounds.tolist()[1:], strict=False)):
+        assert torch.equal(longer[0][low : low + kept], prefix[0])
+        own = slice(i, i + 1) if single else slice(low - i * kept, high - (i + 1) * kept)
+        weights = torch.einsum("qhw,khw->hqk", query[own], longer[0][low:high]).div(WIDTH**0.5).softmax(2)
+        expected.append(torch.einsum("hqk,khw->qhw", weights, longer[1][low:high]))
+    assert here.key_bounds.dtype == torch.int32
+    torch.testing.assert_close(found, torch.cat(expected), atol=2e-6, rtol=1e-5)

@@ -27,8 +27,8 @@ from ray_app.catalog.options import Config
 from ray_app.catalog.pipeline import LANES, Lane, StageWorker
 from ray_app.data.reviews import read_first_texts
 from ray_app.engine.classifier import Classifier
-from ray_app.engine.own_thread import OwnThread
 from ray_app.engine.ragged import Sequences
+from ray_app.inference.own_thread import OwnThread
 
 LOAD = StageWorker._load
 MEAN = -1.13  # of logits with a deviation of 1: some 13 of 100 are positive, two of fifteen keywords

@@ -2,7 +2,7 @@
 
 import threading
 
-from ray_app.engine.own_thread import OwnThread, Pool
+from ray_app.inference.own_thread import OwnThread, Pool
 
 
 def test_an_own_thread_runs_everything_in_one_other_thread() -> None:
