@@ -98,10 +98,8 @@ def begun(teacher: KeywordScorer, config: DistilConfig, sequences: Sequences, pa
 
 def judge(validation: pa.Table, meta: BundleMeta, tokenizer: Tokenizer) -> KeywordScoreTask:
     """What a student is selected and tuned by: labeled validation rows."""
-    settled = {"balance": 0.0, "evidence": 0.0, "join": 0.0}
-    return keyword_score_task(
-        validation, validation, meta.taxonomy, tokenizer, meta.max_length, seed=0, finds=True, **settled
-    )
+    given = (validation, validation, meta.taxonomy, tokenizer, meta.max_length)
+    return keyword_score_task(*given, balance=0.0, evidence=0.0, join=0.0, seed=0, finds=True)
 
 
 def teach(

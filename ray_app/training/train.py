@@ -128,7 +128,7 @@ def _tell_unlabeled(config: Config, train: "pa.Table", taxonomy: "Taxonomy") -> 
 def _with_test(config: Config, labels: "Labels") -> "Labels":
     """The labels with test rows drawn, written where the evaluation finds them."""
     from ray_app import storage
-    from ray_app.labels.drawn_test import with_test_rows
+    from ray_app.labels.hold_out import with_test_rows
 
     labels = replace(labels, table=with_test_rows(labels.table, config.test, config.seed))
     storage.write_parquet(_split_labels(config), labels.table)

@@ -6,6 +6,7 @@ from ray_app.data.taxonomy import load
 from ray_app.engine.batching import padded
 from ray_app.engine.classifier import Classifier
 from ray_app.engine.device import choose_device
+from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
@@ -21,9 +22,10 @@ def reviews(kind: str) -> tuple[Sequences, int]:
 
 
 @torch.no_grad()
-def states(model: KeywordScorer, sequences: Sequences, pad_id: int) -> torch.Tensor:
+def states(model: KeywordScorer | EncoderClassifier, sequences: Sequences, pad_id: int) -> torch.Tensor:
     ids, mask = padded(sequences, pad_id)
-    return model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    found: torch.Tensor = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)

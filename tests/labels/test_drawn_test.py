@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from ray_app.data.near_duplicates import group_near_duplicates
-from ray_app.labels.drawn_test import with_test_rows
+from ray_app.labels.hold_out import with_test_rows
 from ray_app.labels.reader import read_labels
 
 TABLE = read_labels("sample").split("train").slice(0, 500)
