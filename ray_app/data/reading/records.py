@@ -7,11 +7,14 @@ rows stay apart.
 
 import codecs
 import csv
+import re
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 LONGEST = 8 << 20  # bytes of a line, and of a record; a longer line is one bad row
 MOST_LINES = 1_000  # lines of one record
+_DIGITS = re.compile(rb"[0-9]+")
 ESCAPED = b'\\"'
 CHUNK = 1 << 20
 BLANK = b" \t\r\n\x0b\x0c\x1a"  # the last ends files of DOS
@@ -128,10 +131,13 @@ def _parsed(text: str, delimiter: str, escaped: bool) -> list[str] | None:
 
 
 def _swallowed(lines: list[bytes], delimiter: str, width: int) -> bool:
-    """Whether each line is a row by itself, something in its first cell: then the quotes that hold them together are
-    stray."""
+    """Whether each line is a row by itself, its first cell a number of one kind (`12`, `r-12`): then the quotes that
+    hold them together are stray. Without such numbers a text of several lines may look the same."""
     mark = delimiter.encode()
-    return width > 2 and all(line.count(mark) == width - 1 and not line.startswith(mark) for line in lines)
+    if width < 3 or any(line.count(mark) != width - 1 for line in lines):
+        return False
+    kinds = {_DIGITS.sub(b"0", line.partition(mark)[0].strip(b'" \xef\xbb\xbf')) for line in lines}
+    return len(kinds) == 1 and b"0" in kinds.pop()
 
 
 def _unquoted(line: str, delimiter: str) -> list[str]:
