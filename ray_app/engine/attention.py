@@ -99,8 +99,10 @@ def _all_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q [n, 1, heads, width]. By sums: torch's kernel gives one query other bits on another thread."""
-    scores = (q * k).sum(-1, keepdim=True) / math.sqrt(q.shape[-1])
-    return (scores.softmax(1) * v).sum(1, keepdim=True)
+    scores = (q * k).sum(-1) / math.sqrt(q.shape[-1])
+    # over the last axis: elsewhere torch's softmax takes heads in vectors, and which ones depends on the other rows
+    shares = scores.transpose(1, 2).contiguous().softmax(-1).transpose(1, 2)
+    return (shares.unsqueeze(-1) * v).sum(1, keepdim=True)
 
 
 def varlen(

@@ -111,7 +111,7 @@ def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights
     """The encoder as transformers saves it, its prefix and the head beside it; with `weights` int8 as `weight_storage`
     does."""
     state = prefix.own_state(model.encoder)
-    model.encoder.save_pretrained(folder, state_dict=state)
+    model.encoder.save_pretrained(folder, state_dict=dict(state))  # which it empties
     prefix.save(model.encoder, folder)
     if weights == "int8":
         weight_storage.write(state, folder)

@@ -24,7 +24,7 @@ from ray_app.evaluation.metrics import (
 )
 from ray_app.evaluation.mixed_reviews import LabeledPairs, labeled_pairs, mixed_report
 from ray_app.evaluation.word_report import HighlightReport, WordReports
-from ray_app.inference.graph_columns import probability_matrix
+from ray_app.inference.graph_columns import probability_matrix, without_tokens
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import KeywordStage, SentimentStage
 from ray_app.labels.matrices import keyword_matrix
@@ -82,7 +82,8 @@ def predictions(runtime: BundleRuntime, tested: pa.Table) -> pa.Table:
     Enough to move the thresholds later, without running the model again.
     """
     labeled = [[label["keyword"] for label in labels] for labels in tested["labels"].to_pylist()]
-    analyzed = KeywordStage(runtime)(tested.select(["review_id", "text"])).drop_columns(["text", "truncated"])
+    read = without_tokens(KeywordStage(runtime)(tested.select(["review_id", "text"])))
+    analyzed = read.drop_columns(["text", "truncated"])
     return analyzed.append_column("keywords", pa.array(labeled, pa.list_(pa.string())))
 
 

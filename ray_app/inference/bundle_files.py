@@ -22,6 +22,7 @@ LAYERS = re.compile(r"(num|n|encoder|decoder)_(hidden_)?(layers?|blocks?)|num_hi
 WIDTHS = re.compile(r"(hidden|intermediate|vocab|embedding)_(size|dim)|d_model|d_ff|dim|ffn_dim")
 HEADER_BYTES = 16 << 20  # of a file of weights
 LENGTHS = (4, 100_000)  # tokens that a bundle may read of a review
+NEVER = 1.5  # a threshold that no probability reaches
 ONE_OF = {
     "pooling": ("first", "mean"),
     "score_form": ("prompt", "attention", "joint"),
@@ -63,8 +64,8 @@ def check_values(content: Mapping[str, object], place: str) -> None:
     )
     fields = re.findall(r"{[^{}]*}?", prompt) if isinstance(prompt, str) else []
     check(sorted(fields) == ["{keyword}", "{review}"], f"{place}: score_prompt needs {{review}} and {{keyword}}, once")
-    shares = isinstance(thresholds, list) and all(type(each) in (int, float) and 0 <= each <= 1 for each in thresholds)
-    check(shares, f"{place}: thresholds must be numbers from 0 to 1")
+    shares = isinstance(thresholds, list) and all(type(each) in (int, float) and 0 <= each <= NEVER for each in thresholds)
+    check(shares, f"{place}: thresholds must be numbers from 0 to 1, or up to {NEVER} for a keyword never found")
     files = content["files"]
     named = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
     check(named, f"{place}: files must name a hash for each file")

@@ -117,7 +117,7 @@ def _train_scorer(
 ) -> Trained:
     """A model whose keywords attend: the score classifier, or the joint one."""
     from ray_app.engine.device import choose_device
-    from ray_app.engine.keyword_attention import KeywordScorer
+    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training import calibration
     from ray_app.training.base_checks import prepare, tokenizer_of, way_of

@@ -72,9 +72,9 @@ def test_a_folder_is_a_base_model(saved: Path) -> None:
     assert len([name for name in whole if name.endswith("query.weight")]) == 2
 
 
-def test_more_layers_than_there_are_keeps_all(saved: Path) -> None:
-    config: Any = load_encoder(str(saved), layers=9)[0].config
-    assert config.num_hidden_layers == 2
+def test_more_layers_than_there_are_is_refused(saved: Path) -> None:
+    with pytest.raises(UserError, match="--layers 9: it has 2; write at most 2"):
+        load_encoder(str(saved), layers=9)
 
 
 def test_scratch_is_made_from_the_texts() -> None:

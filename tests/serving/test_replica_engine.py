@@ -224,7 +224,7 @@ def test_a_bundle_that_puts_out_no_numbers_is_not_ready(bundle_folder: str, tmp_
     save_file({name: tensor * float("nan") for name, tensor in head.items()}, folder / "keywords/head.safetensors")
     bundle.seal(folder, bundle.load(bundle_folder).meta)
     broken = ReplicaEngine(str(folder), ReplicaOptions(stages=ALL, last=True))
-    with pytest.raises(UserError, match="its keyword_probabilities are not numbers"):
+    with pytest.raises(UserError, match="outputs are not numbers"):
         broken.probe()
 
 
