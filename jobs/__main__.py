@@ -24,6 +24,7 @@ ORDER = (
     "train_lm",
     "evaluate_lm",
     "pretrain",
+    "compress",
 )
 
 

@@ -29,7 +29,7 @@ PARTS = 6  # into which the reviews are split, to be timed in turns
 GAP = 0.01  # lead of the best word's drop below which another word is as good an answer
 SMALL_BATCH = 256  # tokens; the other batch size is the device's own
 LOADS = 2
-MEMORY_TEXTS = 16
+MEMORY_TEXTS = 8
 BF16 = 0.02  # probabilities in bf16 are that rough
 SHAPE = ("num_hidden_layers", "hidden_size", "intermediate_size")
 

@@ -30,7 +30,7 @@ def unsealed_copy(bundle: Bundle, folder: Path, step: str) -> BundleMeta:
     shutil.copytree(
         bundle.path, folder, ignore=lambda at, names: {"bundle.json", CARD} if at == str(bundle.path) else ()
     )
-    made = {"made": step, "of": bundle.id, "nunchi": __version__, "before": bundle.meta.provenance}
+    made: dict[str, object] = {"made": step, "of": bundle.id, "nunchi": __version__, "before": bundle.meta.provenance}
     return replace(bundle.meta, provenance=made)
 
 

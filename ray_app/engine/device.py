@@ -3,6 +3,7 @@
 In: what `--device` and a bundle say. Out: a Device.
 """
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from ray_app.errors import check
 
 CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # per batch: small enough for a CPU's caches, large enough to fill a GPU
 BACKENDS = ("auto", "fp32", "bf16", "int8")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,15 @@ def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto")
     default: Backend = "bf16" if on_gpu else "fp32"
     chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
     return Device(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)
+
+
+def device_for_bundle(device: str = "auto", threads: int = 0, backend: str = "auto") -> Device:
+    """The same for the backend that a bundle asks for, which is a matter of the device too: where int8 is not to be
+    had, a GPU runs the bundle in bf16, and a CPU in fp32."""
+    if backend != "int8":
+        return choose_device(device, threads, backend)
+    usual = choose_device(device, threads)
+    if usual.torch_device.type == "cpu" and has_int8():
+        return choose_device(device, threads, backend)
+    log.info("the bundle asks for int8, which is not to be had on this %s: %s", usual.torch_device.type, usual.backend)
+    return usual

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,12 +37,18 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "old"
 
 
-def options(old: Path, **changes: object) -> GateOptions:
-    given = {"labels": str(old.parent / "labels.jsonl"), "reviews": REVIEWS, "masked": 8, **SLOW, **changes}
+def options(old: Path, **changes: Any) -> GateOptions:
+    given: dict[str, Any] = {
+        "labels": str(old.parent / "labels.jsonl"),
+        "reviews": REVIEWS,
+        "masked": 8,
+        **SLOW,
+        **changes,
+    }
     return GateOptions(**given)
 
 
-def spoilt(old: Path, folder: Path, spoil: Callable[[torch.nn.Module], None]) -> Path:
+def spoilt(old: Path, folder: Path, spoil: Callable[[Any], None]) -> Path:
     """A copy of a bundle with a spoilt model."""
     model = load_keyword_scorer(old / "joint")
     spoil(model)
@@ -54,7 +61,7 @@ def spoilt(old: Path, folder: Path, spoil: Callable[[torch.nn.Module], None]) ->
     return folder
 
 
-def verdict(old: Path, new: Path, **changes: object) -> Verdict:
+def verdict(old: Path, new: Path, **changes: Any) -> Verdict:
     return judged(bundles.load(str(old)), bundles.load(str(new)), options(old, **changes))
 
 
@@ -74,8 +81,8 @@ def test_a_bundle_replaces_itself(old: Path) -> None:
 
 def test_noise_in_one_layer_is_seen(old: Path, tmp_path: Path) -> None:
     @torch.no_grad()
-    def spoil(model: torch.nn.Module) -> None:
-        weight = model.encoder.encoder.layer[1].output.dense.weight  # type: ignore[union-attr]
+    def spoil(model: Any) -> None:
+        weight = model.encoder.encoder.layer[1].output.dense.weight
         torch.manual_seed(0)
         weight += torch.randn_like(weight) * weight.std()
 
@@ -107,9 +114,9 @@ def test_a_model_that_depends_on_its_batch_is_seen(old: Path, monkeypatch: pytes
 
 
 def test_another_shape_is_judged_by_faithfulness(old: Path, tmp_path: Path) -> None:
-    def shorter(model: torch.nn.Module) -> None:
-        model.encoder.encoder.layer = model.encoder.encoder.layer[:1]  # type: ignore[union-attr]
-        model.encoder.config.num_hidden_layers = 1  # type: ignore[union-attr]
+    def shorter(model: Any) -> None:
+        model.encoder.encoder.layer = model.encoder.encoder.layer[:1]
+        model.encoder.config.num_hidden_layers = 1
 
     found = verdict(old, spoilt(old, tmp_path / "new", shorter))
     rows = {row["measure"]: row for row in found["rows"]}

@@ -23,7 +23,8 @@ def reviews(kind: str) -> tuple[Sequences, int]:
 @torch.no_grad()
 def states(model: KeywordScorer, sequences: Sequences, pad_id: int) -> torch.Tensor:
     ids, mask = padded(sequences, pad_id)
-    return model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    found: torch.Tensor = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)

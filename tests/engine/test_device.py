@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ray_app.engine.device import CPU_TOKENS, Device, choose_device
+from ray_app.engine import device as devices
+from ray_app.engine.device import CPU_TOKENS, Device, choose_device, device_for_bundle
 from ray_app.errors import UserError
 
 
@@ -27,3 +28,14 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="--device cpu"):
         choose_device("cuda")
     assert choose_device("auto").torch_device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "product", "backend"), [(True, True, "bf16"), (False, False, "fp32"), (False, True, "int8")]
+)
+def test_a_bundle_in_int8_runs_on_any_device(
+    gpu: bool, product: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(devices, "has_int8", lambda: product)
+    assert device_for_bundle("auto", backend="int8").backend == backend
