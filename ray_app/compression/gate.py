@@ -62,7 +62,7 @@ class GateOptions(Options):
     speed: float = option(0.8, "least reviews per second, as a multiple of the old bundle's", "Gate", least=0)
     memory: float = option(1.1, "most peak memory, as a multiple of the old bundle's; 0 measures none", "Gate", least=0)
     load: float = option(1.5, "longest time to load, as a multiple of the old bundle's", "Gate", above=0)
-    device: str = option("auto", "where both run", "Gate", ("auto", "cpu", "cuda"))
+    device: str = option("auto", "where everything runs", "Gate", ("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,15 @@ def judged(old: "Bundle", new: "Bundle", options: GateOptions) -> Verdict:
         "masked_reviews": min(options.masked, len(tested)),
         "rows": rows,
     }
+
+
+def check_judged(old: "Bundle", options: GateOptions) -> None:
+    """Raises UserError where the gate could not judge a successor of this bundle: told before hours of training."""
+    from ray_app.engine.tokenizer import Tokenizer
+
+    judging_rows(old, old, options)
+    masks = Tokenizer.load(old.path / "tokenizer").mask_id is not None
+    check(masks, f"bundle {old.path}: its tokenizer has no mask token, and the gate masks words")
 
 
 def judging_rows(old: "Bundle", new: "Bundle", options: GateOptions) -> "pa.Table":

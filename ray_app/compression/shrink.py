@@ -78,11 +78,13 @@ def chain(config: ChainConfig) -> str:
 
 def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]) -> str:
     from ray_app.compression import steps
+    from ray_app.compression.gate import check_judged
     from ray_app.compression.sealed import check_free, seal_behind_gate
     from ray_app.inference import bundle as bundles
 
     check_free(output)
     old = bundles.load(bundle)
+    check_judged(old, config)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         if "distil" in wanted:

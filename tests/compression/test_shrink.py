@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from ray_app.compression import teaching
 from ray_app.compression.shrink import ChainConfig, StepConfig, chain, store
 from ray_app.engine.linear import has_int8
 from ray_app.errors import UserError
@@ -72,6 +73,16 @@ def test_mistakes_are_told_at_once(old: Path, tmp_path: Path, changes: dict[str,
 def test_nothing_is_written_over(old: Path) -> None:
     with pytest.raises(UserError, match="already exists"):
         chain(config(old, old))
+
+
+def test_what_cannot_be_judged_is_not_begun(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "taught", lambda *_: pytest.fail("it was taught"))
+    few = write_labels(old, tmp_path / "few.jsonl", count=5)
+    with pytest.raises(UserError, match="5 reviews that the bundles were not trained or tuned on; the gate needs 20"):
+        chain(config(old, tmp_path / "new", labels=str(few)))
+    make_bundle(tmp_path / "maskless", score_form="joint", mask_token=False)
+    with pytest.raises(UserError, match="no mask token, and the gate masks words"):
+        chain(config(old, tmp_path / "new", bundle=str(tmp_path / "maskless")))
 
 
 def test_only_the_joint_form_has_students(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def with_middle_thresholds(bundle: Path) -> None:
 
 def write_labels(bundle: Path, file: Path, count: int = 40) -> Path:
     """JSONL of `count` test rows, a few validation rows and training rows."""
-    texts = [text for text in sample_texts(count * 2) if len(text.split()) > 2]
+    texts = [text for text in sample_texts(count + 40) if len(text.split()) > 2]
     rows = []
     splits = ["test"] * count + ["validation"] * 10 + ["train"] * (len(texts) - count - 10)
     for i, (text, analysis, split) in enumerate(zip(texts, Analyzer(bundle)(texts), splits, strict=True)):
