@@ -172,3 +172,19 @@ def test_what_is_forced_carries_the_table_of_its_failure(old: Path, tmp_path: Pa
     assert sealed.id == identity
     assert sealed.meta.metrics["gate"]["passed"] is False  # type: ignore[index]
     assert sealed.meta.metrics["gate"]["against"] == loaded.id  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("labels", "fails"), [(19, False), (100, True)])
+def test_one_label_with_words_decides_nothing(labels: int, fails: bool) -> None:
+    names = [row["measure"] for row in gate._rows(Blank(), Blank(), False, GateOptions())]
+    old, new = Blank(dict.fromkeys(names)), Blank({"masked labels with words": float(labels)})
+    old["highlight hit rate, exact"], new["highlight hit rate, exact"] = 0.842, 0.842 - 1 / 19
+    rows = {row["measure"]: row["passed"] for row in gate._rows(old, new, False, GateOptions())}
+    assert rows["highlight hit rate, exact"] is not fails
+
+
+class Blank(dict[str, float | None]):
+    """Figures of nothing but what is set."""
+
+    def __missing__(self, name: str) -> None:
+        return None
