@@ -25,6 +25,7 @@ ORDER = (
     "train_lm",
     "evaluate_lm",
     "pretrain",
+    "compress",
 )
 
 

@@ -1,4 +1,6 @@
-"""What distilling is told: the options of `jobs.compress distil`."""
+"""What distilling is told: the options of `jobs.compress distil`.
+
+In: flags. Out: checked values."""
 
 from dataclasses import dataclass
 

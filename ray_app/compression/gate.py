@@ -62,7 +62,7 @@ class GateOptions(Options):
     speed: float = option(0.8, "least reviews per second, as a multiple of the old bundle's", "Gate", least=0)
     memory: float = option(1.1, "most peak memory, as a multiple of the old bundle's; 0 measures none", "Gate", least=0)
     load: float = option(1.5, "longest time to load, as a multiple of the old bundle's", "Gate", above=0)
-    device: str = option("auto", "where both run", "Gate", ("auto", "cpu", "cuda"))
+    device: str = option("auto", "where everything runs", "Gate", ("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,15 @@ def judged(old: "Bundle", new: "Bundle", options: GateOptions) -> Verdict:
     }
 
 
+def check_judged(old: "Bundle", options: GateOptions) -> None:
+    """Raises UserError where the gate could not judge a successor of this bundle: told before hours of training."""
+    from ray_app.engine.tokenizer import Tokenizer
+
+    judging_rows(old, old, options)
+    masks = Tokenizer.load(old.path / "tokenizer").mask_id is not None
+    check(masks, f"bundle {old.path}: its tokenizer has no mask token, and the gate masks words")
+
+
 def judging_rows(old: "Bundle", new: "Bundle", options: GateOptions) -> "pa.Table":
     """Labeled reviews that neither bundle knows, evenly drawn. Raises UserError where they are too few."""
     import numpy as np
@@ -148,6 +157,7 @@ def judging_rows(old: "Bundle", new: "Bundle", options: GateOptions) -> "pa.Tabl
 
 def _rows(old: "Figures", new: "Figures", reshaped: bool, options: GateOptions) -> Iterator[Row]:
     """The table. `reshaped`: the new model has another shape than the old one."""
+    one_label = 1 / max(1.0, new["masked labels with words"] or 0.0)  # one alone decides nothing
     for name, most in (
         ("keywords F1, micro", options.lose),
         ("keywords F1, macro", options.lose_macro),
@@ -155,7 +165,7 @@ def _rows(old: "Figures", new: "Figures", reshaped: bool, options: GateOptions) 
         ("tuples F1, sign of the score", options.lose),
         ("sign in mixed reviews", options.lose),
         ("highlight hit rate, by default", options.lose_words),
-        ("highlight hit rate, exact", options.lose_words),
+        ("highlight hit rate, exact", max(options.lose_words, one_label)),
         ("opinion hit rate", options.lose_words),
     ):
         yield _falls(name, old[name], new[name], most)
@@ -181,7 +191,7 @@ def _share(value: float | None, share: float) -> float | None:
 def _falls(name: str, old: float | None, new: float | None, most: float) -> Row:
     """A figure that may fall by `most`. One that the old bundle has and the new one lacks fails."""
     passed = None if old is None else new is not None and old - new <= most + 1e-9
-    return {"measure": name, "old": old, "new": new, "limit": f"falls by {most:g} at most", "passed": passed}
+    return {"measure": name, "old": old, "new": new, "limit": f"falls by {most:.3g} at most", "passed": passed}
 
 
 def _least(name: str, old: float | None, new: float | None, least: float | None) -> Row:

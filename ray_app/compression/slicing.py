@@ -7,7 +7,7 @@ student: without teaching it has lost much more than its size (docs/compression.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from ray_app.engine.unpadded import FAMILIES
 from ray_app.errors import check
 
 Model = KeywordScorer | EncoderClassifier
+M = TypeVar("M", KeywordScorer, EncoderClassifier)
 
 
 def check_sliceable(model: Model, place: str) -> None:
@@ -30,7 +31,7 @@ def check_sliceable(model: Model, place: str) -> None:
 
 
 @torch.no_grad()
-def sliced(model: Model, layers: int, intermediate: int, sequences: Sequences, pad_id: int) -> Model:
+def sliced(model: M, layers: int, intermediate: int, sequences: Sequences, pad_id: int) -> M:
     """A copy with so many layers, each with so many neurons between its two feed-forward products.
 
     Layers are left out one after the other, always the one without which the last states change least; neurons go by

@@ -91,9 +91,7 @@ def lesson_texts(config: DistilConfig, labels: Labels, train: pa.Table) -> list[
 def begun(teacher: KeywordScorer, config: DistilConfig, sequences: Sequences, pad_id: int) -> KeywordScorer:
     """What the student begins as; importance is measured on some of the reviews, evenly drawn."""
     rows = np.unique(np.linspace(0, len(sequences) - 1, min(len(sequences), MEASURED)).astype(np.int64))
-    student = sliced(teacher, config.layers, config.intermediate, sequences.take(rows), pad_id)
-    assert isinstance(student, KeywordScorer)
-    return student
+    return sliced(teacher, config.layers, config.intermediate, sequences.take(rows), pad_id)
 
 
 def judge(validation: pa.Table, meta: BundleMeta, tokenizer: Tokenizer) -> KeywordScoreTask:

@@ -73,3 +73,15 @@ def bf16_cost(size: int = 256) -> float:
         return min(times)
 
     return seconds(torch.bfloat16) / seconds(torch.float32)
+
+
+def device_for_bundle(device: str = "auto", threads: int = 0, backend: str = "auto") -> Device:
+    """The same for the backend that a bundle asks for, which is a matter of the device too: where int8 is not to be
+    had, a GPU runs the bundle in bf16, and a CPU in fp32."""
+    if backend != "int8":
+        return choose_device(device, threads, backend)
+    usual = choose_device(device, threads)
+    if usual.torch_device.type == "cpu" and has_int8():
+        return choose_device(device, threads, backend)
+    log.info("the bundle asks for int8, which is not to be had on this %s: %s", usual.torch_device.type, usual.backend)
+    return usual

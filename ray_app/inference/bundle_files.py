@@ -64,7 +64,9 @@ def check_values(content: Mapping[str, object], place: str) -> None:
     )
     fields = re.findall(r"{[^{}]*}?", prompt) if isinstance(prompt, str) else []
     check(sorted(fields) == ["{keyword}", "{review}"], f"{place}: score_prompt needs {{review}} and {{keyword}}, once")
-    shares = isinstance(thresholds, list) and all(type(each) in (int, float) and 0 <= each <= NEVER for each in thresholds)
+    shares = isinstance(thresholds, list) and all(
+        type(each) in (int, float) and 0 <= each <= NEVER for each in thresholds
+    )
     check(shares, f"{place}: thresholds must be numbers from 0 to 1, or up to {NEVER} for a keyword never found")
     files = content["files"]
     named = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray_app.arrays import Flags, Floats, Ints
 from ray_app.engine.base_model import check_tokens
 from ray_app.engine.classifier import Classifier, sigmoid, softmax
-from ray_app.engine.device import Device, choose_device
+from ray_app.engine.device import Device, choose_device, device_for_bundle
 from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model
 from ray_app.engine.flops import WorkCounters, measure_gemm_flops
 from ray_app.engine.keyword_attention import KeywordScorer
@@ -54,7 +54,7 @@ class BundleRuntime:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self.meta = self.bundle.meta
-        self.device = choose_device(device, threads, self.meta.backend)
+        self.device = device_for_bundle(device, threads, self.meta.backend)
         self.work = WorkCounters()
         self.gemm = measure_gemm_flops(self.device.torch_device, self.device.backend) if probe else 0.0
 

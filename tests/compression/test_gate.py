@@ -48,7 +48,7 @@ def options(old: Path, **changes: Any) -> GateOptions:
     return GateOptions(**given)
 
 
-def spoilt(old: Path, folder: Path, spoil: Callable[[torch.nn.Module], None]) -> Path:
+def spoilt(old: Path, folder: Path, spoil: Callable[[Any], None]) -> Path:
     """A copy of a bundle with a spoilt model."""
     model = load_keyword_scorer(old / "joint")
     spoil(model)
@@ -61,7 +61,7 @@ def spoilt(old: Path, folder: Path, spoil: Callable[[torch.nn.Module], None]) ->
     return folder
 
 
-def verdict(old: Path, new: Path, **changes: object) -> Verdict:
+def verdict(old: Path, new: Path, **changes: Any) -> Verdict:
     return judged(bundles.load(str(old)), bundles.load(str(new)), options(old, **changes))
 
 
@@ -81,8 +81,8 @@ def test_a_bundle_replaces_itself(old: Path) -> None:
 
 def test_noise_in_one_layer_is_seen(old: Path, tmp_path: Path) -> None:
     @torch.no_grad()
-    def spoil(model: torch.nn.Module) -> None:
-        weight = model.encoder.encoder.layer[1].output.dense.weight  # type: ignore[union-attr, index]
+    def spoil(model: Any) -> None:
+        weight = model.encoder.encoder.layer[1].output.dense.weight
         torch.manual_seed(0)
         weight += torch.randn_like(weight) * weight.std()
 
@@ -114,9 +114,9 @@ def test_a_model_that_depends_on_its_batch_is_seen(old: Path, monkeypatch: pytes
 
 
 def test_another_shape_is_judged_by_faithfulness(old: Path, tmp_path: Path) -> None:
-    def shorter(model: torch.nn.Module) -> None:
-        model.encoder.encoder.layer = model.encoder.encoder.layer[:1]  # type: ignore[union-attr, index]
-        model.encoder.config.num_hidden_layers = 1  # type: ignore[union-attr]
+    def shorter(model: Any) -> None:
+        model.encoder.encoder.layer = model.encoder.encoder.layer[:1]
+        model.encoder.config.num_hidden_layers = 1
 
     found = verdict(old, spoilt(old, tmp_path / "new", shorter))
     rows = {row["measure"]: row for row in found["rows"]}
@@ -172,3 +172,19 @@ def test_what_is_forced_carries_the_table_of_its_failure(old: Path, tmp_path: Pa
     assert sealed.id == identity
     assert sealed.meta.metrics["gate"]["passed"] is False  # type: ignore[index]
     assert sealed.meta.metrics["gate"]["against"] == loaded.id  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("labels", "fails"), [(19, False), (100, True)])
+def test_one_label_with_words_decides_nothing(labels: int, fails: bool) -> None:
+    names = [row["measure"] for row in gate._rows(Blank(), Blank(), False, GateOptions())]
+    old, new = Blank(dict.fromkeys(names)), Blank({"masked labels with words": float(labels)})
+    old["highlight hit rate, exact"], new["highlight hit rate, exact"] = 0.842, 0.842 - 1 / 19
+    rows = {row["measure"]: row["passed"] for row in gate._rows(old, new, False, GateOptions())}
+    assert rows["highlight hit rate, exact"] is not fails
+
+
+class Blank(dict[str, float | None]):
+    """Figures of nothing but what is set."""
+
+    def __missing__(self, name: str) -> None:
+        return None

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ray_app.engine import device as devices
-from ray_app.engine.device import CPU_TOKENS, Device, bf16_cost, choose_device, trains_in_bf16
+from ray_app.engine.device import (
+    CPU_TOKENS,
+    Device,
+    bf16_cost,
+    choose_device,
+    device_for_bundle,
+    trains_in_bf16,
+)
 from ray_app.errors import UserError
 
 
@@ -41,3 +48,14 @@ def test_training_in_bf16_where_that_is_slower_is_said(
     assert not caplog.records
     assert trains_in_bf16("bf16", cpu)
     assert "9.5 times slower than fp32; write fp32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("gpu", "product", "backend"), [(True, True, "bf16"), (False, False, "fp32"), (False, True, "int8")]
+)
+def test_a_bundle_in_int8_runs_on_any_device(
+    gpu: bool, product: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(devices, "has_int8", lambda: product)
+    assert device_for_bundle("auto", backend="int8").backend == backend

@@ -8,7 +8,6 @@ rows stay apart.
 import codecs
 import csv
 import re
-import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 

@@ -1,0 +1,121 @@
+"""The verbs of `jobs.compress`: steps that make a bundle smaller, one or several, behind one gate.
+
+In: a bundle, for some steps unlabeled reviews, labels to judge by. Out: a bundle. A chain is judged once, at its end,
+against the bundle that it began with.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_app.compression.distil_options import DistilConfig
+from ray_app.compression.gate import GateOptions
+from ray_app.errors import check
+from ray_app.options import option
+
+if TYPE_CHECKING:
+    from ray_app.inference.bundle import Bundle, BundleMeta
+
+STEPS = ("distil", "vocabulary", "int8", "store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig(GateOptions):
+    """Options of `jobs.compress int8` and `store`."""
+
+    bundle: str = option("ready", "bundle to make smaller", "Data", common=True)
+    output: str = option("runs/smaller", "bundle to write; must not exist", "Data", common=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyConfig(StepConfig):
+    """Options of `jobs.compress vocabulary`."""
+
+    input: str = option("sample", "reviews whose pieces stay, as jobs.analyze reads them", "Data", common=True)
+    columns: str = option("", "column names, where they are not recognized: text=NAME", "Data")
+    limit: int = option(200_000, "reviews of the input that are read, at most", "Data", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig(DistilConfig):
+    """Options of `jobs.compress chain`: those of `distil`, and which steps."""
+
+    output: str = option("runs/smaller", "bundle to write; must not exist", "Data", common=True)
+    steps: tuple[str, ...] = option(
+        STEPS, "steps in this order; leave out what is not wanted", "Data", each=STEPS, common=True
+    )
+
+
+def distil(config: DistilConfig) -> str:
+    """Teaches a student in this process and seals it behind the gate; returns its id. Raises UserError where the
+    teacher is not of the joint form, or there is too little to learn from."""
+    return _made(config, config.bundle, config.output, ("distil",))
+
+
+def int8(config: StepConfig) -> str:
+    """Seals the bundle with int8 products behind the gate; returns its id."""
+    return _made(config, config.bundle, config.output, ("int8",))
+
+
+def store(config: StepConfig) -> str:
+    """Seals the bundle with its weights in 8 bits behind the gate; returns its id."""
+    return _made(config, config.bundle, config.output, ("store",))
+
+
+def vocabulary(config: VocabularyConfig) -> str:
+    """Seals the bundle with the pieces that occur behind the gate; returns its id."""
+    return _made(config, config.bundle, config.output, ("vocabulary",))
+
+
+def chain(config: ChainConfig) -> str:
+    """All steps, then the gate; returns the bundle's id. Raises UserError where the steps are out of order."""
+    check(config.steps, "--steps: name at least one")
+    order = [STEPS.index(step) for step in config.steps]
+    check(order == sorted(set(order)), f"--steps {','.join(config.steps)}: write them in the order {','.join(STEPS)}")
+    return _made(config, config.bundle, config.output, config.steps)
+
+
+def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]) -> str:
+    from ray_app.compression import steps
+    from ray_app.compression.gate import check_judged
+    from ray_app.compression.sealed import check_free, seal_behind_gate
+    from ray_app.inference import bundle as bundles
+
+    check_free(output)
+    old = bundles.load(bundle)
+    check_judged(old, config)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        if "distil" in wanted:
+            assert isinstance(config, DistilConfig)
+            meta = _distilled(config, old, folder)
+        else:
+            meta = steps.unsealed_copy(old, folder, "+".join(wanted))
+        if "vocabulary" in wanted:
+            meta = steps.vocabulary(folder, meta, _texts(config, old))
+        if "int8" in wanted:
+            meta = steps.int8(folder, meta)
+        if "store" in wanted:
+            meta = steps.store(folder, meta)
+        return seal_behind_gate(folder, meta, old, config, output)
+
+
+def _distilled(config: DistilConfig, teacher: "Bundle", folder: Path) -> "BundleMeta":
+    from ray_app.compression.teaching import taught
+    from ray_app.inference import bundle as bundles
+    from ray_app.labels import reader
+
+    bundles.check_joint(teacher, "--bundle")
+    return taught(config, teacher, reader.read_labels_with(config.labels, teacher.meta.taxonomy, "fail"), folder)
+
+
+def _texts(config: GateOptions, old: "Bundle") -> list[str]:
+    """Reviews whose pieces stay: of the input, and those of the labels that do not judge."""
+    from ray_app.data import reviews
+    from ray_app.labels import reader
+
+    assert isinstance(config, (VocabularyConfig, DistilConfig))
+    labels = reader.read_labels_with(config.labels, old.meta.taxonomy, "fail")
+    own = labels.split("train", "validation", None)["text"].to_pylist() if len(labels.split("test")) else []
+    return [*own, *reviews.sampled_texts(config.input, config.columns, config.limit)]

@@ -1,0 +1,97 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_app.compression import teaching
+from ray_app.compression.shrink import ChainConfig, StepConfig, chain, store
+from ray_app.engine.linear import has_int8
+from ray_app.errors import UserError
+from ray_app.inference import bundle as bundles
+from ray_app.inference.known_texts import known
+from tests.support.agreeing_labels import with_middle_thresholds, write_labels
+from tests.support.bundles import make_bundle
+
+STEPS = ("distil", "vocabulary", *(["int8"] if has_int8() else []), "store")
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shrink")
+    make_bundle(folder / "old", "roberta", score_form="joint")
+    with_middle_thresholds(folder / "old")
+    write_labels(folder / "old", folder / "labels.jsonl", count=25)
+    return folder / "old"
+
+
+QUICK: dict[str, Any] = {"reviews": 20, "masked": 8, "speed": 0.0, "load": 100.0, "memory": 0.0, "force": True}
+
+
+def config(old: Path, output: Path, **changes: Any) -> ChainConfig:
+    given: dict[str, Any] = {
+        "bundle": str(old),
+        "labels": str(old.parent / "labels.jsonl"),
+        "output": str(output),
+        **QUICK,
+    }
+    return ChainConfig(**{**given, "layers": 1, "epochs": 1, "limit": 60, **changes})
+
+
+def test_a_chain_makes_one_bundle_with_one_table(old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = chain(config(old, tmp_path / "new", steps=STEPS))
+    before, after = bundles.load(str(old)), bundles.load(str(tmp_path / "new"))
+    assert after.id == identity
+    assert after.meta.metrics["gate"]["against"] == before.id  # type: ignore[index]
+    assert after.meta.backend == ("int8" if has_int8() else "auto")
+    assert (after.path / "joint/int8.safetensors").is_file()
+    assert sum(p.stat().st_size for p in after.path.rglob("*")) < sum(p.stat().st_size for p in before.path.rglob("*"))
+    assert "| keywords F1, micro |" in capsys.readouterr().out
+    assert known(_texts(old, "train"), after.path).all()  # type: ignore[union-attr]
+    assert not known(_texts(old, "test"), after.path).any()  # type: ignore[union-attr]
+
+
+def _texts(old: Path, split: str) -> list[str]:
+    from ray_app.labels import reader
+
+    labels = reader.read_labels_with(str(old.parent / "labels.jsonl"), bundles.load(str(old)).meta.taxonomy, "fail")
+    texts: list[str] = labels.split(split)["text"].to_pylist()
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": ("store", "distil")}, "--steps store,distil: write them in the order distil,vocabulary,int8,store"),
+        ({"steps": ()}, "--steps: name at least one"),
+    ],
+)
+def test_mistakes_are_told_at_once(old: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        chain(config(old, tmp_path / "new", **changes))
+
+
+def test_nothing_is_written_over(old: Path) -> None:
+    with pytest.raises(UserError, match="already exists"):
+        chain(config(old, old))
+
+
+def test_what_cannot_be_judged_is_not_begun(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "taught", lambda *_: pytest.fail("it was taught"))
+    few = write_labels(old, tmp_path / "few.jsonl", count=5)
+    with pytest.raises(UserError, match="5 reviews that the bundles were not trained or tuned on; the gate needs 20"):
+        chain(config(old, tmp_path / "new", labels=str(few)))
+    make_bundle(tmp_path / "maskless", score_form="joint", mask_token=False)
+    with pytest.raises(UserError, match="no mask token, and the gate masks words"):
+        chain(config(old, tmp_path / "new", bundle=str(tmp_path / "maskless")))
+
+
+def test_only_the_joint_form_has_students(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "old")
+    with pytest.raises(UserError, match="only one that was trained with --score-form joint"):
+        chain(ChainConfig(bundle=str(tmp_path / "old"), output=str(tmp_path / "new")))
+
+
+def test_a_step_alone(old: Path, tmp_path: Path) -> None:
+    given = config(old, tmp_path / "new")
+    store(StepConfig(bundle=str(old), labels=given.labels, output=str(tmp_path / "new"), **QUICK))
+    assert (tmp_path / "new/joint/int8.safetensors").is_file()
