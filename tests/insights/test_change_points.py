@@ -75,4 +75,6 @@ def test_a_season_of_the_whole_catalog_is_no_change_and_a_step_is_one() -> None:
 def test_short_and_empty_series_say_nothing() -> None:
     assert find_changes(np.zeros((3, 1)), np.ones((3, 1)), 1.0).tails.tolist() == [1.0] * 3
     assert find_changes(np.zeros((2, 6)), np.zeros((2, 6)), 1.0).tails.tolist() == [1.0] * 2
-    assert step(np.ones(4), np.full(4, 10.0), 12.0)[1] == 1.0
+    assert step(np.ones(4), np.full(4, 10.0), 12.0)[1] != 1.0
+    assert find_level_shifts(np.ones((1, 4)), np.full((1, 4), 10.0), 12.0).tails.tolist() == [1.0]
+    assert find_level_shifts(np.ones((1, 4)), np.full((1, 4), 10.0), 12.0).tested == 0
