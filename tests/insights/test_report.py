@@ -13,7 +13,7 @@ import pytest
 from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError
-from ray_app.insights import ingest, report, tables
+from ray_app.insights import ingest, report, store, tables
 from ray_app.insights.report import Config
 from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
 
@@ -239,6 +239,34 @@ def test_made_up_ids_are_not_shared(tmp_path: Path) -> None:
     storage.write_json(str(tmp_path / "before" / "_run.json"), {"bundle": "older"})
     _, found = made(tmp_path, now, against=str(tmp_path / "before"))
     assert found.facts["against"]["shared"] == 0
+
+
+def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "o'clock"
+    monkeypatch.setenv("NUNCHI_CACHE", str(cache))
+    with store.Store() as one, store.Store() as other:
+        one.attach(other, "other")
+        assert one.rows("SELECT count(*) FROM other.reviews") == [(0,)]
+        one.detach("other")
+    with pytest.raises(UserError, match="database failed"), store.Store() as one:
+        one.run("SELECT no_such_column FROM reviews")
+    monkeypatch.setattr(store, "MEMORY", "no size")
+    with pytest.raises(UserError, match="database failed"), store.Store():
+        pass
+    assert list((cache / "report").iterdir()) == []
+
+
+def test_the_largest_ratings_are_listed(tmp_path: Path) -> None:
+    _, found = made(tmp_path, [row | {"rating": i} for i, row in enumerate(shop(60))])
+    assert found.tables.stars["rating"].to_pylist() == list(range(40, 60))
+
+
+def test_the_course_of_the_largest_groups_is_kept(tmp_path: Path) -> None:
+    reviews = [row | {"mall": f"m{min(i % 70, 55)}"} for i, row in enumerate(shop(280))]
+    _, found = made(tmp_path, reviews)
+    malls = {row["value"] for row in found.tables.trend.to_pylist() if row["level"] == "mall"}
+    assert len(malls) == 50
+    assert "m55" in malls
 
 
 def test_kept_columns_are_those_of_the_tests() -> None:
