@@ -11,6 +11,7 @@ import pyarrow as pa
 from scipy import stats
 
 from ray_app.arrays import Doubles
+from ray_app.errors import check
 from ray_app.insights.statistics import false_discovery
 from ray_app.insights.store import SCORES, Store
 
@@ -47,9 +48,13 @@ class _Counts:
 
 def periods(store: Store, first: int, last: int) -> pa.Table:
     """COMPARED: the reviews of the days first to last (since 1970) before, all later ones now; one model, so its part
-    is 0."""
+    is 0. Raises UserError where either has none."""
     before = _counts(store, "reviews", f"day BETWEEN {first} AND {last}")
     now = _counts(store, "reviews", f"day > {last}")
+    check(
+        before.reviews and now.reviews,
+        f"--against: {before.reviews} reviews on its days, {now.reviews} later; name others",
+    )
     nothing = np.zeros(len(store.keywords))
     return _table(store, before, now, (nothing, nothing))
 

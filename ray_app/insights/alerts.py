@@ -18,6 +18,7 @@ from ray_app import storage
 from ray_app.errors import UserError, check, first_line
 from ray_app.insights import groups
 from ray_app.insights.findings import Report
+from ray_app.insights.pages.sentences import short
 from ray_app.insights.store import Row
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ def _change(row: Row, ids: list[str]) -> Alert:
     after, reviews = row["complaints_after"], row["reviews_after"]
     share, before = row["share_after"], row["share_before"]
     text = (
-        f"{row['keyword']} complaints {_about(row)} x{float(str(row['ratio'])):.1f} since {row['since']}: {after:,} of "
-        f"{reviews:,} reviews ({share:.0%}), {before:.0%} before; p {_p(row['q'])} after correction"
+        f"{short(row['keyword'])} complaints {_about(row)} x{float(str(row['ratio'])):.1f} since {row['since']}: "
+        f"{after:,} of {reviews:,} reviews ({share:.0%}), {before:.0%} before; p {_p(row['q'])} after correction"
     )
     return _alert("change", row, str(row["since"]), after, reviews, share, before, ids, text)
 
@@ -84,8 +85,8 @@ def _group(row: Row, ids: list[str]) -> Alert:
     complaints, reviews = row["negative"], row["reviews"]
     share, usual = complaints / max(1, reviews), row["usual_complaints"]
     text = (
-        f"{row['keyword']} complaints {_about(row)} stand out: {complaints:,} of {reviews:,} reviews ({share:.0%}), "
-        f"elsewhere {usual:.0%}; p {_p(row['q'])} after correction"
+        f"{short(row['keyword'])} complaints {_about(row)} stand out: {complaints:,} of {reviews:,} reviews "
+        f"({share:.0%}), elsewhere {usual:.0%}; p {_p(row['q'])} after correction"
     )
     return _alert("group", row, "", complaints, reviews, share, usual, ids, text)
 
@@ -118,23 +119,39 @@ def _alert(
 
 
 def _about(row: Row) -> str:
-    return "in the whole catalog" if row["level"] == "all" else f"of {row['level']} {row['value']}"
+    return "in the whole catalog" if row["level"] == "all" else f"of {row['level']} {short(row['value'])}"
 
 
 def _p(value: float) -> str:
     return "< 0.0001" if value < 0.0001 else f"= {value:.4f}"
 
 
-def append(uri: str, raised: Sequence[Alert]) -> list[Alert]:
-    """Appends what the file does not tell yet and returns it. Raises UserError where the file is not alerts."""
-    text = storage.read_bytes(uri).decode() if storage.exists(uri) else ""
+def read(uri: str) -> tuple[str, list[Alert]]:
+    """(The file's text, which ends with a new line, and its alerts); none where there is no file yet.
+
+    Raises UserError where it is not alerts.
+    """
+    try:
+        text = storage.read_bytes(uri).decode() if storage.exists(uri) else ""
+    except UnicodeDecodeError:
+        raise UserError(f"--alerts {uri}: not UTF-8, so no file of alerts; name another file") from None
     known: list[Alert] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would end lines within names
+        if not line.strip():
+            continue
         try:
             known.append(json.loads(line))
             _key(known[-1])
+            if since := known[-1]["since"]:
+                date.fromisoformat(since)
         except (ValueError, KeyError, TypeError):
             raise UserError(f"--alerts {uri} line {number}: not an alert; name another file") from None
+    return text + ("\n" if text and not text.endswith("\n") else ""), known
+
+
+def append(uri: str, raised: Sequence[Alert]) -> list[Alert]:
+    """Appends what the file does not tell yet and returns it. Raises UserError where the file is not alerts."""
+    text, known = read(uri)
     new = [alert for alert in raised if not any(_same(alert, other) for other in known)]
     if new or not text:
         lines = "".join(json.dumps(alert, ensure_ascii=False) + "\n" for alert in new)
@@ -182,5 +199,5 @@ def post(url: str, new: Sequence[Alert], title: str) -> bool:
 
 
 def _slack(text: str) -> str:
-    """A stranger's text in a message: no markup, mentions or links."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """A stranger's text in a message, on one line: no mentions and no links by markup; `*` and `_` stay."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

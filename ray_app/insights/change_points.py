@@ -19,10 +19,13 @@ STEADY = 20.0  # hits that others must have before their season counts as one
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """[series] the first period after the change, and the probability of so clear a change by chance (1: not tried)."""
+    """[series] the first period after the change, the probability of so clear a change by chance (1: not tried), and
+    whether there are more hits (1) or fewer (-1) after it; how many of the series were long enough to be tested."""
 
     at: Ints
     tails: Doubles
+    sign: Ints
+    tested: int
 
 
 def exposures(trials: Doubles, others_hits: Doubles, others_trials: Doubles) -> Doubles:
@@ -52,9 +55,9 @@ def dispersion(hits: Doubles, expected: Doubles) -> float:
 def find_changes(hits: Doubles, expected: Doubles, spread: float) -> Changes:
     """The most likely change of every series; `spread` is their `dispersion`. hits, expected: [series, periods]."""
     series, periods = hits.shape
-    tails, at = np.ones(series), np.zeros(series, np.int64)
+    tails, at, sign = np.ones(series), np.zeros(series, np.int64), np.ones(series, np.int64)
     if periods < 2 or not series:
-        return Changes(at=at, tails=tails)
+        return Changes(at=at, tails=tails, sign=sign, tested=0)
     ratio = likelihood_ratio(hits, expected) / spread
     at = ratio.argmax(1).astype(np.int64) + 1
     tried = np.flatnonzero(ratio.max(1) > SCREEN)
@@ -66,7 +69,9 @@ def find_changes(hits: Doubles, expected: Doubles, spread: float) -> Changes:
     two_sided = 2 * np.minimum(np.where(after > 0, more, 1.0), np.where(total > after, fewer, 1.0))
     chosen = np.take_along_axis(two_sided, at[tried, None] - 1, 1)[:, 0]
     tails[tried] = np.minimum(chosen * (periods - 1), 1.0)
-    return Changes(at=at, tails=tails)
+    risen = np.take_along_axis(after - total * part, at[tried, None] - 1, 1)[:, 0] > 0
+    sign[tried] = np.where(risen, 1, -1)
+    return Changes(at=at, tails=tails, sign=sign, tested=series)
 
 
 def likelihood_ratio(hits: Doubles, expected: Doubles) -> Doubles:
@@ -96,13 +101,17 @@ def find_level_shifts(hits: Doubles, trials: Doubles, per_year: float) -> Change
     """
     series, periods = hits.shape
     found = [step(hits[i], trials[i], per_year) for i in range(series)]
-    at = np.array([where for where, _ in found], np.int64)
-    tails = np.array([min(1.0, tail * max(1, periods - 1)) for _, tail in found])
-    return Changes(at=at, tails=tails)
+    at, sign = (np.array([one[part] for one in found], np.int64) for part in (0, 2))
+    tails = np.array([one[1] for one in found]) * max(1, periods - 1)
+    tested = int((~np.isnan(tails)).sum())
+    return Changes(at=at, tails=np.minimum(np.nan_to_num(tails, nan=1.0), 1.0), sign=sign, tested=tested)
 
 
-def step(hits: Doubles, trials: Doubles, per_year: float, at: int | None = None) -> tuple[int, float]:
-    """(period, two-sided probability) of the clearest step of one series, or of the one `at` a period."""
+def step(hits: Doubles, trials: Doubles, per_year: float, at: int | None = None) -> tuple[int, float, int]:
+    """(period, two-sided probability, sign) of the clearest step of one series, or of the one `at` a period.
+
+    The probability is NaN where the series is too short for the line to be fitted.
+    """
     periods = len(hits)
     weight = np.sqrt(trials)
     share = hits / np.maximum(trials, 1e-9)
@@ -110,9 +119,9 @@ def step(hits: Doubles, trials: Doubles, per_year: float, at: int | None = None)
     if periods >= 1.5 * per_year:
         turn = 2 * np.pi * np.arange(periods) / per_year
         line += [np.sin(turn), np.cos(turn)]
-    best, freedom = (periods // 2, 1.0), int((trials > 0).sum()) - len(line) - 1
+    best, freedom = (periods // 2, 1.0, 1), int((trials > 0).sum()) - len(line) - 1
     if freedom < 3:
-        return best
+        return periods // 2, float("nan"), 1
     for t in range(2, periods - 1) if at is None else [at]:
         design = np.stack([*line, (np.arange(periods) >= t).astype(float)], 1) * weight[:, None]
         inverse = np.linalg.pinv(design.T @ design, hermitian=True)
@@ -123,5 +132,5 @@ def step(hits: Doubles, trials: Doubles, per_year: float, at: int | None = None)
         score = abs(fitted[-1]) / np.sqrt(max(error * inverse[-1, -1], 1e-300))
         tail = float(2 * stats.t.sf(score, freedom))
         if tail < best[1]:
-            best = (t, tail)
+            best = (t, tail, 1 if fitted[-1] > 0 else -1)
     return best

@@ -57,16 +57,20 @@ class _Found:
     value: Ints
     keyword: Ints
     at: Ints
+    sign: Ints
     p: Doubles
+    tested: int
 
 
 def find(store: Store, alpha: float) -> tuple[pa.Table, int]:
-    """(CHANGES with q <= alpha, the surest first; how many series were looked at)."""
+    """(CHANGES with q <= alpha, the surest first; how many series were long enough to be tested)."""
     if store.periods < 3:
         return CHANGES.empty_table(), 0
     found = [part for level in LEVELS if store.has(level) for part in _level(store, level)]
+    if not found:
+        return CHANGES.empty_table(), 0
     q = false_discovery(np.concatenate([part.p for part in found]))
-    rows, first = [], 0
+    rows, first, tested = [], 0, sum(part.tested for part in found)
     for part in found:
         own = q[first : first + len(part.p)]
         first += len(part.p)
@@ -74,7 +78,7 @@ def find(store: Store, alpha: float) -> tuple[pa.Table, int]:
             rows.append(_row(store, part, int(i), float(own[i])))
     kept = [row for row in rows if row is not None]
     kept.sort(key=lambda row: (row["q"], row["p"], row["level"], row["value"]))
-    return pa.Table.from_pylist(kept, CHANGES), len(q)
+    return pa.Table.from_pylist(kept, CHANGES), tested
 
 
 def _level(store: Store, level: Level) -> Iterator[_Found]:
@@ -93,7 +97,15 @@ def _level(store: Store, level: Level) -> Iterator[_Found]:
             else:
                 changes = find_level_shifts(hits, trials, per_year(store))
             number = np.full(len(values), keyword)
-            yield _Found(level=level, value=values, keyword=number, at=changes.at, p=changes.tails)
+            yield _Found(
+                level=level,
+                value=values,
+                keyword=number,
+                at=changes.at,
+                sign=changes.sign,
+                p=changes.tails,
+                tested=changes.tested,
+            )
 
 
 def per_year(store: Store) -> float:
@@ -102,14 +114,14 @@ def per_year(store: Store) -> float:
 
 
 def _keep_lasting(changes: Changes, hits: Doubles, expected: Doubles, year: float) -> None:
-    """Drops what a product's own season explains as well as a change would."""
+    """Drops what a product's own season explains as well as a change would; a series too short to tell stays."""
     for i in np.flatnonzero(changes.tails < SURE):
-        if step(hits[i], expected[i], year, int(changes.at[i]))[1] > SEASONAL:
+        if step(hits[i], expected[i], year, int(changes.at[i]))[1] > SEASONAL:  # NaN is not
             changes.tails[i] = 1.0
 
 
 def _row(store: Store, found: _Found, i: int, q: float) -> Row | None:
-    """A change with its day and counts; None where it is too small to matter."""
+    """A change with its day and counts; None where it is too small to matter, or its shares say the opposite."""
     days, hits, trials = daily(store, found.level, int(found.value[i]), int(found.keyword[i]))
     cut = _day(store, days, hits, trials, int(found.at[i]))
     before = (int(hits[:cut].sum()), int(trials[:cut].sum()))
@@ -118,6 +130,8 @@ def _row(store: Store, found: _Found, i: int, q: float) -> Row | None:
     ratio = shares[1] / shares[0]
     enough = max(before[0], after[0]) >= LEAST_COMPLAINTS and min(before[1], after[1]) > 0
     if max(ratio, 1 / ratio) < LEAST_RATIO or not enough:
+        return None
+    if (ratio > 1) != (found.sign[i] > 0):  # what was tested moved the other way beside the season and the others
         return None
     names = store.names.get(found.level)
     return {

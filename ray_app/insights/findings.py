@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -110,6 +111,7 @@ def _counted(store: Store, read: Facts, source: Analyses) -> dict[str, object]:
         "last_day": last,
         "products": len(store.names.get("product", ())),
         "columns": read.columns,
+        "probabilities": bool(len(read.probabilities)),  # without them nobody knows what the model was unsure of
         "bundle": source.facts.get("bundle"),
     }
 
@@ -180,7 +182,15 @@ def _products(changed: pa.Table) -> dict[str, set[str]]:
 def _wishes(store: Store, changed: pa.Table, compared: pa.Table, overall: str | None) -> list[Wish]:
     """What to quote: every keyword's signs, changes, groups that stand out, the best and worst, contradictions."""
     wishes = [
-        Wish(about="change", level=row["level"], value=row["value"], keyword=row["keyword"], sign="negative", count=2)
+        Wish(
+            about="change",
+            level=row["level"],
+            value=row["value"],
+            keyword=row["keyword"],
+            sign="negative",
+            since=(row["since"] - date(1970, 1, 1)).days,
+            count=2,
+        )
         for row in changed.to_pylist()[:30]
         if row["direction"] == "worse"
     ]
@@ -190,16 +200,16 @@ def _wishes(store: Store, changed: pa.Table, compared: pa.Table, overall: str | 
             Wish(about="group", level=level, value=row["value"], keyword=row["keyword"], sign="negative", count=2)
         )
     keywords = [name for name in store.keywords if name != overall]
-    for keyword in keywords:
-        wishes += [Wish(about="stars", keyword=keyword, sign="negative", where=f"rating >= {_best(store)}")]
+    if (best := _best(store)) is not None:
+        wishes += [Wish(about="stars", keyword=name, sign="negative", where=f"rating >= {best}") for name in keywords]
     for keyword in store.keywords:
         wishes += [Wish(about="keyword", keyword=keyword, sign=sign, count=2) for sign in ("negative", "positive")]
     return wishes
 
 
-def _best(store: Store) -> float:
-    """The highest rating that occurs."""
-    return float(store.rows("SELECT coalesce(max(rating), 0) FROM reviews")[0][0]) or float("inf")
+def _best(store: Store) -> float | None:
+    """The highest rating that occurs; None where there is none above 0."""
+    return store.rows("SELECT max(rating)::DOUBLE FROM reviews WHERE rating > 0")[0][0]  # type: ignore[no-any-return]
 
 
 def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
@@ -210,6 +220,11 @@ def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
     for row in compared.to_pylist():
         effect = effects.get(row["keyword"])
         if row["level"] == "product" and effect and row["negative"]:
+            ends = [
+                effect[f"effect_{one}"] * row[f"complaints_{other}"]
+                for one in ("low", "high")
+                for other in ("low", "high")
+            ]
             rows.append(
                 {
                     "product": row["value"],
@@ -218,8 +233,8 @@ def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
                     "complaints": row["negative"],
                     "share": row["complaints"],
                     "stars": effect["effect"] * row["complaints"],
-                    "stars_low": effect["effect_low"] * row["complaints_high"],
-                    "stars_high": effect["effect_high"] * row["complaints_low"],
+                    "stars_low": min(ends),
+                    "stars_high": max(ends),
                 }
             )
     rows.sort(key=lambda row: float(row["stars"]))

@@ -49,6 +49,8 @@ def compare(store: Store, alpha: float) -> pa.Table:
 
 
 def _level(store: Store, level: Level, alpha: float) -> pa.Table:
+    if not store.keywords:
+        return GROUPS.empty_table()
     reviews, counts = store.totals(level)
     tables = [_keyword(reviews, counts[:, number]) for number in range(len(store.keywords))]
     q = false_discovery(np.concatenate([table["p"] for table in tables]))

@@ -4,8 +4,10 @@ Files are read in batches, only the columns and fields that count; texts are not
 its groups, day, rating and findings as numbers, in the Store's own file.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from ray_app.insights.store import BATCH, LEVELS, SCORES, Store
 BINS = 20  # of a histogram of probabilities
 NEAR = 0.1  # from a threshold: a keyword there was nearly (not) found
 LONGEST_WORD = 40
+EPOCH = date(1970, 1, 1)
+FIRST_DAY = (date(1990, 1, 1) - EPOCH).days  # of a review, at the earliest
 WORDS = ("highlight", "opinion")  # the roles of a finding's words, by number
 PUNCTUATION = ".,!?~…'\"()[]:;·"
 FIELDS = ("findings.keyword", "findings.score", "findings.highlight.word", "findings.opinion.word")
@@ -89,7 +93,7 @@ class _Reader:
         findings = table["findings"].combine_chunks()
         flat = findings.flatten()
         codes, offsets = self._codes(flat), _offsets(findings)
-        identity = table["review_id"] if "review_id" in table.column_names else positions
+        identity = _shared(table["review_id"]) if "review_id" in table.column_names else positions
         columns: dict[str, Any] = {"id": identity, "pos": positions}
         for level in ("category", "mall", "product"):
             columns[level] = self._numbers(table, level)
@@ -175,6 +179,12 @@ def _bare(words: pa.Array) -> pa.Array:
     return pc.utf8_slice_codeunits(pc.if_else(pc.equal(bare, ""), words, bare), 0, LONGEST_WORD)
 
 
+def _shared(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids by which two runs know one review: null for `file#row`, which was made up and is another review elsewhere."""
+    ids = ids.cast(pa.string())
+    return pc.if_else(pc.match_substring_regex(ids, r"#\d+$"), None, ids)
+
+
 def _offsets(lists: pa.ListArray) -> Ints:
     """[rows + 1] where each row's findings begin, from 0; a null list has none."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -182,9 +192,18 @@ def _offsets(lists: pa.ListArray) -> Ints:
 
 
 def _days(table: pa.Table, column: str | None) -> pa.Array:
-    """Days since 1970; null where a row has no date that can be read."""
+    """Days since 1970; null where a row has no date that can be read, or one that no review can have.
+
+    One odd date would stretch the series of every product over centuries.
+    """
     if column is None:
         return pa.nulls(len(table), pa.int32())
+    days = _any_days(table, column)
+    last = (date.today() - EPOCH).days + 366  # clocks and typing errors of a year are kept
+    return pc.if_else(pc.and_(pc.greater_equal(days, FIRST_DAY), pc.less_equal(days, last)), days, None)
+
+
+def _any_days(table: pa.Table, column: str) -> pa.Array:
     values = table[column].combine_chunks()
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
@@ -197,14 +216,16 @@ def _days(table: pa.Table, column: str | None) -> pa.Array:
 
 
 def _day(text: str | None) -> int | None:
-    """`2026-03-01…`, `2026.3.1`, `20260301` -> days since 1970."""
-    parts = (text or "").strip().replace(".", "-").replace("/", "-").split("T")[0].split(" ")[0].strip("-").split("-")
+    """`2026-03-01…`, `2026. 3. 1.`, `26.03.01`, `2026년 3월 1일`, `20260301…` -> days since 1970."""
+    parts = re.findall(r"\d+", text or "")
+    if parts and len(parts[0]) >= 8:
+        parts = [parts[0][:4], parts[0][4:6], parts[0][6:8]]
+    if len(parts) < 3 or len(parts[0]) not in (2, 4):
+        return None
     try:
-        if len(parts) == 1 and len(parts[0]) == 8:
-            parts = [parts[0][:4], parts[0][4:6], parts[0][6:]]
-        year, month, day = map(int, parts)
-        return int((np.datetime64(f"{year:04d}-{month:02d}-{day:02d}") - np.datetime64("1970-01-01")).astype(int))
-    except ValueError:
+        year, month, day = map(int, parts[:3])
+        return (date(year + 2000 if len(parts[0]) == 2 else year, month, day) - EPOCH).days
+    except (ValueError, OverflowError):
         return None
 
 

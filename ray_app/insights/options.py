@@ -44,6 +44,10 @@ class Config(Options):
             "://" not in self.webhook,
             "--webhook: an address is a secret; put it into an environment variable and name that",
         )
+        check(
+            not self.webhook or self.alerts,
+            "--webhook: without --alerts nothing tells what is new; name the file that remembers it",
+        )
         if found := DATES.fullmatch(self.against):
             days = []
             for text in found.groups():

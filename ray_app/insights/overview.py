@@ -46,6 +46,7 @@ STARS = pa.schema(
         ("complaints", pa.float64()),
     ]
 )
+MOST_GROUPS = 50  # categories or malls whose course is kept
 TOP, LOW = 0.9, 0.4  # of the highest rating: what counts as the best, and as a bad one
 
 
@@ -80,7 +81,7 @@ def keywords(store: Store) -> pa.Table:
 
 
 def trend(store: Store, products: dict[str, set[str]]) -> pa.Table:
-    """TREND of the catalog, every category and mall, and of the given products' keywords."""
+    """TREND of the catalog, the 50 largest categories and malls, and of the given products' keywords."""
     tables = [_trend(store, level) for level in LEVELS[:3] if store.has(level)]
     if products:
         tables.append(_trend(store, "product", products))
@@ -91,7 +92,7 @@ def _trend(store: Store, level: Level, only: dict[str, set[str]] | None = None) 
     if not store.periods:
         return TREND.empty_table()
     names = store.names.get(level) or [""]
-    wanted = sorted(names.index(name) for name in only) if only else list(range(len(names)))
+    wanted = sorted(names.index(name) for name in only) if only else _largest(store, level)
     reviews, counts = store.series(level, np.array(wanted, np.int64))
     days = store.period_days()[:-1]
     rows = []
@@ -119,11 +120,17 @@ def _trend(store: Store, level: Level, only: dict[str, set[str]] | None = None) 
     return pa.Table.from_pylist(rows, TREND)
 
 
+def _largest(store: Store, level: Level) -> list[int]:
+    """The groups of a level with the most reviews, in the order of their numbers."""
+    return sorted(int(i) for i in np.argsort(-store.totals(level)[0], kind="stable")[:MOST_GROUPS])
+
+
 def stars(store: Store) -> pa.Table:
     """STARS: per rating, how many reviews complain of a keyword and how many praise one."""
     side = "len(list_filter(codes, lambda c: c % 5 {} 2)) > 0"
     sql = f"""SELECT round(rating) AS rating, count(*) AS reviews, count(*) FILTER ({side.format("<")}),
-        count(*) FILTER ({side.format(">")}) FROM reviews WHERE rating IS NOT NULL GROUP BY 1 ORDER BY 1 LIMIT 20"""
+        count(*) FILTER ({side.format(">")}) FROM reviews WHERE rating IS NOT NULL
+        GROUP BY 1 ORDER BY 1 DESC LIMIT 20"""
     rows = [
         {
             "rating": rating,
@@ -132,7 +139,7 @@ def stars(store: Store) -> pa.Table:
             "with_praise": positive,
             "complaints": negative / reviews,
         }
-        for rating, reviews, negative, positive in store.rows(sql)
+        for rating, reviews, negative, positive in reversed(store.rows(sql))
     ]
     return pa.Table.from_pylist(rows, STARS)
 

@@ -1,7 +1,8 @@
 """Typical reviews, quoted: for a keyword's sign, of a group or of all. In: a Store, analyses, wishes. Out: quotes.
 
 Typical is a text of middling length near the center of its kind (the mean of its hashed pairs of letters). No text is
-quoted twice. Only the candidates' texts are read, out of as few files as hold enough of them.
+quoted twice. Only the candidates' texts are read; they are drawn from all of the analyses, so that no month
+is preferred.
 """
 
 from collections.abc import Iterable, Sequence
@@ -96,7 +97,7 @@ def _candidates(store: Store, wish: Wish) -> list[int]:
         conditions.append(f"{wish.level} = {store.names[wish.level].index(wish.value)}")
     if wish.since is not None:
         conditions.append(f"day >= {wish.since}")
-    sql = f"SELECT pos FROM reviews WHERE {' AND '.join(conditions)} ORDER BY pos LIMIT {CANDIDATES}"
+    sql = f"SELECT pos FROM reviews WHERE {' AND '.join(conditions)} ORDER BY hash(pos) LIMIT {CANDIDATES}"
     return [position for (position,) in store.rows(sql)]
 
 

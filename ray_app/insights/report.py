@@ -19,12 +19,14 @@ __all__ = ["Config", "run"]
 
 def run(config: Config) -> "Report":
     """Reads, counts, writes, alerts; returns the report."""
-    from ray_app import storage
+    from ray_app import cli, storage
     from ray_app.insights import alerts, findings, tables
     from ray_app.insights.pages import html_page, markdown_page
 
     began = time.monotonic()
     webhook = alerts.address(config.webhook)
+    if config.alerts:
+        alerts.read(config.alerts)  # a file that is something else is told of before the work
     report = findings.collect(config)
     tables.write(config.output, report.tables)
     for name, page in (("report.html", html_page.page), ("report.md", markdown_page.page)):
@@ -38,7 +40,7 @@ def run(config: Config) -> "Report":
     facts = {"seconds": round(seconds, 1), "peak_mb": peak, "alerts": len(raised), "new_alerts": len(new)}
     storage.write_json(storage.join(config.output, "report.json"), report.facts | facts | {"config": as_dict(config)})
     for line in markdown_page.headlines(report, "en"):
-        print(line)
+        print(cli.visible(line))
     print(
         f"{report.facts['reviews']:,} reviews, {len(raised)} alerts ({len(new)} new), {seconds:.0f} s, {peak:,} MB; "
         f"{config.output}/report.html"

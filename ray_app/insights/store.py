@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_app.arrays import Doubles, Ints
+from ray_app.errors import UserError, first_line
 from ray_app.storage import node_cache
 
 Row = dict[str, Any]  # a row of a table, as its schema says
@@ -48,12 +49,16 @@ class Store:
             "temp_directory": self.folder,
             "preserve_insertion_order": False,
         }
-        self.connection = duckdb.connect(f"{self.folder}/report.db", config=settings)
-        self.run(
-            "CREATE TABLE reviews(id UBIGINT, pos BIGINT, category INTEGER, mall INTEGER, product INTEGER, day INTEGER,"
-            " rating FLOAT, codes USMALLINT[])"
-        )
-        self.run("CREATE TABLE words(keyword USMALLINT, negative BOOLEAN, role UTINYINT, word VARCHAR, n BIGINT)")
+        try:
+            self.connection = duckdb.connect(f"{self.folder}/report.db", config=settings)
+            self.run(
+                "CREATE TABLE reviews(id UBIGINT, pos BIGINT, category INTEGER, mall INTEGER, product INTEGER,"
+                " day INTEGER, rating FLOAT, codes USMALLINT[])"
+            )
+            self.run("CREATE TABLE words(keyword USMALLINT, negative BOOLEAN, role UTINYINT, word VARCHAR, n BIGINT)")
+        except duckdb.Error as failed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise _one_line(self.folder, failed) from None
         return self
 
     def __exit__(
@@ -61,15 +66,17 @@ class Store:
     ) -> None:
         self.connection.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, duckdb.Error):  # a full disk, as a rule
+            raise _one_line(self.folder, error) from error
 
     def run(self, sql: str) -> None:
         """Executes a statement."""
         self.connection.execute(sql)
 
     def add(self, table: str, batch: pa.Table) -> None:
-        """Appends rows to a table; a column `id` as its hash."""
+        """Appends rows to a table; a column `id` as its hash, null as null."""
         self.connection.register("batch", batch)
-        columns = "* REPLACE (hash(id) AS id)" if "id" in batch.column_names else "*"
+        columns = "* REPLACE (if(id IS NULL, NULL, hash(id)) AS id)" if "id" in batch.column_names else "*"
         self.connection.execute(f"INSERT INTO {table} SELECT {columns} FROM batch")
         self.connection.unregister("batch")
 
@@ -90,7 +97,8 @@ class Store:
     def attach(self, other: "Store", name: str) -> None:
         """Makes another store's tables readable as `name.TABLE`; the other store may not write meanwhile."""
         other.connection.close()
-        self.run(f"ATTACH '{other.folder}/report.db' AS {name} (READ_ONLY)")
+        folder = other.folder.replace("'", "''")
+        self.run(f"ATTACH '{folder}/report.db' AS {name} (READ_ONLY)")
 
     def detach(self, name: str) -> None:
         """Lets go of another store."""
@@ -174,6 +182,10 @@ class Store:
         for number, side in enumerate(SIDES):
             counts[at[at >= 0], keyword, period, number] = cells[side][at >= 0]
         return reviews, counts
+
+
+def _one_line(folder: str, error: duckdb.Error) -> UserError:
+    return UserError(f"{folder}: the report's database failed ({first_line(error)}); NUNCHI_CACHE names another place")
 
 
 def _doubles(column: pa.ChunkedArray) -> Doubles:

@@ -94,6 +94,24 @@ def test_a_change_found_again_is_no_news_and_a_later_one_is(tmp_path: Path) -> N
     assert len(Path(file).read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_lines_end_where_lines_end(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.jsonl"
+    odd: Alert = {**ALERT, "value": "a\u2028b\u0085c"}
+    alerts.append(str(file), [odd])
+    file.write_bytes(file.read_bytes().rstrip())  # an editor took the last new line
+    assert alerts.append(str(file), [odd]) == []
+    assert alerts.append(str(file), [ALERT]) == [ALERT]
+    assert len(alerts.read(str(file))[1]) == 2
+
+
+@pytest.mark.parametrize("bad", [b"\xff\n", b"{}\n", json.dumps({**ALERT, "since": "soon"}).encode()])
+def test_what_is_no_alert_is_one_line(tmp_path: Path, bad: bytes) -> None:
+    file = tmp_path / "alerts.jsonl"
+    file.write_bytes(bad)
+    with pytest.raises(UserError, match="name another file"):
+        alerts.append(str(file), [ALERT])
+
+
 def test_a_file_that_is_something_else_is_not_written_over(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("hello\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ray_app.insights import changes
 from ray_app.insights.change_points import dispersion, exposures, find_changes, find_level_shifts, step
 from ray_app.insights.statistics import false_discovery
 
@@ -18,10 +19,10 @@ def test_a_planted_change_is_found_where_it_is() -> None:
     hits, trials = series(200)
     rng = np.random.default_rng(1)
     hits[3, 15:] = rng.binomial(trials[3, 15:].astype(int), 0.3)
-    changes = find_changes(hits, trials, dispersion(hits, trials))
-    q = false_discovery(changes.tails)
+    found = find_changes(hits, trials, dispersion(hits, trials))
+    q = false_discovery(found.tails)
     assert q[3] < 1e-6
-    assert abs(int(changes.at[3]) - 15) <= 1
+    assert abs(int(found.at[3]) - 15) <= 1
     assert (np.delete(q, 3) > 0.01).all()
 
 
@@ -66,13 +67,32 @@ def test_a_season_of_the_whole_catalog_is_no_change_and_a_step_is_one() -> None:
     wave = 0.05 * (1 + 0.25 * np.sin(2 * np.pi * np.arange(24) / 12))
     stepped = wave + 0.03 * (np.arange(24) >= 14)
     hits = rng.binomial(40_000, np.stack([wave, stepped])).astype(float)
-    changes = find_level_shifts(hits, n, 12.0)
-    assert changes.tails[0] > 0.05
-    assert changes.tails[1] < 1e-6
-    assert changes.at[1] == 14
+    found = find_level_shifts(hits, n, 12.0)
+    assert found.tails[0] > 0.05
+    assert found.tails[1] < 1e-6
+    assert found.at[1] == 14
+
+
+def test_a_change_says_which_way_it_goes() -> None:
+    n = np.full((2, 24), 500.0)
+    shares = np.where(np.arange(24) < 12, 0.05, 0.2)
+    hits = n * np.stack([shares, shares[::-1]])
+    assert find_changes(hits, n, 1.0).sign.tolist() == [1, -1]
+    assert find_level_shifts(hits, n, 12.0).sign.tolist() == [1, -1]
+
+
+def test_a_series_too_short_for_a_season_keeps_its_change() -> None:
+    hits, n = np.array([[5.0, 5, 60, 60]]), np.full((1, 4), 100.0)
+    found = find_changes(hits, n, 1.0)
+    assert found.tails[0] < changes.SURE
+    before = found.tails[0]
+    changes._keep_lasting(found, hits, n, 12.0)
+    assert found.tails[0] == before
 
 
 def test_short_and_empty_series_say_nothing() -> None:
     assert find_changes(np.zeros((3, 1)), np.ones((3, 1)), 1.0).tails.tolist() == [1.0] * 3
     assert find_changes(np.zeros((2, 6)), np.zeros((2, 6)), 1.0).tails.tolist() == [1.0] * 2
-    assert step(np.ones(4), np.full(4, 10.0), 12.0)[1] == 1.0
+    assert step(np.ones(4), np.full(4, 10.0), 12.0)[1] != 1.0
+    assert find_level_shifts(np.ones((1, 4)), np.full((1, 4), 10.0), 12.0).tails.tolist() == [1.0]
+    assert find_level_shifts(np.ones((1, 4)), np.full((1, 4), 10.0), 12.0).tested == 0

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError
-from ray_app.insights import report, tables
+from ray_app.insights import ingest, report, store, tables
 from ray_app.insights.report import Config
 from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
 
@@ -173,10 +173,12 @@ def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> Non
     ("options", "message"),
     [
         ({"analyses": "none"}, "none"),
+        ({"against": "2001-01-01..2001-02-01"}, "0 reviews on its days"),
         ({"against": "2025-02-30..2025-03-01"}, "2025-02-30 is no day"),
         ({"against": "2025-03-01..2025-01-01"}, "the first day is after the last"),
         ({"webhook": "https://hooks.example.com/x"}, "an address is a secret"),
-        ({"webhook": "NOT_SET_ANYWHERE"}, "holds no URL"),
+        ({"webhook": "NOT_SET_ANYWHERE", "alerts": "runs/none.jsonl"}, "holds no URL"),
+        ({"webhook": "NOT_SET_ANYWHERE"}, "name the file that remembers it"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, options: dict[str, str], message: str) -> None:
@@ -184,6 +186,87 @@ def test_mistakes_are_one_line(tmp_path: Path, options: dict[str, str], message:
     given = {"analyses": str(tmp_path / "analyses"), "output": str(tmp_path / "report"), **options}
     with pytest.raises(UserError, match=message):
         report.run(Config(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rating", [None, 0])
+def test_texts_without_ratings_are_quoted_and_name_no_best_ones(tmp_path: Path, rating: int | None) -> None:
+    _, found = made(tmp_path, [row | {"rating": rating} for row in shop(60)])
+    about = set(found.tables.quotes["about"].to_pylist())
+    assert "keyword" in about
+    assert "stars" not in about
+
+
+def test_few_reviews_over_many_months_and_no_keyword(tmp_path: Path) -> None:
+    few = [row | {"created_at": datetime(2025, 1 + i, 1)} for i, row in enumerate(shop(8))]
+    _, found = made(tmp_path, few, period="month")
+    assert (found.tables.changes.num_rows, found.facts["series"]) == (0, 0)
+    none = [row | {"findings": [], "created_at": datetime(2025, 1 + i % 9, 1)} for i, row in enumerate(shop(60))]
+    _, found = made(tmp_path / "none", none, period="month")
+    assert (found.tables.changes.num_rows, found.tables.groups.num_rows) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-03-01T09:00", "2024.3.1", "2024. 3. 1.", "24.03.01", "2024년 3월 1일", "20240301", "20240301123000"],
+)
+def test_days_as_they_are_written_in_korea(text: str) -> None:
+    assert ingest._day(text) == (date(2024, 3, 1) - date(1970, 1, 1)).days
+
+
+@pytest.mark.parametrize("text", [None, "", "yesterday", "2024-03", "01/03/2024", "1740787200", "2024-13-01"])
+def test_what_is_no_day(text: str | None) -> None:
+    assert ingest._day(text) is None
+
+
+def test_an_odd_date_is_none(tmp_path: Path) -> None:
+    odd = [row | {"created_at": datetime(3999 if i else 1, 1, 1)} for i, row in enumerate(shop(2))]
+    _, found = made(tmp_path, [*odd, *shop(40)])
+    assert found.facts["first_day"] >= (date(2025, 1, 1) - date(1970, 1, 1)).days
+    assert found.facts["last_day"] <= (date(2025, 2, 1) - date(1970, 1, 1)).days
+
+
+def test_quotes_of_a_change_are_not_older_than_it(tmp_path: Path) -> None:
+    _, found = made(tmp_path, shop(), period="week")
+    since = {(row["level"], row["value"]): row["since"] for row in found.tables.changes.to_pylist()}
+    quoted = [row for row in found.tables.quotes.to_pylist() if row["about"] == "change"]
+    assert quoted
+    assert all(row["day"] >= since[row["level"], row["value"]] for row in quoted)
+
+
+def test_made_up_ids_are_not_shared(tmp_path: Path) -> None:
+    now = [row | {"review_id": f"a.csv#{i}"} for i, row in enumerate(shop(200))]
+    write_analyses(str(tmp_path / "before"), now)
+    storage.write_json(str(tmp_path / "before" / "_run.json"), {"bundle": "older"})
+    _, found = made(tmp_path, now, against=str(tmp_path / "before"))
+    assert found.facts["against"]["shared"] == 0
+
+
+def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "o'clock"
+    monkeypatch.setenv("NUNCHI_CACHE", str(cache))
+    with store.Store() as one, store.Store() as other:
+        one.attach(other, "other")
+        assert one.rows("SELECT count(*) FROM other.reviews") == [(0,)]
+        one.detach("other")
+    with pytest.raises(UserError, match="database failed"), store.Store() as one:
+        one.run("SELECT no_such_column FROM reviews")
+    monkeypatch.setattr(store, "MEMORY", "no size")
+    with pytest.raises(UserError, match="database failed"), store.Store():
+        pass
+    assert list((cache / "report").iterdir()) == []
+
+
+def test_the_largest_ratings_are_listed(tmp_path: Path) -> None:
+    _, found = made(tmp_path, [row | {"rating": i} for i, row in enumerate(shop(60))])
+    assert found.tables.stars["rating"].to_pylist() == list(range(40, 60))
+
+
+def test_the_course_of_the_largest_groups_is_kept(tmp_path: Path) -> None:
+    reviews = [row | {"mall": f"m{min(i % 70, 55)}"} for i, row in enumerate(shop(280))]
+    _, found = made(tmp_path, reviews)
+    malls = {row["value"] for row in found.tables.trend.to_pylist() if row["level"] == "mall"}
+    assert len(malls) == 50
+    assert "m55" in malls
 
 
 def test_kept_columns_are_those_of_the_tests() -> None:

@@ -134,7 +134,7 @@ def changes(report: Report) -> str:
     rows = report.tables.changes.to_pylist()
     trend = report.tables.trend.to_pylist()
     if not trend:
-        return section("changes", "언제부터", "Since when", said(sentences.changes(report)), _no_dates())
+        return section("changes", "언제부터", "Since when", said(sentences.changes(report)), _no_dates(report))
     worse = [row for row in rows if row["direction"] == "worse"]
     better = [row for row in rows if row["direction"] == "better"]
     body = f'<div class="cards">{"".join(_card(row, report, trend) for row in worse[:CARDS])}</div>' if worse else ""
@@ -149,7 +149,14 @@ def changes(report: Report) -> str:
     return section("changes", "언제부터", "Since when", claim, body + _courses(report, trend))
 
 
-def _no_dates() -> str:
+def _no_dates(report: Report) -> str:
+    if column := report.facts["columns"].get("created_at"):
+        return note(
+            both(
+                f"{name(column)} 열에서 읽을 수 있는 날짜가 없습니다. 2026-03-01처럼 적어 주세요.",
+                f"The column {name(column)} holds no date that can be read; write dates such as 2026-03-01.",
+            )
+        )
     return note(
         both(
             "날짜 열을 남기면 볼 수 있습니다: <code>jobs.analyze --keep date</code>",

@@ -8,6 +8,7 @@ from ray_app.insights.findings import Report
 from ray_app.insights.groups import outliers
 from ray_app.insights.overview import TOP, best_rating
 from ray_app.insights.pages.parts import LONGEST_NAME, day_en, day_ko, percent, signed
+from ray_app.insights.star_drivers import LEAST, LEAST_RATED
 from ray_app.insights.store import Row
 
 Sentence = tuple[str, str]
@@ -119,10 +120,15 @@ def stars(report: Report) -> Sentence:
     """What costs most stars."""
     rows = [row for row in report.tables.star_drivers.to_pylist() if row["sign"] == "negative"]
     sure = [row for row in rows if row["effect_high"] < 0]
+    if not report.facts["fit"]:
+        return (
+            f"서로 다른 별점이 {LEAST_RATED}개 이상 있어야 계산할 수 있습니다.",
+            f"Without {LEAST_RATED} ratings that differ nothing can be said of stars.",
+        )
     if not rows:
         return (
-            "별점이 없거나 모두 같아 계산할 수 없습니다.",
-            "Without ratings that differ nothing can be said of stars.",
+            f"불만이 {LEAST}건 이상인 키워드가 없어 별점과 견줄 수 없습니다.",
+            f"No keyword has the {LEAST} complaints in rated reviews that it takes to tell what they cost.",
         )
     if not sure:
         return "어느 불만도 별점을 확실히 깎지 않습니다.", "No complaint is sure to cost stars."
@@ -135,13 +141,14 @@ def stars(report: Report) -> Sentence:
 
 
 def contradiction(report: Report) -> Sentence:
-    """How many of the best-rated reviews complain."""
+    """How many of the best-rated reviews complain: those whose rating, rounded, is 0.9 of the highest or more."""
     table = report.tables.stars
     top = [row for row in table.to_pylist() if row["rating"] >= TOP * best_rating(table)]
     reviews, found = sum(row["reviews"] for row in top), sum(row["with_complaints"] for row in top)
     if not reviews:
         return "최고 별점 리뷰가 없습니다.", "There are no reviews with the best rating."
-    best = f"{best_rating(table):g}"
+    low, high = (f"{one(row['rating'] for row in top):g}" for one in (min, max))
+    best = high if low == high else f"{low}–{high}"
     return (
         f"별점 {best}점 리뷰 {reviews:,}건 중 {found:,}건({percent(found / reviews)})에도 불만이 있습니다.",
         f"{found:,} of {reviews:,} reviews with {best} stars ({percent(found / reviews)}) complain all the same.",

@@ -195,7 +195,11 @@ def quality(report: Report) -> str:
         both("모델이 망설이는 리뷰에 라벨을 달면 가장 많이 나아집니다:", "Labels help most where the model is unsure:")
         + f" <code>{escape(command[:300])}</code>"
     )
-    unsure = next((row["share"] for row in rows if row["figure"] == "unsure" and row["share"] is not None), 0.0)
+    unsure = next((row["share"] for row in rows if row["figure"] == "unsure" and row["share"] is not None), None)
+    if unsure is None or not report.facts["probabilities"]:
+        return section(
+            "quality", "믿을 만한가", "Can it be trusted", both("자료의 질", "The quality of the data"), body
+        )
     claim = both(
         f"리뷰의 {percent(1 - unsure)}에서 모델은 망설이지 않았습니다",
         f"The model was sure of {percent(1 - unsure)} of the reviews",
