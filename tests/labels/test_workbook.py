@@ -13,7 +13,20 @@ from ray_app.labels import decisions, labeling_tools, merge, spreadsheet, workbo
 
 openpyxl = pytest.importorskip("openpyxl")
 TAXONOMY = load()
-ODD = ["=1+1", "0012", "010-1234-5678", "'=a", "''-1", "#N/A", "a\r\nb", "😀", "1.0", "-", "12345678901234567890"]
+ODD = [
+    "_x0041_",
+    "=1+1",
+    "0012",
+    "010-1234-5678",
+    "'=a",
+    "''-1",
+    "#N/A",
+    "a\r\nb",
+    "😀",
+    "1.0",
+    "-",
+    "12345678901234567890",
+]
 
 
 def batch(texts: dict[str, str]) -> pa.Table:
