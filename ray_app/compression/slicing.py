@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ray_app.engine.batching import padded
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
+from ray_app.engine.prefix import prefix_of
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.unpadded import FAMILIES
 from ray_app.errors import check
@@ -24,10 +25,21 @@ Model = KeywordScorer | EncoderClassifier
 M = TypeVar("M", KeywordScorer, EncoderClassifier)
 
 
-def check_sliceable(model: Model, place: str) -> None:
-    """Raises UserError where the encoder's layers do not lie as those of the BERT family do."""
-    kind = model.encoder.config.model_type
+def check_sliceable(model: Model, place: str, layers: int = 0, intermediate: int = 0) -> None:
+    """Raises UserError where the encoder's layers do not lie as those of the BERT family do, where a prefix belongs to
+    every one of them, or where it has fewer `layers`, or narrower ones, than are asked for."""
+    config = model.encoder.config
+    kind = config.model_type
     check(kind in FAMILIES, f"{place}: a {kind} encoder cannot be cut; the families {', '.join(FAMILIES)} can")
+    check(
+        prefix_of(model.encoder) is None,
+        f"{place}: a prefix lies on its layers, so none can be cut; train it with another --tune than prefix",
+    )
+    for name, wanted, most in (
+        ("layers", layers, config.num_hidden_layers),
+        ("intermediate", intermediate, config.intermediate_size),
+    ):
+        check(wanted <= most, f"--{name} {wanted}: {place} has {most}; write at most that, or 0 for all")
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from ray_app.compression.slicing import check_sliceable, sliced
 from ray_app.compression.student_task import StudentTask, Weights
 from ray_app.compression.targets import Lessons, drawn_reviews, lessons
 from ray_app.data import reviews
-from ray_app.engine.device import Device, choose_device
+from ray_app.engine.device import Device, choose_device, trains_in_bf16
 from ray_app.engine.encoder import load_keyword_scorer, save_model
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
@@ -48,11 +48,11 @@ def taught(config: DistilConfig, teacher: Bundle, labels: Labels, folder: Path) 
     device, tokenizer = choose_device(config.device), Tokenizer.load(teacher.path / "tokenizer")
     model = load_keyword_scorer(teacher.path / "joint", dropout=0.0)
     model.batching = teacher.meta.batching
-    check_sliceable(model, f"--bundle {config.bundle}")
+    check_sliceable(model, f"--bundle {config.bundle}", config.layers, config.intermediate)
     sequences = drawn_reviews(texts, tokenizer, teacher.meta.max_length, config.join, config.seed)
     student = begun(model, config, sequences, tokenizer.pad_id)
     log.info("%s reviews, %s tokens: the teacher reads them", f"{len(sequences):,}", f"{len(sequences.ids):,}")
-    learned = lessons(model, sequences, tokenizer.pad_id, device, _in_bf16(config, device))
+    learned = lessons(model, sequences, tokenizer.pad_id, device, trains_in_bf16(config.precision, device))
     by = judge(validation, teacher.meta, tokenizer)
     history, thresholds = teach(student, learned, by, config, device)
     save_model(student, folder / "joint", config.weights)
@@ -124,7 +124,3 @@ def _said(metrics: EpochRow, write: Callable[[Path], None]) -> None:
     """An epoch's figures; there is no checkpoint."""
     shown = " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float))
     log.info("student epoch %d/%d: %s", metrics["epoch"], metrics["epochs"], shown)
-
-
-def _in_bf16(config: DistilConfig, device: Device) -> bool:
-    return config.precision == "bf16" or (config.precision == "auto" and device.backend == "bf16")

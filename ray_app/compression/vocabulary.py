@@ -53,7 +53,19 @@ def _kept(spec: dict[str, Any], used: Ints, pad_id: int, special: Iterable[int])
     names = enumerate(piece for piece, _ in vocabulary) if isinstance(vocabulary, list) else _by_id(vocabulary)
     single = [i for i, piece in names if len(piece.removeprefix("##").lstrip("▁")) <= 1]
     added = [token["id"] for token in spec["added_tokens"]]
-    return np.unique(np.array([*used, *single, *added, *special, *range(pad_id + 1)], np.int64))
+    around = [i for part in _processors(spec) for entry in _tokens_around(part) for i in entry["ids"]]
+    return np.unique(np.array([*used, *single, *added, *around, *special, *range(pad_id + 1)], np.int64))
+
+
+def _processors(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The post-processor and those that it consists of."""
+    processor = spec.get("post_processor") or {}
+    return [processor, *processor.get("processors", ())]
+
+
+def _tokens_around(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a post-processor puts around a text; virtual tokens are nowhere else."""
+    return list((part.get("special_tokens") or {}).values())
 
 
 def _by_id(vocabulary: Mapping[str, int]) -> Iterable[tuple[int, str]]:
@@ -70,9 +82,8 @@ def _renumber(spec: dict[str, Any], new_id: Mapping[int, int]) -> None:
         model["vocab"] = {piece: new_id[old] for piece, old in model["vocab"].items() if old in new_id}
     for token in spec["added_tokens"]:
         token["id"] = new_id[token["id"]]
-    processor = spec.get("post_processor") or {}
-    for part in (processor, *processor.get("processors", ())):
-        for entry in (part.get("special_tokens") or {}).values():
+    for part in _processors(spec):
+        for entry in _tokens_around(part):
             entry["ids"] = [new_id[i] for i in entry["ids"]]
         for name in ("sep", "cls"):
             if name in part:

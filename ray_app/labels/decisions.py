@@ -142,7 +142,8 @@ def _text(row: Mapping[str, object], name: str) -> str:
 
 def _checked(row: Row, taxonomy: Taxonomy, location: str) -> DecisionRow:
     """A row of DECISIONS. Raises UserError without the location."""
-    review_id, keyword, action = (_text(row, name) for name in ("review_id", "keyword", "action"))
+    keyword, action = _text(row, "keyword"), _text(row, "action")
+    review_id = "" if blank(row.get("review_id")) else composed(str(row["review_id"]).strip())
     action = action.lower()
     check(review_id, "null review_id")
     check(action in ACTIONS, f"action {action!r} is none of {', '.join(ACTIONS)}")
@@ -184,7 +185,10 @@ def apply(version: LabelVersion, decisions: pa.Table, now: datetime, taxonomy: T
     keyword, and anything but keep on a test row: an audit never changes what models are judged by.
     """
     by_review: dict[str, list[DecisionRow]] = {}
+    ids = set(version.labels["review_id"].to_pylist())
     for decision in decisions.to_pylist():
+        if decision["review_id"] not in ids:  # pandas writes 12 as 12.0 where others lack an id
+            decision["review_id"] = integral(decision["review_id"])
         by_review.setdefault(decision["review_id"], []).append(decision)
     current, may_be_empty = version.rows(by_review), taxonomy.overall is None
     counts = Counter(dict.fromkeys(("kept", "fixed", "added", "dropped", "removed"), 0))

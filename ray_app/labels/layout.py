@@ -25,7 +25,6 @@ OTHER_TOOLS = (  # columns that exports of labeling tools have, and labels do no
     ({"cats", "entities"}, "doccano's documents:"),
 )
 _ROUNDED = re.compile(r"\d(\.\d+)?[eE]\+\d+")  # what Excel makes of a long number
-EXACT_DIGITS = 10**15  # from here on a spreadsheet has rounded its numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +195,7 @@ def _sheet_id(value: object) -> object:
     """An id as it was before a spreadsheet made a number of it. Raises UserError where digits were lost."""
     if blank(value):
         return None
-    lost = (isinstance(value, str) and _ROUNDED.fullmatch(value)) or (
-        isinstance(value, (int, float)) and abs(value) >= EXACT_DIGITS
-    )
-    check(not lost, f"review_id {value} lost digits in a spreadsheet; write ids as text")
+    check(not _ROUNDED.fullmatch(str(value)), f"review_id {value} lost digits in a spreadsheet; write ids as text")
     return integral(str(value))
 
 

@@ -17,6 +17,7 @@ from ray_app.data.rows import LabeledRow, LabelRow
 from ray_app.data.schema import LABELED
 from ray_app.data.taxonomy import Taxonomy, from_labels, load
 from ray_app.data.text import composed, is_blank
+from ray_app.data.values import text_of
 from ray_app.errors import UserError, check, closest
 from ray_app.labels.layout import raw_rows
 from ray_app.labels.rows import BadRow, Row, Rows, check_readable, report, rows, table_rows
@@ -167,6 +168,7 @@ def checked_row(row: Mapping[str, object], taxonomy: Taxonomy, seen: dict[str, s
     check_readable(row)
     review_id, text, raw = row.get("review_id"), row.get("text"), row.get("labels")
     check(not isinstance(review_id, (bool, list, dict)), f"review_id {review_id!r} is no id")
+    review_id = text_of(review_id) if isinstance(review_id, float) else review_id  # as catalogs write it
     check(review_id is not None and str(review_id).strip(), "null review_id")
     check(str(review_id) not in seen, f"review_id {review_id!r} was seen at {seen.get(str(review_id))} already")
     if not isinstance(text, str) or is_blank(text):

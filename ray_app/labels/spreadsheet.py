@@ -8,6 +8,7 @@ cells have types.
 import csv
 import gzip
 import io
+import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from ray_app.data.reading.streams import GZIP, encoding_of
 from ray_app.data.values import text_of
 from ray_app.errors import UserError
 
+EXACT_DIGITS = 10**15  # from here on a spreadsheet has rounded its numbers
 _RISKY = rf"(?:{FORMULA}|\d[\d.,:/eE+\- ]*\Z)"
 _GUARDED = re.compile(rf"'+{_RISKY}")
 _TO_GUARD = re.compile(rf"'*{_RISKY}")
@@ -60,6 +62,9 @@ def read_cells(uri: str) -> tuple[list[str], list[tuple[int, list[str], str | No
 
 
 def _text(cell: object) -> str:
+    """A number too long for a spreadsheet is written as one shows it, so that nobody takes its last digits for real."""
+    if isinstance(cell, (int, float)) and EXACT_DIGITS <= abs(cell) < math.inf:
+        return f"{cell:.14E}"
     return cell if isinstance(cell, str) else text_of(cell) or ""
 
 

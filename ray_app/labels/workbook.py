@@ -22,6 +22,7 @@ MOST_ROWS, CELL = 1_048_575, 32_767  # that Excel holds under a header; letters 
 LISTED = 250  # letters of a drop-down's choices at most
 FROZEN = 2  # columns that stay in sight: whose row it is, and the text
 _UNKNOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML cannot hold
+_ESCAPE = re.compile("_(?=x[0-9A-Fa-f]{4}_)")  # else read as an escaped letter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,4 +117,4 @@ def _validation(column: Column, cells: str) -> object:
 
 
 def _storable(text: str) -> str:
-    return escaped(_UNKNOWN.sub("", text))[:CELL]
+    return _ESCAPE.sub("_x005F_", escaped(_UNKNOWN.sub("", text))[:CELL])

@@ -7,7 +7,7 @@ from pathlib import Path
 from ray_app.errors import check
 from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
-from ray_app.training.tuning.kinds import KINDS, check_kinds
+from ray_app.training.tuning.kinds import COUNTED, KINDS, RANKED, check_kinds
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
 
@@ -144,6 +144,7 @@ class Config(TrainingOptions):
         from ray_app.storage import absolute
 
         self._check_fit()
+        self._check_tuning()
         small, further = self.base_model in ("starter", "scratch"), self.starts_from_bundle
         kinds = (self.tune,) if self.score_form == "joint" else (self.tune, self.tuned("scores"))
         check_kinds(kinds, self.base_model, self.virtual_tokens, self.max_length)
@@ -157,6 +158,15 @@ class Config(TrainingOptions):
             else self.base_model,
             storage_path=absolute(self.storage),
         )
+
+    def _check_tuning(self) -> None:
+        """Raises UserError where an option is of no kind of tuning that is asked for."""
+        kinds = {self.tune, self.tuned("scores")}
+        for name, usual, own in (("rank", 8, RANKED), ("virtual_tokens", 16, COUNTED)):
+            check(
+                self.resume or getattr(self, name) == usual or kinds & set(own),
+                f"{flag(name)}: it does nothing with --tune {self.tune}, only with {', '.join(own)}; leave it out",
+            )
 
     def _check_fit(self) -> None:
         """Raises UserError where options do not go together."""

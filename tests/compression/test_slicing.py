@@ -8,6 +8,7 @@ from ray_app.engine.classifier import Classifier
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
+from ray_app.engine.prefix import Prefix, attach
 from ray_app.engine.ragged import Sequences
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
@@ -68,3 +69,20 @@ def test_other_families_are_refused() -> None:
     model.encoder.config.model_type = "mpnet"
     with pytest.raises(UserError, match="a mpnet encoder cannot be cut"):
         check_sliceable(model, "--bundle x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [({"layers": 3}, "--layers 3: x has 2"), ({"intermediate": 999}, "--intermediate 999: x has ")]
+)
+def test_no_more_than_there_is_can_be_kept(asked: dict[str, int], said: str) -> None:
+    teacher = keyword_scorer("bert", TAXONOMY)
+    check_sliceable(teacher, "x", layers=2, intermediate=teacher.encoder.config.intermediate_size)
+    with pytest.raises(UserError, match=said):
+        check_sliceable(teacher, "x", **asked)
+
+
+def test_a_teacher_with_a_prefix_is_not_cut() -> None:
+    teacher = keyword_scorer("bert", TAXONOMY)
+    attach(teacher.encoder, Prefix(torch.zeros(2, 1, 2, 16), torch.zeros(2, 1, 2, 16)))
+    with pytest.raises(UserError, match=r"^x: a prefix lies on its layers"):
+        check_sliceable(teacher, "x")

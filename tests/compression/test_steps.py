@@ -13,7 +13,8 @@ from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
 from ray_app.inference.analyzer import Analyzer
-from tests.support.bundles import KINDS, make_bundle, sample_texts
+from ray_app.training.tuning.virtual_tokens import with_virtual_tokens
+from tests.support.bundles import KINDS, hf_tokenizer, make_bundle, sample_texts
 
 TEXTS, UNSEEN = sample_texts(30), "엘더플라워 향수병 뚜껑은 zxqv 42처럼 낯설어요"
 
@@ -45,6 +46,15 @@ def test_a_piece_that_never_occurs_goes_and_others_are_numbered_anew(tmp_path: P
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer(["abc"]).sequences.ids.tolist() == [4, 5]
     assert (tokenizer.prefix, tokenizer.suffix, tokenizer.pad_id) == ([2], [3], 1)
+
+
+def test_virtual_tokens_stay(tmp_path: Path) -> None:
+    before = with_virtual_tokens(hf_tokenizer("bert"), 9_000, 2, "x")
+    before.save_pretrained(tmp_path)
+    kept = cut_tokenizer(tmp_path, ["배송"])
+    assert {9_000, 9_001} <= set(kept.tolist())
+    after = Tokenizer.load(tmp_path)
+    assert kept[after.prefix].tolist() == Tokenizer(before).prefix
 
 
 def test_pieces_that_are_built_of_others_stay(tmp_path: Path) -> None:

@@ -165,3 +165,23 @@ def test_a_version_of_an_audit_holds_labels_history_and_decisions(tmp_path: Path
     assert storage.read_parquet(f"{tmp_path}/v3/decisions.parquet")["score"].to_pylist() == [-2]
     with pytest.raises(UserError, match="v3 holds something already"):
         decisions.run(str(applied["labels"]), second, f"{tmp_path}/v3", TAXONOMY)
+
+
+def test_an_id_is_taken_as_it_is_written_before_it_is_taken_as_a_number(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"review_id": name, "text": "굿", "labels": labeled(("핏", 1), ("만족도", 1))} for name in ("1.0", "1", "2")
+    ]
+    version = LabelVersion(pa.Table.from_pylist(rows, schema=CURRENT), HISTORY.empty_table())
+    lines = [json.dumps({"review_id": name, "keyword": "핏", "action": "drop"}) for name in ("1.0", "2.0")]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    decided, _ = decisions.read(str(tmp_path / "d.jsonl"), TAXONOMY)
+    after = decisions.apply(version, decided, NOW, TAXONOMY).version.rows()
+    assert {name: len(row["labels"]) for name, row in after.items()} == {"1.0": 1, "1": 2, "2": 1}
+
+
+def test_an_id_that_is_a_float_is_written_as_catalogs_write_it(tmp_path: Path) -> None:
+    labels = [[{"keyword": "만족도", "score": 1}]]
+    storage.write_parquet(
+        str(tmp_path / "a.parquet"), pa.table({"review_id": [12.0], "text": ["굿"], "labels": labels})
+    )
+    assert [*versions.load(str(tmp_path / "a.parquet"), TAXONOMY).rows()] == ["12"]

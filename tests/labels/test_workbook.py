@@ -10,10 +10,24 @@ from ray_app import storage
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.errors import UserError
 from ray_app.labels import decisions, labeling_tools, merge, spreadsheet, workbook
+from ray_app.labels.reader import read_labels
 
 openpyxl = pytest.importorskip("openpyxl")
 TAXONOMY = load()
-ODD = ["=1+1", "0012", "010-1234-5678", "'=a", "''-1", "#N/A", "a\r\nb", "😀", "1.0", "-", "12345678901234567890"]
+ODD = [
+    "_x0041_",
+    "=1+1",
+    "0012",
+    "010-1234-5678",
+    "'=a",
+    "''-1",
+    "#N/A",
+    "a\r\nb",
+    "😀",
+    "1.0",
+    "-",
+    "12345678901234567890",
+]
 
 
 def batch(texts: dict[str, str]) -> pa.Table:
@@ -177,3 +191,12 @@ def test_without_openpyxl_xlsx_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=r"--formats xlsx: needs openpyxl: .*\[xlsx\]"):
         labeling_tools.export(batch({"1": "굿"}), str(tmp_path), TAXONOMY, ["csv", "xlsx"])
     assert not any(tmp_path.iterdir())
+
+
+def test_a_number_of_16_digits_is_no_id_and_a_text_of_them_is(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (("review_id", "text", "만족도"), ("1234567890123456", "굿", 1), (1234567890123456, "핏", 1)):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(UserError, match=r"^[^\n]*row 3: review_id .* lost digits in a spreadsheet[^\n]*$"):
+        read_labels(str(tmp_path / "a.xlsx"))

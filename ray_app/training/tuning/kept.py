@@ -52,7 +52,7 @@ def identity_of(encoder: nn.Module) -> str:
     """SHA-256 over an encoder's weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -88,7 +88,8 @@ def check_adapters(folders: tuple[str, ...], models: tuple[str, ...], training: 
     """Raises UserError where an adapter lacks one of a bundle's models, or lies where this training writes its own."""
     for folder in folders:
         place = f"--adapter {folder}"
-        inside = storage.absolute(folder).startswith(storage.join(training, FOLDER))
+        own, given = storage.join(training, FOLDER), storage.absolute(folder).rstrip("/")
+        inside = given == own or given.startswith(own + "/")
         check(not inside, f"{place}: this training writes its own there; name another --output, or copy it")
         for name in models:
             known = storage.exists(storage.join(folder, name, "adapter.json"))
@@ -101,7 +102,8 @@ def check_adapters(folders: tuple[str, ...], models: tuple[str, ...], training: 
 
 def with_adapter(opened: Opened, folder: str, name: str, taxonomy: Taxonomy, attends: bool) -> Opened:
     """The base model as it was after the tuning that wrote the folder, plain; with its head, where that has the same
-    keywords and scores, and keywords that attend or not, as here. Raises UserError where it belongs to another base."""
+    keywords and scores, and keywords that attend or not, as here, else with the base's own, where that has one. Raises
+    UserError where it belongs to another base."""
     place = f"--adapter {folder}"
     with tempfile.TemporaryDirectory() as scratch:
         storage.download(storage.join(folder, name), Path(scratch))
@@ -117,12 +119,18 @@ def with_adapter(opened: Opened, folder: str, name: str, taxonomy: Taxonomy, att
             made = _applied(opened, way, state, told["keywords"])
             named = [list(taxonomy.names), list(taxonomy.scores)] == [told["keywords"], told["scores"]]
             same = named and ("own" in head) == attends
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
             raise UserError(f"{place}: {name} is damaged ({first_line(error)}); copy it again") from None
     digest = hashlib.sha256(opened.identity.encode())
     for part, value in sorted(state.items()):
-        digest.update(part.encode() + value.contiguous().view(torch.uint8).numpy().tobytes())
-    return Opened(encoder=made[0], tokenizer=made[1], identity=digest.hexdigest(), head=head if same else None)
+        digest.update(part.encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return Opened(
+        encoder=made[0],
+        tokenizer=made[1],
+        identity=digest.hexdigest(),
+        head=head if same else opened.head,  # what the base has is of the keywords that are asked for
+        thresholds=opened.thresholds,
+    )
 
 
 def _applied(
@@ -141,6 +149,9 @@ def _applied(
         raise ValueError("it holds other weights than its kind has")
     with torch.no_grad():
         for name, parameter in parameters.items():
+            place = parameter[rows if rows is not None else slice(None)]
+            if place.shape != state[name].shape:  # a shape that can be stretched would be, silently
+                raise ValueError(f"{name} has another shape than its kind has")
             parameter[rows if rows is not None else slice(None)] = state[name]
     tune.make_plain(model)
     return model.encoder.requires_grad_(True), hf

@@ -19,7 +19,9 @@ from ray_app.errors import check, pip_install
 
 KINDS = ("full", "head", "embeddings", "embeddings-head", "lora", "dora", "ia3", "prefix", "prompt", "p-tuning")
 ADAPTERS = ("lora", "dora", "ia3")  # through peft
+RANKED = ("lora", "dora")  # with --rank
 VIRTUAL = ("prompt", "p-tuning")
+COUNTED = ("prefix", *VIRTUAL)  # with --virtual-tokens
 WORDS = ("embeddings", "embeddings-head")
 FAST = {"ia3": 10.0, "prefix": 10.0, "prompt": 10.0, "p-tuning": 3.0}  # the encoder's learning rate over the head's
 

@@ -254,3 +254,32 @@ def test_adapters_lie_one_on_the_other_in_their_order(tmp_path: Path) -> None:
         opened = kept.with_adapter(before, folder, "scores", taxonomy, attends=False)
         assert kept.identity_of(opened.encoder) == last
     assert np.array_equal(opened.encoder.get_input_embeddings().weight.shape, [len(raw_tokenizer("bert")) + 3, 32])
+
+
+def test_damaged_rows_and_shapes_of_an_adapter_are_told(tmp_path: Path) -> None:
+    encoder, taxonomy = new_encoder("bert"), load()
+    opened = kept.Opened(
+        encoder=encoder, tokenizer=raw_tokenizer("bert"), identity=kept.identity_of(encoder), thresholds=[0.4]
+    )
+    name = "embeddings.word_embeddings.weight"
+    for rows, width in ((10**6, 32), (1, 1)):
+        state = {name: torch.zeros(1, width), kept.ROWS: torch.tensor([rows])}
+        kept.write(str(tmp_path / "scores"), way("embeddings"), opened.identity, taxonomy, state, torch.nn.Linear(1, 1))
+        with pytest.raises(UserError, match=r"^--adapter .*: scores is damaged .*; copy it again$"):
+            kept.with_adapter(opened, str(tmp_path), "scores", taxonomy, attends=False)
+    state = {name: torch.zeros(1, 32), kept.ROWS: torch.tensor([1])}
+    kept.write(str(tmp_path / "scores"), way("embeddings"), opened.identity, taxonomy, state, torch.nn.Linear(1, 1))
+    assert kept.with_adapter(opened, str(tmp_path), "scores", taxonomy, attends=False).thresholds == [0.4]
+
+
+def test_a_weight_without_dimensions_has_an_identity() -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("step", torch.tensor(3.0))
+    assert len(kept.identity_of(model)) == 64
+
+
+def test_a_folder_beside_the_own_adapters_is_another(tmp_path: Path) -> None:
+    training = str(tmp_path / "t")
+    for folder, said in (("adapter", "this training writes its own"), ("adapter-old", "no joint/adapter.json there")):
+        with pytest.raises(UserError, match=said):
+            kept.check_adapters((f"{training}/{folder}",), ("joint",), training)

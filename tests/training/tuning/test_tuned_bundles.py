@@ -88,6 +88,8 @@ def test_an_interrupted_tuning_resumes(base: Path, tmp_path: Path, monkeypatch: 
             {"tune": "prompt", "tune_scores": "lora", "score_form": "attention"},
             "--tune prompt --tune-scores lora: a bundle has one tokenizer",
         ),
+        ({"tune": "head", "rank": 4}, "--rank: it does nothing with --tune head, only with lora, dora; leave it out"),
+        ({"tune": "lora", "virtual_tokens": 4}, "--virtual-tokens: it does nothing with --tune lora, only with prefix"),
         ({"adapter": "nowhere"}, "nowhere: no joint/adapter.json there; give the folder adapter/ of a training"),
     ],
 )
