@@ -15,7 +15,8 @@ _EXTRAS = {  # module -> the extra that brings it
     "pyiceberg": "iceberg",
     "duckdb": "report",
     **dict.fromkeys(("streamlit", "altair", "fsspec"), "page"),
-    **dict.fromkeys(("peft", "sacrebleu"), "lm"),
+    "peft": "tune",
+    "sacrebleu": "lm",
     **dict.fromkeys(("captum", "matplotlib", "shap"), "bench"),
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ray_app.errors import UserError, closest, first_line, no_space
+from ray_app.errors import UserError, closest, first_line, no_package, no_space
 
 
 @pytest.mark.parametrize(("name", "said"), [("배숑", "did you mean '배송'"), ("xyz", "known: 배송, 핏")])
@@ -31,3 +31,8 @@ def test_a_full_disk_is_named_however_a_library_says_it() -> None:
     wrapped.__cause__ = RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/3: file write failed")
     assert no_space(wrapped) == "no space left on the disk: free some and run again"
     assert no_space(FileNotFoundError(2, "No such file", "a")) == ""
+
+
+@pytest.mark.parametrize(("module", "extra"), [("peft", "tune"), ("sacrebleu", "lm")])
+def test_a_missing_package_names_its_extra(module: str, extra: str) -> None:
+    assert f"'.[{extra}]'" in no_package(ModuleNotFoundError(name=module))

@@ -110,12 +110,16 @@ def _ahead(work: Callable[[UnitRow], str], rows: Iterable[UnitRow], at_once: int
         return
     begun: deque[Future[str]] = deque()
     with ThreadPoolExecutor(at_once) as pool:
-        for row in rows:
-            begun.append(pool.submit(work, row))
-            if len(begun) > at_once:  # one more, so that none waits for the reader
+        try:
+            for row in rows:
+                begun.append(pool.submit(work, row))
+                if len(begun) > at_once:  # one more, so that none waits for the reader
+                    yield begun.popleft().result()
+            while begun:
                 yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        except BaseException:  # an interrupt too: what has not begun is left for the next run
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _reading_memory() -> int:

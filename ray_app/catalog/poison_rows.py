@@ -4,7 +4,7 @@ A row that raises is found by halving. One that kills its process (a crash, out 
 records what is being tried, so that the process that replaces a dead one tries smaller pieces, down to the one row.
 What no row causes (a lost GPU, an interrupt, a model that fails on everything) takes its note back.
 
-    OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows] or [], "alone": {row: deaths}}
+    OUT/_tries/<unit>.<stages>.json    {"deaths", "trying": [first, rows] or [], "alone": {row: deaths}, "ended"}
 """
 
 import json
@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from ray_app import storage
 from ray_app.data.halving import Reasons, Run, isolate
-from ray_app.errors import DeviceError, first_line
+from ray_app.errors import DeviceError, check, first_line
 
 DEATHS = 2  # of a whole unit before it is tried in pieces, and of a row on its own before it is given up
 PIECE = 64  # rows: a unit of 2,000 takes some 30 writes to find the piece, and at most 64 more to find the row
+BARREN = 5  # processes, one after the other, that a plain review ends: the next would fare no better
 PLAIN = "좋아요"  # a review that only a broken model fails on
 
 
@@ -53,14 +54,21 @@ def _with_plain_text(row: pa.Table) -> pa.Table:
 
 @dataclass
 class CrashJournal:
-    """How often processes died on a unit, and on what; kept at `uri` while the unit is tried."""
+    """How often processes died on a unit, and on what; kept at `uri` while the unit is tried.
+
+    `ended`: how many in a row a plain review ended, which no row is blamed for.
+    """
 
     uri: str
     deaths: int = 0
     alone: dict[str, int] = field(default_factory=dict)
+    ended: int = 0
 
     def run(self, run: Run, table: pa.Table) -> tuple[list[pa.Table], Reasons]:
-        """`run_isolating_failures` over the whole table or, once processes died on it, over one piece at a time."""
+        """`run_isolating_failures` over the whole table or, once processes died on it, over one piece at a time.
+
+        Raises UserError where BARREN processes in a row ended on a plain review.
+        """
         self._recall()
         try:
             if self.deaths < DEATHS:
@@ -70,6 +78,7 @@ class CrashJournal:
                 result = self._run_pieces(run, table)
         except (Exception, KeyboardInterrupt) as error:  # this process lives, or ends for what no row did
             if not getattr(error, "suspect", False):
+                self.ended = 0
                 self.take_back()
             raise
         storage.remove(self.uri)
@@ -89,14 +98,25 @@ class CrashJournal:
                 bad[first] = "the process that analyzes it dies"
                 continue
             if rows == 1 and not proven:  # a bad GPU, say, ends this process here, and no row is blamed
-                self.take_back()
-                run(_with_plain_text(table.slice(first, 1)))
+                self._prove(run, table.slice(first, 1))
                 proven = True
             self._note([first, rows])
             some, reasons = run_isolating_failures(run, table.slice(first, rows))
             tables += some
             bad |= {first + row: reason for row, reason in reasons.items()}
         return tables, bad
+
+    def _prove(self, run: Run, row: pa.Table) -> None:
+        """Runs a plain review; that the process may end by it is noted before, for a crash leaves no time."""
+        check(
+            self.ended < BARREN,
+            f"the device fails on a plain review, {BARREN} times in a row; try another GPU, another bundle or "
+            "--device cpu",
+        )
+        self.ended += 1
+        self.take_back()
+        run(_with_plain_text(row))
+        self.ended = 0
 
     def _ranges(self, total: int) -> list[tuple[int, int]]:
         """(first row, rows) of each piece; single rows where a process died on the piece."""
@@ -113,6 +133,7 @@ class CrashJournal:
             return
         left = storage.read_json(self.uri)
         self.deaths, self.alone = left["deaths"], left["alone"]
+        self.ended = left.get("ended", 0)
         if not left["trying"]:
             return
         self.deaths += 1
@@ -129,5 +150,5 @@ class CrashJournal:
             storage.remove(self.uri)
 
     def _note(self, trying: list[int]) -> None:
-        note = {"deaths": self.deaths, "trying": trying, "alone": self.alone}
+        note = {"deaths": self.deaths, "trying": trying, "alone": self.alone, "ended": self.ended}
         storage.write_bytes(self.uri, json.dumps(note).encode())

@@ -154,9 +154,13 @@ class ScorePrompt:
 
 
 def plain_text(tokenizer: "PreTrainedTokenizerFast") -> "RawTokenizer":
-    """The tokenizer that takes the names of special tokens for text. transformers' own calls set it back."""
+    """The tokenizer that takes the names of special tokens for text. transformers' own calls set it back.
+
+    Setting it waits, with the interpreter's lock held, for what other threads encode: done only where it is not set.
+    """
     raw: RawTokenizer = tokenizer.backend_tokenizer
-    raw.encode_special_tokens = True
+    if not raw.encode_special_tokens:
+        raw.encode_special_tokens = True
     return raw
 
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import resource
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -18,13 +17,13 @@ import uvloop
 
 from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
 from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse, refusal
+from ray_app.serving.open_files import allow_files
 
 HEAD_BYTES = 64_000
 PIECE = 65_536
-CHUNKS = 5_000  # of a body: one whose every byte is a chunk costs more than it says
+CHUNKS, CHUNK_BYTES = 5_000, 64  # a body of more chunks, each so small on average, costs more than it says
 LINGER_SECONDS = 0.5
 HEALTH = "/health"
-FILES = (65_536, 10_240)  # that may be open: as many as that, or as macOS allows
 log = logging.getLogger(__name__)
 
 
@@ -45,9 +44,19 @@ class _Connection:
     writer: asyncio.StreamWriter
     waiting: bool = True  # for the head of a request: nothing of it is under way
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # something of the last answer was passed back
+    moved: float = float("-inf")  # when something of an answer was passed back last, by the loop's clock
     sending: bool = False  # the client sends a body
     upstream: asyncio.StreamWriter | None = None
     pump: "asyncio.Task[None] | None" = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether nothing of the answer to the last request was passed back yet."""
+        return self.upstream is not None and not self.answered.is_set()
+
+    async def in_turn(self) -> bool:
+        """Waits until the answer to the request before has begun; whether there was something to wait for."""
+        return self.pending and await self.answered.wait()
 
 
 @dataclass(kw_only=True)
@@ -74,7 +83,7 @@ class Door:
 
     def open(self) -> None:
         """Returns when it listens. Raises OSError where it cannot."""
-        _allow_files()
+        allow_files()
         started = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, self.host, self.port, limit=HEAD_BYTES, backlog=1024), self.loop
         )
@@ -101,7 +110,7 @@ class Door:
         own[connection] = None
         try:
             if len(own) > self.limits.connections:
-                oldest = next(one for one in own if one.waiting)  # the new one, where all others are answered
+                oldest = next(one for one in own if one.waiting and not one.pending)  # or, of all in use, the new one
                 oldest.writer.transport.abort()
             await self._requests(connection)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
@@ -114,12 +123,12 @@ class Door:
 
     async def _requests(self, connection: _Connection) -> None:
         """The requests of a connection, one after the other."""
-        seconds, head, early = self.limits.head_seconds, None, False
+        seconds = self.limits.head_seconds
         while True:
-            connection.waiting = True
+            connection.waiting, head, early = True, None, False
             try:
-                head = await self._head(connection.reader, seconds)
-                early = await _in_turn(connection)
+                head = await self._head(connection, seconds)
+                early = await connection.in_turn()
                 self._check(head)
                 if not self.ready:
                     alive = head.path == HEALTH
@@ -128,7 +137,8 @@ class Door:
                 connection.answered.clear()
                 await self._pass_on(connection, head)
             except BadRequestError as problem:
-                if early:  # the answer before may still be on its way, and a second one would be taken for its end
+                # the answer before may still be on its way, and a second one would be taken for its end
+                if early or (connection.waiting and await connection.in_turn()):
                     await _linger(connection.reader)
                 elif connection.waiting or not connection.answered.is_set():
                     await _refuse(connection, problem, head)
@@ -138,16 +148,22 @@ class Door:
                 return
             seconds = self.limits.idle_seconds
 
-    async def _head(self, reader: asyncio.StreamReader, seconds: float) -> Head:
-        first = b""
+    async def _first_byte(self, connection: _Connection, seconds: float) -> bytes:
+        """Waits for the next request, while an answer is on its way for as long as that takes."""
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await connection.reader.readexactly(1)
+            except TimeoutError:
+                if not connection.pending and self.loop.time() - connection.moved >= seconds:
+                    raise
+
+    async def _head(self, connection: _Connection, seconds: float) -> Head:
+        first = await self._first_byte(connection, seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
-                first = await reader.readexactly(1)
-                limit.reschedule(self.loop.time() + self.limits.head_seconds)
-                return parse(first + await reader.readuntil(b"\r\n\r\n"))
+            async with asyncio.timeout(self.limits.head_seconds):
+                return parse(first + await connection.reader.readuntil(b"\r\n\r\n"))
         except TimeoutError:
-            if not first:
-                raise
             raise BadRequestError(408, f"the head of the request took over {self.limits.head_seconds:g} s") from None
         except asyncio.LimitOverrunError:
             raise BadRequestError(431, f"the head of the request is over {HEAD_BYTES:,} bytes") from None
@@ -194,13 +210,15 @@ class Door:
     async def _body(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
         """Passes a body on: `length` bytes, or where that is negative chunks until the empty one."""
         await self._bytes(reader, upstream, length)
+        total = 0
         for number in itertools.count() if length < 0 else ():
             line = await self._line(reader)
             chunk = chunk_size(line)
             upstream.write(line)
             await self._bytes(reader, upstream, chunk)
             end = await self._line(reader)
-            if end != b"\r\n" or number > CHUNKS:  # trailers too: nobody reads them
+            total += chunk
+            if end != b"\r\n" or (number > CHUNKS and total < number * CHUNK_BYTES):  # trailers too: nobody reads them
                 raise BadRequestError(400, "a chunk of the body is malformed, or there are too many")
             upstream.write(end)
             if not chunk:
@@ -232,6 +250,7 @@ class Door:
                 connection.writer.write(head[:-2] + self.headers + b"\r\n")
             while piece := await reader.read(PIECE):
                 connection.answered.set()
+                connection.moved = self.loop.time()
                 connection.writer.write(piece)
                 async with asyncio.timeout(self.limits.body_seconds):
                     await connection.writer.drain()
@@ -242,13 +261,6 @@ class Door:
         except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
             connection.writer.transport.abort()
         connection.answered.set()
-
-
-async def _in_turn(connection: _Connection) -> bool:
-    """Waits until the answer to the request before has begun; whether there was something to wait for."""
-    if connection.upstream is None or connection.answered.is_set():
-        return False
-    return await connection.answered.wait()
 
 
 async def _both_ways(connection: _Connection, limits: DoorLimits) -> None:
@@ -286,15 +298,3 @@ async def _end(connection: _Connection) -> None:
                 writer.close()
     if connection.pump:
         connection.pump.cancel()
-
-
-def _allow_files() -> None:
-    """Raises the limit of open files as far as it goes, up to FILES: a connection takes two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for most in FILES:
-        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        if resource.RLIM_INFINITY in (soft, wanted) or soft >= wanted:
-            return
-        with contextlib.suppress(ValueError, OSError):  # macOS takes no more than its kernel allows
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return

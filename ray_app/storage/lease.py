@@ -66,6 +66,15 @@ class Lease:
         if not self.lost:
             storage.write_bytes(self._uri(self.number), self._content(released=True))
 
+    def remove(self) -> None:
+        """Ends it and removes its folder, for an output that keeps nothing else there; a later run's stays."""
+        self.over.set()
+        self.thread.join()
+        self.lost = self.lost or self._last() != self.number
+        if not self.lost:
+            storage.remove(self.folder)
+        self.lost = True  # so that leaving the block does not write it again
+
     def check(self) -> None:
         """Raises UserError where a later run took the output over, as it may after this one hung for long.
 
@@ -145,9 +154,11 @@ def sole_trainer(output: str) -> Iterator[Lease]:
     Raises UserError where another run holds it, or took the output over before the block ended.
     """
     with Lease(output.rstrip("/") + ".training") as lease:
-        yield lease
-        lease.check()
-    storage.remove(lease.folder)
+        try:
+            yield lease
+            lease.check()
+        finally:
+            lease.remove()
 
 
 def _pid_space() -> str:

@@ -38,7 +38,7 @@ def rehearse(config: Config, taxonomy: Taxonomy, texts: Sequence[str]) -> None:
     claimed and workers are started."""
     kept.check_adapters(config.adapter, models_of(config.score_form), config.storage)
     for name in models_of(config.score_form):
-        way, opened = way_of(config, name), start(name, config, taxonomy, texts)
+        way, opened = way_of(config, name), start(name, config, taxonomy, texts, "cpu")
         tokenizer = Tokenizer(opened.tokenizer)
         model = EncoderClassifier(opened.encoder, 1, 0.0, config.pooling)
         prepare(model, tokenizer, config)
@@ -66,9 +66,12 @@ def way_of(config: Config, name: str) -> Way:
     return Way(kind=config.tuned(name), rank=config.rank, virtual_tokens=config.virtual_tokens)
 
 
-def start(name: str, config: Config, taxonomy: Taxonomy, texts: Sequence[str]) -> Opened:
-    """What the model called `name` starts from: the base model with every --adapter on it."""
-    opened = _bundle(config, taxonomy) if config.starts_from_bundle else _base(config, taxonomy, texts)
+def start(name: str, config: Config, taxonomy: Taxonomy, texts: Sequence[str], device: str) -> Opened:
+    """What the model called `name` starts from: the base model with every --adapter on it.
+
+    `device`: where a bundle's reader reads; a driver may lack the workers' device.
+    """
+    opened = _bundle(config, taxonomy, device) if config.starts_from_bundle else _base(config, taxonomy, texts)
     for folder in config.adapter:
         attends = name == "joint" or (name == "scores" and config.score_form == "attention")
         opened = kept.with_adapter(opened, folder, name, taxonomy, attends)
@@ -90,7 +93,7 @@ def _base(config: Config, taxonomy: Taxonomy, texts: Sequence[str]) -> Opened:
     return Opened(encoder=encoder, tokenizer=tokenizer, identity=kept.identity_of(encoder))
 
 
-def _bundle(config: Config, taxonomy: Taxonomy) -> Opened:
+def _bundle(config: Config, taxonomy: Taxonomy, device: str) -> Opened:
     """A bundle's joint model. With its own keywords and scores it goes on as it is; with others its encoder does, under
     a head that its reader makes from their texts, or, where it has none, under a new one."""
     base = bundles.load(config.base_model)
@@ -103,9 +106,9 @@ def _bundle(config: Config, taxonomy: Taxonomy) -> Opened:
     if (known.names, known.scores) == (taxonomy.names, taxonomy.scores):
         head, thresholds = model.head.state_dict(), base.meta.thresholds
     elif (base.path / bundles.READER).is_file() and keyword_reader.outputs_of(taxonomy.scores):
-        reader, device = keyword_reader.load(base.path / bundles.READER), choose_device(config.device)
+        reader = keyword_reader.load(base.path / bundles.READER)
         vectors = keyword_reader.phrase_vectors(
-            model.encoder, model.head, tokenizer, taxonomy, device, base.meta.batching
+            model.encoder, model.head, tokenizer, taxonomy, choose_device(device), base.meta.batching
         )
         head = reader.head(vectors, taxonomy.scores).state_dict()
     return Opened(encoder=model.encoder, tokenizer=tokenizer.hf, identity=identity, head=head, thresholds=thresholds)

@@ -50,7 +50,7 @@ def train_classifier(
     """Trains the model called `name`, keywords, scores or joint, from its base model or its last checkpoint."""
     from ray_app.training.base_checks import start
 
-    opened = start(name, config, taxonomy, tables["train"]["text"].to_pylist())
+    opened = start(name, config, taxonomy, tables["train"]["text"].to_pylist(), config.device)
     attends = name == "joint" or (name == "scores" and config.score_form == "attention")
     train = _train_scorer if attends else _train_pooled
     return train(name, config, taxonomy, tables, opened, checkpoints)

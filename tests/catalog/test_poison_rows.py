@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ray_app import storage
 from ray_app.catalog.pipeline import StageWorker
-from ray_app.catalog.poison_rows import DEATHS, PIECE, PLAIN, CrashJournal, run_isolating_failures
-from ray_app.errors import DeviceError
+from ray_app.catalog.poison_rows import BARREN, DEATHS, PIECE, PLAIN, CrashJournal, run_isolating_failures
+from ray_app.errors import DeviceError, UserError
 from tests.support.paths import ROOT
 
 
@@ -154,8 +154,10 @@ def test_a_gpu_whose_kernels_fail_on_everything_makes_no_row_be_given_up(tmp_pat
         raise LostError(suspect=True)
 
     note, rows = f"{tmp_path}/note.json", table(["굿"] * 3)
-    assert processes(note, run, rows, 30) is None
-    assert PLAIN in tried
+    with pytest.raises(UserError, match="fails on a plain review"):
+        processes(note, run, rows, 30)
+    assert tried.count(PLAIN) == BARREN
+    assert processes(note, run, rows, 1) is None  # the same command again tries again
     tables, bad = CrashJournal(note).run(fails_on(), rows)  # in a process whose GPU works
     assert (len(texts(tables)), bad) == (3, {})
 

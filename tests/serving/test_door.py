@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import socket
 import threading
 import time
@@ -275,6 +276,61 @@ def test_where_all_of_an_address_is_in_use_there_is_room_for_no_more(upstream: t
         assert requests.get(f"{url(made)}/health", timeout=10).status_code == 200
     finally:
         made.close()
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[str, int]]:
+    """A server that answers each request after 0.7 seconds."""
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            time.sleep(0.7)
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"late")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield "127.0.0.1", server.server_port
+        server.shutdown()
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_idle(slow: tuple[str, int]) -> None:
+    """Nor does its connection give way to new ones, nor does what is malformed behind it answer in its place."""
+    limits = DoorLimits(idle_seconds=0.2, head_seconds=0.5, connections=2)
+    made = Door(host="127.0.0.1", port=free_port(), upstream=slow, hosts=LOCAL, limits=limits, ready=True)
+    made.open()
+    try:
+        answers: list[bytes] = []
+        request = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        asking = [
+            threading.Thread(target=lambda behind=behind: answers.append(sent(made, request + behind)))
+            for behind in (b"", b"BAD\r\n\r\n")
+        ]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.1)
+        assert sent(made, b"GET") == b"", "there is room for two"
+        for thread in asking:
+            thread.join()
+        assert [(status(each), each[-4:], each.count(b"HTTP/1.1 ")) for each in answers] == [(200, b"late", 1)] * 2
+    finally:
+        made.close()
+
+
+def test_many_chunks_pass_where_they_are_of_some_size(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_app.serving.door.CHUNKS", 50)
+    body = b'{"reviews":["' + b"a" * 5_000 + b'"]}'
+    for size, expected in ((70, 200), (20, 400)):
+        pieces = iter([body[i : i + size] for i in range(0, len(body), size)])
+        kind = {"Content-Type": "application/json"}
+        assert requests.post(f"{url(door)}/analyze", data=pieces, headers=kind, timeout=10).status_code == expected
 
 
 def test_headers_are_added_to_every_answer(upstream: tuple[str, int]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.errors import UserError
-from ray_app.storage.lease import Lease
+from ray_app.storage.lease import Lease, sole_trainer
 
 
 def lease(out: Path | str) -> Lease:
@@ -76,3 +76,20 @@ def test_of_many_that_want_a_dead_lease_one_gets_it(tmp_path: Path) -> None:
     [thread.start() for thread in threads]  # type: ignore[func-returns-value]
     [thread.join() for thread in threads]  # type: ignore[func-returns-value]
     assert (len(got), len(refused)) == (1, 5)
+
+
+def test_a_training_run_leaves_no_lease_however_it_ends(tmp_path: Path) -> None:
+    out = f"{tmp_path}/out"
+    with sole_trainer(out):
+        assert storage.exists(f"{out}.training/_lease")
+    assert not storage.exists(f"{out}.training/_lease")
+    with pytest.raises(ValueError, match="broken"), sole_trainer(out):
+        raise ValueError("broken")
+    assert not storage.exists(f"{out}.training/_lease")
+
+
+def test_a_training_run_that_was_taken_over_leaves_the_new_lease(tmp_path: Path) -> None:
+    later = f"{tmp_path}/out.training/_lease/000001.json"
+    with pytest.raises(UserError, match="another run took it over"), sole_trainer(f"{tmp_path}/out"):
+        assert storage.create(later, b'{"beat": 0}')
+    assert storage.read_json(later) == {"beat": 0}

@@ -35,7 +35,7 @@ def test_an_adapter_on_its_base_is_what_its_bundle_is(base: Path, tmp_path: Path
     assert (index["format"], "joint/prefix.safetensors" in index["files"]) == (4, True)
     adapter = tmp_path / "one.training" / "adapter"
     given: dict[str, Any] = {"base_model": str(base), "adapter": (str(adapter),), "output": str(tmp_path / "two")}
-    opened = base_checks.start("joint", train.Config(**given).resolved(), load(), ODD_TEXTS)
+    opened = base_checks.start("joint", train.Config(**given).resolved(), load(), ODD_TEXTS, "cpu")
     sealed = load_keyword_scorer(tmp_path / "one" / "joint")
     assert opened.head is not None
     for found, part in ((opened.encoder.state_dict(), sealed.encoder), (opened.head, sealed.head)):
