@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ray_app.catalog import executors
+from ray_app.catalog.pipeline import UnitRow
 
 
 def test_an_interrupt_leaves_units_that_have_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,13 +15,13 @@ def test_an_interrupt_leaves_units_that_have_not_begun(monkeypatch: pytest.Monke
     begun: list[int] = []
     first, go_on = threading.Event(), threading.Event()
 
-    def work(row: executors.UnitRow) -> str:
+    def work(row: UnitRow) -> str:
         begun.append(1)
         first.set()
         assert go_on.wait(10)
         return ""
 
-    def rows() -> Iterator[executors.UnitRow]:
+    def rows() -> Iterator[UnitRow]:
         yield {}
         yield {}
         assert first.wait(10)
