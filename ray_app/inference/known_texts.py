@@ -17,15 +17,12 @@ from ray_app.arrays import Flags, Ints
 FILE = "known_texts.safetensors"
 
 
-def write(texts: Iterable[str], folder: Path, base: Path | None = None) -> None:
-    """Writes the hashes into a bundle's folder that is not sealed yet, with those of the bundle that it began as; where
-    that does not say what it knows, none."""
-    known = hashes(texts)
-    if base is not None:
-        if not (base / FILE).is_file():
-            return
-        known = np.concatenate([known, load_file(base / FILE)["hashes"]])
-    save_file({"hashes": np.unique(known)}, folder / FILE)
+def write(texts: Iterable[str], folder: Path, *begun: Path) -> None:
+    """Writes the hashes into a bundle's folder that is not sealed yet, with those of what it began as (a bundle,
+    adapters); where one of these does not say what it knows, none."""
+    if all((one / FILE).is_file() for one in begun):
+        known = [hashes(texts), *(load_file(one / FILE)["hashes"] for one in begun)]
+        save_file({"hashes": np.unique(np.concatenate(known))}, folder / FILE)
 
 
 def known(texts: Sequence[str], folder: Path) -> Flags | None:

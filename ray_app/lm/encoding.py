@@ -19,6 +19,8 @@ from ray_app.engine.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from ray_app.lm.templates import Template
+
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
 
@@ -88,6 +90,21 @@ def encode(
         cut += len(prompt) + len(answer) > max_length
         begin.append(max(1, len(front)) if loss_on == "answer" else 1)
     return Encoded(Sequences.of(rows), np.array(begin, np.int64), cut)
+
+
+def marks_in(template: "Template", tokenizer: "PreTrainedTokenizerFast") -> str:
+    """What is wrong with a template that writes the model's own special tokens; "" where it does not.
+
+    Whoever writes `</s>` in a review must not end it, so all of a prompt is plain text, the template's words too.
+    """
+    written = f"{template.prompt_format} {template.completion_format}"
+    found = [name for name in tokenizer.all_special_tokens if name in written]
+    return (
+        f"template {template.name!r}: {', '.join(found)} are special tokens of this model; in a template they are read "
+        "letter by letter, as in reviews: leave them out"
+        if found
+        else ""
+    )
 
 
 def prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:

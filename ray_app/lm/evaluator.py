@@ -10,6 +10,7 @@ four comparisons, which give the range that these figures can have:
     reference  the reference with itself: the maximum
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,13 +30,14 @@ from ray_app.evaluation.bertscore import BertScore
 from ray_app.evaluation.text_metrics import overlaps, split_units
 from ray_app.lm import causal_lm, constrained_decoding
 from ray_app.lm.constrained_decoding import Grammar
-from ray_app.lm.encoding import cut_prompt, encode, prompt_ids
+from ray_app.lm.encoding import cut_prompt, encode, marks_in, prompt_ids
 from ray_app.lm.generation import Decoding, Generation, Generator
 from ray_app.lm.next_token import row_losses
 from ray_app.lm.templates import Template, few_shot
 from ray_app.lm.token_bytes import TokenBytes
 
 Text = TypeVar("Text")
+log = logging.getLogger(__name__)
 COMPARISONS = ("model", "shuffled", "unrelated", "reference")
 OVERLAPS, BERT = 13, 3  # how many numbers `text_metrics.overlaps` and BERTScore give
 INPUT_COLUMNS = pa.schema(
@@ -131,6 +133,8 @@ class LMEvaluator:
         tokens = plan.batch_tokens or (8_192 if self.device.torch_device.type == "cpu" else 131_072)
         self.generator = Generator(self.model, self.hf, tokens)
         self.plan, self.tokenizer = plan, Tokenizer(self.hf)
+        if wrong := marks_in(plan.template, self.hf):
+            log.warning("%s", wrong)
         self.tail_tokens = len(self.tokenizer.encode_fragment(plan.template.tail))
         self.grammar: Grammar | None = None
         if plan.constrained and plan.taxonomy:

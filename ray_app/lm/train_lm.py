@@ -250,8 +250,10 @@ def _open_base(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerF
 
 
 def _encode(config: Config, meta: "TaskMeta", tokenizer: "PreTrainedTokenizerFast", table: "pa.Table") -> "Encoded":
-    from ray_app.lm.encoding import encode
+    from ray_app.lm.encoding import encode, marks_in
 
+    wrong = marks_in(meta.template, tokenizer)
+    check(not wrong, wrong)
     prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
     return encode(tokenizer, prompts, completions, config.max_length, meta.template.tail, config.loss_on)
 

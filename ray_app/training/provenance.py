@@ -7,8 +7,12 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from ray_app.training.classifier_options import Config
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "ray", "numpy", "scikit-learn")
 
@@ -34,3 +38,18 @@ def hash_of_files(folder: Path) -> str:
 def versions() -> dict[str, str]:
     """The version of each of LIBRARIES."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def begun_as(config: "Config", scratch: Path) -> list[Path]:
+    """Folders that say what the base bundle and every adapter learned from, or do not."""
+    from ray_app import storage
+    from ray_app.inference import bundle, known_texts
+
+    folders = [bundle.load(config.base_model).path] if config.starts_from_bundle else []
+    for number, adapter in enumerate(config.adapter):
+        folders.append(scratch / f"adapter-{number}")
+        folders[-1].mkdir()
+        uri = storage.join(adapter, known_texts.FILE)
+        if storage.exists(uri):
+            (folders[-1] / known_texts.FILE).write_bytes(storage.read_bytes(uri))
+    return folders

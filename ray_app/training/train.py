@@ -214,6 +214,7 @@ def _seal(
     from ray_app.inference import bundle, known_texts, sealing
     from ray_app.labels.matrices import keyword_support
     from ray_app.training import provenance
+    from ray_app.training.tuning import kept
 
     given = train["labels"].to_pylist()
     meta = bundle.BundleMeta(
@@ -233,8 +234,11 @@ def _seal(
         for name in (*finished, "tokenizer"):
             storage.download(storage.join(config.storage, name), folder / name, leave=(DONE,))
         meta.provenance["tokenizer_sha256"] = provenance.hash_of_files(folder / "tokenizer")
-        base = bundle.load(config.base_model).path if config.starts_from_bundle else None
-        known_texts.write([*train["text"].to_pylist(), *validation["text"].to_pylist()], folder, base)
+        texts = [*train["text"].to_pylist(), *validation["text"].to_pylist()]
+        known_texts.write(texts, folder, *provenance.begun_as(config, Path(scratch)))
+        adapter = storage.join(config.storage, kept.FOLDER)
+        if (folder / known_texts.FILE).is_file() and not storage.is_empty(adapter):
+            storage.write_bytes(storage.join(adapter, known_texts.FILE), (folder / known_texts.FILE).read_bytes())
         identity = sealing.seal_checked(folder, meta)
         check(storage.is_empty(config.output), f"--output {config.output}: another run wrote it just now")
         storage.upload(str(folder), config.output, last="bundle.json")

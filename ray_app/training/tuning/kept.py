@@ -3,6 +3,7 @@
     adapter/NAME/adapter.json          the kind, its settings, the base it belongs to, the keywords
     adapter/NAME/adapter.safetensors   what trained in the encoder; of an embedding, the rows that changed
     adapter/NAME/head.safetensors      the head
+    adapter/known_texts.safetensors    hashes of the texts that it learned from, and the base before it
 
 In: a tuned model, or a base model and such a folder. Out: the folder, or the base model as it was after tuning.
 """

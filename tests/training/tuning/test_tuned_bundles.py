@@ -14,7 +14,7 @@ from ray_app.data.taxonomy import load
 from ray_app.engine.encoder import load_keyword_scorer
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import UserError
-from ray_app.inference import bundle
+from ray_app.inference import bundle, known_texts
 from ray_app.training import base_checks, checkpoints, train
 from tests.support.bundles import ODD_TEXTS
 from tests.support.families import save_family, train_family
@@ -47,7 +47,12 @@ def test_an_adapter_on_its_base_is_what_its_bundle_is(base: Path, tmp_path: Path
 def test_a_tuned_bundle_and_an_adapter_are_tuned_further(base: Path, tmp_path: Path) -> None:
     train_family(base, tmp_path / "one", tune="head")
     adapter = str(tmp_path / "one.training" / "adapter")
+    assert (Path(adapter) / known_texts.FILE).read_bytes() == (tmp_path / "one" / known_texts.FILE).read_bytes()
+    known_texts.write(["다른 라벨의 글"], Path(adapter))
     train_family(base, tmp_path / "two", tune="prompt", adapter=adapter, virtual_tokens=2)
+    found = known_texts.known(["다른 라벨의 글"], tmp_path / "two")
+    assert found is not None
+    assert found.all()  # what the adapter learned from is left out of evaluations of what is built on it
     prefix = Tokenizer.load(tmp_path / "two" / "tokenizer").prefix
     assert len(prefix) == len(Tokenizer.load(tmp_path / "one" / "tokenizer").prefix) + 2
     given: dict[str, Any] = {"labels": str(base / "labels.jsonl"), "epochs": 1, "max_length": 96, "workers": 0}
@@ -117,7 +122,8 @@ def test_two_classifiers_are_tuned_each_in_its_own_way(
     train_family(base, tmp_path / "b", score_form="prompt", tune="embeddings", tune_scores="ia3", learning_rate=1e-3)
     said = [record.getMessage() for record in caplog.records if "trains" in record.getMessage()]
     assert [line.partition(" trains")[0] for line in said] == ["keywords: --tune embeddings", "scores: --tune ia3"]
-    assert sorted(path.name for path in (tmp_path / "b.training" / "adapter").iterdir()) == ["keywords", "scores"]
+    kept = sorted(path.name for path in (tmp_path / "b.training" / "adapter").iterdir())
+    assert kept == ["keywords", known_texts.FILE, "scores"]
     assert probabilities(tmp_path / "b").shape == (len(ODD_TEXTS), 15)
 
 
