@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -76,6 +77,7 @@ class MetricsLog:
 
         self.folder, self.name, self.say = folder, name, say
         self.scratch = tempfile.mkdtemp(prefix="nunchi-board-")
+        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
         self.writer = SummaryWriter(self.scratch)
 
     def __call__(self, metrics: EpochRow) -> None:
