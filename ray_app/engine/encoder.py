@@ -136,10 +136,7 @@ def load_model(folder: Path, pooling: str) -> EncoderClassifier:
 def load_keyword_scorer(folder: Path, dropout: float | None = None) -> KeywordScorer:
     """The KeywordScorer that `save_model` wrote, in fp32 on the CPU; `dropout` replaces the encoder's own."""
     encoder, state = _load_parts(folder, dropout)
-    (keywords, width), queries = state["own"].shape, len(state["query"]) // len(state["own"])
-    head = KeywordAttention(keywords, width, len(state["out.bias"]), queries=queries)
-    head.load_state_dict(state)
-    return KeywordScorer(encoder, head)
+    return KeywordScorer(encoder, KeywordAttention.of(state))
 
 
 def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrainedModel, dict[str, Tensor]]":

@@ -7,6 +7,7 @@ nothing else.
 """
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,6 +44,14 @@ class KeywordAttention(nn.Module):
         self.out = nn.Linear(2 * hidden, outputs)
         self.register_buffer("mean", torch.zeros(hidden))
         self.register_buffer("spread", torch.ones(hidden))
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], dropout: float = 0.2) -> "KeywordAttention":
+        """A head with the weights of another one's `state_dict`."""
+        (keywords, hidden), queries = state["own"].shape, len(state["query"]) // len(state["own"])
+        head = cls(keywords, hidden, len(state["out.bias"]), dropout, queries)
+        head.load_state_dict(dict(state))
+        return head
 
     @property
     def keywords(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ray_app.data.taxonomy import Taxonomy
     from ray_app.engine.device import Device
     from ray_app.engine.encoder import EncoderClassifier
-    from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
+    from ray_app.engine.keyword_attention import KeywordScorer
     from ray_app.engine.tokenizer import Tokenizer
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.classifier_options import Config
@@ -73,12 +73,13 @@ def _train_pooled(
 
     hf, base = tokenizer_of(opened, way_of(config, name), config.base_model), Tokenizer(opened.tokenizer)
     resume, device = checkpoints.resume(name), choose_device(config.device)
-    task, plain = (_task(name, config, taxonomy, own, tables) for own in (Tokenizer(hf), base))
+    task = _task(name, config, taxonomy, Tokenizer(hf), tables)
     model = EncoderClassifier(opened.encoder, task.outputs, config.dropout, config.pooling)
     prepare(model, base, config)
     if opened.head is not None:
         model.head.load_state_dict(opened.head)
     elif config.probe and name == "keywords" and (resume is None or config.tune == "embeddings"):
+        plain = task if hf is opened.tokenizer else _task(name, config, taxonomy, base, tables)  # no virtual tokens yet
         initialize_head(model, plain.train, device, plain.pad_id, config.seed)
     history, added = _learn(model, task, name, config, base, taxonomy, checkpoints, resume)
     thresholds = _finished(model, task, name, device)
@@ -126,9 +127,10 @@ def _train_scorer(
     hf, base = tokenizer_of(opened, way_of(config, name), config.base_model), Tokenizer(opened.tokenizer)
     task = _scorer_task(name, config, taxonomy, Tokenizer(hf), tables, known=opened.head is not None)
     width, outputs = int(opened.encoder.config.hidden_size), len(taxonomy.scores) + task.finds
-    head = KeywordAttention(len(taxonomy.names), width, outputs, config.dropout)
-    if opened.head is not None:
-        head = _head(opened.head, config.dropout)
+    if opened.head is None:
+        head = KeywordAttention(len(taxonomy.names), width, outputs, config.dropout)
+    else:
+        head = KeywordAttention.of(opened.head, config.dropout)
     model, resume, device = KeywordScorer(opened.encoder, head), checkpoints.resume(name), choose_device(config.device)
     prepare(model, base, config)
     if resume is None and opened.head is None:
@@ -173,16 +175,6 @@ def _learn(
     added = None if way.kind == "full" else kept.learned(model.encoder, before)
     make_plain(model)
     return history, added
-
-
-def _head(state: "dict[str, Tensor]", dropout: float) -> "KeywordAttention":
-    """A head of this state."""
-    from ray_app.engine.keyword_attention import KeywordAttention
-
-    (keywords, width), queries = state["own"].shape, len(state["query"]) // len(state["own"])
-    head = KeywordAttention(keywords, width, len(state["out.bias"]), dropout, queries)
-    head.load_state_dict(state)
-    return head
 
 
 def _scorer_task(

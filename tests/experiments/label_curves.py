@@ -30,14 +30,16 @@ def figures(report: PredictionReport) -> list[float | None]:
     return [report["keywords"]["micro"]["f1"], tuples["micro_sign"]["f1"], tuples["micro"]["f1"]]
 
 
-def drawn(rows: pa.Table, count: int, seed: int) -> tuple[pa.Table, pa.Table]:
-    """So many rows, a tenth of them for validation."""
+def drawn(rows: pa.Table, count: int, seed: int, share: float = 0.1) -> tuple[pa.Table, pa.Table]:
+    """So many rows, a share of them for validation."""
     rows = rows.take(np.random.default_rng(seed).permutation(len(rows))[:count])
-    kept, held = hold_out(count, 0.1, seed)
+    kept, held = hold_out(count, share, seed)
     return rows.take(pa.array(kept)), rows.take(pa.array(held))
 
 
-def trained(base: str, tables: Sequence[pa.Table], seed: int, epochs: int, output: Path) -> str:
+def trained(
+    base: str, tables: Sequence[pa.Table], seed: int, epochs: int, output: Path, taxonomy: str = "default"
+) -> str:
     """The bundle that a base model becomes on training and validation rows."""
     labels = output.with_suffix(".parquet")
     splits = [split for split, table in zip(("train", "validation"), tables, strict=True) for _ in range(len(table))]
@@ -47,11 +49,11 @@ def trained(base: str, tables: Sequence[pa.Table], seed: int, epochs: int, outpu
         train.run(
             train.Config(
                 labels=str(labels),
+                taxonomy=taxonomy,
                 base_model=base,
                 epochs=epochs,
                 batch_size=8,
                 patience=0,
-                precision="auto",
                 workers=0,
                 seed=seed,
                 output=str(output),

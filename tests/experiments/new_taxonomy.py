@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import yaml
 
@@ -29,12 +28,11 @@ from ray_app.evaluation.report import PredictionReport, evaluate_bundle, evaluat
 from ray_app.inference import bundle as bundles
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels import reader
-from ray_app.labels.hold_out import hold_out
-from ray_app.training import train
 from ray_app.training.settings import Settings
 from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet, label_set
 from ray_app.training.unlabeled.aspects import train_reader
 from ray_app.training.unlabeled.first_guess import GuessConfig, guess_bundle
+from tests.experiments.label_curves import drawn, trained
 
 TAXONOMIES = Path(__file__).with_name("taxonomies.yaml")
 FIGURES = ("keywords", "sign", "tuples")
@@ -62,9 +60,7 @@ class Domain:
 
     def drawn(self, count: int, seed: int) -> tuple[pa.Table, pa.Table]:
         """So many training rows, a fifth of them for validation."""
-        rows = self.train.take(np.random.default_rng(seed).permutation(len(self.train))[:count])
-        kept, held = hold_out(count, 0.2, seed)
-        return rows.take(pa.array(kept)), rows.take(pa.array(held))
+        return drawn(self.train, count, seed, 0.2)
 
     def judged(self, bundle: str) -> list[float | None]:
         """Figures of a bundle."""
@@ -98,28 +94,8 @@ class Domain:
 
     def trained(self, guess: str, count: int, seed: int, epochs: int) -> str:
         """The guess, trained on a few labels."""
-        output, labels = self.output / f"trained-{count}-{seed}", self.output / f"labels-{count}-{seed}.parquet"
-        kept, held = self.drawn(count, seed)
-        splits = ["train"] * len(kept) + ["validation"] * len(held)
-        both = pa.concat_tables([kept, held])
-        at = both.column_names.index("split")
-        pq.write_table(both.set_column(at, "split", pa.array(splits)), labels)
-        if not (output / "bundle.json").is_file():
-            train.run(
-                train.Config(
-                    labels=str(labels),
-                    taxonomy=str(self.taxonomy),
-                    base_model=guess,
-                    epochs=epochs,
-                    batch_size=8,
-                    patience=0,
-                    workers=0,
-                    seed=seed,
-                    output=str(output),
-                    resume=True,
-                )
-            )
-        return str(output)
+        tables, output = self.drawn(count, seed), self.output / f"trained-{count}-{seed}"
+        return trained(guess, tables, seed, epochs, output, str(self.taxonomy))
 
 
 def main() -> None:
