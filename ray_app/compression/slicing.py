@@ -18,6 +18,7 @@ from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.prefix import prefix_of
 from ray_app.engine.ragged import Sequences
+from ray_app.engine.token_states import padded_forward
 from ray_app.engine.unpadded import FAMILIES
 from ray_app.errors import check
 
@@ -82,8 +83,7 @@ def _but(layers: nn.ModuleList, left_out: int) -> nn.ModuleList:
 
 
 def _states(model: Model, ids: Tensor, mask: Tensor) -> Tensor:
-    states: Tensor = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    return states
+    return padded_forward(model.encoder, ids, mask, model.batching)
 
 
 def _distance(states: Tensor, reference: Tensor, mask: Tensor) -> Tensor:

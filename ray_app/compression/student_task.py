@@ -21,6 +21,7 @@ from ray_app.compression.targets import Lessons
 from ray_app.engine.batching import padded
 from ray_app.engine.device import Device
 from ray_app.engine.keyword_attention import KeywordScorer
+from ray_app.engine.token_states import padded_forward
 from ray_app.training.keyword_scores import KeywordScoreTask
 from ray_app.training.settings import Settings
 
@@ -68,7 +69,7 @@ class StudentTask:
         """The summed loss of these reviews."""
         ids, mask = (part.to(device) for part in padded(self.lessons.sequences.take(rows), self.pad_id))
         scorer = cast(KeywordScorer, model)  # in this process alone: nothing wraps it
-        states = scorer.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = padded_forward(scorer.encoder, ids, mask, scorer.batching)
         logits, attention = scorer.head(states, mask)
         wanted = torch.stack([self.lessons.logits[row] for row in rows]).to(device)
         total = imitation(logits.view(wanted.shape).float(), wanted, self.weights.scores)

@@ -15,6 +15,7 @@ from ray_app.engine.batching import padded
 from ray_app.engine.device import Device
 from ray_app.engine.keyword_attention import KeywordScorer
 from ray_app.engine.ragged import Sequences
+from ray_app.engine.token_states import padded_forward
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.training.joined_reviews import connectors
 
@@ -71,7 +72,7 @@ def lessons(teacher: KeywordScorer, sequences: Sequences, pad_id: int, device: D
         rows = order[first : first + BATCH]
         ids, mask = (part.to(device.torch_device) for part in padded(sequences.take(rows), pad_id))
         with torch.autocast(device.torch_device.type, torch.bfloat16, enabled=bf16):
-            hidden = teacher.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            hidden = padded_forward(teacher.encoder, ids, mask, teacher.batching).float()
         own, weights = head(hidden, mask)
         logits[rows] = own.view(len(rows), head.keywords, outputs).float().cpu()
         standardized = head.standardized(hidden)
