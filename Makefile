@@ -8,17 +8,25 @@ PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup quickstart test lint wheel lock browser clean
+.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser clean
 
 setup: .venv/.setup
 
 quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
-test: .venv/.dev browser lint
-	$(RUN) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
-	$(RUN) -m pytest -m ray
+# Tests on Ray wait for processes most of the time: beside the others they cost little.
+test: .venv/.dev browser
+	$(MAKE) --no-print-directory --jobs 2 fast-tests ray-tests
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
+
+fast-tests: lint
+	$(RUN) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+
+ray-tests: SHELL := /bin/bash
+ray-tests: .SHELLFLAGS := -o pipefail -c
+ray-tests: .venv/.dev
+	$(RUN) -m pytest -m ray --color=no 2>&1 | sed --unbuffered 's/^/ray: /'
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

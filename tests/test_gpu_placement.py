@@ -105,6 +105,21 @@ def test_without_flags_a_gpu_gets_one_replica_and_with_them_four_at_most(
     assert serve("auto", 64) == (64, 0.25)  # 16 GPUs are asked for, not squeezed onto those there are
 
 
+def test_workers_of_a_catalog_run_may_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, cpus=16, gpus=2, grows=False)
+    assert analyze("auto", 0, gpus_per_worker=0.5) == (4, 0.5)
+    assert analyze("auto", 3, gpus_per_worker=0.1) == (3, 0.1)
+    assert analyze("auto", 0, gpus_per_worker=1.0) == analyze("auto", 0) == (2, 1.0)
+    assert analyze("cpu", 0, gpus_per_worker=0.5) == (4, 0.0)
+    monkeypatch.setattr(catalog, "_stage_groups", lambda config: [["keywords"], ["scores"], ["highlights"]])
+    assert analyze("auto", 0, placement="pools", gpus_per_worker=0.25) == (2, 0.25)
+    has(monkeypatch, cpus=16, gpus=1, grows=False)
+    with pytest.raises(UserError, match=r"3 pools x 0\.5 GPUs are more than the 1 there are; lower --gpus-per-worker"):
+        analyze("auto", 0, placement="pools", gpus_per_worker=0.5)
+    with pytest.raises(UserError, match="--gpus-per-worker"):
+        analyze("auto", 0, gpus_per_worker=2)
+
+
 def test_a_share_that_is_given_is_the_one_that_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, cpus=8, gpus=0, grows=True)
     assert serve("cuda", 3, gpus_per_replica=0.5) == (3, 0.5)

@@ -7,7 +7,7 @@ import importlib.util
 import multiprocessing
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -51,18 +51,9 @@ class Task:
 
 
 def time_methods(
-    bundle: str,
-    texts: Sequence[str],
-    names: Sequence[str],
-    rounds: int,
-    device: str,
-    threads: int,
-    packages: Mapping[str, str] = PACKAGES,
+    bundle: str, texts: Sequence[str], names: Sequence[str], rounds: int, device: str, threads: int
 ) -> tuple[dict[str, VariantTiming], Task]:
-    """Runs each variant `rounds` times after one warm-up, in turns: those that mask, or those of UNMASKED.
-
-    `packages`: what a variant needs installed.
-    """
+    """Runs each variant `rounds` times after one warm-up, in turns: those that mask, or those of UNMASKED."""
     workload = Workload(bundle, texts, device, threads)
     masks = not set(names) <= set(UNMASKED)
     sequences, _ = concatenate([workload.whole, *([workload.masked] if masks else [])]).unique()
@@ -75,7 +66,7 @@ def time_methods(
     task = Task(reviews=len(texts), tokens=tokens, flops=flops, owner=workload.variants.review)
     del workload
     timings = {name: VariantTiming() for name in names}
-    for name, package in packages.items():
+    for name, package in PACKAGES.items():
         if name in timings and importlib.util.find_spec(package) is None:
             timings[name].failure = f"{package} is not installed: {pip_install('bench')}"
     present = [name for name in names if not timings[name].failure]

@@ -178,6 +178,9 @@ def _remarks(figures: RunFigures) -> Iterator[str]:
         yield f"{column}: {count:,} values are not UTF-8; their bytes are written as \\xb0"
     for folder, value in list(figures["shortened"].items())[:LISTED]:
         yield f"a value is too long for a folder's name: {value}… is {folder}"
+    if len(figures["computed_on"]) > 1:
+        ways = "; ".join(f"{units:,} units on {way}" for way, units in figures["computed_on"].items())
+        yield f"computed in more than one way, so that probabilities may differ a little between units: {ways}"
     if figures["repeated_ids"]:
         yield (
             f"{figures['repeated_ids']:,} ids are on more than one row: files that number their own rows, or copies; "

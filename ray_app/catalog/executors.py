@@ -197,21 +197,25 @@ def _pool_shape(config: "Config") -> PoolShape:
     pools = len(_stage_groups(config))
     now = cluster.cpus()
     empty = cluster.joined() and not now  # a head that does no work, whose workers come when they are requested
-    workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(cluster.gpus() if gpu else now // 4)))
+    gpus = (config.gpus_per_worker or 1.0 / pools) if gpu else 0.0
+    room = (cluster.gpus() / (gpus * pools) + 1e-6) if gpu else now / 4
+    workers = config.workers or (EMPTY_WORKERS if empty else max(1, int(room)))
     share = EMPTY_CPUS if empty else cluster.cpus_for(workers * pools, least=0.1)
     cpus = config.cpus_per_worker or (1.0 if gpu else share)
     if not cluster.joined():
         cluster.check_fits(
             workers * pools, cpus, f"{workers} workers x {pools} pools", "--workers or --cpus-per-worker"
         )
+    if gpu:  # each pool has an actor from the start; others come as they fit
+        cluster.check_gpus(pools, gpus, f"{pools} pools", "--gpus-per-worker")
     log.info(
         "up to %d x %d workers with %s%.2g CPUs each%s; the cluster has %g CPUs and %g GPUs now",
         workers,
         pools,
-        f"{1 / pools:.2g} GPU and " if gpu else "",
+        f"{gpus:.2g} GPU and " if gpu else "",
         cpus,
         "" if gpu else ", no GPU",
         now,
         cluster.gpus(),
     )
-    return PoolShape(workers=workers, cpus=cpus, gpus=1.0 / pools if gpu else 0.0)
+    return PoolShape(workers=workers, cpus=cpus, gpus=gpus)

@@ -95,7 +95,10 @@ class Config(Options):
         ("fused", "pools", "here"),
     )
     workers: int = option(
-        0, "actors per pool, 0 for one per GPU, or one per four CPUs", "Cluster", least=0, common=True
+        0, "actors per pool, 0 for as many as GPUs hold, or one per four CPUs", "Cluster", least=0, common=True
+    )
+    gpus_per_worker: float = option(
+        0.0, "share of a GPU that an actor reserves, 0 for a whole one, which pools share", "Cluster", least=0, most=1
     )
     cpus_per_worker: float = option(
         0.0, "CPUs an actor reserves and uses as threads, 0 for an equal share", "Cluster", least=0

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ray_app.catalog.options import Config
     from ray_app.inference.runtime import BundleRuntime
 
+COMPUTED = "units computed on "  # a counter per way to compute, which `Device.arithmetic` names
 LANES = 2  # threads that share a GPU: what the host does for a unit takes less time than the GPU needs for another
 
 PLACE = ("source_file", "source_row")  # where a row comes from: accepted rows carry it to the end
@@ -111,6 +112,8 @@ class Lane:
             rejected = pa.concat_tables([rejected, _rejects(table, bad)])
             table = pa.concat_tables(tables) if tables else self.run_stages(table.slice(0, 0))
         work.add(**self.runtime.work)
+        if self.last:
+            work.add(**{COMPUTED + self.runtime.device.arithmetic: 1})
         work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         return {
             "unit": row["unit"],

@@ -15,6 +15,7 @@ from typing import TypedDict
 from ray_app.catalog.commit import CommitRecord
 from ray_app.catalog.output import reject_reasons
 from ray_app.catalog.output.reject_reasons import Reason
+from ray_app.catalog.pipeline import COMPUTED
 from ray_app.engine.flops import WorkCounters, summary
 from ray_app.progress import Pace
 
@@ -46,6 +47,7 @@ class RunFigures(RowCounts):
     shortened: dict[str, str]
     repeated_ids: int
     engine: dict[str, float]
+    computed_on: dict[str, int]
 
 
 class Progress:
@@ -133,6 +135,11 @@ class Progress:
             "shortened": self.shortened,
             "repeated_ids": repeated_ids,
             "engine": summary(self.work),
+            "computed_on": {
+                name.removeprefix(COMPUTED): int(units)
+                for name, units in sorted(self.work.items())
+                if name.startswith(COMPUTED)
+            },
         }
 
     def _log_line(self) -> None:

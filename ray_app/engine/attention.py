@@ -2,15 +2,17 @@
 
 In: query, key, value per token, and the Layout of the sequences. Out: the mixed values. `grouped` runs torch's scaled
 dot product attention once per run of equally long sequences; `varlen` runs one kernel over all of them (CUDA, half
-precision). `choose` times both on the device that runs and keeps the quicker one. A layer may have keys and values of a
-prefix, which every query sees before those of its own sequence.
+precision). `choose` tells which of them a device has: by what runs and not by what was quicker once, so that all
+workers of a run on like devices choose alike. A layer may have keys and values of a prefix, which every query sees
+before those of its own sequence.
 """
 
+import inspect
+import logging
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -19,7 +21,9 @@ from torch.nn import functional as F
 
 from ray_app.arrays import Ints
 from ray_app.engine.ragged import offsets_of
+from ray_app.errors import first_line
 
+log = logging.getLogger(__name__)
 Group = tuple[int, int, int, int]  # first sequence, first token, sequences, length of each
 
 
@@ -108,7 +112,7 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def varlen(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, single: bool, prefix: Kept | None = None
 ) -> Tensor:
-    """One kernel for the whole batch. `num_splits=1` makes a sequence's result independent of its neighbors."""
+    """One kernel for the whole batch."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = int(layout.lengths[-1])
@@ -116,8 +120,31 @@ def varlen(
     if prefix is not None:
         key, value = (behind(kept, x, layout) for kept, x in zip(prefix, (key, value), strict=True))
         longest += layout.kept
-    mixed: Tensor = varlen_attn(query, key, value, bounds, layout.key_bounds, most, longest, num_splits=1)  # type: ignore[assignment]
+    one = splits(query.device)
+    mixed: Tensor = varlen_attn(query, key, value, bounds, layout.key_bounds, most, longest, **one)  # type: ignore[assignment, arg-type]
     return mixed
+
+
+@cache
+def splits(device: torch.device) -> dict[str, int]:
+    """What makes a sequence's result independent of its neighbors: `num_splits=1`. Torch 2.11 does not know it, and
+    2.12 has it for some kernels only: those that do not split at all need no telling.
+
+    Raises whatever torch does where no such kernel runs on this device.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    tokens = torch.zeros(8, 2, 32, device=device, dtype=torch.bfloat16)
+    bounds = torch.tensor([0, 3, 8], dtype=torch.int32, device=device)
+    if "num_splits" in inspect.signature(varlen_attn).parameters:
+        try:
+            varlen_attn(tokens, tokens, tokens, bounds, bounds, 5, 5, num_splits=1)
+        except RuntimeError:
+            log.debug("varlen_attn does not take num_splits here", exc_info=True)
+        else:
+            return {"num_splits": 1}
+    varlen_attn(tokens, tokens, tokens, bounds, bounds, 5, 5)
+    return {}
 
 
 def behind(kept: Tensor, own: Tensor, layout: Layout) -> Tensor:
@@ -125,31 +152,14 @@ def behind(kept: Tensor, own: Tensor, layout: Layout) -> Tensor:
     return torch.cat([kept, own])[layout.key_order]
 
 
-def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> Attention:
-    """`grouped` on CPUs and in fp32; elsewhere the quicker of both, timed on a batch of short reviews."""
+@cache
+def choose(device: torch.device, dtype: torch.dtype) -> Attention:
+    """`grouped` on CPUs and in fp32; elsewhere `varlen` where this torch has it for this GPU, tried once a process."""
     if device.type != "cuda" or dtype == torch.float32:
         return grouped
-    lengths = np.sort(np.random.default_rng(0).integers(8, 72, 400))
-    q, k, v = torch.randn(3, int(lengths.sum()), heads, width, device=device, dtype=dtype)
-    return quicker((grouped, varlen), q, k, v, Layout(lengths, device))
-
-
-def quicker(
-    kernels: tuple[Attention, ...], q: Tensor, k: Tensor, v: Tensor, layout: Layout, rounds: int = 5
-) -> Attention:
-    """The kernel with the shortest median time after a first, untimed call; one that this device cannot run is out."""
-    seconds: dict[Attention, float] = {}
-    for kernel in kernels:
-        try:
-            seconds[kernel] = float(np.median([_timed(kernel, q, k, v, layout) for _ in range(rounds + 1)][1:]))
-        except (RuntimeError, ImportError):
-            seconds[kernel] = np.inf
-    return min(kernels, key=lambda kernel: seconds[kernel])
-
-
-def _timed(kernel: Attention, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> float:
-    began = time.perf_counter()
-    kernel(q, k, v, layout, False, None)
-    if q.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    try:
+        splits(device)
+    except Exception as error:  # another torch, another card: any of its errors means that there is no such kernel
+        log.warning("attention runs once per length, which is slower: torch's varlen_attn fails: %s", first_line(error))
+        return grouped
+    return varlen

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ray_app.engine.attention import choose as attention_kernel
 from ray_app.engine.linear import DTYPES, Backend, has_int8
 from ray_app.errors import check
 
 CPU_TOKENS, CUDA_TOKENS = 2_048, 32_768  # per batch: small enough for a CPU's caches, large enough to fill a GPU
+HEAD: Backend = "fp32"  # whatever an encoder computes in: a head's products are small, and thresholds judge them
 BACKENDS = ("auto", "fp32", "bf16", "int8")
 SLOWER = 1.5  # times as long as fp32 takes, from which bf16 is worth a warning
 log = logging.getLogger(__name__)
@@ -31,9 +33,22 @@ class Device:
         """The type of activations."""
         return DTYPES[self.backend]
 
+    @property
+    def arithmetic(self) -> str:
+        """What results depend on beyond a bundle, in words: the device, its products, its attention."""
+        on_gpu = self.torch_device.type == "cuda"
+        name = torch.cuda.get_device_name(self.torch_device) if on_gpu else "CPU"
+        products = (
+            "tf32" if on_gpu and self.backend == "fp32" and torch.backends.cuda.matmul.allow_tf32 else self.backend
+        )
+        attention = attention_kernel(self.torch_device, self.dtype).__name__
+        return f"{name}, products in {products}, head in {HEAD}, attention {attention}, torch {torch.__version__}"
+
 
 def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto") -> Device:
-    """`auto` takes a GPU in bf16 where there is one, else the CPU in fp32. `threads` 0 leaves torch's own choice.
+    """`auto` takes a GPU where there is one, in bf16 where it has that, else the CPU in fp32.
+
+    `threads` 0 leaves torch's own choice.
 
     Raises UserError naming the flag where the device or the backend is not available.
     """
@@ -47,9 +62,14 @@ def choose_device(device: str = "auto", threads: int = 0, backend: str = "auto")
     if backend == "int8":
         check(not on_gpu, "backend int8 is for CPUs; on a GPU write bf16")
         check(has_int8(), "backend int8: this torch has no int8 product for this processor; write fp32")
-    default: Backend = "bf16" if on_gpu else "fp32"
+    default: Backend = "bf16" if on_gpu and gpu_has_bf16() else "fp32"
     chosen: Backend = default if backend == "auto" else backend  # type: ignore[assignment]
     return Device(torch.device("cuda" if on_gpu else "cpu"), chosen, CUDA_TOKENS if on_gpu else CPU_TOKENS)
+
+
+def gpu_has_bf16() -> bool:
+    """Whether the GPU multiplies bf16 itself; what stands in for that on older ones is slower than fp32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def trains_in_bf16(precision: str, device: Device) -> bool:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_app.engine.attention import Kept, Layout, choose
+from ray_app.engine.device import HEAD
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.linear import DTYPES, Backend, Linear, linear
 from ray_app.engine.prefix import prefix_of
 from ray_app.engine.ragged import Sequences
 
-HEAD: dict[Backend, Backend] = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # a small product is not worth int8
 PREFIX = prefix_of.__module__  # whose hook is a prefix, which is read; those of transformers only look
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
@@ -121,8 +121,7 @@ class UnpaddedClassifier:
         encoder = model.encoder
         self.device, self.backend, self.pooling = device, backend, model.pooling
         self.heads = int(encoder.config.num_attention_heads)
-        width = int(encoder.config.hidden_size) // self.heads
-        self.attention = choose(device, DTYPES[backend], self.heads, width)
+        self.attention = choose(device, DTYPES[backend])
         self.first_position = encoder.config.pad_token_id + 1 if "roberta" in encoder.config.model_type else 0
         embeddings = encoder.embeddings
         self.words = self._own(embeddings.word_embeddings.weight)
@@ -137,9 +136,10 @@ class UnpaddedClassifier:
         self.layers = [self._layer(*one) for one in zip(layers, kept, apart, strict=True)]
         self.scorer = self.head = None
         if isinstance(model, KeywordScorer):
-            self.scorer = _Scorer(model.head, device, HEAD[backend], self.rows)
+            self.scorer = _Scorer(model.head, device, HEAD, self.rows)
         else:
-            self.head = linear(self._own(model.head.weight), self._own(model.head.bias), HEAD[backend])
+            weight, bias = (part.detach().to(device, DTYPES[HEAD]) for part in (model.head.weight, model.head.bias))
+            self.head = linear(weight.contiguous(), bias.contiguous(), HEAD)
 
     def rows(self, count: int, step: int = 32) -> int:
         """How many rows to compute for `count`. On a CPU, oneDNN compiles code for each new shape of a product, so
@@ -155,11 +155,11 @@ class UnpaddedClassifier:
         last = self.layers[-1]
         if last.query is not None:
             assert self.head is not None
-            pooled = self._first_rows(last, last.query, x, layout)
+            pooled = self._first_rows(last, last.query, x, layout).float()
             logits = self.head(pooled)
         else:
             x = self._full(last, x, layout)
-            pooled = self._means(x, layout) if self.head is not None or vectors else x
+            pooled = self._means(x.float(), layout) if self.head is not None or vectors else x
             logits = self.head(pooled) if self.head is not None else self._scored(x, layout)[0]
         logits, pooled = logits[: len(batch)], pooled[: len(batch)]
         return torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits
@@ -172,7 +172,7 @@ class UnpaddedClassifier:
 
     def _scored(self, states: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         assert self.scorer is not None, "only keywords that attend have attention"
-        return self.scorer(states, layout)
+        return self.scorer(states.float(), layout)
 
     @torch.inference_mode()
     def attended(self, batch: Sequences) -> tuple[Tensor, Tensor]:

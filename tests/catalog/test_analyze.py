@@ -12,8 +12,9 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from ray_app import storage
+from ray_app import cli, storage
 from ray_app.catalog import analyze, pipeline
+from ray_app.engine.device import Device, choose_device
 from ray_app.errors import UserError
 from ray_app.inference.own_thread import OwnThread
 from tests.support.catalog_run import TEXTS, config, rows, verified, write
@@ -41,6 +42,17 @@ def test_a_run_that_died_is_resumed_and_equals_an_undisturbed_one(
     analyze.run(config(reviews, bundle_folder, output=str(reviews.parent / "calm" / "out")))
     calm = storage.read_parquet(f"{reviews.parent}/calm/out/data").to_pylist()
     assert disturbed == sorted(calm, key=lambda row: int(row["review_id"]))
+
+
+def test_a_run_that_is_resumed_on_another_device_says_so(
+    reviews: Path, bundle_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dying(reviews, bundle_folder, monkeypatch, 3, after=True)
+    cpu = choose_device("cpu").arithmetic
+    monkeypatch.setattr(Device, "arithmetic", "a GPU, products in bf16")
+    assert analyze.run(config(reviews, bundle_folder)) == 0
+    said = f"may differ a little between units: 3 units on {cpu}; 4 units on a GPU, products in bf16\n"
+    assert said in capsys.readouterr().out
 
 
 def test_a_finished_run_is_left_as_it_is(reviews: Path, bundle_folder: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,10 +190,17 @@ def test_a_row_the_model_raises_on_is_rejected_with_its_place(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_resume(
-    bundle_folder: str, tmp_path: Path, number: signal.Signals, code: int
+    bundle_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    options = ("--bundle", bundle_folder, "--output", f"{tmp_path}/out", "--placement", "here", "--device", "cpu")
-    command = [sys.executable, "-m", "jobs.analyze", *options, "--unit-rows", "20", "--limit", "200"]
+    given = {"bundle": bundle_folder, "output": f"{tmp_path}/out", "placement": "here", "device": "cpu"}
+    given |= {"unit_rows": "20", "limit": "200"}
+    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command = [sys.executable, "-m", "jobs.analyze", *flags]
     job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while job.poll() is None and not list(tmp_path.glob("out/_units/*.json")):
         time.sleep(0.02)
@@ -192,10 +211,10 @@ def test_a_signal_lets_the_unit_in_flight_finish_and_says_how_to_resume(
     assert "rows are left; run the same command again to resume" in output
     committed = {path.stem for path in tmp_path.glob("out/_units/*.json")}
     assert not list(tmp_path.glob("out/data/*"))
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{20 * len(committed):,} rows were committed before" in done.stderr
-    assert "-m jobs.analyze verify --output" in done.stdout
+    caplog.set_level("INFO", "ray_app")
+    assert analyze.run(cli.parse(analyze.Config, flags, "jobs.analyze", "")) == 0
+    assert f"{20 * len(committed):,} rows were committed before" in caplog.text
+    assert "-m jobs.analyze verify --output" in capsys.readouterr().out
 
 
 def test_a_price_per_hour_becomes_an_estimate_and_a_figure(
@@ -212,7 +231,8 @@ def test_two_lanes_that_share_the_models_find_what_one_does(
 ) -> None:
     """As beside a GPU: two units at once, each with a count of its own work."""
     analyze.run(config(reviews, bundle_folder, highlights="exact"))
-    one, work = rows(reviews), storage.read_json(f"{reviews.parent}/out/_run.json")["engine"]
+    one, run = rows(reviews), storage.read_json(f"{reviews.parent}/out/_run.json")
+    work = run["engine"]
     load = pipeline.StageWorker._load
     made: list[pipeline.Lane] = []
 
@@ -227,5 +247,6 @@ def test_two_lanes_that_share_the_models_find_what_one_does(
     found = storage.read_parquet(f"{folder}/data").to_pylist()
     assert sorted(found, key=lambda row: int(row["review_id"])) == one
     counted = storage.read_json(f"{folder}/_run.json")["engine"]
+    assert run["computed_on"] == {choose_device("cpu").arithmetic: 7}
     assert [counted[name] for name in ("tokens", "sequences")] == [work[name] for name in ("tokens", "sequences")]
     assert made[0].runtime.keywords.flat is made[1].runtime.keywords.flat

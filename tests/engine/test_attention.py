@@ -1,8 +1,9 @@
-"""Attention without padding against its formula, one sequence at a time; which kernel is kept."""
+"""Attention without padding against its formula, one sequence at a time; which kernel a device runs."""
 
-import time
-from collections.abc import Iterator
-from itertools import groupby
+import inspect
+from collections.abc import Callable, Iterator
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import varlen as torch_varlen
 
-from ray_app.engine.attention import Attention, Kept, Layout, behind, choose, grouped, quicker
+from ray_app.engine import attention
+from ray_app.engine.attention import Layout, behind, choose, grouped
 from ray_app.engine.ragged import offsets_of
 
 CPU = torch.device("cpu")
@@ -127,56 +130,92 @@ def test_groups_are_runs_of_one_length_that_cover_every_token_once(lengths: list
     assert here.first.tolist() == here.bounds[:-1].tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
 
 
-def slow(query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None) -> Tensor:
-    time.sleep(0.03)
-    return grouped(query, key, value, where, single)
+REAL = inspect.signature(torch_varlen.varlen_attn)
 
 
-def impossible(
-    query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
+def kernel(
+    query: Tensor, key: Tensor, value: Tensor, cu_seq_q: Tensor, cu_seq_k: Tensor, max_q: int, max_k: int
 ) -> Tensor:
+    """Torch's, as 2.11 has it."""
+    mixed = torch.zeros_like(query)
+    queries, keys = (list(pairwise(bounds.tolist())) for bounds in (cu_seq_q, cu_seq_k))
+    assert (max_q, max_k) == tuple(max(high - low for low, high in pairs) for pairs in (queries, keys))
+    for q, k in zip(queries, keys, strict=True):
+        own, seen = slice(*q), slice(*k)
+        weights = torch.einsum("qhw,khw->hqk", query[own], key[seen]).div(query.shape[2] ** 0.5).softmax(2)
+        mixed[own] = torch.einsum("hqk,khw->qhw", weights, value[seen])
+    return mixed
+
+
+def kernel_that_may_split(*given: Any, num_splits: int | None = None) -> Tensor:
+    """As 2.13 has it."""
+    REAL.bind(*given, num_splits=num_splits)
+    return kernel(*given)
+
+
+def kernel_that_cannot_be_told(*given: Any, num_splits: int | None = None) -> Tensor:
+    """As 2.12 has it, where the installed kernel is another."""
+    if num_splits is not None:
+        raise RuntimeError("num_splits requires FA3")
+    return kernel(*given)
+
+
+def broken(*_: Any, num_splits: int | None = None) -> Tensor:
     raise RuntimeError("no kernel image is available for execution on the device")
 
 
-def absent(
-    query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
-) -> Tensor:
-    raise ImportError("cannot import name 'varlen_attn'")
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Tensor]], None]]:
+    """Puts a kernel in the place of torch's, which runs on CUDA alone."""
+
+    def put(one: Callable[..., Tensor]) -> None:
+        monkeypatch.setattr(torch_varlen, "varlen_attn", one)
+
+    for cached in (attention.splits, attention.choose):
+        cached.cache_clear()
+    yield put
+    for cached in (attention.splits, attention.choose):
+        cached.cache_clear()
 
 
-def test_the_quicker_way_is_kept() -> None:
-    lengths = [2, 3, 3]
-    case = (*projected(8), layout(lengths))
-    assert quicker((grouped, slow), *case, rounds=3) is grouped
-    assert quicker((slow, grouped), *case, rounds=3) is grouped
+@pytest.mark.parametrize(
+    ("one", "told"), [(kernel, {}), (kernel_that_may_split, {"num_splits": 1}), (kernel_that_cannot_be_told, {})]
+)
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("kept", [0, 3])
+def test_one_kernel_for_all_lengths_gives_what_one_call_per_length_gives(
+    one: Callable[..., Tensor], told: dict[str, int], single: bool, kept: int, installed: Any
+) -> None:
+    installed(one)
+    assert attention.splits(CPU) == told
+    lengths = [1, 1, 2, 5, 5, 8]
+    query, key, value = projected(sum(lengths))
+    here = Layout(np.array(lengths, np.int64), CPU, kept)
+    query = query[here.first] if single else query
+    prefix = (torch.randn(kept, HEADS, WIDTH), torch.randn(kept, HEADS, WIDTH)) if kept else None
+    both = [way(query, key, value, here, single, prefix) for way in (attention.varlen, grouped)]
+    torch.testing.assert_close(*both, atol=2e-6, rtol=1e-5)
 
 
-def test_the_first_call_is_not_timed() -> None:
-    """Kernels are compiled in it."""
-    calls: list[int] = []
-
-    def slow_at_first(
-        query: Tensor, key: Tensor, value: Tensor, where: Layout, single: bool, prefix: Kept | None = None
-    ) -> Tensor:
-        calls.append(len(query))
-        time.sleep(0.0 if calls[1:] else 0.3)
-        return grouped(query, key, value, where, single)
-
-    assert quicker((slow, slow_at_first), *projected(8), layout([2, 3, 3]), rounds=1) is slow_at_first
-    assert calls == [8, 8]
-
-
-@pytest.mark.parametrize("broken", [impossible, absent])
-def test_a_way_that_this_device_cannot_run_is_out(broken: Attention) -> None:
-    case = (*projected(8), layout([2, 3, 3]))
-    assert quicker((slow, broken), *case, rounds=1) is slow
-    assert quicker((broken, slow), *case, rounds=1) is slow
-    assert quicker((broken,), *case, rounds=1) is broken
+def test_a_gpu_that_has_no_such_kernel_is_told_of_and_runs_grouped(
+    installed: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu, on_cpu = torch.device("cuda"), torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device, dtype: on_cpu(*size))
+    monkeypatch.setattr(torch, "tensor", lambda numbers, dtype, device: torch.IntTensor(numbers))
+    installed(broken)
+    assert choose(gpu, torch.bfloat16) is grouped
+    assert "attention runs once per length, which is slower" in caplog.text
+    assert "no kernel image is available" in caplog.text
+    choose.cache_clear()
+    installed(kernel_that_may_split)
+    assert choose(gpu, torch.bfloat16) is attention.varlen
+    assert choose(gpu, torch.float32) is grouped
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cpus_run_grouped(dtype: torch.dtype) -> None:
-    assert choose(CPU, dtype, HEADS, WIDTH) is grouped
+    assert choose(CPU, dtype) is grouped
 
 
 @settings(deadline=None)

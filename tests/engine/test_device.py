@@ -58,4 +58,18 @@ def test_a_bundle_in_int8_runs_on_any_device(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(devices, "has_int8", lambda: product)
+    monkeypatch.setattr(devices, "gpu_has_bf16", lambda: True)
     assert device_for_bundle("auto", backend="int8").backend == backend
+
+
+def test_a_gpu_without_bf16_runs_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has in (True, False):
+        monkeypatch.setattr(devices, "gpu_has_bf16", lambda has=has: has)
+        assert choose_device("cuda").backend == ("bf16" if has else "fp32")
+
+
+def test_what_results_depend_on_is_said() -> None:
+    assert choose_device("cpu").arithmetic == (
+        f"CPU, products in fp32, head in fp32, attention grouped, torch {torch.__version__}"
+    )

@@ -130,24 +130,25 @@ def test_an_interview_is_learned_from_scratch_with_the_whole_text(tmp_path: Path
 
 def test_a_killed_process_resumes_to_the_same_losses(tmp_path: Path) -> None:
     """`kill -9` after the first epoch; on Ray Train the same code resumes, see tests/training/test_train_ray."""
-    options = ["--task", "interview", "--base-model", "scratch", "--workers", "0", "--limit", "64", "--epochs", "12"]
-    options += ["--layers", "1", "--hidden", "64", "--vocabulary", "400", "--max-length", "64", "--device", "cpu"]
-    command = [sys.executable, "-m", "jobs.train_lm", *options, "--patience", "0", "--output"]
+    given = {"task": "interview", "base_model": "scratch", "workers": 0, "limit": 64, "epochs": 12, "patience": 0}
+    given |= {"layers": 1, "hidden": 64, "vocabulary": 400, "max_length": 64, "device": "cpu"}
     calm, hit = tmp_path / "calm", tmp_path / "hit"
 
     def rows(output: Path) -> list[dict[str, Any]]:
         file = Path(f"{output}.training/metrics.jsonl")
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    with subprocess.Popen([*command, str(hit)], stdout=subprocess.DEVNULL) as driver:
+    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "jobs.train_lm", *flags, "--output", str(hit)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
         while not rows(hit):
             assert driver.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
         driver.kill()
     assert len(rows(hit)) < 12
     assert not hit.exists()
-    for output, more in ((calm, []), (hit, ["--resume"])):
-        subprocess.run([*command, str(output), *more], check=True, stdout=subprocess.DEVNULL)
+    train_lm.run(train_lm.Config(**given, output=str(calm)))
+    train_lm.run(train_lm.Config(**given, output=str(hit), resume=True))
     losses = [{row["epoch"]: row["validation_loss"] for row in rows(output)} for output in (calm, hit)]
     assert sorted(losses[0]) == list(range(1, 13))
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)

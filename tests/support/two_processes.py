@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+
+# One server per process of tests has torch imported and forks the second worker of every test.
+SERVER = ForkServerContext()
+SERVER.set_forkserver_preload(["ray_app.training.loop", "ray_app.engine.encoder", "ray_app.lm.train_lm"])
 
 
 def results_of_two(folder: Path, work: Callable[[], Any]) -> list[Any]:
     """What `work`, a function of a module, returns in each of the two; this process is one of them."""
-    other = mp.get_context("spawn").Process(target=_run, args=(1, str(folder), work))
+    other = SERVER.Process(target=_run, args=(1, str(folder), work))
     other.start()
     _run(0, str(folder), work)
     other.join(60)
