@@ -28,6 +28,7 @@ from ray_app.training.optimizer import learning_rate_factor, parameter_groups
 from ray_app.training.settings import Settings
 
 LOG_SECONDS = 10.0
+LOOK = {"cpu": 1, "cuda": 20}  # steps between two looks at whether losses are finite: each waits for a GPU
 
 M = TypeVar("M", bound=nn.Module, contravariant=True)
 log = logging.getLogger(__name__)
@@ -151,6 +152,7 @@ class _Training(Generic[M]):
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, steps, settings.warmup)
         )
+        self.look = LOOK[device.torch_device.type]
         self.in_bf16 = trains_in_bf16(settings.precision, device)  # products of a step; losses and validation are not
         self.history: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}
@@ -188,22 +190,26 @@ class _Training(Generic[M]):
         self.task.begin_epoch(epoch)
         terms, batch_size = self.task.terms, self.settings.batch_size
         batches = list(global_batches(self.task.lengths, batch_size, epoch, self.settings.seed))
-        total, counted = 0.0, 0
+        total, counted = torch.zeros((), device=self.device.torch_device, dtype=torch.float64), 0
         for done, rows in enumerate(batches, 1):
             batch_terms = int(terms[rows].sum())
-            total += self._step(rows[self.world.rank :: self.world.size], batch_terms)
+            loss, norm = self._step(rows[self.world.rank :: self.world.size], batch_terms)
+            total += loss
             counted += batch_terms
+            if done % self.look == 0 or done == len(batches):  # the same steps on all workers: all stop or none
+                check(bool(torch.isfinite(norm) & torch.isfinite(total)), self._diverged())
             if self.world.rank == 0 and pace.due():
                 speed = done * batch_size / pace.seconds
                 self.say(
                     f"{self.task.name} epoch {epoch}/{self.settings.epochs} {done / len(batches):.0%} "
-                    f"loss {total * self.world.size / counted:.3f} {speed:.0f} rows/s, "
+                    f"loss {float(total) * self.world.size / counted:.3f} {speed:.0f} rows/s, "
                     f"{(len(batches) - done) * batch_size / speed:.0f} s left in the epoch"
                 )
-        return self.world.total(total, self.device.torch_device) / counted, len(terms) / pace.seconds
+        return self.world.total(float(total), self.device.torch_device) / counted, len(terms) / pace.seconds
 
-    def _step(self, rows: Ints, batch_terms: int) -> float:
-        """One optimizer step; returns the sum of the losses of this worker's `rows` of a global batch.
+    def _step(self, rows: Ints, batch_terms: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns the sum of the losses of this worker's `rows` of a global batch, and the norm of
+        the gradient, both on the device: reading a number waits for all that is under way there.
 
         DDP averages gradients over workers, so each one scales its sum by size / terms of the global batch: the mean
         over that batch is exact however unevenly its terms fall. A worker left without a row still takes part, with a
@@ -213,23 +219,23 @@ class _Training(Generic[M]):
         pieces = split or [np.zeros(1, np.int64)]
         weight = 1.0 if len(rows) else 0.0
         torch_device, half = self.device.torch_device, self.in_bf16
-        summed = 0.0
+        summed = torch.zeros((), device=torch_device)
         for i, piece in enumerate(pieces):
             ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
             synchronized = ddp.no_sync() if ddp and i < len(pieces) - 1 else torch.enable_grad()
             with synchronized, torch.autocast(torch_device.type, torch.bfloat16, enabled=half):
                 loss = self.task.loss(self.wrapped, piece, torch_device) * weight
                 torch.autograd.backward(loss * self.world.size / batch_terms)
-            summed += float(loss.detach())
-        norm = float(nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip))
-        check(math.isfinite(norm) and math.isfinite(summed), self._diverged())
+            summed += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return summed
+        return summed, norm
 
     def _diverged(self) -> str:
-        """Why training stops. Gradients are summed over workers: all stop at one step, before it changes a weight."""
+        """Why training stops. Gradients are summed over workers: all see a norm that is not finite. The weights are lost
+        by then, those of the last checkpoint are not."""
         epoch, kept = len(self.history) + 1, len(self.history)
         last = f"; the checkpoint of epoch {kept} is kept" if kept else ""
         return (

@@ -18,6 +18,7 @@ from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
 from ray_app.errors import UserError
+from ray_app.training import loop
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
 from ray_app.training.loop import EpochRow, train_model
 from ray_app.training.settings import Settings
@@ -259,7 +260,11 @@ def test_two_workers_equal_one(two_workers: list[dict[str, Any]], name: str) -> 
         assert_same_weights({n: w.numpy() for n, w in learned.items()}, weights(model), 3e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_training_before_it_changes_a_weight(tmp_path: Path) -> None:
+@pytest.mark.parametrize("look", [1, 20])
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_checkpoint(
+    tmp_path: Path, look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loop.LOOK, "cpu", look)
     keep = Keep(tmp_path)
     model, learned = model_of(), data(12)
     task = task_of(learned, data(6), CLASSES, accuracy(np.zeros(6)))
