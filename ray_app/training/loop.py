@@ -234,8 +234,8 @@ class _Training(Generic[M]):
         return summed, norm
 
     def _diverged(self) -> str:
-        """Why training stops. Gradients are summed over workers: all see a norm that is not finite. The weights are lost
-        by then, those of the last checkpoint are not."""
+        """Why training stops. Gradients are summed over workers: all see a norm that is not finite. The weights are
+        lost by then, those of the last checkpoint are not."""
         epoch, kept = len(self.history) + 1, len(self.history)
         last = f"; the checkpoint of epoch {kept} is kept" if kept else ""
         return (
