@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from jobs.__main__ import verbs
 from ray_app import __version__
@@ -144,10 +145,15 @@ def interrupted(_: Config) -> int:
     raise KeyboardInterrupt
 
 
+def fills_the_disk(_: Config) -> int:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "run", "code", "said"),
     [
         (["--labels", "a"], lambda config: None, 0, ""),
+        (["--labels", "a"], fills_the_disk, 1, "error: no space left on the disk: free some and run again\n"),
         (["--labels", "a"], lambda config: 3, 3, ""),
         (["--labels", "a"], failing, 2, "error: labels.csv row 3: no labels\n"),
         (["--labels", "a"], interrupted, 130, "interrupted\n"),

@@ -257,10 +257,13 @@ def _report(
 
 
 def label_taxonomy(uri: str, source: "BundleSummary | Labels | None") -> "Taxonomy":
-    """The taxonomy to label with: that of the file `uri`, else of the bundle or labels, else the shipped one."""
+    """The taxonomy to label with: that of the file `uri` (`default`: the shipped one, as for training), else of the
+    bundle or labels, else the shipped one."""
     from ray_app.data import taxonomy
 
-    return taxonomy.load(uri) if uri else source.taxonomy if source else taxonomy.load()
+    if uri == "default" or not (uri or source):
+        return taxonomy.load()
+    return taxonomy.load(uri) if uri or source is None else source.taxonomy
 
 
 def _write(config: Config, batch: "pa.Table", report: AcquireReport, taxonomy: "Taxonomy") -> list[str]:

@@ -44,6 +44,12 @@ class Layout:
     numbered: bool = False
     sheet: bool = False
 
+    def used(self) -> set[str]:
+        """The columns that a row of `reader.checked_row` stands for: beside it they would say the same, until labels
+        change."""
+        roles = (self.review_id, self.text, self.listed, self.completion)
+        return {name for name in (*roles, *self.keywords, *self.more.values()) if name}
+
     def row(self, location: str, raw: Row) -> Row:
         """A row as `reader.checked_row` takes it."""
         row: Row = {name: None if blank(raw.get(column)) else raw[column] for name, column in self.more.items()}
@@ -110,14 +116,15 @@ def raw_rows(
     if all(isinstance(row, UnreadableRow) for _, row in rows):
         yield from rows  # what is wrong with them says more than the columns that they seem to have
         return
-    layout = _layout(uri, names, rows, taxonomy, sheet)
+    layout = layout_of(uri, names, rows, taxonomy, sheet)
     for location, row in rows:
         yield location, layout.row(location, row)
 
 
-def _layout(
-    uri: str, names: Sequence[str], rows: Sequence[tuple[str, Row]], taxonomy: Taxonomy | None, sheet: bool
+def layout_of(
+    uri: str, names: Sequence[str], rows: Sequence[tuple[str, Row]], taxonomy: Taxonomy | None, sheet: bool = False
 ) -> Layout:
+    """What the columns of a table hold; arguments and errors as in `raw_rows`."""
     columns = {name for name in names if name}
     for needed, what in OTHER_TOOLS:
         tool = needed <= columns and not columns & {"labels"}

@@ -64,12 +64,17 @@ def way_of(text: str, words: Iterable[tuple[object, object, object]]) -> Places 
 
 
 def inside(text: str, spans: Iterable[tuple[object, object]]) -> Places:
-    """Code points, unless a span ends beyond the text and all spans lie in it in UTF-16 units: then those."""
-    ends = list(spans)
-    beyond = any(isinstance(end, int) and end > len(text) for _, end in ends)
-    places = utf16(text) if beyond else code_points(text)
-    fits = all(isinstance(one, int) and one in places for span in ends for one in span)
-    return places if fits else code_points(text)
+    """Code points, unless only another way of counting has all spans in the text, and none that begins or ends within
+    what a reader takes for one character: then that. Where no way has, code points. Beside white space a span may end
+    anyhow: a word may begin with a mark."""
+    ends = [one for span in spans for one in span]
+    spaced = {at for at in range(1, len(text)) if text[at - 1].isspace() or text[at].isspace()}
+    whole = {*graphemes(text).values(), *spaced}
+    for way in WAYS:
+        places = way(text)
+        if all(isinstance(one, int) and places.get(one) in whole for one in ends):
+            return places
+    return code_points(text)
 
 
 def same(marked: str, saved: str) -> bool:

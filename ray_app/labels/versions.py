@@ -4,6 +4,7 @@ In: labeled reviews in any format, or an earlier version. Out: a folder with `la
 and `history.parquet`: every row that was ever replaced or removed, by what and when.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +16,16 @@ from ray_app import storage
 from ray_app.data.rows import LabeledRow
 from ray_app.data.schema import LABELED, PROVENANCE, with_opinions
 from ray_app.data.taxonomy import Taxonomy
-from ray_app.errors import UserError, check
+from ray_app.errors import UserError, check, first_line
 from ray_app.labels import reader
+from ray_app.labels.layout import layout_of
+from ray_app.labels.rows import PARQUET, suffix_of, table_rows
 
+log = logging.getLogger(__name__)
 CURRENT = pa.schema([*LABELED, *PROVENANCE, ("round", pa.string())])
 HISTORY = pa.schema([*CURRENT, ("replaced_by", pa.string()), ("replaced_at", pa.timestamp("us", "UTC"))])
 _FILES = ("labels.parquet", "history.parquet")
+_OWN = {*LABELED.names, "replaced_by", "replaced_at"}  # columns that a version writes itself
 
 
 class VersionRow(LabeledRow):
@@ -49,22 +54,61 @@ class LabelVersion:
 def load(uri: str, taxonomy: Taxonomy) -> LabelVersion:
     """Checked labels with the history beside them, if any; "" is a table without rows.
 
-    Columns beyond CURRENT are kept where all files are Parquet. Raises UserError at the first bad row: no version is
-    built on a broken one.
+    Columns beyond CURRENT are kept where all files are Parquet, but for those that the labels were read from. Raises
+    UserError at the first bad row: no version is built on a broken one.
     """
     if not uri:
         return LabelVersion(CURRENT.empty_table(), HISTORY.empty_table())
     table = reader.read_labels_with(uri, taxonomy).table
-    if uri not in reader.SHIPPED and all(file.uri.endswith(".parquet") for file in storage.list_files(uri)):
-        raw = storage.read_parquet(uri)
-        for name in raw.column_names:
-            if name not in LABELED.names:
-                table = table.append_column(name, raw[name])
+    if uri not in reader.SHIPPED:
+        more = _other_columns(uri, taxonomy)
+        for name, column in zip(more.column_names, more.columns, strict=True) if more is not None else ():
+            table = table.append_column(name, column)
     folder = uri.removesuffix(_FILES[0])
     history = storage.join(folder, _FILES[1])
     has_history = folder != uri and storage.exists(history)
     past = with_opinions(storage.read_parquet(history)) if has_history else HISTORY.empty_table()
     return LabelVersion(_with_provenance(table, uri), past)
+
+
+def _other_columns(uri: str, taxonomy: Taxonomy) -> pa.Table | None:
+    """What Parquet files hold beside the labels and the columns from which these were read; None where files are of
+    other kinds, whose other columns the log names. Raises UserError where two files have other types in one column."""
+    kept, lost, files = [], dict[str, None](), [file.uri for file in storage.list_files(uri)]
+    for file in files:
+        names, rows, _ = table_rows(file)
+        layout = layout_of(file, names, rows, taxonomy) if rows else None
+        left = [name for name in names if name and name not in {*_OWN, *(layout.used() if layout else ())}]
+        if suffix_of(file) == PARQUET:
+            kept.append(_beside(file, left, layout.more if layout else {}))
+        else:
+            lost.update(dict.fromkeys(left))
+    if lost:
+        log.info("%s: %s: not kept in the new version, as those of Parquet are", uri, ", ".join(lost))
+    try:
+        return pa.concat_tables(kept, promote_options="permissive") if len(kept) == len(files) else None
+    except pa.ArrowException as error:
+        raise UserError(f"{uri}: its files do not go together ({first_line(error)})") from None
+
+
+def _beside(file: str, names: list[str], roles: Mapping[str, str]) -> pa.Table:
+    """The named columns of a Parquet file, and those of PROVENANCE under the names of their roles, where they fit."""
+    raw = storage.read_parquet(file)
+    beside = raw.select(names)
+    for role, _ in PROVENANCE:
+        column = roles.get(role)
+        if column:
+            fits = column == role or _castable(raw[column], CURRENT.field(role).type)
+            beside = beside.append_column(role if fits else column, raw[column])
+    return beside
+
+
+def _castable(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    try:
+        column.cast(kind)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _with_provenance(table: pa.Table, uri: str) -> pa.Table:

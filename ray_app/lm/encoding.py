@@ -14,12 +14,10 @@ from torch import Tensor
 from ray_app.arrays import Ints
 from ray_app.engine.batching import batches
 from ray_app.engine.ragged import Sequences
-from ray_app.engine.tokenizer import Tokenizer
+from ray_app.lm.prompt_tokens import PromptTokenizer, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-    from ray_app.lm.templates import Template
 
 IGNORED = -100  # the label of a token that does not count, as in transformers
 
@@ -66,56 +64,31 @@ class Batch:
 
 def encode(
     tokenizer: "PreTrainedTokenizerFast",
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    prompts: Sequence[Text],
+    completions: Sequence[Text],
     max_length: int,
     tail: str = "",
     loss_on: str = "answer",
 ) -> Encoded:
     """Tokenizes prompt and completion apart, so that a prompt has the same tokens without its completion.
 
-    A row that is too long loses the middle of its prompt, down to half of `max_length`, then the completion's end.
+    The end-of-text token follows a completion that does not write it itself. A row that is too long loses the middle of
+    its prompt, down to half of `max_length`, then the completion's end.
 
     Args:
         tail: the end of every prompt, which stays when a prompt is cut (`Template.tail`).
         loss_on: `answer` counts completion and end of text, `all` also the prompt except its first token.
     """
-    wrapper = Tokenizer(tokenizer)
-    tail_tokens = len(wrapper.encode_fragment(tail))
+    wrapper, end = PromptTokenizer(tokenizer), tokenizer.eos_token_id
+    tail_tokens = len(wrapper.own(tail))
     rows, begin, cut = [], [], 0
-    for prompt, completion in zip(prompt_ids(wrapper, prompts), _fragment_ids(wrapper, completions), strict=True):
-        answer = [*completion, tokenizer.eos_token_id]
+    for prompt, completion in zip(wrapper.prompts(prompts), wrapper(completions), strict=True):
+        answer = completion if completion[-1:] == [end] else [*completion, end]
         front = cut_prompt(prompt, tail_tokens, max(max_length - len(answer), max_length // 2))
         rows.append([*front, *answer][:max_length])
         cut += len(prompt) + len(answer) > max_length
         begin.append(max(1, len(front)) if loss_on == "answer" else 1)
     return Encoded(Sequences.of(rows), np.array(begin, np.int64), cut)
-
-
-def marks_in(template: "Template", tokenizer: "PreTrainedTokenizerFast") -> str:
-    """What is wrong with a template that writes the model's own special tokens; "" where it does not.
-
-    Whoever writes `</s>` in a review must not end it, so all of a prompt is plain text, the template's words too.
-    """
-    written = f"{template.prompt_format} {template.completion_format}"
-    found = [name for name in tokenizer.all_special_tokens if name in written]
-    return (
-        f"template {template.name!r}: {', '.join(found)} are special tokens of this model; in a template they are read "
-        "letter by letter, as in reviews: leave them out"
-        if found
-        else ""
-    )
-
-
-def prompt_ids(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """The tokens that generation starts from: the tokenizer's own first tokens, then the prompt."""
-    return [[*tokenizer.prefix, *ids] for ids in _fragment_ids(tokenizer, prompts)]
-
-
-def _fragment_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """`Tokenizer.encode_fragment` of many texts."""
-    stripped = [text.rstrip(" ") if tokenizer.own_space else text for text in texts]
-    return [ids for ids, _ in tokenizer.plain(stripped)]
 
 
 def cut_prompt(ids: list[int], tail: int, room: int) -> list[int]:

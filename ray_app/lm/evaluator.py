@@ -1,6 +1,7 @@
 """Evaluates a causal language model on prompts with references.
 
-In: rows of INPUT_COLUMNS (prompt, completion, and another row's completion). Out: the same rows with RESULT_COLUMNS:
+In: rows of INPUT_COLUMNS (prompt, completion, and another row's completion, in pieces). Out: the same rows with
+RESULT_COLUMNS:
 the model's loss on the true completion, the text it generates from the prompt alone, and BLEU, ROUGE and BERTScore of
 four comparisons, which give the range that these figures can have:
 
@@ -24,19 +25,19 @@ from numpy.typing import NDArray
 from ray_app.arrays import Floats, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.engine.device import choose_device
-from ray_app.engine.tokenizer import Tokenizer
 from ray_app.errors import check
 from ray_app.evaluation.bertscore import BertScore
 from ray_app.evaluation.text_metrics import overlaps, split_units
 from ray_app.lm import causal_lm, constrained_decoding
 from ray_app.lm.constrained_decoding import Grammar
-from ray_app.lm.encoding import cut_prompt, encode, marks_in, prompt_ids
+from ray_app.lm.encoding import cut_prompt, encode
 from ray_app.lm.generation import Decoding, Generation, Generator
 from ray_app.lm.next_token import row_losses
+from ray_app.lm.prompt_tokens import PromptTokenizer, Text
 from ray_app.lm.templates import Template, few_shot
 from ray_app.lm.token_bytes import TokenBytes
 
-Text = TypeVar("Text")
+Side = TypeVar("Side")
 log = logging.getLogger(__name__)
 COMPARISONS = ("model", "shuffled", "unrelated", "reference")
 OVERLAPS, BERT = 13, 3  # how many numbers `text_metrics.overlaps` and BERTScore give
@@ -44,9 +45,9 @@ INPUT_COLUMNS = pa.schema(
     [
         ("row", pa.int64()),
         ("id", pa.string()),
-        ("prompt", pa.string()),
-        ("completion", pa.string()),
-        ("other", pa.string()),
+        ("prompt", pa.list_(pa.string())),
+        ("completion", pa.list_(pa.string())),
+        ("other", pa.list_(pa.string())),
     ]
 )
 RESULT_COLUMNS = [
@@ -99,14 +100,15 @@ def make_inputs(
 ) -> pa.Table:
     """Rows of `lm.dataset` -> INPUT_COLUMNS.
 
-    Every prompt shows the same solved examples. `other` is the completion of another row, drawn by the seed, or empty
+    Texts are in pieces, so that a template's special tokens are told from such words in a review. Every prompt shows
+    the same solved examples. `other` is the completion of another row, drawn by the seed, or empty
     where there is only one row.
     """
-    completions = [template.completion(row) for row in rows]
+    completions = [template.completion_parts(row) for row in rows]
     order = np.random.default_rng(seed).permutation(len(rows))
-    others = [""] * len(rows)
+    others = [[""]] * len(rows)
     for row, other in zip(order, np.roll(order, 1), strict=True):
-        others[row] = completions[other] if row != other else ""
+        others[row] = completions[other] if row != other else [""]
     columns = {
         "row": range(len(rows)),
         "id": [str(row["id"]) for row in rows],
@@ -131,22 +133,26 @@ class LMEvaluator:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
         self.limit = min(plan.limit or positions, positions)
         tokens = plan.batch_tokens or (8_192 if self.device.torch_device.type == "cpu" else 131_072)
-        self.generator = Generator(self.model, self.hf, tokens)
-        self.plan, self.tokenizer = plan, Tokenizer(self.hf)
-        if wrong := marks_in(plan.template, self.hf):
-            log.warning("%s", wrong)
-        self.tail_tokens = len(self.tokenizer.encode_fragment(plan.template.tail))
+        self.plan, self.tokenizer, template = plan, PromptTokenizer(self.hf), plan.template
+        if odd := self.tokenizer.check(template):
+            log.warning("%s", odd)
+        ends = self.tokenizer.named_in(f"{template.completion_frame[1]} {template.stop}")
+        spelled = self.tokenizer.named_in(template.answer_after)
+        self.generator = Generator(self.model, self.hf, tokens, ends.values(), spelled)
+        self.tail_tokens = len(self.tokenizer.own(template.tail))
         self.grammar: Grammar | None = None
+        self.front: list[int] = []  # what the completion begins with, where the grammar begins behind it
         if plan.constrained and plan.taxonomy:
             self.grammar = constrained_decoding.grammar_for(
-                plan.template, plan.taxonomy, TokenBytes(self.hf), self.generator.ends
+                template, plan.taxonomy, TokenBytes(self.hf), self.generator.ends
             )
+            self.front = [] if template.answer_after else self.tokenizer.own(template.completion_frame[0])
         self.bert = BertScore(plan.bertscore, self.device) if plan.bertscore else None
 
     def __call__(self, inputs: pa.Table) -> pa.Table:
         answer = self.plan.template.answer
-        prompts, completions = inputs["prompt"].to_pylist(), inputs["completion"].to_pylist()
-        references, others = (list(map(answer, texts)) for texts in (completions, inputs["other"].to_pylist()))
+        prompts, completions, others = (inputs[name].to_pylist() for name in ("prompt", "completion", "other"))
+        references, others = ([answer(self._shown(text)) for text in texts] for texts in (completions, others))
         began, cpu_began = time.perf_counter(), time.process_time()
         generations, cut = self.generate(prompts, inputs["row"].to_pylist())
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
@@ -166,21 +172,26 @@ class LMEvaluator:
             "cpu_seconds": cpu_seconds * share,
             "sums": self.compare(references, others, generated).reshape(len(inputs), -1).tolist(),
         }
-        results = inputs
-        for name, kind in RESULT_COLUMNS:
-            results = results.append_column(name, pa.array(columns[name], kind))
-        return results.drop_columns(["other"])
+        whole = {"prompt": list(map("".join, prompts)), "completion": list(map("".join, completions))}
+        results = inputs.select(["row", "id"])
+        for name, kind in (("prompt", pa.string()), ("completion", pa.string()), *RESULT_COLUMNS):
+            results = results.append_column(name, pa.array((whole | columns)[name], kind))
+        return results
 
-    def generate(self, prompts: Sequence[str], rows: Sequence[int]) -> tuple[list[Generation], list[bool]]:
+    def _shown(self, completion: Sequence[str]) -> str:
+        """A completion as the model's own text would show it."""
+        return self.tokenizer.shown(completion, keep=self.plan.template.answer_after)
+
+    def generate(self, prompts: Sequence[Text], rows: Sequence[int]) -> tuple[list[Generation], list[bool]]:
         """What the model writes after each prompt, and which prompts were cut because they were too long."""
-        decoding, ids = self.plan.decoding, prompt_ids(self.tokenizer, prompts)
-        ready = [self._cut(row, self.tail_tokens, decoding) for row in ids]
-        cut = [len(short) < len(whole) for short, whole in zip(ready, ids, strict=True)]
+        decoding, ids = self.plan.decoding, self.tokenizer.prompts(prompts)
+        ready = [[*self._cut(row, self.tail_tokens, decoding), *self.front] for row in ids]
+        cut = [len(short) < len(whole) + len(self.front) for short, whole in zip(ready, ids, strict=True)]
         if self.grammar and self.plan.template.answer_after:
             return self._generate_in_two(ready, self.grammar, rows), cut
         return self.generator(ready, decoding, self.grammar, rows), cut
 
-    def losses(self, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Floats, Ints]:
+    def losses(self, prompts: Sequence[Text], completions: Sequence[Text]) -> tuple[Floats, Ints]:
         """[n] summed loss of each row's true tokens that count, and how many count."""
         tail, loss_on = self.plan.template.tail, self.plan.loss_on
         encoded = encode(self.hf, prompts, completions, self.limit, tail, loss_on)
@@ -202,22 +213,22 @@ class LMEvaluator:
         """Free text up to `answer_after`, which is inserted if the model does not write it; then labels alone."""
         decoding, template = self.plan.decoding, self.plan.template
         thoughts = self.generator(prompts, replace(decoding, stop=template.answer_after), rows=rows)
-        heads = [_before(thought.text, template.stop) + template.answer_after for thought in thoughts]
+        heads = [["", _before(thought.text, template.stop), template.answer_after] for thought in thoughts]
         room = max(labels.shortest, decoding.max_new_tokens // 2)
         constrained = replace(decoding, max_new_tokens=room, seed=decoding.seed + 1)
-        head_ids = [self.tokenizer.encode_fragment(head) for head in heads]
+        head_ids = self.tokenizer(heads)
         ready = [
             self._cut([*prompt, *head], self.tail_tokens + len(head), constrained)
             for prompt, head in zip(prompts, head_ids, strict=True)
         ]
         answers = self.generator(ready, constrained, labels, rows)
         return [
-            Generation(head + answer.text, thought.tokens + answer.tokens)
+            Generation("".join(head) + answer.text, thought.tokens + answer.tokens)
             for head, thought, answer in zip(heads, thoughts, answers, strict=True)
         ]
 
     def _cut(self, prompt: list[int], tail: int, decoding: Decoding) -> list[int]:
-        room = self.limit - decoding.max_new_tokens
+        room = self.limit - decoding.max_new_tokens - len(self.front)
         check(
             room > self.tail_tokens,
             f"--max-new-tokens {decoding.max_new_tokens}: of the {self.limit} tokens that {self.plan.model} reads, "
@@ -226,7 +237,7 @@ class LMEvaluator:
         return cut_prompt(prompt, tail, room)
 
 
-def _pairs(reference: Text, other: Text, generated: Text) -> tuple[tuple[Text, Text], ...]:
+def _pairs(reference: Side, other: Side, generated: Side) -> tuple[tuple[Side, Side], ...]:
     """The two sides of each of the COMPARISONS."""
     return (reference, generated), (other, generated), (reference, other), (reference, reference)
 

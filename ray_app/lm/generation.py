@@ -6,8 +6,9 @@ Greedy by default; sampling draws each row's noise from a random generator of it
 the seed and the row's number, and not on the rest of its batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,18 +47,28 @@ class Generation:
 class Generator:
     """A model and its tokenizer. Call it with n prompts (lists of ids) to get n `Generation`s, in the order given.
 
-    `batch_tokens`: the most tokens in a batch: prompts, answers and padding.
+    Args:
+        batch_tokens: the most tokens in a batch: prompts, answers and padding.
+        ends: ids that end a text, beside the model's own.
+        spelled: special tokens, name -> id, whose names a text shows; of others it shows nothing.
     """
 
     def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", batch_tokens: int = 8_192
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        batch_tokens: int = 8_192,
+        ends: Iterable[int] = (),
+        spelled: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         from transformers import GenerationConfig
 
         self.model, self.batch_tokens, self.pieces = model, batch_tokens, TokenBytes(tokenizer)
+        for name, i in spelled.items():
+            self.pieces.bytes[i] = name.encode()
         self.pad: int = tokenizer.pad_token_id
         own = model.generation_config.eos_token_id
-        self.ends = {self.pad, tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+        self.ends = {self.pad, tokenizer.eos_token_id, *ends, *(own if isinstance(own, list) else [own])} - {None}
         model.generation_config = GenerationConfig()  # a model's own defaults may sample or penalize repetition
 
     def __call__(

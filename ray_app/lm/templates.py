@@ -64,16 +64,34 @@ class Template:
     @property
     def tail(self) -> str:
         """What follows the last field of the prompt: it stays when a long prompt is cut."""
-        pieces = list(Formatter().parse(self.prompt_format))
-        return pieces[-1][0] if pieces and pieces[-1][1] is None else ""
+        return _own_pieces(self.prompt_format)[-1]
+
+    @property
+    def completion_frame(self) -> tuple[str, str]:
+        """What precedes the first field of the completion, and what follows the last."""
+        pieces = _own_pieces(self.completion_format)
+        return pieces[0], pieces[-1]
+
+    @property
+    def own_pieces(self) -> list[str]:
+        """The template's own texts, around and between the fields of prompt and completion."""
+        return [*_own_pieces(self.prompt_format), *_own_pieces(self.completion_format)]
 
     def prompt(self, row: Mapping[str, object]) -> str:
         """What the model is given for a row of `lm.dataset`; the row's labels may be missing."""
-        return self.prompt_format.format(**self._values(row))
+        return "".join(self.prompt_parts(row))
 
     def completion(self, row: Mapping[str, object]) -> str:
         """What the model is to write for a row of `lm.dataset`."""
-        return self.completion_format.format(**self._values(row))
+        return "".join(self.completion_parts(row))
+
+    def prompt_parts(self, row: Mapping[str, object]) -> list[str]:
+        """The prompt in pieces: in turn the template's own and what fills a field, an own one first and last."""
+        return _filled(self.prompt_format, self._values(row))
+
+    def completion_parts(self, row: Mapping[str, object]) -> list[str]:
+        """The completion in such pieces."""
+        return _filled(self.completion_format, self._values(row))
 
     def answer(self, completion: str) -> str:
         """The answer within a generated completion: after the last `answer_after`, before `stop`."""
@@ -119,10 +137,13 @@ class Template:
         }
 
 
-def few_shot(template: Template, examples: Sequence[Mapping[str, object]], row: Mapping[str, object]) -> str:
-    """A prompt that shows solved examples first; without examples it is `template.prompt(row)`."""
-    solved = [template.prompt(example) + template.completion(example) for example in examples]
-    return "\n\n".join([*solved, template.prompt(row)])
+def few_shot(template: Template, examples: Sequence[Mapping[str, object]], row: Mapping[str, object]) -> list[str]:
+    """The pieces of a prompt that shows solved examples first; without examples they are `template.prompt_parts`."""
+    shown: list[str] = []
+    for example in examples:
+        shown = _joined(shown, _joined(template.prompt_parts(example), template.completion_parts(example)))
+        shown[-1] += "\n\n"
+    return _joined(shown, template.prompt_parts(row))
 
 
 def load(name: str, path: str | Path = DEFAULT) -> Template:
@@ -172,3 +193,27 @@ def _names(text: str) -> tuple[str, ...]:
         return tuple(name for _, name, _, _ in Formatter().parse(text) if name is not None)
     except ValueError as error:
         raise UserError(f"template text {text!r}: {error}; write {{{{ and }}}} for braces themselves") from None
+
+
+def _own_pieces(text: str) -> list[str]:
+    """What lies around and between the fields of a format: one piece more than it has fields."""
+    pieces = [""]
+    for literal, name, _, _ in Formatter().parse(text):
+        pieces[-1] += literal
+        pieces += [] if name is None else [""]
+    return pieces
+
+
+def _filled(text: str, values: Mapping[str, object]) -> list[str]:
+    """A format's own pieces and its fields' values in turn."""
+    write, parts = Formatter(), [""]
+    for literal, name, spec, conversion in write.parse(text):
+        parts[-1] += literal
+        if name is not None:
+            parts += [write.format_field(write.convert_field(values[name], conversion), spec or ""), ""]
+    return parts
+
+
+def _joined(first: list[str], second: list[str]) -> list[str]:
+    """Two lists of pieces, the last piece of one with the first of the other."""
+    return [*first[:-1], first[-1] + second[0], *second[1:]] if first else second

@@ -143,16 +143,19 @@ def _run(config: Config) -> "LMMetrics":
 def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Checkpoints") -> None:
     """Trains, on every worker, and on rank 0 writes the model folder.
 
-    `loop`: the config and the model's meta as plain values. `tables`: columns prompt and completion.
+    `loop`: the config and the model's meta as plain values. `tables`: prompt and completion, in pieces.
     """
     from ray_app.lm import causal_lm
     from ray_app.lm.next_token import NextTokenTask, unigram
+    from ray_app.lm.prompt_tokens import PromptTokenizer
     from ray_app.training.loop import Rank, train_model
 
     config, meta = Config(**loop["config"]), causal_lm.from_dict(loop["meta"], "meta")
     model, tokenizer = _open_base(config)
     train, validation = (_encode(config, meta, tokenizer, tables[name]) for name in ("train", "validation"))
     first = Rank.current().rank == 0
+    if (odd := PromptTokenizer(tokenizer).check(meta.template)) and first:
+        checkpoints.say(odd)
     for name, rows in (("training", train), ("validation", validation)):
         if first and rows.cut:
             checkpoints.say(f"{rows.cut:,} of {len(rows):,} {name} rows were cut to --max-length {config.max_length}")
@@ -192,7 +195,8 @@ def _epochs(config: Config, rows: int) -> int:
 def _text_table(template: "Template", rows: list["Row"]) -> "pa.Table":
     import pyarrow as pa
 
-    return pa.table({"prompt": list(map(template.prompt, rows)), "completion": list(map(template.completion, rows))})
+    parts = {"prompt": list(map(template.prompt_parts, rows)), "completion": list(map(template.completion_parts, rows))}
+    return pa.table(parts)
 
 
 def _meta(config: Config, template: "Template", taxonomy: "Taxonomy | None", train: list["Row"]) -> "TaskMeta":
@@ -228,7 +232,7 @@ def _make_base(config: Config, train: "pa.Table") -> None:
     base = storage.join(config.storage, "base")
     if config.base_model != "scratch" or storage.exists(storage.join(base, "config.json")):
         return
-    texts = [p + c for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
+    texts = ["".join(p + c) for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
     size = config.vocabulary or min(2_000, max(600, sum(map(len, texts)) // 50))  # rare tokens are hardly learned
     model, tokenizer = causal_lm.make_small_llama(texts, config.layers, config.hidden, size, config.seed)
     causal_lm.upload(model, tokenizer, base)
@@ -250,10 +254,8 @@ def _open_base(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerF
 
 
 def _encode(config: Config, meta: "TaskMeta", tokenizer: "PreTrainedTokenizerFast", table: "pa.Table") -> "Encoded":
-    from ray_app.lm.encoding import encode, marks_in
+    from ray_app.lm.encoding import encode
 
-    wrong = marks_in(meta.template, tokenizer)
-    check(not wrong, wrong)
     prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
     return encode(tokenizer, prompts, completions, config.max_length, meta.template.tail, config.loss_on)
 

@@ -234,9 +234,14 @@ def read_parquet(uri: str) -> pa.Table:
     tables = []
     for file in list_files(uri, ".parquet"):
         with _errors_named(file.uri), open_input(file.uri, file.version) as source:
-            tables.append(pq.read_table(source))
+            whole = pq.ParquetFile(source)
+            names = whole.schema_arrow.names
+            twice = next((name for name in names if names.count(name) > 1), None)
+            check(twice is None, f"{file.uri}: two columns are called {twice!r}; rename one")
+            tables.append(whole.read())
     check(tables, f"{uri}: no Parquet files there")
-    return pa.concat_tables(tables, promote_options="default")
+    with _errors_named(uri):
+        return pa.concat_tables(tables, promote_options="default")
 
 
 def read_schema(uri: str) -> pa.Schema:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -64,7 +64,8 @@ class Lease:
         self.over.set()
         self.thread.join()
         if not self.lost:
-            storage.write_bytes(self._uri(self.number), self._content(released=True))
+            with suppress(UserError):  # it dies with this process, and what went wrong inside says more than this
+                storage.write_bytes(self._uri(self.number), self._content(released=True))
 
     def remove(self) -> None:
         """Ends it and removes its folder, for an output that keeps nothing else there; a later run's stays."""

@@ -200,7 +200,8 @@ def _save(config: Config, taxonomy: "Taxonomy", trained: "Trained") -> None:
             storage.upload(str(Path(folder) / part), storage.join(config.storage, part))
     if trained.added is not None:
         folder = storage.join(config.storage, kept.FOLDER, trained.name)
-        kept.write(folder, way_of(config, trained.name), trained.base, taxonomy, trained.added, trained.model.head)
+        way, head = way_of(config, trained.name), trained.model.head
+        kept.write(folder, way, trained.base, taxonomy, trained.added, head, trained.thresholds)
     best = max(trained.history, key=lambda row: row["select"])
     commit = commit_of(trained.model.encoder)
     storage.write_json(_done(config, trained.name), _Finished(best=best, thresholds=trained.thresholds, commit=commit))

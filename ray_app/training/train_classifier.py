@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -82,7 +83,7 @@ def _train_pooled(
         plain = task if hf is opened.tokenizer else _task(name, config, taxonomy, base, tables)  # no virtual tokens yet
         initialize_head(model, plain.train, device, plain.pad_id, config.seed)
     history, added = _learn(model, task, name, config, base, taxonomy, checkpoints, resume)
-    thresholds = _finished(model, task, name, device)
+    thresholds = _finished(model, task, name, device, opened.thresholds)
     return Trained(
         name=name,
         model=model,
@@ -94,8 +95,11 @@ def _train_pooled(
     )
 
 
-def _finished(model: "EncoderClassifier", task: "ClassifierTask", name: str, device: "Device") -> list[float]:
-    """Thresholds of the keyword classifier; none of the score classifier, whose scores are calibrated instead."""
+def _finished(
+    model: "EncoderClassifier", task: "ClassifierTask", name: str, device: "Device", known: "Sequence[float] | None"
+) -> list[float]:
+    """Thresholds of the keyword classifier; none of the score classifier, whose scores are calibrated instead.
+    `known`: what they were before it was trained further."""
     import numpy as np
 
     from ray_app.training import calibration
@@ -103,7 +107,7 @@ def _finished(model: "EncoderClassifier", task: "ClassifierTask", name: str, dev
 
     logits, targets = task.validation_logits(model, device), task.validation.targets
     if name == "keywords":
-        return keyword_thresholds(targets.astype(bool), logits)
+        return keyword_thresholds(targets.astype(bool), logits, known)
     calibration.apply(model.head, *calibration.fit(logits, targets.astype(np.int64)))
     return []
 

@@ -18,7 +18,7 @@ from ray_app.data.schema import ANALYSIS, ANSWERS
 from ray_app.data.taxonomy import Keyword, Taxonomy, load
 from ray_app.data.text import is_blank
 from ray_app.errors import UserError
-from ray_app.labels import labeling_tools, reader
+from ray_app.labels import labeling_tools, offsets, reader
 from ray_app.labels.label_studio import config
 from tests.support import labeling_exports
 
@@ -44,8 +44,9 @@ def labeled(draw: st.DrawFn, taxonomy: Taxonomy) -> tuple[dict[str, str], dict[s
     answers = {}
     for review_id, text in texts.items():
         keywords = draw(st.lists(st.sampled_from(taxonomy.names), max_size=3, unique=True))
-        edges = st.lists(st.integers(0, len(text)), min_size=2, max_size=2, unique=True).map(sorted).map(tuple)
-        spans = st.lists(edges, max_size=2, unique=True) if len(text) else st.just([])
+        whole = sorted({*offsets.graphemes(text).values()})  # nobody can mark half an emoji
+        edges = st.lists(st.sampled_from(whole), min_size=2, max_size=2, unique=True).map(sorted).map(tuple)
+        spans = st.lists(edges, max_size=2, unique=True) if len(whole) > 1 else st.just([])
         answers[review_id] = [
             {
                 "keyword": keyword,
@@ -392,6 +393,28 @@ def test_spans_that_lie_in_the_text_in_utf16_only_are_taken_for_such(tmp_path: P
     (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
     (answer,) = labeling_tools.read_annotations(str(tmp_path), TAXONOMY).table.to_pylist()
     assert answer["labels"][0]["highlights"] == ["배송"]
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "found"),
+    [
+        ("👨\u200d👩\u200d👧 배송 늦어요", (2, 4), ["배송"]),  # graphemes
+        ("👨\u200d👩\u200d👧 배송 늦어요", (6, 8), ["배송"]),  # code points
+        ("👨\u200d👩\u200d👧 배송 늦어요", (9, 11), ["늦어"]),  # code points that UTF-16 would also lie in
+        ("👍🏽👍🏽 배송 늦어요", (3, 5), ["배송"]),
+        ("🇰🇷🇰🇷 배송", (3, 5), ["배송"]),
+        ("👍🏽👍🏽 배송 늦어요", (9, 11), ["어요"]),
+        ("👍🏽 배송", (1, 2), None),  # nothing but a space
+    ],
+)
+def test_a_span_that_cuts_a_character_is_counted_otherwise(
+    text: str, span: tuple[int, int], found: list[str] | None, tmp_path: Path
+) -> None:
+    """doccano saves no words beside its offsets."""
+    row = doccano_of(text=text, entities=[[*span, "배송"]])
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (answer,) = labeling_tools.read_annotations(str(tmp_path), TAXONOMY).table.to_pylist()
+    assert answer["labels"][0]["highlights"] == found
 
 
 def task_of(**result: Any) -> dict[str, Any]:

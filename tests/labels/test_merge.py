@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_app import storage
-from ray_app.data.schema import ANSWERS
+from ray_app.data.schema import ANSWERS, LABELED
 from ray_app.data.taxonomy import load
 from ray_app.errors import UserError
 from ray_app.labels import merge, reader, spreadsheet, versions
@@ -267,4 +267,79 @@ def test_a_column_of_provenance_that_is_something_else_is_named(tmp_path: Path) 
     broken = table.set_column(5, "labelled_at", pa.array(["어제"]))
     storage.write_parquet(f"{tmp_path}/a.parquet", broken)
     with pytest.raises(UserError, match=r"a.parquet: column labelled_at is not timestamp"):
+        versions.load(f"{tmp_path}/a.parquet", TAXONOMY)
+
+
+AS_LABELED = {  # how a Parquet table names its columns -> the columns beside the labels in a version of it
+    "id text labels mall": "mall",
+    "리뷰번호 내용 라벨 mall": "mall",
+    "review_id text Completion mall": "mall",
+    "review_id text labels Completion mall": "mall",
+    "review_id text 배송 핏 mall": "mall",
+    "review_id text 배송 핏 데이터구분 mall": "mall",
+    "review_id text 배송 핏 가격표": "가격표",
+    "id text labels 작업자 작업일시 mall": "mall labeller labelled_at",
+    "id text labels 작업자 labeller": "작업자 labeller",
+}
+CELLS: dict[str, Any] = {
+    **dict.fromkeys(("id", "review_id", "리뷰번호"), "1"),
+    **dict.fromkeys(("text", "내용"), "배송 굿"),
+    **{name: [{"keyword": "배송", "score": 1}] for name in ("labels", "라벨")},
+    "Completion": "배송 1",
+    "배송": 1,
+    "핏": None,
+    "데이터구분": "test",
+    "mall": "가",
+    "가격표": 9_900,
+    "작업자": "kim",
+    "labeller": "lee",
+    "작업일시": NOW,
+}
+
+
+@pytest.mark.parametrize(("names", "beside"), AS_LABELED.items())
+def test_a_version_keeps_no_column_that_says_its_labels_again(names: str, beside: str, tmp_path: Path) -> None:
+    """Once the labels change, such a column would say something else, and be read in place of them."""
+    table = pa.table({name: [CELLS[name]] for name in names.split()})
+    storage.write_parquet(f"{tmp_path}/a.parquet", table)
+    sheet(tmp_path / "kim.csv", ("1", "배송 굿", "배송 -2"))
+    uri = merge.run(f"{tmp_path}/a.parquet", f"{tmp_path}/kim.csv", f"{tmp_path}/v1", TAXONOMY, "1")["labels"]
+    (row,) = storage.read_parquet(uri).to_pylist()
+    assert {*row} == {*CURRENT.names, *beside.split()}
+    assert (scores(row), row["labeller"], row["split"]) == (
+        {"배송": -2},
+        "kim",
+        "test" if "데이터구분" in names else None,
+    )
+    history = versions.load(uri, TAXONOMY).history.to_pylist()
+    assert [(scores(past), past["labeller"]) for past in history] == [
+        ({"배송": 1}, "lee" if "labeller" in names else "kim" if "작업자" in names else None)
+    ]
+
+
+def test_files_of_other_columns_make_one_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tables = (
+        {"id": ["1"], "text": ["배송 굿"], "Completion": ["배송 1"], "mall": ["가"], "n": [1]},
+        {"review_id": ["2"], "내용": ["핏 굿"], "핏": [1], "n": [0.5]},
+        {"리뷰번호": ["3"], "text": ["핏 별로"], "labels": [[{"keyword": "핏", "score": -1}]]},
+    )
+    for number, columns in enumerate(tables):
+        storage.write_parquet(f"{tmp_path}/labels/{number}.parquet", pa.table(columns))
+    found = versions.load(f"{tmp_path}/labels", TAXONOMY).labels
+    assert found.column_names == [*LABELED.names, "mall", "n", "labeller", "labelled_at", "round"]
+    assert [found[name].to_pylist() for name in ("mall", "n")] == [["가", None, None], [1, 0.5, None]]
+    storage.write_parquet(f"{tmp_path}/labels/3.parquet", pa.table({**tables[2], "리뷰번호": ["4"], "n": ["가"]}))
+    with pytest.raises(UserError, match=r"labels: its files do not go together"):
+        versions.load(f"{tmp_path}/labels", TAXONOMY)
+    (tmp_path / "a.csv").write_text("id,text,Completion,mall\n1,배송 굿,배송 1,가\n", encoding="utf-8")
+    with caplog.at_level("INFO"):
+        assert versions.load(f"{tmp_path}/a.csv", TAXONOMY).labels.column_names == CURRENT.names
+    assert "a.csv: mall: not kept in the new version" in caplog.text
+
+
+def test_two_columns_of_one_name_beside_the_labels_are_told(tmp_path: Path) -> None:
+    names = ["id", "text", "Completion", "mall", "mall"]
+    table = pa.Table.from_arrays([pa.array([text]) for text in ("1", "배송 굿", "배송 1", "가", "나")], names)
+    storage.write_parquet(f"{tmp_path}/a.parquet", table)
+    with pytest.raises(UserError, match=r"a.parquet: two columns are called 'mall'; rename one"):
         versions.load(f"{tmp_path}/a.parquet", TAXONOMY)

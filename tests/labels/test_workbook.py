@@ -200,3 +200,32 @@ def test_a_number_of_16_digits_is_no_id_and_a_text_of_them_is(tmp_path: Path) ->
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(UserError, match=r"^[^\n]*row 3: review_id .* lost digits in a spreadsheet[^\n]*$"):
         read_labels(str(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize(("above", "between"), [([], []), ([["9월 리뷰"]], []), ([[], ["9월"], []], [[], []])])
+@pytest.mark.parametrize("kind", ["xlsx", "csv", "tsv"])
+def test_a_bad_row_has_the_number_that_a_spreadsheet_shows(
+    kind: str, above: list[list[str]], between: list[list[str]], tmp_path: Path
+) -> None:
+    """Whatever stands above the header and between the rows."""
+    path = tmp_path / f"a.{kind}"
+    rows = [*above, ["review_id", "text", "Completion"], ["1", "굿", "만족도 1"], *between, ["2", "별로", "만족 9"]]
+    if kind == "xlsx":
+        book = openpyxl.Workbook()
+        for number, row in enumerate(rows, 1):
+            for column, cell in enumerate(row, 1):
+                book.active.cell(number, column).value = cell
+        book.save(path)
+    else:
+        path.write_text("".join(("," if kind == "csv" else "\t").join(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"a\.{kind} row {len(rows)}: unknown keyword"):
+        read_labels(str(path))
+
+
+def test_rows_of_two_sheets_have_numbers_of_their_own(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for sheet, text in ((book.active, "굿"), (book.create_sheet("둘"), "별로")):
+        sheet.append(["text", "Completion"])
+        sheet.append([text, "만족도 1"])
+    book.save(tmp_path / "a.xlsx")
+    assert read_labels(str(tmp_path / "a.xlsx")).table["review_id"].to_pylist() == ["a.xlsx-2", "a.xlsx-4"]

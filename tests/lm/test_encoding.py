@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_app.lm.encoding import cut_prompt, encode, marks_in
-from ray_app.lm.templates import Template
+from ray_app.lm.encoding import cut_prompt, encode
 from tests.lm.test_next_token import PROMPTS, TAIL, encoded
 from tests.support.language_models import lm_tokenizer
 
@@ -39,11 +38,3 @@ def test_a_cut_prompt_is_its_beginning_and_its_end(ids: list[int], tail: int, ro
     kept = min(tail, room - 1) if len(ids) > room else 0
     assert found[len(found) - kept :] == ids[len(ids) - kept :]
     assert found[: len(found) - kept] == ids[: len(found) - kept]
-
-
-def test_special_tokens_in_a_template_are_named() -> None:
-    tokenizer = lm_tokenizer("unigram")
-    plain = {"name": "mine", "reads": "labels", "completion_format": " {labels}"}
-    assert marks_in(Template(**plain, prompt_format="{review} </ s>"), tokenizer) == ""
-    found = marks_in(Template(**plain, prompt_format="<s>{review}</s>"), tokenizer)
-    assert found.startswith("template 'mine': <s>, </s> are special tokens of this model")

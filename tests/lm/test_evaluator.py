@@ -27,11 +27,11 @@ ROWS = [
 def input_table(template: templates.Template, rows: list[tuple[str, str]] = ROWS) -> pa.Table:
     labels = [[{"keyword": part[:-1], "score": int(part[-1])} for part in text.split(", ")] for _, text in rows]
     labeled = [{"text": text, "labels": row} for (text, _), row in zip(rows, labels, strict=True)]
-    completions = [template.completion(row) for row in labeled]
+    completions = [template.completion_parts(row) for row in labeled]
     columns = {
         "row": range(len(rows)),
         "id": [f"r{i}" for i in range(len(rows))],
-        "prompt": [template.prompt(row) for row in labeled],
+        "prompt": [template.prompt_parts(row) for row in labeled],
         "completion": completions,
         "other": [*completions[1:], completions[0]],
     }
@@ -62,7 +62,9 @@ def test_the_loss_is_weighted_by_tokens_and_never_counts_padding(plan: Evaluatio
     prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
     means, counts = [], []
     for prompt, completion in zip(prompts, completions, strict=True):
-        front, back = (evaluator.hf(text, add_special_tokens=False)["input_ids"] for text in (prompt, completion))
+        front, back = (
+            evaluator.hf("".join(text), add_special_tokens=False)["input_ids"] for text in (prompt, completion)
+        )
         back += [evaluator.hf.eos_token_id]
         labels = torch.tensor([[-100] * len(front) + back])
         with torch.no_grad():

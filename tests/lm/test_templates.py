@@ -95,8 +95,10 @@ def test_the_answer_of_a_chain_of_thought_is_what_follows_its_last_mark() -> Non
 def test_few_shot_prompts_show_solved_examples_first() -> None:
     template = templates.load("review")
     prompt, solved = template.prompt(ROW), template.prompt(ROW) + template.completion(ROW)
-    assert templates.few_shot(template, [], ROW) == prompt
-    assert templates.few_shot(template, [ROW, ROW], ROW) == f"{solved}\n\n{solved}\n\n{prompt}"
+    assert templates.few_shot(template, [], ROW) == template.prompt_parts(ROW)
+    shown = templates.few_shot(template, [ROW, ROW], ROW)
+    assert "".join(shown) == f"{solved}\n\n{solved}\n\n{prompt}"
+    assert shown[1::2] == [*template.prompt_parts(ROW)[1::2], *template.completion_parts(ROW)[1::2]] * 2 + [ROW["text"]]
 
 
 def entry(**changes: Any) -> dict[str, Any]:

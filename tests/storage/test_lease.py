@@ -10,6 +10,7 @@ import pytest
 from ray_app import storage
 from ray_app.errors import UserError
 from ray_app.storage.lease import Lease, sole_trainer
+from tests.support.full_disk import full_disk
 
 
 def lease(out: Path | str) -> Lease:
@@ -93,3 +94,15 @@ def test_a_training_run_that_was_taken_over_leaves_the_new_lease(tmp_path: Path)
     with pytest.raises(UserError, match="another run took it over"), sole_trainer(f"{tmp_path}/out"):
         assert storage.create(later, b'{"beat": 0}')
     assert storage.read_json(later) == {"beat": 0}
+
+
+def test_a_full_disk_hides_nothing_of_what_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease cannot be released then; it dies with its process."""
+
+    def trains() -> None:
+        with Lease(str(tmp_path)):
+            full_disk(monkeypatch, 0)
+            raise UserError("a checkpoint: no space left")
+
+    with pytest.raises(UserError, match="a checkpoint: no space left"):
+        trains()

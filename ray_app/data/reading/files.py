@@ -67,7 +67,7 @@ def raw_tables(pieces: Sequence[Piece], layout: Layout) -> Iterator[Raw]:
 def read_small(uri: str) -> tuple[list[str], list[tuple[int, Row]]]:
     """The names and all rows, with their numbers, of a CSV or TSV file, packed or not, or of a workbook.
 
-    The header is row 1. Raises UserError.
+    Rows count from 1 as a spreadsheet shows them, with what lies above the header. Raises UserError.
     """
     file = storage.stat(uri)
     kind = kind_of(uri, head(file, HEAD), chosen=True)
@@ -81,10 +81,7 @@ def read_small(uri: str) -> tuple[list[str], list[tuple[int, Row]]]:
     names = list(found.dialect.names)
     if kind.name == "csv":
         return names, list(text_files.numbered(file, found.dialect))
-    layout = Layout(review_id="", text="", kind=kind.name, dialect=found.dialect)
-    pieces = cut(uri, file.version, found.chunks, WHOLE, 0)
-    rows = [row for some in workbook.rows(pieces, layout) for row in some] if pieces else []
-    return names, list(enumerate(rows, 2))
+    return names, list(workbook.numbered(file, found.chunks))
 
 
 def runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:

@@ -77,14 +77,19 @@ def rows(pieces: Sequence[Piece], layout: Layout) -> Iterator[list[Row]]:
 
 
 def numbered(file: storage.FileInfo, dialect: Dialect) -> Iterator[tuple[int, Row]]:
-    """The rows of a CSV file with the numbers that a spreadsheet shows, blank rows counted; the header's is 1."""
+    """The rows of a CSV file with the numbers that a spreadsheet shows: titles and blank rows are counted."""
     with opened(file.uri, file.version, dialect) as source:
         header, _ = _header(Lines(source), dialect, file.uri)
+    with opened(file.uri, file.version, dialect) as source:
+        lines = Lines(source)
+        _delimiter(lines, file.uri)  # a line `sep=;` is no row
+        found = records(lines, dialect.delimiter, "latin-1", 0)
+        above = sum(1 for _ in itertools.takewhile(lambda record: record.start < header.start, found)) + lines.blank
     with opened(file.uri, file.version, dialect, header.start) as source:
         lines = Lines(source, header.start)
         for i, row in enumerate(_csv_rows(lines, dialect, strict=dialect.delimiter != "\t"), 1):
             if i > 1:
-                yield i + lines.blank, row
+                yield above + i + lines.blank, row
 
 
 def _csv_rows(lines: Lines, dialect: Dialect, strict: bool = False) -> Iterator[Row]:

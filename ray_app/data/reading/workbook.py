@@ -87,6 +87,17 @@ def rows(pieces: Sequence[Piece], layout: Layout) -> Iterator[list[Row]]:
                 yield [(list(cells), None) for cells in wanted]
 
 
+def numbered(file: storage.FileInfo, chunks: Sequence[Chunk]) -> Iterator[tuple[int, Row]]:
+    """All rows with their numbers, titles and blank rows counted too; a second sheet's go on from the first's."""
+    before = 0
+    with _opened(file.uri, file.version) as book:
+        for chunk in chunks:
+            number = 0
+            for number, cells in _numbered(book.worksheets[chunk.row_group - 1], chunk.start):
+                yield before + number, (list(cells), None)
+            before += number
+
+
 @contextmanager
 def _opened(file: str, version: str) -> Iterator["Workbook"]:
     try:
@@ -130,10 +141,15 @@ def _known(cells: Cells) -> bool:
 
 def _rows(sheet: "ReadOnlyWorksheet", above: int) -> Iterator[Cells]:
     """The rows below the header that are not blank."""
+    return (cells for _, cells in _numbered(sheet, above))
+
+
+def _numbered(sheet: "ReadOnlyWorksheet", above: int) -> Iterator[tuple[int, Cells]]:
+    """These rows with the numbers that a spreadsheet shows."""
     sheet.reset_dimensions()
-    for cells in sheet.iter_rows(min_row=above + 1, values_only=True):
+    for number, cells in enumerate(sheet.iter_rows(min_row=above + 1, values_only=True), above + 1):
         if any(cell not in (None, "") for cell in cells):
-            yield _unescaped(cells)
+            yield number, _unescaped(cells)
 
 
 def _unescaped(cells: Cells) -> Cells:

@@ -1,6 +1,6 @@
 """What tuning added to a base model, kept by itself in the training folder, and put onto the base again.
 
-    adapter/NAME/adapter.json          the kind, its settings, the base it belongs to, the keywords
+    adapter/NAME/adapter.json          the kind, its settings, the base it belongs to, the keywords and their thresholds
     adapter/NAME/adapter.safetensors   what trained in the encoder; of an embedding, the rows that changed
     adapter/NAME/head.safetensors      the head
     adapter/known_texts.safetensors    hashes of the texts that it learned from, and the base before it
@@ -73,14 +73,22 @@ def learned(encoder: nn.Module, before: Tensor | None) -> dict[str, Tensor]:
 
 
 def write(
-    folder: str, way: tune.Way, base: str, taxonomy: Taxonomy, state: Mapping[str, Tensor], head: nn.Module
+    folder: str,
+    way: tune.Way,
+    base: str,
+    taxonomy: Taxonomy,
+    state: Mapping[str, Tensor],
+    head: nn.Module,
+    thresholds: Sequence[float] = (),
 ) -> None:
-    """Writes an adapter's folder, local or remote. `state`: of `learned`."""
+    """Writes an adapter's folder, local or remote. `state`: of `learned`. `thresholds`: those of the head per keyword,
+    none where it finds no keywords."""
     with tempfile.TemporaryDirectory() as scratch:
         save_file(dict(state), Path(scratch) / "adapter.safetensors")
         parts = {name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}
         save_file(parts, Path(scratch) / "head.safetensors")
         told = {"format": FORMAT, **asdict(way), "base": base, "keywords": taxonomy.names, "scores": taxonomy.scores}
+        told["thresholds"] = list(thresholds)
         storage.write_json(str(Path(scratch) / "adapter.json"), told)
         storage.upload(scratch, folder, last="adapter.json")
 
@@ -102,9 +110,9 @@ def check_adapters(folders: tuple[str, ...], models: tuple[str, ...], training: 
 
 
 def with_adapter(opened: Opened, folder: str, name: str, taxonomy: Taxonomy, attends: bool) -> Opened:
-    """The base model as it was after the tuning that wrote the folder, plain; with its head, where that has the same
-    keywords and scores, and keywords that attend or not, as here, else with the base's own, where that has one. Raises
-    UserError where it belongs to another base."""
+    """The base model as it was after the tuning that wrote the folder, plain; with its head and thresholds, where these
+    are of the same keywords and scores, and of keywords that attend or not, as here, else with the base's own, where
+    that has some. Raises UserError where it belongs to another base."""
     place = f"--adapter {folder}"
     with tempfile.TemporaryDirectory() as scratch:
         storage.download(storage.join(folder, name), Path(scratch))
@@ -120,6 +128,7 @@ def with_adapter(opened: Opened, folder: str, name: str, taxonomy: Taxonomy, att
             made = _applied(opened, way, state, told["keywords"])
             named = [list(taxonomy.names), list(taxonomy.scores)] == [told["keywords"], told["scores"]]
             same = named and ("own" in head) == attends
+            thresholds = _thresholds_of(told)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
             raise UserError(f"{place}: {name} is damaged ({first_line(error)}); copy it again") from None
     digest = hashlib.sha256(opened.identity.encode())
@@ -130,8 +139,17 @@ def with_adapter(opened: Opened, folder: str, name: str, taxonomy: Taxonomy, att
         tokenizer=made[1],
         identity=digest.hexdigest(),
         head=head if same else opened.head,  # what the base has is of the keywords that are asked for
-        thresholds=opened.thresholds,
+        thresholds=thresholds if same and thresholds else opened.thresholds,
     )
+
+
+def _thresholds_of(told: Mapping[str, Any]) -> list[float]:
+    """The thresholds in an adapter's description; none of scores, and of adapters that were written without them.
+    Raises ValueError where they are not one probability per keyword."""
+    given = told.get("thresholds", [])
+    if given and (len(given) != len(told["keywords"]) or not all(0 <= float(value) <= 1 for value in given)):
+        raise ValueError("its thresholds are not one probability per keyword")
+    return [float(value) for value in given]
 
 
 def _applied(

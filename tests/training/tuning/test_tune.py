@@ -1,5 +1,6 @@
 """Every kind of tuning on every family that runs flat: what trains, what stays, and that a plain model comes out."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,35 @@ def test_damaged_rows_and_shapes_of_an_adapter_are_told(tmp_path: Path) -> None:
     state = {name: torch.zeros(1, 32), kept.ROWS: torch.tensor([1])}
     kept.write(str(tmp_path / "scores"), way("embeddings"), opened.identity, taxonomy, state, torch.nn.Linear(1, 1))
     assert kept.with_adapter(opened, str(tmp_path), "scores", taxonomy, attends=False).thresholds == [0.4]
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        ([0.3] * 15, [0.3] * 15),
+        ([], [0.4] * 15),
+        ([0.3] * 14, None),
+        ([0.3] * 14 + [1.5], None),
+        ([0.3] * 14 + [float("nan")], None),
+        ([0.3] * 14 + ["half"], None),
+        (0.3, None),
+    ],
+)
+def test_an_adapter_brings_the_thresholds_of_its_head(stored: Any, found: list[float] | None, tmp_path: Path) -> None:
+    """None where it finds no keywords: those of its base count. One keyword more or fewer: damaged."""
+    encoder, taxonomy = new_encoder("bert"), load()
+    opened = kept.Opened(
+        encoder=encoder, tokenizer=raw_tokenizer("bert"), identity=kept.identity_of(encoder), thresholds=[0.4] * 15
+    )
+    state = {"embeddings.word_embeddings.weight": torch.zeros(1, 32), kept.ROWS: torch.tensor([1])}
+    kept.write(str(tmp_path / "keywords"), way("embeddings"), opened.identity, taxonomy, state, torch.nn.Linear(32, 15))
+    told = json.loads((tmp_path / "keywords" / "adapter.json").read_text(encoding="utf-8"))
+    (tmp_path / "keywords" / "adapter.json").write_text(json.dumps(told | {"thresholds": stored}), encoding="utf-8")
+    if found is not None:
+        assert kept.with_adapter(opened, str(tmp_path), "keywords", taxonomy, attends=False).thresholds == found
+        return
+    with pytest.raises(UserError, match=r"^--adapter .*: keywords is damaged .*; copy it again$"):
+        kept.with_adapter(opened, str(tmp_path), "keywords", taxonomy, attends=False)
 
 
 def test_a_weight_without_dimensions_has_an_identity() -> None:

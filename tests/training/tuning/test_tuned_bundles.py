@@ -38,6 +38,7 @@ def test_an_adapter_on_its_base_is_what_its_bundle_is(base: Path, tmp_path: Path
     opened = base_checks.start("joint", train.Config(**given).resolved(), load(), ODD_TEXTS, "cpu")
     sealed = load_keyword_scorer(tmp_path / "one" / "joint")
     assert opened.head is not None
+    assert opened.thresholds == list(bundle.load(str(tmp_path / "one")).meta.thresholds)
     for found, part in ((opened.encoder.state_dict(), sealed.encoder), (opened.head, sealed.head)):
         expected = part.state_dict()
         assert found.keys() == expected.keys()
