@@ -77,6 +77,7 @@ def _analysis(config: Config, analyses: str) -> analyze.Config:
         keep=("text", "product", "mall", "category", "rating", "created_at"),
         unit_rows=100,
         progress_seconds=10,
+        placement="fused",  # on Ray, as a catalog of any size would be
     )
 
 

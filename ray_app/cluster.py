@@ -161,6 +161,8 @@ def memory() -> float:
 
 def connected() -> bool:
     """Whether this process is connected to a Ray."""
+    if "ray" not in sys.modules:  # importing it takes a second
+        return False
     import ray
 
     return bool(ray.is_initialized())

@@ -99,8 +99,9 @@ class CatalogRun:
         return 0
 
     def _analyzed(self, todo: Sequence[Unit]) -> Iterator[CommitRecord]:
-        execute = executors.run_here if self.config.placement == "here" else executors.run_on_ray
-        yield from execute(self.config, self.out, todo, self.run.columns) if todo else ()
+        config = executors.placed(self.config, self.progress.rows_left)
+        execute = executors.run_here if config.placement == "here" else executors.run_on_ray
+        yield from execute(config, self.out, todo, self.run.columns) if todo else ()
 
     def _count(self, record: CommitRecord) -> None:
         """Takes a committed unit into progress, output files and metrics; raises UserError at too many rejects."""

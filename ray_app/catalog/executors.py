@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet and no flag says otherwise
 READ_MEMORY, READ_SHARE = 512 << 20, 0.1  # a million rows of one row group take 390 MB to read
+HERE_ROWS, HERE_CPUS = 4_000, 8  # up to which this process alone is done before Ray's actors would be
 WAVE = 4_000  # units per pipeline: Ray Data's driver holds some objects for each of them
 
 
@@ -69,6 +70,22 @@ class PoolShape:
     workers: int
     cpus: float
     gpus: float
+
+
+def placed(config: "Config", rows: int) -> "Config":
+    """The options with `--placement auto` decided for so many rows: in this process where Ray would first have to be
+    started on a machine that has work for one or two of its workers."""
+    from ray_app import cluster
+
+    if config.placement != "auto":
+        return config
+    starts = not cluster.joined() and not cluster.connected() and not config.workers
+    small = starts and rows <= HERE_ROWS and (os.cpu_count() or 1) <= HERE_CPUS
+    if small:
+        log.info(
+            "%s rows are analyzed in this process, sooner than Ray would have started; --placement fused", f"{rows:,}"
+        )
+    return replace(config, placement="here" if small else "fused")
 
 
 def run_on_ray(config: "Config", out: str, units: Sequence[Unit], columns: Columns) -> Iterator[CommitRecord]:

@@ -89,10 +89,11 @@ class Config(Options):
     )
     embeddings: bool = option(False, "keep the keyword encoder's vector of every review (`embedding`)", "Analysis")
     placement: str = option(
-        "fused",
-        "all stages in one actor (fused), one pool per stage (pools), or in this process without Ray (here)",
+        "auto",
+        "all stages in one actor (fused), one pool per stage (pools), or in this process without Ray (here); auto is "
+        "fused, and here for a few thousand rows on a small machine",
         "Cluster",
-        ("fused", "pools", "here"),
+        ("auto", "fused", "pools", "here"),
     )
     workers: int = option(
         0, "actors per pool, 0 for as many as GPUs hold, or one per four CPUs", "Cluster", least=0, common=True

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_app import sample, storage
-from ray_app.catalog import manifest, preflight
+from ray_app.catalog import executors, manifest, preflight
 from ray_app.catalog.manifest import Settings
 from ray_app.catalog.output import partitions
 from ray_app.catalog.preflight import RecheckAgreement
@@ -142,7 +142,7 @@ def begin_or_resume(
                 "keyword, several times the work; --no-opinions leaves it out, --score-form joint needs none"
             )
         if config.highlights == "recheck" and plan.units:
-            agreement = preflight.recheck_agreement(config, plan.units, plan.columns)
+            agreement = preflight.recheck_agreement(executors.placed(config, plan.rows), plan.units, plan.columns)
         if run is None or plan.sources:
             manifest.add(out, len(run.plans) if run else 0, plan, settings)
         run = manifest.load(out)

@@ -137,7 +137,7 @@ def test_reviews_bundle_and_output_may_all_lie_on_s3(s3: str, bundle_folder: str
     storage.upload(bundle_folder, f"{s3}/bundle", last="bundle.json")
     command = [sys.executable, "-m", "jobs.analyze", "--input", f"{s3}/in/*.parquet", "--bundle", f"{s3}/bundle"]
     done = subprocess.run(
-        [*command, "--output", f"{s3}/out", "--highlights", "off", "--device", "cpu"],
+        [*command, "--output", f"{s3}/out", "--highlights", "off", "--device", "cpu", "--placement", "fused"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -151,7 +151,7 @@ def test_reviews_bundle_and_output_may_all_lie_on_s3(s3: str, bundle_folder: str
 def test_no_line_of_rays_core_reaches_the_terminal(bundle_folder: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jobs.analyze", "--bundle", bundle_folder, "--output", f"{tmp_path}/out"]
     done = subprocess.run(
-        [*command, "--limit", "20", "--highlights", "off", "--device", "cpu"],
+        [*command, "--limit", "20", "--highlights", "off", "--device", "cpu", "--placement", "fused"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -251,7 +251,7 @@ def faulty_s3(folder: Path, rows: int, share: float = 0.05) -> None:
                 "--bundle",
                 "s3://shop/bundle",
             ]
-            options = ["--output", f"s3://shop/{name}", "--unit-rows", "250", "--device", "cpu"]
+            options = ["--output", f"s3://shop/{name}", "--unit-rows", "250", "--device", "cpu", "--placement", "fused"]
             began = time.monotonic()
             code = subprocess.run([*command, *options], cwd=ROOT, check=False).returncode
             seconds[name] = time.monotonic() - began
