@@ -129,11 +129,9 @@ class Config(TrainingOptions):
     @cached_property
     def starts_from_bundle(self) -> bool:
         """Whether the base model is a bundle, which is trained further."""
-        from ray_app import storage
+        from ray_app.inference.bundle_names import is_bundle
 
-        if "://" in self.base_model:
-            return storage.exists(storage.join(self.base_model, "bundle.json"))
-        return self.base_model == "ready" or (Path(self.base_model) / "bundle.json").is_file()
+        return is_bundle(self.base_model)
 
     def tuned(self, name: str) -> str:
         """How the model called so is tuned."""
@@ -153,11 +151,20 @@ class Config(TrainingOptions):
             pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
             learning_rate=self.learning_rate or (1e-3 if small or "full" not in kinds else 5e-5),
             adapter=tuple(map(absolute, self.adapter)),
-            base_model=absolute(self.base_model)
-            if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
-            else self.base_model,
+            base_model=self._pinned_base(),
             storage_path=absolute(self.storage),
         )
+
+    def _pinned_base(self) -> str:
+        """The base model by a name that stands for the same on every worker; of a run that is resumed, the same one."""
+        from ray_app import storage
+        from ray_app.inference import bundle_names
+
+        if self.base_model in SHIPPED:
+            return self.base_model
+        saved = storage.join(storage.absolute(self.storage), "config.json")
+        begun = str(storage.read_json(saved).get("base_model", "")) if self.resume and storage.exists(saved) else ""
+        return bundle_names.pinned_base(self.base_model, begun)
 
     def _check_tuning(self) -> None:
         """Raises UserError where an option is of no kind of tuning that is asked for."""
