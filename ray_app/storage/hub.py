@@ -71,6 +71,12 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
 
 
+def offline() -> str:
+    """The environment variable that says that the hub is not to be asked; "" where none does."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return next((name for name in names if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), "")
+
+
 def listing(uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
     """(name relative to the folder, file) of everything below it, or ("", file) for a file."""
     place, info = parse(uri), _info(uri)
@@ -217,9 +223,8 @@ def _get(uri: str, url: str, headers: dict[str, str] | None = None) -> "Response
     """The hub's answer, whose body is yet to be read; a busy or unreachable hub is asked again, for seconds."""
     import requests
 
-    offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_set(name)]
-    if offline:
-        raise UnavailableError(f"{uri}: {offline[0]} is set, and this node has no copy; unset it once", "offline")
+    if variable := offline():
+        raise UnavailableError(f"{uri}: {variable} is set, and this node has no copy; unset it once", "offline")
     token = _token()
     sent = {"Accept-Encoding": "identity", **(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     for attempt in range(1, ATTEMPTS + 1):
@@ -254,10 +259,6 @@ def _refusal(uri: str, response: "Response", token: bool) -> UserError:
         given = "the token of HF_TOKEN may not read it" if token else "it is private: set HF_TOKEN to a token"
         return UserError(f"{uri}: no such repository, or {given} ({status}); check the name and the token")
     return UserError(f"{uri}: the hub answered {status}; check HF_ENDPOINT")
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _token() -> str:
