@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ray_app.errors import UserError, check, first_line
 from ray_app.storage import hub
@@ -77,7 +78,8 @@ def _pushed(upload: Upload) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=hub.endpoint())
-    api.create_repo(place.repository, private=upload.private, exist_ok=True)
+    private = upload.private or None  # else as the owner has it by default
+    api.create_repo(place.repository, private=private, exist_ok=True)
     if place.revision != "main":
         api.create_branch(place.repository, branch=place.revision, exist_ok=True)
     if not _has_xet(api, place):
@@ -95,10 +97,12 @@ def _pushed(upload: Upload) -> str:
 
 def _has_xet(api: "HfApi", place: hub.Place) -> bool:
     """Whether the hub gives out tokens for Xet storage."""
-    from huggingface_hub.utils import build_hf_headers, get_session
+    import requests
+    from huggingface_hub import get_token
 
-    url = f"{api.endpoint}/api/models/{place.repository}/xet-write-token/{place.revision}"
-    return bool(get_session().get(url, headers=build_hf_headers(token=api.token)).status_code == 200)
+    url = f"{api.endpoint}/api/models/{place.repository}/xet-write-token/{quote(place.revision, safe='')}"
+    headers = {"Authorization": f"Bearer {get_token()}"}
+    return requests.get(url, headers=headers, timeout=hub.TIMEOUT).status_code == 200
 
 
 def _operations(upload: Upload) -> "list[CommitOperationAdd | CommitOperationDelete]":

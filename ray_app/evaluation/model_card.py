@@ -57,8 +57,8 @@ def _what(bundle: Bundle) -> str:
     words = ", ".join(escape(name) for name in meta.taxonomy.names)
     scale = ", ".join(map(str, meta.taxonomy.scores))
     return (
-        f"A bundle of Nunchi, id `{bundle.id}`. It reads reviews of a shop and says which of {len(meta.taxonomy.names)} "
-        f"keywords a review speaks of, how the customer feels about each ({scale}), and which words say so.\n\n"
+        f"A bundle of Nunchi, id `{bundle.id}`. It reads reviews of a shop and says which of "
+        f"{len(meta.taxonomy.names)} keywords a review speaks of, how the customer feels about each ({scale}), and which words say so.\n\n"
         f"Keywords: {words}."
     )
 
@@ -71,9 +71,9 @@ def _use(address: str) -> Iterator[str]:
         f"    python -m jobs.train --base-model {address} --labels labels.parquet --output bundle"
     )
     yield (
-        f"In Python: `from ray_app import Analyzer; Analyzer(\"{address}\")([\"옷은 예쁘지만 배송은 늦어요\"])`. A commit "
-        f"pins it: `{address.partition('@')[0]}@COMMIT`. Every file is compared with its hash before it is loaded, and no "
-        "code of the repository is run."
+        f"In Python: `from ray_app import Analyzer; Analyzer('{address}')(['옷은 예쁘지만 배송은 늦어요'])`. A "
+        f"commit pins it: `{address.partition('@')[0]}@COMMIT`. Every file is compared with its hash before it is "
+        "loaded, and no code of the repository is run."
     )
 
 

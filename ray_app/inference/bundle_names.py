@@ -123,6 +123,13 @@ def is_bundle(uri: str) -> bool:
     return storage.exists(storage.join(location(uri), INDEX))
 
 
+def is_file(uri: str) -> bool:
+    """Whether a name is that of a file, so that it can be a pointer, and not of a folder or of nothing."""
+    if "://" not in uri or uri.startswith("file:"):
+        return local.to_path(uri).is_file()
+    return [name for name, _ in storage.walk(uri)] == [""] if storage.exists(uri) else False
+
+
 def copy_of(uri: str) -> Path:
     """Where this node keeps a remote bundle: the same place for the same content. A hub's commit is known by its name,
     another address by its bundle.json, which holds the hashes of all files."""
@@ -164,9 +171,7 @@ def _pointer(uri: str) -> bundle_pointer.Pointer | None:
     """The pointer of this name; None where it names no file, or a bundle's folder."""
     if uri.startswith(hub.SCHEME):
         return None
-    if "://" not in uri or uri.startswith("file:"):
-        return bundle_pointer.read(uri) if local.to_path(uri).is_file() else None
-    return None if storage.exists(storage.join(uri, INDEX)) else bundle_pointer.read(uri)
+    return bundle_pointer.read(uri) if is_file(uri) else None
 
 
 def _pinned_on_hub(uri: str) -> str:

@@ -68,7 +68,7 @@ class FakeHub:
         return repository.commits[repository.branches[branch]]
 
 
-def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901
+def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -147,7 +147,11 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:  # noqa: C901
             elif name in hub.repositories:
                 self.reply(409, {"error": "exists", "url": f"{hub.endpoint}/{name}"})
             else:
-                hub.commit(name, {".gitattributes": b""}, private=bool(asked.get("private")))
+                hub.commit(
+                    name,
+                    {".gitattributes": b""},
+                    private="private" in (asked.get("visibility"), asked.get("private") and "private"),
+                )
                 self.reply(200, {"url": f"{hub.endpoint}/{name}", "name": name, "id": name})
 
         def validate(self, body: bytes) -> None:
