@@ -102,7 +102,7 @@ def _has_xet(api: "HfApi", place: hub.Place) -> bool:
 
     url = f"{api.endpoint}/api/models/{place.repository}/xet-write-token/{quote(place.revision, safe='')}"
     headers = {"Authorization": f"Bearer {get_token()}"}
-    return requests.get(url, headers=headers, timeout=hub.TIMEOUT).status_code == 200
+    return bool(requests.get(url, headers=headers, timeout=hub.TIMEOUT).status_code == 200)
 
 
 def _operations(upload: Upload) -> "list[CommitOperationAdd | CommitOperationDelete]":

@@ -58,7 +58,8 @@ def _what(bundle: Bundle) -> str:
     scale = ", ".join(map(str, meta.taxonomy.scores))
     return (
         f"A bundle of Nunchi, id `{bundle.id}`. It reads reviews of a shop and says which of "
-        f"{len(meta.taxonomy.names)} keywords a review speaks of, how the customer feels about each ({scale}), and which words say so.\n\n"
+        f"{len(meta.taxonomy.names)} keywords a review speaks of, how the customer feels about each ({scale}), and "
+        "which words say so.\n\n"
         f"Keywords: {words}."
     )
 

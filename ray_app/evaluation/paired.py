@@ -66,7 +66,8 @@ def measures(table: pa.Table, taxonomy: Taxonomy, keywords: Ints, answers: Answe
     true = keyword_matrix(table, taxonomy)[:, keywords]
     found = answers.found[:, keywords]
     hits, named = (true & found).astype(np.float64), true.astype(np.float64) + found
-    varying = ~true.all(0) if len(true) and not true.all(0).all() else np.ones(len(keywords), bool)
+    always = true.all(0)
+    varying = ~always if named[:, ~always].any() else np.ones(len(keywords), bool)
     pairs = labeled_pairs(table, taxonomy)
     counted = np.isin(pairs.keyword, keywords)
     scale = np.asarray(taxonomy.scores)

@@ -127,7 +127,12 @@ def is_file(uri: str) -> bool:
     """Whether a name is that of a file, so that it can be a pointer, and not of a folder or of nothing."""
     if "://" not in uri or uri.startswith("file:"):
         return local.to_path(uri).is_file()
-    return [name for name, _ in storage.walk(uri)] == [""] if storage.exists(uri) else False
+    if uri.count("/") < 3 or uri.endswith("/"):  # a bucket
+        return False
+    try:
+        return bool(storage.stat(uri))
+    except storage.MissingError:
+        return False
 
 
 def copy_of(uri: str) -> Path:

@@ -19,6 +19,7 @@ from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
 
 PROGRESS = "progress.log"
+NOT_THE_RUN = ("resume", "workers", "max_failures", "device", "track")  # may differ when a run is resumed
 log = logging.getLogger(__name__)
 
 
@@ -101,7 +102,7 @@ def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
     """
     folder = config.storage
     saved = storage.join(folder, "config.json")
-    same = {k: v for k, v in as_dict(config).items() if k not in ("resume", "workers", "max_failures", "device")}
+    same = {k: v for k, v in as_dict(config).items() if k not in NOT_THE_RUN}
     if config.resume and storage.exists(saved):
         former = former_names(type(config))
         before = {former.get(name, name): value for name, value in storage.read_json(saved).items()}
