@@ -6,8 +6,6 @@ In: a run's options, its epochs. Out: `config.json`, `checkpoints/`, `metrics.js
 import json
 import logging
 import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +13,7 @@ from typing import Protocol
 from ray_app import storage
 from ray_app.errors import check
 from ray_app.options import as_dict, earlier_values, former_names
+from ray_app.training import trackers
 from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
 
@@ -74,12 +73,7 @@ class MetricsLog:
     """Writes an epoch's metrics to the user, to `metrics.jsonl` and to TensorBoard in the training folder."""
 
     def __init__(self, folder: str, name: str, say: Callable[[str], None]) -> None:
-        from tensorboardX import SummaryWriter
-
         self.folder, self.name, self.say = folder, name, say
-        self.scratch = tempfile.mkdtemp(prefix="nunchi-board-")
-        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
-        self.writer = SummaryWriter(self.scratch)
 
     def __call__(self, metrics: EpochRow) -> None:
         figures = {key: value for key, value in metrics.items() if isinstance(value, float)}
@@ -88,10 +82,8 @@ class MetricsLog:
         uri = storage.join(self.folder, "metrics.jsonl")
         before = storage.read_bytes(uri) if storage.exists(uri) else b""
         storage.write_bytes(uri, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
-        for key, value in figures.items():
-            self.writer.add_scalar(key, value, metrics["epoch"])
-        self.writer.flush()
-        storage.upload(self.scratch, storage.join(self.folder, "tensorboard", self.name))
+        board = storage.join(self.folder, "tensorboard", self.name)
+        trackers.write_events(board, str(metrics["epoch"]), figures, metrics["epoch"])
 
 
 def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:

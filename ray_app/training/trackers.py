@@ -7,10 +7,12 @@ from its own environment variables; without them a run is kept on this machine, 
 import importlib
 import io
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from ray_app import storage
@@ -134,30 +136,34 @@ class Tensorboard:
     """`tensorboard/run` in the training folder, beside the curves of each model, which are written there always."""
 
     def __init__(self, config: Mapping[str, object], folder: str) -> None:
-        import tempfile
-
-        from tensorboardX import SummaryWriter
-
-        self.uri, self.scratch = storage.join(folder, "tensorboard", "run"), tempfile.TemporaryDirectory()
-        self.writer = SummaryWriter(self.scratch.name)
-        self.writer.add_text("config", _as_list(config))
+        self.uri, self.written = storage.join(folder, "tensorboard", "run"), 0
+        write_events(self.uri, "config", {}, 0, {"config": _as_list(config)})
 
     def log(self, figures: Figures, epoch: int) -> None:
         """See TrackedRun."""
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, epoch)
-        self._upload()
+        self.written += 1
+        write_events(self.uri, str(self.written), figures, epoch)
 
     def finish(self, report: Mapping[str, object], failed: bool) -> None:
         """See TrackedRun."""
-        self.writer.add_text("report", _as_list({**report, "failed": failed}))
-        self._upload()
-        self.writer.close()
-        self.scratch.cleanup()
+        write_events(self.uri, "report", {}, 0, {"report": _as_list({**report, "failed": failed})})
 
-    def _upload(self) -> None:
-        self.writer.flush()
-        storage.upload(self.scratch.name, self.uri)
+
+def write_events(
+    uri: str, name: str, figures: Figures, step: int, texts: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """An event file of its own in a folder that TensorBoard reads, complete when this returns: `SummaryWriter.flush`
+    does not wait for its thread, only closing does. No two files of a folder have the same `name`."""
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory(prefix="nunchi-board-") as scratch:
+        writer = SummaryWriter(scratch, filename_suffix=f".{name}")
+        for key, value in figures.items():
+            writer.add_scalar(key, value, step)
+        for key, text in texts.items():
+            writer.add_text(key, text)
+        writer.close()
+        storage.upload(scratch, uri)
 
 
 def _as_list(values: Mapping[str, object]) -> str:
