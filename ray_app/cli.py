@@ -230,9 +230,9 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[object], hint:
         settings["action"] = _Listed
     metavar = None if choices else "A,B,…" if several else {int: "N", float: "X", str: "TEXT"}[kind]
     group.add_argument(flag(field.name), type=kind, choices=choices, metavar=metavar, **settings)
-    hidden = settings | {"help": argparse.SUPPRESS}
+    hidden = settings | {"help": argparse.SUPPRESS, "action": _Former}
     for old in field.metadata["formerly"]:
-        group.add_argument(flag(old), type=kind, choices=choices, action=_Former, **hidden)
+        group.add_argument(flag(old), type=kind, choices=choices, **hidden)
 
 
 def _as_flags(name: str, value: object) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Protocol
 from ray_app import storage
 from ray_app.errors import check
 from ray_app.options import as_dict, earlier_values, former_names
-from ray_app.training import trackers
 from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
+from ray_app.training.tracking import trackers
 
 PROGRESS = "progress.log"
 NOT_THE_RUN = ("resume", "workers", "max_failures", "device", "track")  # may differ when a run is resumed

@@ -57,7 +57,8 @@ def run(config: Config) -> str:
 def _run(config: Config, lease: "Lease") -> str:
     from ray_app import storage
     from ray_app.inference.bundle import models_of
-    from ray_app.training import base_checks, checkpoints, tracking, workers
+    from ray_app.training import base_checks, checkpoints, workers
+    from ray_app.training.tracking import follower
 
     taxonomy, train, validation, judged_by = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
@@ -65,7 +66,7 @@ def _run(config: Config, lease: "Lease") -> str:
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
     models = models_of(config.score_form)
-    with tracking.tracked(config) as tracked:
+    with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
         workers.launch(work, loop, {"train": train, "validation": validation}, config)
         finished = {name: storage.read_json(_done(config, name)) for name in models}
         lease.check()

@@ -13,8 +13,9 @@ import pytest
 
 from ray_app import storage
 from ray_app.errors import UserError
-from ray_app.training import trackers, tracking
+from ray_app.options import as_dict
 from ray_app.training.checkpoints import MetricsLog, claim_folder
+from ray_app.training.tracking import follower, trackers
 from ray_app.training.train import Config
 
 ROW: Any = {"model": "joint", "epoch": 1, "epochs": 2, "loss": 0.5, "rows_per_second": 9.0, "select": 0.25}
@@ -95,7 +96,7 @@ def train(folder: Path, tracker: str, problem: Exception | None = None) -> None:
     """An epoch of a training that is nothing but its metrics."""
     config = Config(output=str(folder / "bundle"), track=tracker, workers=0)
     epoch = MetricsLog(config.storage, "joint", lambda _: None)
-    with tracking.tracked(config) as tracked:
+    with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
         epoch(ROW)
         if problem:
             raise problem
@@ -166,7 +167,7 @@ def test_a_failing_tracker_is_told_once_and_ends_nothing(
     monkeypatch.setattr(sys.modules["wandb"] if where == "init" else Fake, where, fail)
     with caplog.at_level(logging.WARNING):
         train(tmp_path, "wandb")
-    warnings = [record for record in caplog.records if record.name == tracking.__name__]
+    warnings = [record for record in caplog.records if record.name == follower.__name__]
     assert len(warnings) == 1
     assert "--track wandb failed, and the training goes on without it" in warnings[0].getMessage()
 
@@ -176,7 +177,7 @@ def test_a_tracker_that_hangs_is_left_behind(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(Fake, "finish", lambda *_, **__: over.wait(30))
-    monkeypatch.setattr(tracking, "PATIENCE", 0.2)
+    monkeypatch.setattr(follower, "PATIENCE", 0.2)
     train(tmp_path, "wandb")
     assert "no end after" in caplog.text
     over.set()

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 
 from ray_app import storage
 from ray_app.errors import UserError, first_line, no_package
-from ray_app.options import as_dict
-from ray_app.training import trackers
+from ray_app.training.tracking import trackers
 
 if TYPE_CHECKING:
-    from ray_app.training.classifier_options import Config
     from ray_app.training.loop import EpochRow
-    from ray_app.training.trackers import TrackedRun
+    from ray_app.training.tracking.trackers import TrackedRun
 
 SECONDS = 2.0  # between two looks at metrics.jsonl
 PATIENCE = 60.0  # seconds that a training waits for its tracker at the end
@@ -29,17 +27,21 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def tracked(config: "Config") -> Iterator["Tracking"]:
-    """Tracks the training within the block, as `--track` says; leaving by an error marks the run as failed.
+def tracked(tracker: str, output: str, folder: str, options: Mapping[str, object]) -> Iterator["Tracking"]:
+    """Tracks the training within the block in one of TRACKERS; leaving by an error marks the run as failed.
+
+    Args:
+        output, folder: the bundle that is made, and the training's folder, with its metrics.jsonl.
+        options: what the training was told.
 
     Raises UserError where the tracker's package is not installed: that is told before anything is trained.
     """
-    if config.track != "off":
+    if tracker != "off":
         try:
-            trackers.check_installed(config.track)
+            trackers.check_installed(tracker)
         except ModuleNotFoundError as error:
-            raise UserError(f"--track {config.track}: {no_package(error)}") from None
-    tracking = Tracking(config)
+            raise UserError(f"--track {tracker}: {no_package(error)}") from None
+    tracking = Tracking(tracker, output, folder, options)
     try:
         yield tracking
     except BaseException as error:
@@ -51,20 +53,20 @@ def tracked(config: "Config") -> Iterator["Tracking"]:
 class Tracking:
     """Follows `metrics.jsonl` of a training folder into a tracker until `end`."""
 
-    def __init__(self, config: "Config") -> None:
-        self.config, self.uri = config, storage.join(config.storage, "metrics.jsonl")
+    def __init__(self, tracker: str, output: str, folder: str, options: Mapping[str, object]) -> None:
+        self.tracker, self.output, self.folder, self.options = tracker, output, folder, options
         self.report: dict[str, object] = {}
         self.failed, self.shown = False, 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
-        if config.track != "off":
+        if tracker != "off":
             self.thread.start()
 
     def note(self, bundle: str, best: Mapping[str, "EpochRow"], seconds: float) -> None:
         """The final report: the bundle's id, each model's best epoch, and how long all took."""
         figures = {f"best/{model}/{name}": value for model, row in best.items() for name, value in row.items()}
         numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
-        self.report = {"bundle": bundle, "output": self.config.output, "seconds": seconds, **numbers}
+        self.report = {"bundle": bundle, "output": self.output, "seconds": seconds, **numbers}
 
     def end(self, error: str = "") -> None:
         """Ends the run in the tracker with its final report, or as failed, with what went wrong."""
@@ -75,11 +77,11 @@ class Tracking:
         if self.thread.ident is not None:
             self.thread.join(PATIENCE)
             if self.thread.is_alive():
-                log.warning("--track %s: no end after %.0f s; going on without it", self.config.track, PATIENCE)
+                log.warning("--track %s: no end after %.0f s; going on without it", self.tracker, PATIENCE)
 
     def _follow(self) -> None:
         try:
-            run = trackers.begin(self.config.track, self.config.output, as_dict(self.config), self.config.storage)
+            run = trackers.begin(self.tracker, self.output, self.options, self.folder)
             last = False
             while not last:
                 last = self.over.wait(SECONDS)
@@ -87,11 +89,12 @@ class Tracking:
             run.finish(self.report, self.failed)
         except (Exception, SystemExit) as error:  # a tracker's own, of any kind
             reason = f"{type(error).__name__}: {first_line(error)}"
-            log.warning("--track %s failed, and the training goes on without it (%s)", self.config.track, reason)
+            log.warning("--track %s failed, and the training goes on without it (%s)", self.tracker, reason)
 
     def _show(self, run: "TrackedRun") -> None:
         """Logs the epochs that were written since."""
-        content = storage.read_bytes(self.uri) if storage.exists(self.uri) else b""
+        uri = storage.join(self.folder, "metrics.jsonl")
+        content = storage.read_bytes(uri) if storage.exists(uri) else b""
         lines = content.decode().splitlines()
         for line in lines[self.shown :]:
             row = json.loads(line)
