@@ -7,7 +7,7 @@ from pathlib import Path
 from ray_app.errors import check
 from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
-from ray_app.training.tracking.trackers import TRACKERS
+from ray_app.training.tracking import TRACKERS
 from ray_app.training.tuning.kinds import COUNTED, KINDS, RANKED, check_kinds
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's

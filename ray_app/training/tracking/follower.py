@@ -8,6 +8,7 @@ that fails is told once, and the training goes on without it. Without credential
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ray_app.training.tracking.trackers import TrackedRun
 
 SECONDS = 2.0  # between two looks at metrics.jsonl
-PATIENCE = 60.0  # seconds that a training waits for its tracker at the end
+PATIENCE = 120.0  # seconds that a training waits for its tracker at the end; mlflow makes a new database in a minute
+SECRET = re.compile(r"//[^/@\s]+@")  # in a server's address
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +90,7 @@ class Tracking:
                 self._show(run)
             run.finish(self.report, self.failed)
         except (Exception, SystemExit) as error:  # a tracker's own, of any kind
-            reason = f"{type(error).__name__}: {first_line(error)}"
+            reason = SECRET.sub("//…@", f"{type(error).__name__}: {first_line(error)}")
             log.warning("--track %s failed, and the training goes on without it (%s)", self.tracker, reason)
 
     def _show(self, run: "TrackedRun") -> None:

@@ -17,7 +17,6 @@ from typing import Protocol
 
 from ray_app import storage
 
-TRACKERS = ("off", "wandb", "mlflow", "trackio", "tensorboard")
 PACKAGES = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboardX",)}  # others: their names
 PROJECT = "nunchi"
 LONGEST = 500  # characters of a value that mlflow's oldest servers take
