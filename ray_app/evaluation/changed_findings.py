@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 10
 SHOWN = 80  # characters of an example
+FEW = 5  # keywords of it
 Signs = dict[str, int]  # keyword -> the sign of its score
 
 
@@ -107,8 +108,8 @@ def _example(example: Example) -> Iterator[str]:
         for name in names
         if example["old"].get(name) != example["new"].get(name)
     ]
-    text = example["text"]
-    yield f"- {escape(text[:SHOWN])}{'…' if len(text) > SHOWN else ''}: {', '.join(moved)}"
+    text, more = example["text"], f" and {len(moved) - FEW} more" if len(moved) > FEW else ""
+    yield f"- {escape(text[:SHOWN])}{'…' if len(text) > SHOWN else ''}: {', '.join(moved[:FEW])}{more}"
 
 
 def _sign(value: int | None) -> str:

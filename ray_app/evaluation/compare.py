@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray_app.evaluation.changed_findings import Changes
     from ray_app.evaluation.paired import Answers, Difference
     from ray_app.inference.bundle import Bundle
+    from ray_app.inference.bundle_pointer import Target
 
 log = logging.getLogger(__name__)
 FEWEST = 20  # rows below which a comparison says nothing
@@ -88,7 +89,8 @@ def run(config: CompareConfig) -> int:
     if wanted:
         report["promoted"] = config.promote
         why = f"{report['verdict']}, against {old.id} on {report['rows']} rows"
-        promotion.promote(config.promote, names[1], old.id, new.id, why)
+        before: Target = {"bundle": names[0], "id": old.id}
+        promotion.promote(config.promote, before, {"bundle": names[1], "id": new.id}, why)
     text = _markdown(report)
     _write(config, report, text)
     print(text)
@@ -239,7 +241,7 @@ def _interval(row: "Difference") -> str:
 
 
 def _names(rows: "Sequence[Difference]", verdict: str) -> str:
-    return ", ".join(row["measure"] for row in rows if row["verdict"] == verdict)
+    return "; ".join(row["measure"] for row in rows if row["verdict"] == verdict)
 
 
 def _summary(config: CompareConfig, report: Comparison, name: str) -> str:
@@ -247,8 +249,8 @@ def _summary(config: CompareConfig, report: Comparison, name: str) -> str:
     from ray_app.cli import next_command
 
     rows, verdict = report["differences"], report["verdict"]
-    reasons = [f"{word} in {_names(rows, word)}" for word in ("worse", "better") if _names(rows, word)]
-    line = f"verdict: {verdict}" + (f" ({'; '.join(reasons)})" if reasons else "")
+    reasons = [f"  {word} in: {_names(rows, word)}" for word in ("worse", "better") if _names(rows, word)]
+    line = "\n".join([f"verdict: {verdict}", *reasons])
     if config.promote and not report["promoted"]:
         return f"{line}\n{config.promote} was not moved; --force moves it all the same"
     if report["promoted"]:

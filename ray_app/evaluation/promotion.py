@@ -6,15 +6,15 @@ In: a pointer's path or URI, bundles by pinned name and id. Out: the pointer mov
 from ray_app import storage
 from ray_app.errors import check
 from ray_app.inference import bundle_names, bundle_pointer
+from ray_app.inference.bundle_pointer import Target
 from ray_app.storage import hub
 
 
 def check_movable(pointer: str, old: str, name: str) -> None:
     """Raises UserError where moving it from bundle `old` to the one at `name` would fail: known before the work."""
     check(not pointer.startswith(hub.SCHEME), f"--promote {pointer}: a pointer is a file, or on s3://; name one")
-    local = "://" not in name and name != bundle_names.READY.name
     check(
-        not local or "://" not in pointer,
+        not _local(name, pointer),
         f"--promote {pointer}: it would point to {name}, a folder of this machine; copy the bundle to S3 or publish "
         "it, and name that",
     )
@@ -28,11 +28,18 @@ def check_movable(pointer: str, old: str, name: str) -> None:
     )
 
 
-def promote(pointer: str, name: str, old: str, new: str, why: str) -> None:
-    """Moves it from bundle `old`, or from nowhere, to `new`, which is at `name`."""
+def promote(pointer: str, old: Target, new: Target, why: str) -> None:
+    """Moves it from bundle `old` to `new`. One that is made goes back to `old` too, where that can be reached."""
     uri = storage.absolute(pointer)
-    expected = old if bundle_pointer.read(uri) else None
-    bundle_pointer.move(uri, {"bundle": name, "id": new}, why, expected)
+    if bundle_pointer.read(uri) is None and not _local(old["bundle"], pointer):
+        bundle_pointer.move(uri, old, "in use before", None)
+    expected = old["id"] if bundle_pointer.read(uri) else None
+    bundle_pointer.move(uri, new, why, expected)
+
+
+def _local(name: str, pointer: str) -> bool:
+    """Whether a pointer that others read too would stand for a folder of this machine."""
+    return "://" not in name and name != bundle_names.READY.name and "://" in pointer
 
 
 def roll_back(pointer: str) -> int:

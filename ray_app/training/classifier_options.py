@@ -138,7 +138,7 @@ class Config(TrainingOptions):
         """Whether the base model is a bundle, which is trained further."""
         from ray_app.inference.bundle_names import is_bundle
 
-        return is_bundle(self.base_model)
+        return self.base_model not in ("starter", "scratch") and is_bundle(self.base_model)
 
     def tuned(self, name: str) -> str:
         """How the model called so is tuned."""

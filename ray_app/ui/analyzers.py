@@ -97,6 +97,8 @@ class LocalBundle:
 
 def bundle_version(bundle: str) -> str:
     """Size and time of bundle.json: changes when the bundle is replaced, so that the page loads it again. "": none."""
+    if bundle.startswith("hf://"):  # the page asks at every click; a hub is asked once
+        return bundle
     try:
         info = storage.stat(storage.join(location(bundle), "bundle.json"))
     except UserError:

@@ -67,7 +67,9 @@ def test_a_worse_bundle_is_not_promoted_and_a_better_one_is_and_back(
     assert bundle.load(current).id == ids["a"]
     found = bundle_pointer.read(current)
     assert found is not None
-    assert [move["id"] for move in found["moves"]] == [ids["a"], ids["b"], ids["a"]]
+    assert [move["id"] for move in found["moves"]] == [ids["b"], ids["a"], ids["b"], ids["a"]]
+    assert compare.run(compare.CompareConfig(promote=current, rollback=True)) == 0
+    assert bundle.load(current).id == ids["b"]  # what was in use before there was a pointer
 
 
 def test_a_pointer_that_is_elsewhere_is_not_moved(folder: Path, tmp_path: Path, s3: str) -> None:
