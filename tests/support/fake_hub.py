@@ -86,12 +86,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return
             for method, pattern, act in ROUTES:
                 found = re.fullmatch(pattern, path)
-                if found and method == self.command:
+                if found and method == self.command.replace("HEAD", "GET"):
                     act(self, *map(unquote, found.groups()), body)
                     return
             self.refuse(404, "EntryNotFound")
 
-        do_GET = do_POST = do_PUT = answer  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815
 
         @property
         def known(self) -> bool:
@@ -103,6 +103,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
+            if self.command == "HEAD":
+                return
             cut = hub.cut.popleft() if isinstance(content, bytes) and hub.cut else len(data)
             self.wfile.write(data[:cut])
             if cut < len(data):
@@ -137,7 +139,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                     return
                 start = int(re.sub(r"\D", "", self.headers.get("Range", "")) or 0)
                 data = files[file][start:]
-                self.reply(206 if "Range" in self.headers else 200, data, {"X-Repo-Commit": commit})
+                headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(files[file]).hexdigest()}"'}
+                self.reply(206 if "Range" in self.headers else 200, data, headers)
 
         def create(self, body: bytes) -> None:
             asked = json.loads(body)
