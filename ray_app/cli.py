@@ -155,6 +155,20 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _Listed(argparse.Action):
+    """An option that takes several values: `--x a --x b` is `--x a,b`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
+
+
 class _Former(argparse.Action):
     """An option's old name: it still sets the option, and says the new name."""
 
@@ -212,11 +226,13 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[object], hint:
     several = typing.get_origin(hint) is tuple
     kind = str if several else next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)
     choices = field.metadata["choices"]
+    if several:
+        settings["action"] = _Listed
     metavar = None if choices else "A,B,…" if several else {int: "N", float: "X", str: "TEXT"}[kind]
     group.add_argument(flag(field.name), type=kind, choices=choices, metavar=metavar, **settings)
-    hidden = settings | {"help": argparse.SUPPRESS}
+    hidden = settings | {"help": argparse.SUPPRESS, "action": _Former}
     for old in field.metadata["formerly"]:
-        group.add_argument(flag(old), type=kind, choices=choices, action=_Former, **hidden)
+        group.add_argument(flag(old), type=kind, choices=choices, **hidden)
 
 
 def _as_flags(name: str, value: object) -> list[str]:

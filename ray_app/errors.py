@@ -16,6 +16,9 @@ _EXTRAS = {  # module -> the extra that brings it
     "duckdb": "report",
     **dict.fromkeys(("streamlit", "altair", "fsspec"), "page"),
     "peft": "tune",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    **dict.fromkeys(("mlflow", "sqlalchemy", "alembic"), "mlflow"),
     "sacrebleu": "lm",
     **dict.fromkeys(("captum", "matplotlib", "shap"), "bench"),
 }

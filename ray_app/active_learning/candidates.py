@@ -22,6 +22,7 @@ from ray_app.arrays import Flags, Hashes, Ints
 from ray_app.data import analyses, reviews
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
+from ray_app.inference import bundle_names
 from ray_app.inference.bundle import BundleSummary, read_summary
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
     Raises UserError where `given` is not the bundle that made the analyses.
     """
     uri = bundle_uri(source, given)
-    file = storage.join(uri, "bundle.json")
-    if given or (uri and storage.exists(file)):
+    file = bundle_names.index_of(uri, asked=bool(given))
+    check(file or not given, f"--bundle {given}: no bundle there")
+    if file:
         made_by = source.facts.get("bundle")
         if made_by in (None, storage.read_json(file).get("id")):
             return read_summary(uri)

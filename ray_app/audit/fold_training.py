@@ -15,6 +15,7 @@ from ray_app import storage
 from ray_app.cli import read_options
 from ray_app.data.taxonomy import Taxonomy, dump
 from ray_app.errors import UserError
+from ray_app.inference import bundle_names
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.training import train
 
@@ -59,6 +60,8 @@ def read_fold_training(base_model: str, train_config: str, device: str, cpus: fl
     if train_config:
         text = storage.read_bytes(train_config).decode()
         options = read_options(train.Config, text, f"--train-config {train_config}")
+    if base_model.startswith("hf://"):  # every fold of the same commit
+        base_model = bundle_names.pinned_base(base_model)
     training = FoldTraining(base_model=base_model, options=options, device=device, cpus=cpus)
     try:
         training.config(Path())

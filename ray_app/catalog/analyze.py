@@ -25,16 +25,17 @@ def run(config: Config) -> int:
     config = planning.followed(config, out)
     if not config.dry_run:
         planning.check_output(config, out)
+    named, config = config.bundle, planning.pinned(config, out)
     if not config.taxonomy:
-        return _analyze(config, out)
+        return _analyze(config, out, named)
     with guess.bundle_for(config, out) as bundle:
-        code = _analyze(replace(config, bundle=bundle), out)
+        code = _analyze(replace(config, bundle=bundle), out, named)
     if bundle != config.bundle and not config.dry_run:
         print(guess.remark(config, bundle))
     return code
 
 
-def _analyze(config: Config, out: str) -> int:
+def _analyze(config: Config, out: str, named: str) -> int:
     from ray_app.catalog import iceberg, planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
     from ray_app.inference import bundle as bundles
@@ -50,6 +51,6 @@ def _analyze(config: Config, out: str) -> int:
     if config.sink:
         iceberg.open_catalog(config.table)  # not after hours of work
     with Lease(out) as lease:
-        catalog_run = CatalogRun(config, bundle, settings, out)
+        catalog_run = CatalogRun(config, bundle, settings, out, named)
         code = catalog_run.complete(lease)
         return code or (REJECTS_EXIT if catalog_run.unreadable or catalog_run.all_rejected else 0)

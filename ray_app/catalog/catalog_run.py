@@ -32,10 +32,11 @@ LISTED = 10  # unreadable files that the final report names
 
 
 class CatalogRun:
-    """One run on an output whose lease it holds. Making one plans it or resumes what the output holds."""
+    """One run on an output whose lease it holds. Making one plans it or resumes what the output holds. `named`: the
+    bundle as the user wrote it."""
 
-    def __init__(self, config: "Config", bundle: Bundle, settings: Settings, out: str) -> None:
-        self.config, self.out, self.bundle_id = config, out, bundle.id
+    def __init__(self, config: "Config", bundle: Bundle, settings: Settings, out: str, named: str) -> None:
+        self.config, self.out, self.bundle_id, self.named = config, out, bundle.id, named
         graceful_stop.clear(out)
         self.run, self.agreement = planning.begin_or_resume(config, bundle, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
@@ -160,6 +161,7 @@ class CatalogRun:
         report = {
             **figures,
             "bundle": self.bundle_id,
+            "bundle_named": self.named,  # what the user wrote; the config has the commit, or what a pointer said
             "config": as_dict(self.config),
             **({} if cost is None else {"cost": cost}),
             **({} if self.agreement is None else {"recheck": self.agreement}),

@@ -64,6 +64,7 @@ class PlanContent(TypedDict):
     columns: SavedColumns
     files: int
     units: int
+    bundle: NotRequired[str]  # its name, pinned: a branch or a pointer may stand for another one later
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ def begun(out: str) -> bool:
     return storage.exists(_plan_uri(out, 0, "json"))
 
 
+def bundle_of(out: str) -> str:
+    """The pinned name of the bundle that the run in `out` was begun with; "" where none is there, or an older one."""
+    return str(storage.read_json(_plan_uri(out, 0, "json")).get("bundle", "")) if begun(out) else ""
+
+
 def load(out: str) -> Run | None:
     """The run that `out` holds; None where none was planned there."""
     plans: list[Plan] = []
@@ -120,8 +126,9 @@ def load(out: str) -> Run | None:
     return Run(settings, tuple(plans)) if settings is not None else None
 
 
-def add(out: str, number: int, plan: Plan, settings: Settings) -> None:
-    """Writes plan `number`; it counts once its JSON exists. Raises UserError where another run wrote it first."""
+def add(out: str, number: int, plan: Plan, settings: Settings, bundle: str) -> None:
+    """Writes plan `number`, of a run with this bundle; it counts once its JSON exists. Raises UserError where another
+    run wrote it first."""
     files = pa.Table.from_pylist([vars(source) for source in plan.sources], schema=FILES)
     storage.write_parquet(_plan_uri(out, number, "files.parquet"), files)
     pieces = [{"id": unit.id, **vars(piece)} for unit in plan.units for piece in unit.pieces]
@@ -139,6 +146,7 @@ def add(out: str, number: int, plan: Plan, settings: Settings) -> None:
         "columns": columns,
         "files": len(plan.sources),
         "units": len(pieces),
+        "bundle": bundle,
     }
     ours = storage.create(_plan_uri(out, number, "json"), json.dumps(content, ensure_ascii=False).encode())
     check(ours, f"{out}: another run was begun there at this moment; wait for it, or name another --output")

@@ -160,14 +160,14 @@ class StageWorker:
             journal.take_back()
 
     def _load(self, config: "Config", threads: int, last: bool) -> list[Lane]:
-        from ray_app.inference import bundle as bundles
+        from ray_app.inference import bundle_names
         from ray_app.inference.runtime import BundleRuntime
 
         def lane(runtime: BundleRuntime, thread: OwnThread) -> Lane:
             return thread.run(Lane, runtime, config, self.out, self.names, last, thread)
 
         first = OwnThread()
-        runtime = first.run(BundleRuntime, bundles.absolute(config.bundle), config.device, threads, probe=True)
+        runtime = first.run(BundleRuntime, bundle_names.absolute(config.bundle), config.device, threads, probe=True)
         lanes = [lane(runtime, first)]
         if runtime.device.torch_device.type != "cpu":
             lanes += [lane(runtime.twin(), OwnThread()) for _ in range(1, LANES)]

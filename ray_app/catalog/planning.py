@@ -16,6 +16,7 @@ from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.data.reviews import Plan
 from ray_app.errors import check
+from ray_app.inference import bundle_names
 from ray_app.inference.bundle import Bundle, check_attends, resolved_mode
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def _mode(config: "Config", bundle: Bundle) -> str:
 def followed(config: "Config", out: str) -> "Config":
     """The config with what an unfinished run of an earlier release does, where it knew no option for it."""
     return replace(config, **manifest.earlier_options(out))
+
+
+def pinned(config: "Config", out: str) -> "Config":
+    """The config with the bundle that its name stands for now, for all of the run on all nodes; of a run that `out`
+    holds already the one that it was begun with."""
+    begun = "" if config.taxonomy else manifest.bundle_of(out)
+    return replace(config, bundle=bundle_names.kept_or_pinned(config.bundle, begun, "--bundle"))
 
 
 def check_place(config: "Config", out: str) -> None:
@@ -144,7 +152,7 @@ def begin_or_resume(
         if config.highlights == "recheck" and plan.units:
             agreement = preflight.recheck_agreement(executors.placed(config, plan.rows), plan.units, plan.columns)
         if run is None or plan.sources:
-            manifest.add(out, len(run.plans) if run else 0, plan, settings)
+            manifest.add(out, len(run.plans) if run else 0, plan, settings, config.bundle)
         run = manifest.load(out)
     assert run is not None
     return run, agreement

@@ -115,10 +115,9 @@ def _measure_on_ray(config: "Config", units: Sequence[Unit], columns: Columns) -
 
 def _measure(config: "Config", units: Sequence[Unit], columns: Columns) -> tuple[float, int]:
     """The share of the sample's highlights in which recheck agrees with exact, and how many highlights those are."""
-    from ray_app.inference import bundle as bundles
-    from ray_app.inference import occlusion
+    from ray_app.inference import bundle_names, occlusion
     from ray_app.inference.runtime import BundleRuntime
 
-    runtime = BundleRuntime(bundles.absolute(config.bundle), config.device)
+    runtime = BundleRuntime(bundle_names.absolute(config.bundle), config.device)
     texts = reviews.sample_texts(units, columns, SAMPLE_REVIEWS)
     return occlusion.recheck_agreement(runtime, texts, config.words, config.recheck_words, config.recheck_by)

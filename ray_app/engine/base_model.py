@@ -70,10 +70,12 @@ def open_encoder(
 
 
 def at_revision(name: str) -> tuple[str, str]:
-    """`NAME@REVISION` -> a model's name and its branch, tag or commit; a folder's name may hold an @ of its own.
+    """`NAME@REVISION` -> a model's name and its branch, tag or commit; a folder's name may hold an @ of its own, and
+    `hf://` may come before the name of a hub's model.
 
     Raises UserError where a revision is asked of a folder.
     """
+    name = name.removeprefix("hf://")
     if os.path.isdir(name) or "@" not in name:
         return name, "main"
     name, _, revision = name.rpartition("@")

@@ -5,7 +5,7 @@ In: a bundle and labels (their test rows where they name any). Out: `report.json
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from ray_app.errors import UserError, check
@@ -49,10 +49,11 @@ def run(config: Config) -> "EvaluationReport":
     from ray_app import storage
     from ray_app.evaluation.mixed_reviews import warning
     from ray_app.evaluation.report import evaluate_bundle, markdown, predictions
-    from ray_app.inference import bundle
+    from ray_app.inference import bundle, bundle_names
     from ray_app.inference.runtime import BundleRuntime
     from ray_app.labels import reader
 
+    config = replace(config, bundle=bundle_names.pinned(config.bundle))
     loaded = bundle.load(config.bundle)
     meta, runtime = loaded.meta, BundleRuntime(loaded, config.device)
     labels = reader.read_labels_with(config.labels, meta.taxonomy, config.on_bad_label)

@@ -4,7 +4,7 @@ In: a bundle and a table with a sentence, its score, and the same sentence turne
 pairs both signs are right, printed and as JSON.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from ray_app.errors import check, closest
@@ -48,12 +48,14 @@ def evaluate_pairs(config: PairsConfig) -> PairsReport:
     import numpy as np
 
     from ray_app import storage
+    from ray_app.inference import bundle_names
     from ray_app.inference.runtime import BundleRuntime
 
     table = storage.read_parquet(config.pairs)
     for name in COLUMNS:
         check(name in table.column_names, f"{config.pairs}: no column {name!r}{closest(name, table.column_names)}")
     check(len(table), f"{config.pairs}: no pairs there")
+    config = replace(config, bundle=bundle_names.pinned(config.bundle))
     runtime = BundleRuntime(config.bundle, config.device)
     keyword = _keyword(config, runtime.meta)
     origin, turned = (_right(runtime, table, keyword, *names) for names in (COLUMNS[:2], COLUMNS[2:]))

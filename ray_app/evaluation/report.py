@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 
-from ray_app.arrays import Ints
+from ray_app.arrays import Flags, Ints
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.evaluation.metrics import (
     KeywordReport,
@@ -92,14 +92,8 @@ def evaluate_bundle(runtime: BundleRuntime, tested: pa.Table, predicted_keywords
 
     `predicted_keywords` are the `predictions` for the same table.
     """
-    meta, texts = runtime.meta, tested["text"].to_pylist()
-    probabilities = probability_matrix(predicted_keywords, len(meta.thresholds))
-    named = probabilities >= np.asarray(meta.thresholds, np.float32)
-    sentiment = SentimentStage(runtime)
-    scores = np.zeros(named.shape, np.int64)
-    wanted = named | keyword_matrix(tested, meta.taxonomy)
-    review, keyword = (axis.astype(np.int64) for axis in np.nonzero(wanted))
-    scores[review, keyword] = sentiment.probabilities(texts, review, keyword).argmax(1)
+    meta, texts, sentiment = runtime.meta, tested["text"].to_pylist(), SentimentStage(runtime)
+    named, scores = _answers(sentiment, tested, predicted_keywords, keyword_matrix(tested, meta.taxonomy))
     names, scale = meta.taxonomy.names, meta.taxonomy.scores
     predicted = [{names[k]: scale[scores[i, k]] for k in np.flatnonzero(row)} for i, row in enumerate(named)]
     pairs = labeled_pairs(tested, meta.taxonomy)
@@ -108,6 +102,23 @@ def evaluate_bundle(runtime: BundleRuntime, tested: pa.Table, predicted_keywords
     if shuffled is not None:
         report["scores"]["accuracy_shuffled_keywords"] = mean_or_none((shuffled == pairs.score).tolist())
     return report
+
+
+def answers_of(runtime: BundleRuntime, tested: pa.Table, names: Sequence[str]) -> tuple[Flags, Ints]:
+    """[reviews, keywords] which of its keywords (`names`) a bundle finds, and the position on the scale of the score of
+    each that is found or labeled. Labels may name other keywords too."""
+    labeled = [{label["keyword"] for label in labels} for labels in tested["labels"].to_pylist()]
+    wanted = np.array([[name in row for name in names] for row in labeled], bool).reshape(len(labeled), len(names))
+    return _answers(SentimentStage(runtime), tested, predictions(runtime, tested), wanted)
+
+
+def _answers(sentiment: SentimentStage, tested: pa.Table, predicted: pa.Table, labeled: Flags) -> tuple[Flags, Ints]:
+    thresholds = sentiment.runtime.meta.thresholds
+    named = probability_matrix(predicted, len(thresholds)) >= np.asarray(thresholds, np.float32)
+    scores = np.zeros(named.shape, np.int64)
+    review, keyword = (axis.astype(np.int64) for axis in np.nonzero(named | labeled))
+    scores[review, keyword] = sentiment.probabilities(tested["text"].to_pylist(), review, keyword).argmax(1)
+    return named, scores
 
 
 def evaluate_mixed(runtime: BundleRuntime, tested: pa.Table) -> MixedReport:

@@ -11,7 +11,7 @@ are read: loading a bundle runs no code from it.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -23,9 +23,9 @@ from ray_app.arrays import Floats
 from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
 from ray_app.inference.bundle_files import check_inert, check_sizes, check_values
-from ray_app.storage import node_cache
+from ray_app.inference.bundle_names import INDEX, located, location, pinned, text_of
+from ray_app.storage import hub, node_cache
 
-READY = Path(__file__).parent / "ready"  # the shipped bundle, by the name `ready`; README.md there is its model card
 FORMATS = (1, 2, 3, 4)  # that are read; 2: a joint model or weights in int8, 3: not run as usual, 4: has a prefix
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see first_guess.py
@@ -114,7 +114,7 @@ class _Content(TypedDict):
 
 def read_summary(uri: str | os.PathLike[str]) -> BundleSummary:
     """Reads a bundle's JSON and none of its weights. Raises UserError where it lacks what a summary needs."""
-    content = storage.read_json(storage.join(location(uri), "bundle.json"))
+    content = storage.read_json(storage.join(location(uri), INDEX))
     check({"taxonomy", "thresholds"} <= set(content), f"bundle {uri}: bundle.json is damaged")
     taxonomy = from_dict(content["taxonomy"], f"bundle {uri}")
     form, highlights = content.get("score_form", "prompt"), content.get("highlights", "occlusion")
@@ -150,38 +150,29 @@ def load(uri: str | os.PathLike[str]) -> Bundle:
 
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
-    if not isinstance(uri, (str, os.PathLike)):
-        raise UserError(f"bundle: write a folder, an s3:// address or ready; this is {uri!r}")
-    uri = os.fspath(uri)
+    name = text_of(uri)
+    uri = name if name.startswith("s3://") else pinned(name)
     if "://" not in uri:
-        return _load(Path(location(uri)).expanduser(), uri)
-    copy = node_cache.path_of(_key(uri))
+        return _load(Path(location(uri)), name)
+    uri, copy = located(uri)
     fingerprint = node_cache.fingerprint(copy)
     try:
         return _load(copy, uri)
     except UserError:  # not copied yet, or damaged since
-        node_cache.fetch(uri, copy, fingerprint)
+        node_cache.fetch(uri, copy, fingerprint, _named_files(uri))
     return _load(copy, f"{uri} (kept in {copy})")
 
 
-def location(uri: str | os.PathLike[str]) -> str:
-    """The folder or URI of a bundle that a user names."""
-    uri = os.fspath(uri)
-    return str(READY) if uri == READY.name else uri
-
-
-def absolute(uri: str) -> str:
-    """Where a bundle lies, whatever the working folder; `ready` is found by its name on every machine."""
-    return uri if uri == READY.name else storage.absolute(uri)
-
-
-def _key(uri: str) -> str:
-    """The same for the same content: bundle.json holds the hashes of all files."""
-    index = storage.join(uri, "bundle.json")
-    try:
-        return hashlib.sha256(storage.read_bytes(index)).hexdigest()[:32]
-    except storage.MissingError:
-        raise UserError(f"bundle {uri}: no bundle.json there; make one with python -m jobs.train") from None
+def _named_files(uri: str) -> Set[str] | None:
+    """What a hub's repository has of a bundle: what its bundle.json names, and that. None: all that is there."""
+    if not uri.startswith(hub.SCHEME):
+        return None
+    index = storage.join(uri, INDEX)
+    check(storage.exists(index), f"bundle {uri}: no bundle.json there; is it the name of a base model?")
+    content = storage.read_json(index)
+    files = content.get("files") if isinstance(content, dict) else None
+    check(isinstance(files, dict), f"bundle {uri}: bundle.json is damaged (it names no files)")
+    return {INDEX, *map(str, files or ())}
 
 
 def _load(folder: Path, uri: str) -> Bundle:

@@ -124,16 +124,15 @@ def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
     uri = given or str(source.facts.get("config", {}).get("bundle", ""))
     if not uri:
         return None
-    from ray_app.inference.bundle import location
+    from ray_app.inference.bundle_names import index_of
 
-    place = location(uri)
-    file = storage.join(place, "bundle.json")
-    if not storage.exists(file):
+    file = index_of(uri, asked=bool(given))
+    if not file:
         check(not given, f"--bundle {given}: no bundle there")
         return None
     made_by = source.facts.get("bundle")
     if made_by in (None, storage.read_json(file).get("id")):
-        return read_summary(place)
+        return read_summary(uri)
     check(not given, f"--bundle {given}: the analyses were made by {made_by}")
     return None
 

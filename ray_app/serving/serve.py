@@ -155,12 +155,17 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     """
     from ray import serve
 
+    from ray_app.inference import bundle_names
     from ray_app.inference.bundle import read_summary
     from ray_app.serving import http_app, placement
     from ray_app.serving.deployments import Replica, SingleProcessReplica
     from ray_app.serving.replica_engine import stage_groups
 
-    config = replace(config, replicas=config.replicas or placement.replicas(config, fixed_size))
+    config = replace(
+        config,
+        replicas=config.replicas or placement.replicas(config, fixed_size),
+        bundle=bundle_names.pinned(config.bundle),  # a replica that starts later serves the same
+    )
     limits = http_app.Limits(
         reviews=config.max_reviews,
         body_bytes=config.max_body_bytes,
@@ -203,14 +208,12 @@ def _replica_options(config: Config, stages: tuple[str, ...], last: bool, thread
 def _stage_deployment(config: Config, replica: "type[Replica]", name: str, resources: dict[str, float]) -> "Deployment":
     from ray import serve
 
-    from ray_app.inference import bundle as bundles
-
     return serve.deployment(
         replica,
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.queue_rows,  # requests wait in the replica, where they can be batched
-        user_config={"bundle": bundles.absolute(config.bundle)},
+        user_config={"bundle": config.bundle},
         graceful_shutdown_timeout_s=config.drain_seconds,
         health_check_period_s=5,
         **_replica_count(config),

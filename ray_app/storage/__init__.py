@@ -1,4 +1,4 @@
-"""Files on local disk or `s3://`: the calls that everything else uses. In: paths or URIs. Out: bytes, tables, lists."""
+"""Files on local disk, `s3://` or `hf://`: the calls that everything else uses. Paths or URIs in; bytes, tables out."""
 
 from ray_app.storage.filesystem import (
     EMPTY,
@@ -22,6 +22,7 @@ from ray_app.storage.filesystem import (
     resolve,
     safe_name,
     stat,
+    swap,
     upload,
     walk,
     write_bytes,
@@ -61,6 +62,7 @@ __all__ = [
     "s3_access",
     "safe_name",
     "stat",
+    "swap",
     "upload",
     "walk",
     "write_bytes",

@@ -1,4 +1,4 @@
-"""Files on local disk or `s3://`, by boto3's standard configuration. A file appears whole or not at all.
+"""Files on local disk, `s3://` (boto3's standard configuration) or, to read, `hf://`. They appear whole or not at all.
 
 In: paths or URIs. Out: bytes, file lists, Parquet tables. Raises UserError where a path is missing or refused. One
 kind, UnavailableError, means that S3 is unreachable or denies access: it says nothing about the file itself.
@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_app.errors import UserError, check, no_space
-from ray_app.storage import globs, local, s3
+from ray_app.storage import globs, hub, local, s3
 from ray_app.storage.local import FileInfo, MissingError
 
 CHUNK = 16 << 20  # bytes of a download that are in memory at once
@@ -30,7 +30,7 @@ UNSAFE = frozenset("\"#%'*/:=?\\{}[]^<>|")  # what Hive escapes, and what is spe
 
 
 class Backend(Protocol):
-    """What the modules `local` and `s3` both provide, each for its own URIs."""
+    """What the modules `local`, `s3` and `hub` provide, each for its own URIs."""
 
     def listing(self, uri: str, start: str = "") -> list[tuple[str, FileInfo]]:
         """(relative name, file) of everything below a folder whose name begins with `start`."""
@@ -55,6 +55,9 @@ class Backend(Protocol):
 
     def create(self, uri: str, data: bytes) -> bool:
         """Writes a file only where none exists; returns whether it did."""
+
+    def swap(self, uri: str, before: bytes, after: bytes) -> bool:
+        """Replaces a file's content only where it is still `before`; returns whether it did."""
 
     def remove(self, uri: str) -> None:
         """Removes a file or folder, if it exists."""
@@ -192,6 +195,12 @@ def create(uri: str, data: bytes) -> bool:
         return _backend(uri).create(uri, data)
 
 
+def swap(uri: str, before: bytes, after: bytes) -> bool:
+    """Replaces a file's content only where it is still `before`: of all concurrent callers, one gets True."""
+    with _errors_named(uri):
+        return _backend(uri).swap(uri, before, after)
+
+
 def remove(uri: str) -> None:
     """Removes a file, or a folder with everything in it; a missing path is no error."""
     with _errors_named(uri):
@@ -256,8 +265,8 @@ def upload(folder: str, uri: str, last: str = "") -> None:
         write_bytes(join(uri, file.uri[len(folder.rstrip("/")) + 1 :]), read_bytes(file.uri))
 
 
-def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
-    """Copies the files under `uri` to a local folder, except those named in `leave`.
+def download(uri: str, folder: Path, leave: Sequence[str] = (), only: Collection[str] | None = None) -> None:
+    """Copies the files under `uri` to a local folder, except those named in `leave`, or `only` those.
 
     Raises UserError where a name points outside the folder, as an S3 key may.
     """
@@ -265,7 +274,7 @@ def download(uri: str, folder: Path, leave: Sequence[str] = ()) -> None:
         name = file.uri[len(uri.rstrip("/")) + 1 :]
         # A name with `..` is hidden and never listed.
         check(not name.startswith("/"), f"{file.uri}: points outside {folder}; remove it")
-        if name not in leave:
+        if name not in leave and (only is None or name in only):
             _copy(file, folder / name)
 
 
@@ -278,8 +287,9 @@ def _copy(file: FileInfo, target: Path) -> None:
 
 def _backend(uri: str) -> Backend:
     scheme = uri.partition("://")[0] if "://" in uri else "file"
-    check(scheme in ("file", "s3"), f"{uri}: neither a local path nor s3://")
-    return s3 if scheme == "s3" else local
+    backends: dict[str, Backend] = {"file": local, "s3": s3, "hf": hub}
+    check(scheme in backends, f"{uri}: neither a local path nor s3:// nor hf://")
+    return backends[scheme]
 
 
 @contextmanager

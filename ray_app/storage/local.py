@@ -4,6 +4,7 @@ In: paths or `file://` URIs. Out: bytes, `FileInfo`s. Raises OSError as Python d
 """
 
 import errno
+import fcntl
 import os
 import shutil
 import uuid
@@ -152,6 +153,18 @@ def _create_in_place(path: Path, data: bytes) -> bool:
             os.fsync(file.fileno())
     except FileExistsError:
         return False
+    return True
+
+
+def swap(uri: str, before: bytes, after: bytes) -> bool:
+    """Replaces the content where it is still `before`, under a lock that all writers of the file take; returns whether
+    it did. The lock is a hidden file beside it, which stays."""
+    path = to_path(uri)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.read_bytes() != before:
+            return False
+        write(uri, after)
     return True
 
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def fingerprint(copy: Path) -> tuple[int, ...]:
     return entry.st_ino, entry.st_mtime_ns, entry.st_ctime_ns
 
 
-def fetch(uri: str, copy: Path, seen: tuple[int, ...]) -> None:
-    """Fetches the copy, unless another process did since its fingerprint was `seen`.
+def fetch(uri: str, copy: Path, seen: tuple[int, ...], only: Collection[str] | None = None) -> None:
+    """Fetches the copy, unless another process did since its fingerprint was `seen`; `only` the files so named.
 
     A killed process releases its lock at once, and the next fetch removes its partial copy.
     """
@@ -46,7 +46,7 @@ def fetch(uri: str, copy: Path, seen: tuple[int, ...]) -> None:
         partial, old = copy.with_name(f"{copy.name}.partial"), copy.with_name(f"{copy.name}.old")
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        storage.download(uri, partial)
+        storage.download(uri, partial, only=only)
         if copy.exists():
             copy.rename(old)
         partial.rename(copy)

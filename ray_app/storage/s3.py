@@ -73,6 +73,21 @@ def create(uri: str, data: bytes) -> bool:
     return True
 
 
+def swap(uri: str, before: bytes, after: bytes) -> bool:
+    """Replaces an object where it is still `before`, with one PUT on condition of its ETag; returns whether it did.
+
+    Where the response was lost and the retry finds another object, its `writer` tag tells whether this call wrote it.
+    """
+    reader, writer = Reader(uri), uuid.uuid4().hex
+    if reader.read() != before:
+        return False
+    try:
+        request(uri, lambda c: c.put_object(**split(uri), Body=after, **reader.match, Metadata={"writer": writer}))
+    except ChangedError:
+        return _written_by(uri, writer)
+    return True
+
+
 def stat(uri: str) -> FileInfo:
     """One object's size and version. Raises MissingError."""
     head = request(uri, lambda client: client.head_object(**split(uri)))

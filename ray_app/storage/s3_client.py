@@ -49,7 +49,7 @@ REMEDIES = {
 
 
 class UnavailableError(UserError):
-    """S3 is unreachable or denies access; this says nothing about the file. `code` is S3's error code."""
+    """S3 or a hub is unreachable, or S3 denies access; this says nothing about the file. `code`: S3's error code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)

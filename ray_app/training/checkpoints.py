@@ -6,8 +6,6 @@ In: a run's options, its epochs. Out: `config.json`, `checkpoints/`, `metrics.js
 import json
 import logging
 import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +15,10 @@ from ray_app.errors import check
 from ray_app.options import as_dict, earlier_values, former_names
 from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.options import TrainingOptions
+from ray_app.training.tracking import trackers
 
 PROGRESS = "progress.log"
+NOT_THE_RUN = ("resume", "workers", "max_failures", "device", "track")  # may differ when a run is resumed
 log = logging.getLogger(__name__)
 
 
@@ -73,12 +73,7 @@ class MetricsLog:
     """Writes an epoch's metrics to the user, to `metrics.jsonl` and to TensorBoard in the training folder."""
 
     def __init__(self, folder: str, name: str, say: Callable[[str], None]) -> None:
-        from tensorboardX import SummaryWriter
-
         self.folder, self.name, self.say = folder, name, say
-        self.scratch = tempfile.mkdtemp(prefix="nunchi-board-")
-        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
-        self.writer = SummaryWriter(self.scratch)
 
     def __call__(self, metrics: EpochRow) -> None:
         figures = {key: value for key, value in metrics.items() if isinstance(value, float)}
@@ -87,10 +82,8 @@ class MetricsLog:
         uri = storage.join(self.folder, "metrics.jsonl")
         before = storage.read_bytes(uri) if storage.exists(uri) else b""
         storage.write_bytes(uri, before + (json.dumps(metrics, ensure_ascii=False) + "\n").encode())
-        for key, value in figures.items():
-            self.writer.add_scalar(key, value, metrics["epoch"])
-        self.writer.flush()
-        storage.upload(self.scratch, storage.join(self.folder, "tensorboard", self.name))
+        board = storage.join(self.folder, "tensorboard", self.name)
+        trackers.write_events(board, str(metrics["epoch"]), figures, metrics["epoch"])
 
 
 def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
@@ -101,7 +94,7 @@ def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
     """
     folder = config.storage
     saved = storage.join(folder, "config.json")
-    same = {k: v for k, v in as_dict(config).items() if k not in ("resume", "workers", "max_failures", "device")}
+    same = {k: v for k, v in as_dict(config).items() if k not in NOT_THE_RUN}
     if config.resume and storage.exists(saved):
         former = former_names(type(config))
         before = {former.get(name, name): value for name, value in storage.read_json(saved).items()}

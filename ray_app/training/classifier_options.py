@@ -7,6 +7,7 @@ from pathlib import Path
 from ray_app.errors import check
 from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions
+from ray_app.training.tracking import TRACKERS
 from ray_app.training.tuning.kinds import COUNTED, KINDS, RANKED, check_kinds
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
@@ -120,6 +121,12 @@ class Config(TrainingOptions):
     join_keywords: float = option(
         0.0, "the same for what a keyword classifier of its own learns from", "Training", least=0, most=1
     )
+    track: str = option(
+        "off",
+        "also log config, epochs and the final report to a tracker; without a key or server it stays on this machine",
+        "Training",
+        TRACKERS,
+    )
     weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)
     balance: float = option(
@@ -129,11 +136,9 @@ class Config(TrainingOptions):
     @cached_property
     def starts_from_bundle(self) -> bool:
         """Whether the base model is a bundle, which is trained further."""
-        from ray_app import storage
+        from ray_app.inference.bundle_names import is_bundle
 
-        if "://" in self.base_model:
-            return storage.exists(storage.join(self.base_model, "bundle.json"))
-        return self.base_model == "ready" or (Path(self.base_model) / "bundle.json").is_file()
+        return self.base_model not in ("starter", "scratch") and is_bundle(self.base_model)
 
     def tuned(self, name: str) -> str:
         """How the model called so is tuned."""
@@ -153,11 +158,20 @@ class Config(TrainingOptions):
             pooling=("mean" if small or further else "first") if self.pooling == "auto" else self.pooling,
             learning_rate=self.learning_rate or (1e-3 if small or "full" not in kinds else 5e-5),
             adapter=tuple(map(absolute, self.adapter)),
-            base_model=absolute(self.base_model)
-            if self.base_model not in SHIPPED and Path(self.base_model).is_dir()
-            else self.base_model,
+            base_model=self._pinned_base(),
             storage_path=absolute(self.storage),
         )
+
+    def _pinned_base(self) -> str:
+        """The base model by a name that stands for the same on every worker; of a run that is resumed, the same one."""
+        from ray_app import storage
+        from ray_app.inference import bundle_names
+
+        if self.base_model in SHIPPED:
+            return self.base_model
+        saved = storage.join(storage.absolute(self.storage), "config.json")
+        begun = str(storage.read_json(saved).get("base_model", "")) if self.resume and storage.exists(saved) else ""
+        return bundle_names.pinned_base(self.base_model, begun)
 
     def _check_tuning(self) -> None:
         """Raises UserError where an option is of no kind of tuning that is asked for."""

@@ -58,17 +58,20 @@ def _run(config: Config, lease: "Lease") -> str:
     from ray_app import storage
     from ray_app.inference.bundle import models_of
     from ray_app.training import base_checks, checkpoints, workers
+    from ray_app.training.tracking import follower
 
     taxonomy, train, validation, judged_by = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "adapter"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
-    workers.launch(work, loop, {"train": train, "validation": validation}, config)
     models = models_of(config.score_form)
-    finished = {name: storage.read_json(_done(config, name)) for name in models}
-    lease.check()
-    identity = _seal(config, taxonomy, train, validation, finished)
+    with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
+        workers.launch(work, loop, {"train": train, "validation": validation}, config)
+        finished = {name: storage.read_json(_done(config, name)) for name in models}
+        lease.check()
+        identity = _seal(config, taxonomy, train, validation, finished)
+        tracked.note(identity, {name: done["best"] for name, done in finished.items()}, time.monotonic() - began)
     checkpoints.clear_parts(
         config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
     )

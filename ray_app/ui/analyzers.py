@@ -9,7 +9,8 @@ from typing import Protocol, TypedDict, cast
 from ray_app import storage
 from ray_app.data.rows import FindingRow
 from ray_app.errors import UserError, check
-from ray_app.inference.bundle import load, location
+from ray_app.inference.bundle import load
+from ray_app.inference.bundle_names import location
 from ray_app.serving.client import Client
 
 PATIENCE = 4.0  # seconds to wait for an endpoint before the page says that it does not answer
@@ -96,9 +97,10 @@ class LocalBundle:
 
 def bundle_version(bundle: str) -> str:
     """Size and time of bundle.json: changes when the bundle is replaced, so that the page loads it again. "": none."""
+    if bundle.startswith("hf://"):  # the page asks at every click; a hub is asked once
+        return bundle
     try:
-        filesystem, path = storage.resolve(storage.join(location(bundle), "bundle.json"))
-        info = filesystem.get_file_info(path)
-    except (OSError, UserError):
+        info = storage.stat(storage.join(location(bundle), "bundle.json"))
+    except UserError:
         return ""
-    return f"{info.size} {info.mtime_ns}" if info.is_file else ""
+    return f"{info.uri} {info.size} {info.version}"

@@ -13,6 +13,7 @@ from ray_app.catalog.options import Config
 from ray_app.data import taxonomy as taxonomies
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
+from ray_app.inference import bundle_names
 
 TAXONOMY = """
 name: 호텔
@@ -68,7 +69,7 @@ def test_a_first_guess_is_made_kept_and_said(
 
 
 def test_another_taxonomy_on_the_same_output_is_refused(config: Config, tmp_path: Path) -> None:
-    storage.upload(str(bundles.READY), str(tmp_path / "out.bundle"))
+    storage.upload(str(bundle_names.READY), str(tmp_path / "out.bundle"))
     with pytest.raises(UserError, match=r"out\.bundle is of another taxonomy; remove it or name another --output"):
         analyze.run(config)
 

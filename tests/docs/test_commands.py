@@ -17,6 +17,11 @@ from tests.support.paths import ROOT
 COMMANDS = list(commands())
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+REQUIRED = {
+    "train_lm": ["--base-model", "b"],
+    "evaluate_lm": ["--model", "m"],
+    "publish": ["--bundle", "b", "--to", "hf://shop/b"],
+}
 ids = [f"{page}: {command[:60]}" for page, command in COMMANDS]
 
 
@@ -91,7 +96,7 @@ def test_the_readme_is_short() -> None:
 def test_former_names_of_options_are_understood(
     job: str, old: str, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    required = {"train_lm": ["--base-model", "b"], "evaluate_lm": ["--model", "m"]}.get(job, [])
+    required = REQUIRED.get(job, [])
     _, config = configured(job, [*required, old, "x"], monkeypatch)
     assert getattr(config, name) == value
 
@@ -99,7 +104,7 @@ def test_former_names_of_options_are_understood(
 def test_one_thing_has_one_name_in_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reviews without labels are --input, labeled ones --labels, whatever is read of them --columns."""
     for path in (ROOT / "jobs").glob("[a-z]*.py"):
-        required = {"train_lm": ["--base-model", "b"], "evaluate_lm": ["--model", "m"]}.get(path.stem, [])
+        required = REQUIRED.get(path.stem, [])
         _, config = configured(path.stem, required, monkeypatch)
         names = {field.name for field in fields(config) if field.metadata.get("group") != FORMER}
         assert not names & {"labelled", "labeled", "data", "reviews_path", "text_column", "rating_column"}, path

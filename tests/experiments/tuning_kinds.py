@@ -25,7 +25,7 @@ from ray_app.engine.encoder import load_base_model, load_keyword_scorer
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
 from ray_app.evaluation.report import evaluate_bundle, evaluate_mixed, predictions
-from ray_app.inference.bundle import READY
+from ray_app.inference.bundle_names import READY
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.labels import reader
 from ray_app.labels.hold_out import training_split

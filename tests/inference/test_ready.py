@@ -7,7 +7,7 @@ import pytest
 
 from ray_app import Analyzer
 from ray_app.data.taxonomy import load
-from ray_app.inference import bundle
+from ray_app.inference import bundle, bundle_names
 
 MIXED = [
     (
@@ -87,17 +87,17 @@ def test_it_is_found_by_its_name_wherever_the_job_runs(tmp_path: Path, monkeypat
     loaded = bundle.load("ready")
     assert loaded.meta.taxonomy == load()
     assert bundle.read_summary("ready").taxonomy.names == load().names
-    assert bundle.absolute("ready") == "ready"
-    assert bundle.absolute("runs/b") == str(Path.cwd() / "runs" / "b")
+    assert bundle_names.absolute("ready") == "ready"
+    assert bundle_names.absolute("runs/b") == str(Path.cwd() / "runs" / "b")
 
 
 def test_it_is_small_and_has_a_card() -> None:
-    files = [path for path in bundle.READY.rglob("*") if path.is_file()]
+    files = [path for path in bundle_names.READY.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
-    assert "Trained on" in (bundle.READY / bundle.CARD).read_text(encoding="utf-8")
+    assert "Trained on" in (bundle_names.READY / bundle.CARD).read_text(encoding="utf-8")
 
 
 def test_a_card_is_no_part_of_a_bundles_identity(tmp_path: Path) -> None:
-    shutil.copytree(bundle.READY, tmp_path / "copy")
+    shutil.copytree(bundle_names.READY, tmp_path / "copy")
     (tmp_path / "copy" / bundle.CARD).write_text("something else", encoding="utf-8")
     assert bundle.load(str(tmp_path / "copy")).id == bundle.load("ready").id
