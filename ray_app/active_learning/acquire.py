@@ -5,7 +5,6 @@ analyses stream through this process, without Ray: numpy handles rows faster tha
 """
 
 import logging
-import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ray_app.cli import next_command
 from ray_app.errors import check
 from ray_app.options import FORMER, SEEDS, Options, as_dict, option
+from ray_app.progress import peak_mb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,7 +251,7 @@ def _report(
         "strata": [{"stratum": name, "reviews": size, "chosen": part} for name, size, part in strata],
         "seconds": round(seconds, 1),
         "rows_per_second": round(count / seconds),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+        "peak_mb": round(peak_mb()),
         "config": as_dict(config),
     }
 

@@ -5,7 +5,6 @@ In: a bundle, texts, names of `methods.METHODS`. Out: one VariantTiming per vari
 
 import importlib.util
 import multiprocessing
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from ray_app.errors import first_line, pip_install
 from ray_app.inference.bundle import models_of
 from ray_app.inference.masking import above_threshold, drops, strongest_variant
 from ray_app.inference.runtime import rounded
+from ray_app.progress import peak_mb
 
 WorkloadArguments = tuple[str, list[str], str, int]  # bundle, texts, device, threads
 Round = tuple[float, float, MethodResult, float]  # seconds, FLOP/s of the GEMM probe, result, peak memory in MB
@@ -127,8 +127,7 @@ def _child(connection: Connection, name: str, bundle: str, texts: list[str], dev
             result = METHODS[name](workload)
             seconds = time.perf_counter() - began
             gemm.append(measure_gemm_flops(chosen.torch_device, chosen.backend, rounds=3))
-            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-            connection.send((seconds, float(np.mean(gemm)), result, peak_mb))
+            connection.send((seconds, float(np.mean(gemm)), result, peak_mb()))
     except EOFError:
         pass
     except Exception as error:

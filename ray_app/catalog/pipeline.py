@@ -8,7 +8,6 @@ Reading and committing run in many short-lived processes: importing this must no
 """
 
 import json
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ray_app.data.halving import Reasons
 from ray_app.data.schema import rejected_rows
 from ray_app.engine.flops import WorkCounters
 from ray_app.inference.own_thread import OwnThread, Pool
+from ray_app.progress import peak_mb
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
@@ -114,7 +114,7 @@ class Lane:
         work.add(**self.runtime.work)
         if self.last:
             work.add(**{COMPUTED + self.runtime.device.arithmetic: 1})
-        work["peak_mb"] = max(work.get("peak_mb", 0.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        work["peak_mb"] = max(work.get("peak_mb", 0.0), peak_mb())
         return {
             "unit": row["unit"],
             "accepted": pa.array([_pack(table)], pa.large_binary()),

@@ -4,7 +4,6 @@ In: the plan's units and columns. Out: an estimate on stdout; the share of highl
 """
 
 import logging
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
@@ -16,6 +15,7 @@ from ray_app.data.columns import Columns
 from ray_app.data.reviews import Plan, Unit
 from ray_app.data.values import texts
 from ray_app.errors import UserError, check, first_line
+from ray_app.progress import peak_mb
 
 if TYPE_CHECKING:
     from ray_app.catalog.options import Config
@@ -60,7 +60,7 @@ def dry_run(config: "Config", plan: Plan) -> None:
     began = time.monotonic()
     analyzer.table(some)
     speed = len(some) / (time.monotonic() - began)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = peak_mb() / 1e3
     cost = plan.rows / speed / 3600 * config.price_per_hour
     refused = sum(rejected["rows"].to_pylist())
     print(

@@ -4,13 +4,12 @@ In: a bundle's folder, texts. Out: bytes; megabytes at the peak.
 """
 
 import multiprocessing
-import resource
-import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ray_app.errors import UserError
+from ray_app.progress import peak_mb
 
 
 def bytes_of(folder: Path) -> int:
@@ -37,5 +36,4 @@ def _child(connection: Connection, bundle: str, device: str, texts: list[str]) -
     from ray_app.inference.analyzer import Analyzer
 
     Analyzer(bundle, device, highlights="exact")(texts)
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, KB elsewhere
-    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    connection.send(peak_mb())

@@ -4,12 +4,12 @@ In: the output of jobs.analyze, of any size. Out: OUTPUT/report.html, report.md,
 analyses are read once, with memory that does not grow with them; no model runs.
 """
 
-import resource
 import time
 from typing import TYPE_CHECKING
 
 from ray_app.insights.options import Config
 from ray_app.options import as_dict
+from ray_app.progress import peak_mb
 
 if TYPE_CHECKING:
     from ray_app.insights.findings import Report
@@ -36,7 +36,7 @@ def run(config: Config) -> "Report":
     new = alerts.append(config.alerts, raised) if config.alerts else raised
     if webhook:
         alerts.post(webhook, new, report.title)
-    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    seconds, peak = time.monotonic() - began, round(peak_mb())
     facts = {"seconds": round(seconds, 1), "peak_mb": peak, "alerts": len(raised), "new_alerts": len(new)}
     storage.write_json(storage.join(config.output, "report.json"), report.facts | facts | {"config": as_dict(config)})
     for line in markdown_page.headlines(report, "en"):
