@@ -68,7 +68,10 @@ def stream(
 
 
 def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Table:
-    """The rows at `positions`, in that order; reads only the row groups that hold one."""
+    """The rows at `positions`, in that order; reads only the row groups that hold one.
+
+    `findings.score` or `findings.highlight` is only this field of the column.
+    """
     order = np.argsort(positions, kind="stable")
     ascending = positions[order]
     tables = []
@@ -77,7 +80,8 @@ def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Tabl
         rows = ascending[ascending >> FILE_SHIFT == number] & ((1 << FILE_SHIFT) - 1)
         with _opened(uri) as parquet:
             stored = [name for name in columns if name not in _partition(uri)]
-            tables += [_with_partition(table, uri, columns) for table in _rows(parquet, rows, stored)]
+            read = _rows(parquet, rows, _paths(parquet, stored))
+            tables += [_with_partition(table, uri, columns) for table in read]
     if not tables:
         with _opened(analyses.files[0]) as parquet:
             empty = _with_partition(parquet.schema_arrow.empty_table(), analyses.files[0], columns)

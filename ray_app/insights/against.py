@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
+from scipy import special
 
 from ray_app.arrays import Doubles
 from ray_app.errors import check
@@ -110,7 +110,7 @@ def _table(store: Store, before: _Counts, now: _Counts, model: tuple[Doubles, Do
         for share, counts in ((old, before), (new, now))
     )
     error = np.sqrt(variance)
-    q = false_discovery(2 * stats.norm.sf(np.abs(new - old) / error))
+    q = false_discovery(2 * special.ndtr(-np.abs(new - old) / error))
     columns: dict[str, object] = {
         "keyword": store.keywords,
         "reviews_before": [before.reviews] * len(old),

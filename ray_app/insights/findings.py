@@ -7,15 +7,17 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
 from ray_app.inference.bundle import BundleSummary, read_summary
-from ray_app.insights import against, changes, groups, ingest, overview, quality, quotes, star_drivers, words
-from ray_app.insights.ingest import Facts
+from ray_app.insights import against, changes, groups, overview, quality, quotes, star_drivers, words
 from ray_app.insights.quotes import Wish
+from ray_app.insights.reading import ingest
+from ray_app.insights.reading.ingest import Facts
 from ray_app.insights.store import Level, Row, Store
 from ray_app.insights.tables import Tables
 
@@ -215,30 +217,26 @@ def _best(store: Store) -> float | None:
 def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
     """BY_PRODUCT: what each keyword's complaints cost a product, in stars of its mean: the share of its reviews that
     complain, drawn towards the other products', times the effect; the largest loss first."""
-    effects = {row["keyword"]: row for row in drivers.to_pylist() if row["sign"] == "negative"}
-    rows = []
-    for row in compared.to_pylist():
-        effect = effects.get(row["keyword"])
-        if row["level"] == "product" and effect and row["negative"]:
-            ends = [
-                effect[f"effect_{one}"] * row[f"complaints_{other}"]
-                for one in ("low", "high")
-                for other in ("low", "high")
-            ]
-            rows.append(
-                {
-                    "product": row["value"],
-                    "keyword": row["keyword"],
-                    "reviews": row["reviews"],
-                    "complaints": row["negative"],
-                    "share": row["complaints"],
-                    "stars": effect["effect"] * row["complaints"],
-                    "stars_low": min(ends),
-                    "stars_high": max(ends),
-                }
-            )
-    rows.sort(key=lambda row: float(row["stars"]))
-    return pa.Table.from_pylist(rows, BY_PRODUCT)
+    effects = drivers.filter(pc.field("sign") == "negative").select(["keyword", "effect", "effect_low", "effect_high"])
+    mine = compared.filter((pc.field("level") == "product") & (pc.field("negative") > 0))
+    mine = mine.join(effects, "keyword", join_type="inner")
+    ends = [
+        pc.multiply(mine[f"effect_{one}"], mine[f"complaints_{other}"])
+        for one in ("low", "high")
+        for other in ("low", "high")
+    ]
+    columns = {
+        "product": mine["value"],
+        "keyword": mine["keyword"],
+        "reviews": mine["reviews"],
+        "complaints": mine["negative"],
+        "share": mine["complaints"],
+        "stars": pc.multiply(mine["effect"], mine["complaints"]),
+        "stars_low": pc.min_element_wise(*ends),
+        "stars_high": pc.max_element_wise(*ends),
+    }
+    table = pa.table({name: pc.cast(column, BY_PRODUCT.field(name).type) for name, column in columns.items()})
+    return table.sort_by([("stars", "ascending"), ("product", "ascending"), ("keyword", "ascending")])
 
 
 def best_and_worst(report: Report, level: str, keyword: str, most: int) -> tuple[Sequence[Row], int]:

@@ -14,7 +14,8 @@ from ray_app.arrays import Doubles
 from ray_app.data.analyses import matrix
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
-from ray_app.insights.ingest import BINS, Facts, histograms
+from ray_app.insights.reading.ingest import Facts
+from ray_app.insights.reading.parts import BINS, histograms
 from ray_app.insights.statistics import stability
 
 FIGURES = pa.schema([("figure", pa.string()), ("reviews", pa.int64()), ("of", pa.int64()), ("share", pa.float64())])

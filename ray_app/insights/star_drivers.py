@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
+from scipy import special
 
 from ray_app.arrays import Doubles, Ints
 from ray_app.insights.store import SCORES, SIDES, Row, Store
@@ -139,7 +139,7 @@ def fit(store: Store, overall: str | None) -> tuple[pa.Table, dict[str, float]]:
     effects = model.fit(np.flatnonzero(tried))
     for block in _blocks(store, groups, steps, clustered):
         model.residuals(block)
-    margin = model.errors() * stats.t.ppf(0.975, model.clusters - 1)
+    margin = model.errors() * special.stdtrit(model.clusters - 1, 0.975)
     rows = [_row(store, int(i), effects[i], margin[i], model.present[i], count) for i in np.flatnonzero(tried[:signs])]
     rows.sort(key=lambda row: row["impact"])
     figures = {"rated": count, "mean": float(mean), "clusters": model.clusters if clustered else 0}

@@ -90,7 +90,8 @@ def upper_tails(hits: Doubles, trials: Doubles, a: Doubles, b: Doubles) -> Doubl
             + special.betaln(k + a[i], trials[i] - k + b[i])
             - special.betaln(a[i], b[i])
         )
-        tails[i] = min(1.0, float(np.exp(special.logsumexp(terms))))
+        top = terms.max()
+        tails[i] = min(1.0, float(np.exp(top) * np.exp(terms - top).sum()))
     return tails
 
 

@@ -1,6 +1,6 @@
 """A small database of what the analyses say, in a private folder that goes away: nothing here grows with memory.
 
-In: batches of reviews as numbers, from `ingest.py`. Out: counts by group, keyword and period, and the reviews again as
+In: batches of reviews as numbers, from `reading/`. Out: counts by group, keyword and period, and the reviews again as
 batches of numbers. A finding is one number, its code: keyword * 5 + score + 2.
 """
 
@@ -25,7 +25,8 @@ LEVELS: tuple[Level, ...] = ("all", "category", "mall", "product")
 SIDES = ("negative", "neutral", "positive")
 SCORES = 5  # codes per keyword
 MEMORY = "700MB"  # DuckDB's; what does not fit goes to its folder
-BATCH = 65_536
+BATCH = 131_072
+SAID = "CREATE OR REPLACE TABLE said(cell USMALLINT, role UTINYINT, word UINTEGER)"  # a row per word, by its number
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Store:
                 " day INTEGER, rating FLOAT, codes USMALLINT[])"
             )
             self.run("CREATE TABLE words(keyword USMALLINT, negative BOOLEAN, role UTINYINT, word VARCHAR, n BIGINT)")
+            self.run(SAID)
         except duckdb.Error as failed:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise _one_line(self.folder, failed) from None
@@ -79,6 +81,17 @@ class Store:
         columns = "* REPLACE (if(id IS NULL, NULL, hash(id)) AS id)" if "id" in batch.column_names else "*"
         self.connection.execute(f"INSERT INTO {table} SELECT {columns} FROM batch")
         self.connection.unregister("batch")
+
+    def name_words(self, words: Sequence[str]) -> None:
+        """Counts the words said so far by what their numbers stand for; the next ones may have the same numbers."""
+        self.connection.register("vocabulary", pa.table({"number": np.arange(len(words)), "word": pa.array(words)}))
+        self.run(
+            """INSERT INTO words SELECT cell // 2, cell % 2 = 1, role, vocabulary.word, n
+            FROM (SELECT cell, role, word, count(*) AS n FROM said GROUP BY ALL) counted
+            JOIN vocabulary ON vocabulary.number = counted.word"""
+        )
+        self.connection.unregister("vocabulary")
+        self.run(SAID)
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
@@ -136,21 +149,23 @@ class Store:
 
     def count(self) -> None:
         """Makes the tables of counts, once all reviews are there: findings and reviews by level, value and period."""
-        number = self.number("day")
-        for level in filter(self.has, LEVELS):
-            value = "0" if level == "all" else level
-            self.run(
-                f"""CREATE TABLE findings_{level} AS SELECT value, period, code // {SCORES} AS keyword,
-                count(*) FILTER (code % {SCORES} < 2)::INTEGER AS negative,
-                count(*) FILTER (code % {SCORES} = 2)::INTEGER AS neutral,
-                count(*) FILTER (code % {SCORES} > 2)::INTEGER AS positive
-                FROM (SELECT {value} AS value, {number} AS period, unnest(codes) AS code FROM reviews
-                WHERE {value} >= 0) GROUP BY ALL"""
+        levels = [level for level in LEVELS if self.has(level)]
+        groups = [level for level in levels if level != "all"]
+        names = "".join(f"{level}, " for level in groups)
+        period = f"{self.number('day')} AS period"
+        for table, key, source in (
+            ("findings", "period, code", f"SELECT {names}{period}, unnest(codes) AS code FROM reviews"),
+            ("reviews", "period", f"SELECT {names}{period} FROM reviews"),
+        ):
+            sets = ", ".join(f"({key})" if level == "all" else f"({level}, {key})" for level in levels)
+            kind = f"GROUPING({', '.join(groups)})" if groups else "0"
+            self.run(  # in one pass over the reviews for all levels
+                f"""CREATE TABLE counted AS SELECT {names}{key}, {kind} AS kind, count(*)::INTEGER AS n
+                FROM ({source}) GROUP BY GROUPING SETS ({sets})"""
             )
-            self.run(
-                f"""CREATE TABLE reviews_{level} AS SELECT {value} AS value, {number} AS period, count(*)::INTEGER AS n
-                FROM reviews WHERE {value} >= 0 GROUP BY ALL"""
-            )
+            for level in levels:
+                self.run(_by_level(table, level, groups))
+            self.run("DROP TABLE counted")
 
     def totals(self, level: Level) -> tuple[Doubles, Doubles]:
         """([values] reviews, [values, keywords, 3 SIDES] findings), over all time."""
@@ -182,6 +197,22 @@ class Store:
         for number, side in enumerate(SIDES):
             counts[at[at >= 0], keyword, period, number] = cells[side][at >= 0]
         return reviews, counts
+
+
+def _by_level(table: str, level: Level, groups: Sequence[Level]) -> str:
+    """SQL for the table of one level's counts, from those of all levels: their `kind` has a bit for each that was not
+    grouped by."""
+    kind = sum(1 << (len(groups) - 1 - i) for i, one in enumerate(groups) if one != level)
+    value = "0" if level == "all" else level
+    rows = f"FROM counted WHERE kind = {kind} AND {value} >= 0"
+    if table == "reviews":
+        return f"CREATE TABLE reviews_{level} AS SELECT {value} AS value, period, n {rows}"
+    sides = ", ".join(
+        f"coalesce(sum(n) FILTER (code % {SCORES} {test} 2), 0)::INTEGER AS {side}"
+        for side, test in zip(SIDES, "<=>", strict=True)
+    )
+    return f"""CREATE TABLE findings_{level} AS SELECT {value} AS value, period, code // {SCORES} AS keyword, {sides}
+        {rows} GROUP BY ALL"""
 
 
 def _one_line(folder: str, error: duckdb.Error) -> UserError:

@@ -13,7 +13,8 @@ import pytest
 from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError
-from ray_app.insights import ingest, report, store, tables
+from ray_app.insights import report, store, tables
+from ray_app.insights.reading import parts
 from ray_app.insights.report import Config
 from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
 
@@ -210,12 +211,12 @@ def test_few_reviews_over_many_months_and_no_keyword(tmp_path: Path) -> None:
     ["2024-03-01T09:00", "2024.3.1", "2024. 3. 1.", "24.03.01", "2024년 3월 1일", "20240301", "20240301123000"],
 )
 def test_days_as_they_are_written_in_korea(text: str) -> None:
-    assert ingest._day(text) == (date(2024, 3, 1) - date(1970, 1, 1)).days
+    assert parts.day_of(text) == (date(2024, 3, 1) - date(1970, 1, 1)).days
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2024-03", "01/03/2024", "1740787200", "2024-13-01"])
 def test_what_is_no_day(text: str | None) -> None:
-    assert ingest._day(text) is None
+    assert parts.day_of(text) is None
 
 
 def test_an_odd_date_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+import pyarrow.compute as pc
+
 from ray_app.insights.findings import Report, best_and_worst
 from ray_app.insights.groups import outliers
 from ray_app.insights.pages import sentences
@@ -84,12 +86,17 @@ def _standing(report: Report) -> str:
 def _heat(report: Report) -> str:
     """Satisfaction of the most reviewed groups by keyword, shaded."""
     blocks = []
+    compared = report.tables.groups.select(
+        ["level", "value", "keyword", "reviews", "negative", "positive", "satisfaction"]
+    )
     for level, (ko, en) in sentences.LEVELS.items():
-        rows = [row for row in report.tables.groups.to_pylist() if row["level"] == level]
-        sizes = {row["value"]: row["reviews"] for row in rows}
-        values = sorted(sizes, key=lambda value: (-sizes[value], value))[:MATRIX]
+        mine = compared.filter(pc.field("level") == level)
+        sizes = mine.group_by("value").aggregate([("reviews", "max")])
+        sizes = sizes.sort_by([("reviews_max", "descending"), ("value", "ascending")])
+        values = sizes["value"].slice(0, MATRIX).to_pylist()
         if len(values) < 2:
             continue
+        rows = mine.filter(pc.field("value").isin(values)).to_pylist()
         names = [row["keyword"] for row in report.tables.keywords.to_pylist()]
         cells = {(row["value"], row["keyword"]): row for row in rows}
         lines = [[name(value), *(_shade(cells.get((value, keyword))) for keyword in names)] for value in values]

@@ -98,14 +98,14 @@ def changes(report: Report) -> Sentence:
 
 def groups(report: Report) -> Sentence:
     """How many products stand out, and the clearest."""
-    rows = report.tables.groups.to_pylist()
-    if not rows:
+    compared = report.tables.groups.num_rows
+    if not compared:
         return "상품·쇼핑몰 열이 없어 비교할 것이 없습니다.", "No column of products or malls was kept to compare."
     standing = outliers(report.tables.groups)
     if not standing:
         return (
-            f"{len(rows):,}개 비교 가운데 우연을 넘어 눈에 띄게 나쁜 곳은 없습니다.",
-            f"In {len(rows):,} comparisons nothing is worse than the others beyond chance.",
+            f"{compared:,}개 비교 가운데 우연을 넘어 눈에 띄게 나쁜 곳은 없습니다.",
+            f"In {compared:,} comparisons nothing is worse than the others beyond chance.",
         )
     row = standing[0]
     ko, en = where(row)

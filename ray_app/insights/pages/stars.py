@@ -56,7 +56,7 @@ def _effects(rows: list[Row], low: float, high: float, kind: str) -> str:
 
 
 def _products(report: Report) -> str:
-    rows = report.tables.star_drivers_by_product.to_pylist()[:LISTED]
+    rows = report.tables.star_drivers_by_product.slice(0, LISTED).to_pylist()
     if not rows:
         return ""
     head = [
