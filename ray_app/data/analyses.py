@@ -40,7 +40,7 @@ def open_analyses(uri: str) -> Analyses:
     """Lists the files of an analysis. Raises UserError where there are none, or where they lack review_id."""
     data = storage.join(uri, "data")
     files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]
-    check(files, f"{uri}: no analyses there; make some with python -m jobs.analyze")
+    check(files, f"{uri}: {unfinished(uri, True) or 'no analyses there; make some with python -m jobs.analyze'}")
     run = storage.join(uri, "_run.json")
     with _opened(files[0]) as first:
         columns = (*first.schema_arrow.names, *_partition(files[0]))
@@ -49,6 +49,21 @@ def open_analyses(uri: str) -> Analyses:
     )
     analyses.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
     return analyses
+
+
+def unfinished(uri: str, nothing: bool = False) -> str:
+    """What to say of an output that jobs.analyze has not finished, or is adding to; "" of others.
+
+    `nothing`: no file is there yet.
+    """
+    folder = storage.join(uri, "_lease")
+    leases = sorted(file.uri for file in storage.list_files(folder, ".json")) if storage.exists(folder) else []
+    held = bool(leases) and not storage.read_json(leases[-1]).get("released")
+    begun = storage.exists(storage.join(uri, "_plan"))
+    if not held and (not begun or storage.exists(storage.join(uri, "_run.json"))):
+        return ""
+    remedy = "wait for jobs.analyze, or run it again to resume"
+    return f"nothing is analyzed there yet; {remedy}" if nothing else f"{uri}: not all is analyzed there yet; {remedy}"
 
 
 def stream(

@@ -46,14 +46,14 @@ class _Counts:
     reviews: int
 
 
-def periods(store: Store, first: int, last: int) -> pa.Table:
-    """COMPARED: the reviews of the days first to last (since 1970) before, all later ones now; one model, so its part
-    is 0. Raises UserError where either has none."""
+def periods(store: Store, first: int, last: int, since: int, until: int) -> pa.Table:
+    """COMPARED: the reviews of the days first to last (since 1970) before, those of the days since to until now; one
+    model, so its part is 0. Raises UserError where either has none."""
     before = _counts(store, "reviews", f"day BETWEEN {first} AND {last}")
-    now = _counts(store, "reviews", f"day > {last}")
+    now = _counts(store, "reviews", f"day BETWEEN {since} AND {until}")
     check(
         before.reviews and now.reviews,
-        f"--against: {before.reviews} reviews on its days, {now.reviews} later; name others",
+        f"--against: {before.reviews} reviews on its days, {now.reviews} on those beside them; name others",
     )
     nothing = np.zeros(len(store.keywords))
     return _table(store, before, now, (nothing, nothing))

@@ -173,15 +173,15 @@ def _daily(store: Store, level: Level, cells: set[tuple[int, int]]) -> dict[tupl
     )
     first = store.first_day
     width = int(trials["day"].max()) - first + 1
-    found = {}
+    found: dict[tuple[int, int], _Daily] = {}
     for value in values:
         mine = trials["value"] == value
         counted = np.bincount(trials["day"][mine].astype(int) - first, trials["n"][mine], width)
-        some = np.flatnonzero(counted)
+        some = np.flatnonzero(counted).astype(np.int64)
         for keyword in {keyword for one, keyword in cells if one == value}:
             bad = (hits["value"] == value) & (hits["keyword"] == keyword)
             complaints = np.bincount(hits["day"][bad].astype(int) - first, hits["n"][bad], width)
-            found[value, keyword] = (some + first, complaints[some], counted[some])
+            found[value, keyword] = (some + first, complaints[some].astype(float), counted[some].astype(float))
     return found
 
 

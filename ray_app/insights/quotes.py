@@ -98,9 +98,7 @@ def codes_of(store: Store, keyword: str, sign: str) -> str:
 def _candidates(store: Store, wishes: Sequence[Wish]) -> list[list[int]]:
     """The positions of up to CANDIDATES reviews per wish, drawn by a hash: those of a few blocks of rows first, so that
     little has to be read. One pass over the reviews for all wishes of a level."""
-    blocks = int(store.rows(f"SELECT count(DISTINCT pos >> {BLOCK_BITS}) FROM reviews")[0][0])
-    near = f"hash(pos >> {BLOCK_BITS}) <= {int(min(1.0, BLOCKS / max(1, blocks)) * (2**64 - 1))}"
-    order = f"if({near}, 0, 1::UBIGINT << 63) | (hash(pos) >> 1)"
+    order = store.order()
     for level in LEVELS[1:]:
         values = sorted({store.names[level].index(wish.value) for wish in wishes if wish.level == level})
         store.run(

@@ -4,12 +4,14 @@ In: batches of reviews as numbers, from `reading/`. Out: counts by group, keywor
 batches of numbers. A finding is one number, its code: keyword * 5 + score + 2.
 """
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import duckdb
 import numpy as np
@@ -26,6 +28,10 @@ SIDES = ("negative", "neutral", "positive")
 SCORES = 5  # codes per keyword
 MEMORY = "700MB"  # DuckDB's; what does not fit goes to its folder
 BATCH = 131_072
+BLOCK_BITS, BLOCKS = (
+    15,
+    24,
+)  # 2 to that power are rows near one another; how many such blocks are enough
 SAID = "CREATE OR REPLACE TABLE said(cell USMALLINT, role UTINYINT, word UINTEGER)"  # a row per word, by its number
 
 
@@ -40,9 +46,7 @@ class Store:
     periods: int = 0
 
     def __enter__(self) -> "Store":
-        parent = node_cache.path_of("report")
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder = tempfile.mkdtemp(dir=parent)  # reviews are in it: for this user only
+        self.folder, self.lock = _own_folder(node_cache.path_of("report"))
         settings: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,  # nothing may leave the machine
             "autoload_known_extensions": False,
@@ -59,7 +63,7 @@ class Store:
             self.run("CREATE TABLE words(keyword USMALLINT, negative BOOLEAN, role UTINYINT, word VARCHAR, n BIGINT)")
             self.run(SAID)
         except duckdb.Error as failed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
             raise _one_line(self.folder, failed) from None
         return self
 
@@ -67,9 +71,13 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.connection.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
         if isinstance(error, duckdb.Error):  # a full disk, as a rule
             raise _one_line(self.folder, error) from error
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.lock.close()
 
     def run(self, sql: str) -> None:
         """Executes a statement."""
@@ -116,6 +124,13 @@ class Store:
     def detach(self, name: str) -> None:
         """Lets go of another store."""
         self.run(f"DETACH {name}")
+
+    def order(self) -> str:
+        """SQL for the place of a review in a random order that comes to those of a few blocks of rows first, so that
+        whoever reads some texts does not read all files."""
+        blocks = int(self.rows(f"SELECT count(DISTINCT pos >> {BLOCK_BITS}) FROM reviews")[0][0])
+        near = f"hash(pos >> {BLOCK_BITS}) <= {int(min(1.0, BLOCKS / max(1, blocks)) * (2**64 - 1))}"
+        return f"if({near}, 0, 1::UBIGINT << 63) | (hash(pos) >> 1)"
 
     def has(self, level: Level) -> bool:
         """Whether the analyses kept a column for it, with two values or more (`all` always is there)."""
@@ -197,6 +212,34 @@ class Store:
         for number, side in enumerate(SIDES):
             counts[at[at >= 0], keyword, period, number] = cells[side][at >= 0]
         return reviews, counts
+
+
+def _own_folder(parent: Path) -> tuple[str, IO[str]]:
+    """(A new folder for this user only, the file by whose lock others know that it is in use).
+
+    A killed process lets go of its lock, and the next report removes what it left: reviews are in it.
+    """
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (parent / "lock").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        for old in parent.iterdir():
+            if old.is_dir() and not _in_use(old / "lock"):
+                shutil.rmtree(old, ignore_errors=True)
+        folder = tempfile.mkdtemp(dir=parent)
+        lock = Path(folder, "lock").open("w")  # noqa: SIM115 - as long as the folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _in_use(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _by_level(table: str, level: Level, groups: Sequence[Level]) -> str:

@@ -177,6 +177,8 @@ def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> Non
         ({"against": "2001-01-01..2001-02-01"}, "0 reviews on its days"),
         ({"against": "2025-02-30..2025-03-01"}, "2025-02-30 is no day"),
         ({"against": "2025-03-01..2025-01-01"}, "the first day is after the last"),
+        ({"against": "2025-01-01..2025-02-01,2025-04-01..2025-03-01"}, "the first day is after the last"),
+        ({"table": "report"}, "name a namespace too"),
         ({"webhook": "https://hooks.example.com/x"}, "an address is a secret"),
         ({"webhook": "NOT_SET_ANYWHERE", "alerts": "runs/none.jsonl"}, "holds no URL"),
         ({"webhook": "NOT_SET_ANYWHERE"}, "name the file that remembers it"),
@@ -254,7 +256,34 @@ def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(store, "MEMORY", "no size")
     with pytest.raises(UserError, match="database failed"), store.Store():
         pass
-    assert list((cache / "report").iterdir()) == []
+    assert [path.name for path in (cache / "report").iterdir()] == ["lock"]
+
+
+def test_what_a_killed_report_left_is_removed_and_what_one_at_work_uses_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNCHI_CACHE", str(tmp_path))
+    (tmp_path / "report" / "left").mkdir(parents=True)
+    (tmp_path / "report" / "left" / "report.db").write_text("reviews")
+    with store.Store() as one:
+        assert not (tmp_path / "report" / "left").exists()
+        with store.Store():
+            assert Path(one.folder).exists()
+
+
+def test_analyses_that_are_still_being_written_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "analyses"
+    storage.write_json(str(folder / "_plan" / "0000.json"), {})
+    storage.write_json(str(folder / "_lease" / "000000.json"), {"released": False})
+    config = Config(analyses=str(folder), output=str(tmp_path / "report"))
+    with pytest.raises(UserError, match="nothing is analyzed there yet; wait"):
+        report.run(config)
+    write_analyses(str(folder), rows(40))
+    for released in (False, True):
+        storage.write_json(str(folder / "_lease" / "000000.json"), {"released": released})
+        caplog.clear()
+        report.run(config)
+        assert ("not all is analyzed there yet" in caplog.text) is not released
 
 
 def test_the_largest_ratings_are_listed(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ The page escapes them; Markdown does so in its own way. A sentence claims no mor
 stands out beyond chance it says so.
 """
 
+import shlex
+
 from ray_app.insights.findings import Report
 from ray_app.insights.groups import outliers
 from ray_app.insights.overview import TOP, best_rating
@@ -168,3 +170,8 @@ def headlines(report: Report) -> list[Sentence]:
 def has_news(report: Report) -> bool:
     """Whether something got worse."""
     return "worse" in report.tables.changes["direction"].to_pylist()
+
+
+def next_labels(report: Report) -> str:
+    """The command that chooses what to label next."""
+    return f"python -m jobs.acquire --analyses {shlex.quote(str(report.facts['analyses']))} --output runs/batch"

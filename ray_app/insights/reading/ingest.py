@@ -16,6 +16,7 @@ from ray_app.data.analyses import Analyses
 from ray_app.data.column_names import ROLE_NAMES, folded
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
+from ray_app.insights.reading.executor import on_ray
 from ray_app.insights.reading.parts import BINS, Coded, Part, Wanted, part
 from ray_app.insights.store import BATCH, LEVELS, SCORES, Store
 
@@ -47,24 +48,30 @@ def roles(source: Analyses) -> dict[str, str]:
 
 
 def ingest(
-    source: Analyses, store: Store, taxonomy: Taxonomy | None, thresholds: Floats | None, ids: bool = False
+    source: Analyses,
+    store: Store,
+    taxonomy: Taxonomy | None,
+    thresholds: Floats | None,
+    ids: bool = False,
+    placement: str = "here",
 ) -> Facts:
     """Fills the store. Raises UserError where the files are not analyses.
 
     Args:
         taxonomy, thresholds: of the bundle that made the analyses, where it is known.
         ids: also read the reviews' ids, by which another run's are told to be the same.
+        placement: `here`, in this process, or `ray`, on a cluster.
     """
     check("findings" in source.columns, f"{source.uri}: these are not analyses (no findings column)")
     more = [name for name in ("truncated", "keyword_probabilities") if name in source.columns]
     wanted = Wanted(roles=roles(source), more=(*more, *(["review_id"] if ids else [])), thresholds=thresholds)
     gathered = _Gathered(store, wanted.roles, taxonomy)
-    gathered.take(_parts(source, wanted))
+    gathered.take(on_ray(source, wanted) if placement == "ray" else _here(source, wanted))
     check(gathered.facts.reviews, f"{source.uri}: no reviews in these analyses")
     return gathered.facts
 
 
-def _parts(source: Analyses, wanted: Wanted) -> Iterator[Part]:
+def _here(source: Analyses, wanted: Wanted) -> Iterator[Part]:
     for positions, table in analyses.stream(source, wanted.columns, BATCH, threads=True):
         yield part(positions, table, wanted)
 
