@@ -36,6 +36,7 @@ _SORTED = sorted(set(map(_letters, _ENDINGS.split())), key=len, reverse=True)
 _VERB = re.compile(f"(?:{'|'.join(_SORTED)})$")
 _NOUN = re.compile(f"(?:{_PARTICLES})$")
 _TENSE = re.compile(f"{_letters('겠')}$|ㅆ$")
+_HAE = re.compile("ㅎㅐ(?=ㅆ|ㅅㅓ|ㅛ|$)")  # 불편해요, 불편했어요 and 불편하고
 _VOWEL = re.compile("[ㅏㅓㅡ]$")  # 예뻐요 and 예쁘다, 커요 and 크다: what is left of the stem's vowel differs
 
 
@@ -45,7 +46,7 @@ def key(word: str) -> str:
     if sum("가" <= letter <= "힣" for letter in word) < 2:
         return word.casefold()
     bare = _NOUN.sub("", word)
-    stem = _letters(word)
+    stem = _HAE.sub("ㅎㅏ", _letters(word))
     if bare != word and len(bare) >= 2 and not _VERB.search(_letters(bare)):
         stem = _letters(bare)
     else:

@@ -10,6 +10,7 @@ overall keyword is left out: it says the rating in words, and beside it nothing 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ from scipy import special
 from ray_app.arrays import Doubles, Ints
 from ray_app.insights import ordered
 from ray_app.insights.store import SCORES, SIDES, Row, Store
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 DRIVERS = pa.schema(
     [
@@ -70,13 +74,13 @@ class _Model:
     def add(self, block: _Block) -> None:
         """Takes a block's sums."""
         design = self.design(block)
-        self.gram += design.T @ design
-        self.moment += block.rating @ design
+        self.gram += (design.T @ design).toarray()
+        self.moment += design.T @ block.rating
         groups = len(self.counts)
         self.counts += np.bincount(block.group, minlength=groups)
         self.ratings += np.bincount(block.group, block.rating, groups)
-        self.present += design.sum(0)
-        self.sums += self._by(block, block.group, np.ones(len(block.group)), groups)
+        self.present += np.asarray(design.sum(0))[0]
+        self.sums += self._by(design, block.group, np.ones(len(block.group)), groups)
 
     def fit(self, tried: Ints) -> Doubles:
         """The coefficients of the `tried` columns; 0 for the others."""
@@ -93,8 +97,9 @@ class _Model:
 
     def residuals(self, block: _Block) -> None:
         """Takes what a block adds to the errors; after `fit`."""
-        error = block.rating - self.design(block) @ self.effects - self.level[block.group]
-        self.scores += self._by(block, block.cluster, error, self.clusters)
+        design = self.design(block)
+        error = block.rating - design @ self.effects - self.level[block.group]
+        self.scores += self._by(design, block.cluster, error, self.clusters)
         means = self.sums / np.maximum(self.counts, 1)[:, None]
         lost = np.bincount(block.group, error, len(self.counts))
         if self.clusters != len(self.counts):  # within a group of its own errors add up to 0
@@ -113,18 +118,23 @@ class _Model:
         errors[self.tried] = np.sqrt(np.maximum(np.diag(covariance), 0))
         return errors
 
-    def design(self, block: _Block) -> Doubles:
-        """[n, columns] 1 where a review has the finding, or is of the period."""
-        design = np.zeros((len(block.group), self.columns))
-        design[block.row, block.column] = 1.0
-        design[np.arange(len(block.group)), block.step] = 1.0
+    def design(self, block: _Block) -> "csr_matrix":
+        """[n, columns] 1 where a review has the finding, or is of the period; a few of each row."""
+        from scipy.sparse import csr_matrix
+
+        row = np.concatenate([block.row, np.arange(len(block.group))])
+        column = np.concatenate([block.column, block.step])
+        design = csr_matrix((np.ones(len(row)), (row, column)), (len(block.group), self.columns))
+        design.sum_duplicates()
+        design.data[:] = 1.0
         return design
 
-    def _by(self, block: _Block, key: Ints, weight: Doubles, keys: int) -> Doubles:
+    def _by(self, design: "csr_matrix", key: Ints, weight: Doubles, keys: int) -> Doubles:
         """[keys, columns] the sums of the design's rows times `weight` by key."""
-        cells = np.concatenate([key[block.row] * self.columns + block.column, key * self.columns + block.step])
-        weights = np.concatenate([weight[block.row], weight])
-        return np.asarray(np.bincount(cells, weights, keys * self.columns), np.float64).reshape(keys, self.columns)
+        each = np.diff(design.indptr)
+        cells = np.repeat(key * self.columns, each) + design.indices
+        sums = np.bincount(cells, np.repeat(weight, each), keys * self.columns)
+        return np.asarray(sums, np.float64).reshape(keys, self.columns)
 
 
 def fit(store: Store, overall: str | None) -> tuple[pa.Table, dict[str, float]]:
@@ -163,7 +173,7 @@ def _add_ordered(rows: list[Row], model: _Model, blocks: list[_Block], tried: In
     if not rows or not 1 < len(np.unique(rating)) <= MOST_RATINGS:
         return 0
     group = np.concatenate([block.group for block in blocks])
-    design = np.concatenate([model.design(block)[:, tried] for block in blocks])
+    design = np.concatenate([model.design(block)[:, tried].toarray() for block in blocks])
     drawn = model.counts / (model.counts + FIRM)  # a level of three reviews is hardly one
     level = ((model.level - model.level @ model.counts / model.counts.sum()) * drawn)[group]
     effects = int((tried < signs).sum())
