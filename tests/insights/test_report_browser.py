@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,11 +105,22 @@ def test_text_has_contrast(browser: webdriver.Chrome, scheme: str) -> None:
     assert faint == []
 
 
-def test_paper_is_a4_and_nothing_is_cut(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_paper_is_a4_and_nothing_is_cut_or_light_on_white(browser: webdriver.Chrome) -> None:
+    """Also where the screen is dark, and where a table would scroll."""
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
     boxes = {box.split(b"]")[0] for box in printed.split(b"/MediaBox [")[1:]}
     assert len(boxes) == 1
     assert [round(float(side)) for side in boxes.pop().split()] == pytest.approx([0, 0, 595, 842], abs=1)
+    sized(browser, 688)  # A4 without its margins
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    wide, faint = (
+        browser.execute_script("return document.documentElement.scrollWidth"),
+        browser.execute_script(CONTRAST),
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert faint == []
+    assert wide <= 688
 
 
 CONTRAST = """
