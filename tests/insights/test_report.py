@@ -14,6 +14,7 @@ from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError
 from ray_app.insights import report, tables
+from ray_app.insights.pages import sections
 from ray_app.insights.reading import parts
 from ray_app.insights.report import Config
 from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
@@ -259,3 +260,12 @@ def test_the_course_of_the_largest_groups_is_kept(tmp_path: Path) -> None:
 
 def test_kept_columns_are_those_of_the_tests() -> None:
     assert set(KEPT) >= {"product", "mall", "category", "rating", "created_at"}
+
+
+def test_periods_of_few_reviews_are_joined() -> None:
+    points = [{"reviews": n, "negative": k, "since": i} for i, (n, k) in enumerate([(40, 4), (5, 5), (20, 0), (6, 1)])]
+    found = sections.joined(points)
+    assert [(row["since"], row["reviews"], row["negative"]) for row in found] == [(0, 40, 4), (1, 31, 6)]
+    assert found[1]["complaints_low"] < found[1]["complaints"] == 6 / 31 < found[1]["complaints_high"]
+    assert [row["reviews"] for row in sections.joined(points[:2])] == [45]
+    assert sections.joined([]) == []
