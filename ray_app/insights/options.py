@@ -74,4 +74,4 @@ class Config(Options):
             return None
         given = [date.fromisoformat(text) for text in filter(None, found.groups())]
         first, last, *now = (day.toordinal() - date(1970, 1, 1).toordinal() for day in given)
-        return first, last, *(now or (last + 1, FOREVER))  # type: ignore[return-value]
+        return first, last, *(now or (last + 1, FOREVER))

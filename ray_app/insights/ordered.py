@@ -107,4 +107,4 @@ def _effect(theta: Doubles, covariance: Doubles, design: Doubles, column: int, s
     gradient[cuts:] = ((slopes[0] - slopes[1]).sum(1) @ mine) / len(mine)
     gradient[cuts + column] += slopes[1].sum(1).mean()
     effect = ((without - with_it) * gaps).sum(1).mean()
-    return float(effect), float(np.sqrt(max(0.0, gradient @ covariance @ gradient)))
+    return float(effect), max(0.0, float(gradient @ covariance @ gradient)) ** 0.5

@@ -152,6 +152,25 @@ def test_two_periods_are_compared(tmp_path: Path) -> None:
     assert row["complaints_now"] > row["complaints_before"] + 0.1
     assert row["by_model"] == 0
     assert row["by_customers"] == pytest.approx(row["difference"])
+    _, named = made(tmp_path, shop(change=450), against="2025-01-01..2025-05-30,2025-07-01..2025-07-31")
+    assert named.tables.against["reviews_now"][0].as_py() == 31 * 3
+    assert named.tables.against["reviews_before"][0].as_py() == row["reviews_before"]
+
+
+def test_the_worst_and_best_are_quoted_and_so_is_what_contradicts_the_stars(tmp_path: Path) -> None:
+    reviews = shop(600)
+    for i, row in enumerate(reviews):
+        row |= {"product": f"상품 {i % 12}", "rating": 1 if i % 40 == 39 else row["rating"]}
+    _, found = made(tmp_path, reviews)
+    quoted = found.tables.quotes.to_pylist()
+    low = [row for row in quoted if row["about"] == "low stars"]
+    assert low
+    assert all(row["rating"] <= 2 and row["sign"] == "positive" for row in low)
+    ranking = [row for row in quoted if row["about"] == "ranking"]
+    assert {row["sign"] for row in ranking} == {"negative", "positive"}
+    assert all(row["product"] == row["value"] for row in ranking)
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Praise under a low rating" in html
 
 
 def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ray_app.insights.pages.parts import (
     table,
 )
 from ray_app.insights.pages.sentences import Sentence
+from ray_app.insights.quotes import LONGEST_WORD
 from ray_app.insights.statistics import wilson
 from ray_app.insights.store import Row
 
@@ -30,8 +31,8 @@ EMPTY = frozenset("너무 진짜 정말 조금 많이 아주 살짝 그냥 완�
 
 
 def telling(word: str) -> bool:
-    """Whether a word says something by itself: `안`, `딱` and `너무` do not."""
-    return len(word) > 1 and word not in EMPTY
+    """Whether a word says something by itself: `안`, `딱` and `너무` do not, nor a sentence without spaces."""
+    return 1 < len(word) <= LONGEST_WORD and word not in EMPTY
 
 
 def said(pair: Sentence) -> str:
