@@ -36,9 +36,10 @@ def run(config: Config) -> int:
 
 
 def _analyze(config: Config, out: str, named: str) -> int:
-    from ray_app.catalog import iceberg, planning, preflight
+    from ray_app.catalog import planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
     from ray_app.inference import bundle as bundles
+    from ray_app.storage.iceberg import open_catalog
     from ray_app.storage.lease import Lease
 
     bundle = bundles.load(config.bundle)
@@ -49,7 +50,7 @@ def _analyze(config: Config, out: str, named: str) -> int:
         preflight.dry_run(config, plan)
         return 0
     if config.sink:
-        iceberg.open_catalog(config.table)  # not after hours of work
+        open_catalog(config.table)  # not after hours of work
     with Lease(out) as lease:
         catalog_run = CatalogRun(config, bundle, settings, out, named)
         code = catalog_run.complete(lease)

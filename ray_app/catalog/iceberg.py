@@ -13,24 +13,10 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog.compaction import published
-from ray_app.errors import UserError, first_line, pip_install
+from ray_app.storage.iceberg import open_catalog
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-
-
-def open_catalog(table: str) -> "Catalog":
-    """The catalog, with the namespace of `table` (`namespace.table`) in it. Raises UserError where it cannot open."""
-    try:
-        from pyiceberg.catalog import load_catalog
-    except ImportError:
-        raise UserError(f"--sink iceberg needs pyiceberg: {pip_install('iceberg')}") from None
-    try:
-        catalog = load_catalog("default")
-        catalog.create_namespace_if_not_exists(table.rpartition(".")[0])
-    except Exception as error:  # whatever the user's catalog raises
-        raise UserError(f"--sink iceberg: the catalog 'default' cannot be opened ({first_line(error)})") from None
-    return catalog
 
 
 def append_new_files(out: str, table: str) -> int:

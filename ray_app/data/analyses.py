@@ -40,7 +40,7 @@ def open_analyses(uri: str) -> Analyses:
     """Lists the files of an analysis. Raises UserError where there are none, or where they lack review_id."""
     data = storage.join(uri, "data")
     files = [file.uri for file in storage.list_files(data if storage.exists(data) else uri, ".parquet")]
-    check(files, f"{uri}: no analyses there; make some with python -m jobs.analyze")
+    check(files, f"{uri}: {unfinished(uri, True) or 'no analyses there; make some with python -m jobs.analyze'}")
     run = storage.join(uri, "_run.json")
     with _opened(files[0]) as first:
         columns = (*first.schema_arrow.names, *_partition(files[0]))
@@ -49,6 +49,21 @@ def open_analyses(uri: str) -> Analyses:
     )
     analyses.require("review_id", "review_id", "make analyses with python -m jobs.analyze")
     return analyses
+
+
+def unfinished(uri: str, nothing: bool = False) -> str:
+    """What to say of an output that jobs.analyze has not finished, or is adding to; "" of others.
+
+    `nothing`: no file is there yet.
+    """
+    folder = storage.join(uri, "_lease")
+    leases = sorted(file.uri for file in storage.list_files(folder, ".json")) if storage.exists(folder) else []
+    held = bool(leases) and not storage.read_json(leases[-1]).get("released")
+    begun = storage.exists(storage.join(uri, "_plan"))
+    if not held and (not begun or storage.exists(storage.join(uri, "_run.json"))):
+        return ""
+    remedy = "wait for jobs.analyze, or run it again to resume"
+    return f"nothing is analyzed there yet; {remedy}" if nothing else f"{uri}: not all is analyzed there yet; {remedy}"
 
 
 def stream(
@@ -68,7 +83,10 @@ def stream(
 
 
 def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Table:
-    """The rows at `positions`, in that order; reads only the row groups that hold one."""
+    """The rows at `positions`, in that order; reads only the row groups that hold one.
+
+    `findings.score` or `findings.highlight` is only this field of the column.
+    """
     order = np.argsort(positions, kind="stable")
     ascending = positions[order]
     tables = []
@@ -77,7 +95,8 @@ def take(analyses: Analyses, positions: Ints, columns: Sequence[str]) -> pa.Tabl
         rows = ascending[ascending >> FILE_SHIFT == number] & ((1 << FILE_SHIFT) - 1)
         with _opened(uri) as parquet:
             stored = [name for name in columns if name not in _partition(uri)]
-            tables += [_with_partition(table, uri, columns) for table in _rows(parquet, rows, stored)]
+            read = _rows(parquet, rows, _paths(parquet, stored))
+            tables += [_with_partition(table, uri, columns) for table in read]
     if not tables:
         with _opened(analyses.files[0]) as parquet:
             empty = _with_partition(parquet.schema_arrow.empty_table(), analyses.files[0], columns)

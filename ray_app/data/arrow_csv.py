@@ -20,12 +20,23 @@ def to_csv(table: pa.Table) -> bytes:
     """
     for i, field in enumerate(table.schema):
         if is_nested(field.type) or is_text(field.type):
-            column = pa.array(texts(table[field.name]), pa.string())
-            risky = pc.match_substring_regex(column, f"^{FORMULA}")
-            guarded = pc.binary_join_element_wise("'", column, "")
-            table = table.set_column(i, field.name, pc.if_else(risky, guarded, column))
+            table = table.set_column(i, field.name, _guarded(table[field.name].combine_chunks()))
     names = [f"'{name}" if re.match(FORMULA, name) else name for name in table.column_names]  # columns may be anyone's
     table = table.rename_columns(names)
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink)
     return BOM + bytes(sink.getvalue())
+
+
+def _guarded(column: pa.Array) -> pa.Array:
+    """The values as text that no spreadsheet runs."""
+    if pa.types.is_string(column.type):  # names repeat: each is looked at once
+        encoded = column.dictionary_encode()
+        return _without_formulas(encoded.dictionary).take(encoded.indices)
+    return _without_formulas(column)
+
+
+def _without_formulas(column: pa.Array) -> pa.Array:
+    plain = pa.array(texts(column), pa.string())
+    risky = pc.match_substring_regex(plain, f"^{FORMULA}")
+    return pc.if_else(risky, pc.binary_join_element_wise("'", plain, ""), plain)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
+from scipy import special
 
 from ray_app.arrays import Doubles
 from ray_app.errors import check
@@ -46,14 +46,14 @@ class _Counts:
     reviews: int
 
 
-def periods(store: Store, first: int, last: int) -> pa.Table:
-    """COMPARED: the reviews of the days first to last (since 1970) before, all later ones now; one model, so its part
-    is 0. Raises UserError where either has none."""
+def periods(store: Store, first: int, last: int, since: int, until: int) -> pa.Table:
+    """COMPARED: the reviews of the days first to last (since 1970) before, those of the days since to until now; one
+    model, so its part is 0. Raises UserError where either has none."""
     before = _counts(store, "reviews", f"day BETWEEN {first} AND {last}")
-    now = _counts(store, "reviews", f"day > {last}")
+    now = _counts(store, "reviews", f"day BETWEEN {since} AND {until}")
     check(
         before.reviews and now.reviews,
-        f"--against: {before.reviews} reviews on its days, {now.reviews} later; name others",
+        f"--against: {before.reviews} reviews on its days, {now.reviews} on those beside them; name others",
     )
     nothing = np.zeros(len(store.keywords))
     return _table(store, before, now, (nothing, nothing))
@@ -110,7 +110,7 @@ def _table(store: Store, before: _Counts, now: _Counts, model: tuple[Doubles, Do
         for share, counts in ((old, before), (new, now))
     )
     error = np.sqrt(variance)
-    q = false_discovery(2 * stats.norm.sf(np.abs(new - old) / error))
+    q = false_discovery(2 * special.ndtr(-np.abs(new - old) / error))
     columns: dict[str, object] = {
         "keyword": store.keywords,
         "reviews_before": [before.reviews] * len(old),

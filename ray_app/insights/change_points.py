@@ -9,7 +9,7 @@ largest likelihood ratio is named, and its probability is multiplied by the numb
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from ray_app.arrays import Doubles, Ints
 
@@ -130,7 +130,7 @@ def step(hits: Doubles, trials: Doubles, per_year: float, at: int | None = None)
         error = ((share * weight - design @ fitted) ** 2).sum() / freedom
         error = max(error, mean * (1 - mean))  # no less than chance alone
         score = abs(fitted[-1]) / np.sqrt(max(error * inverse[-1, -1], 1e-300))
-        tail = float(2 * stats.t.sf(score, freedom))
+        tail = float(2 * special.stdtr(freedom, -score))
         if tail < best[1]:
             best = (t, tail, 1 if fitted[-1] > 0 else -1)
     return best

@@ -4,7 +4,7 @@ In: a Store. Out: a row per change. A product is judged against the rest of the 
 what the season, or a whole shop, does to everyone is reported once, for the catalog, and not for each product.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,7 @@ LEAST_RATIO = 1.25  # a change smaller than that is of no use to anyone, however
 LEAST_COMPLAINTS = 5  # on the side that has more of them
 SURE, SEASONAL = 1e-3, 0.05  # a change so sure is looked at again beside a season; too weak a step there is none
 BLOCK = 4_000  # groups in memory at once
+_Daily = tuple[Ints, Doubles, Doubles]  # days since 1970 that have reviews, ascending; complaints, reviews
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +70,18 @@ def find(store: Store, alpha: float) -> tuple[pa.Table, int]:
     found = [part for level in LEVELS if store.has(level) for part in _level(store, level)]
     if not found:
         return CHANGES.empty_table(), 0
-    q = false_discovery(np.concatenate([part.p for part in found]))
-    rows, first, tested = [], 0, sum(part.tested for part in found)
-    for part in found:
-        own = q[first : first + len(part.p)]
-        first += len(part.p)
-        for i in np.flatnonzero(own <= alpha):
-            rows.append(_row(store, part, int(i), float(own[i])))
+    q = np.split(false_discovery(np.concatenate([part.p for part in found])), np.cumsum([len(p.p) for p in found])[:-1])
+    rows, tested = [], sum(part.tested for part in found)
+    for level in LEVELS:
+        some = [
+            (part, int(i), float(own[i]))
+            for part, own in zip(found, q, strict=True)
+            if part.level == level
+            for i in np.flatnonzero(own <= alpha)
+        ]
+        if some:
+            days = _daily(store, level, {(int(part.value[i]), int(part.keyword[i])) for part, i, _ in some})
+            rows += [_row(store, part, i, own, days) for part, i, own in some]
     kept = [row for row in rows if row is not None]
     kept.sort(key=lambda row: (row["q"], row["p"], row["level"], row["value"]))
     return pa.Table.from_pylist(kept, CHANGES), tested
@@ -120,9 +126,9 @@ def _keep_lasting(changes: Changes, hits: Doubles, expected: Doubles, year: floa
             changes.tails[i] = 1.0
 
 
-def _row(store: Store, found: _Found, i: int, q: float) -> Row | None:
+def _row(store: Store, found: _Found, i: int, q: float, daily: Mapping[tuple[int, int], _Daily]) -> Row | None:
     """A change with its day and counts; None where it is too small to matter, or its shares say the opposite."""
-    days, hits, trials = daily(store, found.level, int(found.value[i]), int(found.keyword[i]))
+    days, hits, trials = daily[int(found.value[i]), int(found.keyword[i])]
     cut = _day(store, days, hits, trials, int(found.at[i]))
     before = (int(hits[:cut].sum()), int(trials[:cut].sum()))
     after = (int(hits[cut:].sum()), int(trials[cut:].sum()))
@@ -153,14 +159,30 @@ def _row(store: Store, found: _Found, i: int, q: float) -> Row | None:
     }
 
 
-def daily(store: Store, level: Level, value: int, keyword: int) -> tuple[Ints, Doubles, Doubles]:
-    """(days since 1970, complaints, reviews) of one group's days that have reviews, ascending."""
-    where = "true" if level == "all" else f"{level} = {value}"
-    codes = ", ".join(str(keyword * SCORES + score) for score in range(2))
-    sql = f"""SELECT day, count(*) FILTER (list_has_any(codes, [{codes}]::USMALLINT[])) AS hits, count(*) AS n
-        FROM reviews WHERE {where} AND day IS NOT NULL GROUP BY day ORDER BY day"""
-    found = store.columns(sql)
-    return found["day"].astype(np.int64), found["hits"], found["n"]
+def _daily(store: Store, level: Level, cells: set[tuple[int, int]]) -> dict[tuple[int, int], _Daily]:
+    """The days of every (value, keyword) of a level; one pass over the reviews for all of them."""
+    column = "0" if level == "all" else level
+    values, keywords = ({cell[part] for cell in cells} for part in (0, 1))
+    only = f"{column} IN ({', '.join(map(str, sorted(values)))}) AND day IS NOT NULL"
+    trials = store.columns(f"SELECT {column} AS value, day, count(*) AS n FROM reviews WHERE {only} GROUP BY ALL")
+    codes = ", ".join(str(keyword * SCORES + score) for keyword in sorted(keywords) for score in range(2))
+    hits = store.columns(
+        f"""SELECT value, day, code // {SCORES} AS keyword, count(*) AS n
+        FROM (SELECT {column} AS value, day, unnest(codes) AS code FROM reviews WHERE {only})
+        WHERE code IN ({codes}) GROUP BY ALL"""
+    )
+    first = store.first_day
+    width = int(trials["day"].max()) - first + 1
+    found: dict[tuple[int, int], _Daily] = {}
+    for value in values:
+        mine = trials["value"] == value
+        counted = np.bincount(trials["day"][mine].astype(int) - first, trials["n"][mine], width)
+        some = np.flatnonzero(counted).astype(np.int64)
+        for keyword in {keyword for one, keyword in cells if one == value}:
+            bad = (hits["value"] == value) & (hits["keyword"] == keyword)
+            complaints = np.bincount(hits["day"][bad].astype(int) - first, hits["n"][bad], width)
+            found[value, keyword] = (some + first, complaints[some].astype(float), counted[some].astype(float))
+    return found
 
 
 def _day(store: Store, days: Ints, hits: Doubles, trials: Doubles, period: int) -> int:

@@ -7,15 +7,17 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
-from ray_app.inference.bundle import BundleSummary, read_summary
-from ray_app.insights import against, changes, groups, ingest, overview, quality, quotes, star_drivers, words
-from ray_app.insights.ingest import Facts
+from ray_app.inference.bundle import BundleSummary, location, read_summary
+from ray_app.insights import against, changes, groups, overview, quality, quotes, star_drivers, words
 from ray_app.insights.quotes import Wish
+from ray_app.insights.reading import ingest
+from ray_app.insights.reading.ingest import Facts
 from ray_app.insights.store import Level, Row, Store
 from ray_app.insights.tables import Tables
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ray_app.insights.options import Config
 
 log = logging.getLogger(__name__)
+QUOTED = 3  # of the worst, and of the best products
 LEAST_RANKED = 10  # findings of a product that is listed among the best and worst
 BY_PRODUCT = pa.schema(
     [
@@ -57,11 +60,12 @@ class Report:
 def collect(config: "Config") -> Report:
     """Reads the analyses and makes every table. Raises UserError where they, or what they are compared with, cannot be
     read."""
-    source = analyses.open_analyses(config.analyses)
-    bundle = find_bundle(source, config.bundle)
-    other = analyses.open_analyses(config.against) if config.against and not config.against_days else None
+    source = _opened(config.analyses)
+    place = find_bundle(source, config.bundle)
+    bundle = read_summary(place) if place else None
+    other = _opened(config.against) if config.against and not config.against_days else None
     with Store() as store:
-        read = _read(source, store, bundle, other is not None)
+        read = _read(source, store, bundle, other is not None, config.placement)
         store.set_period(config.period)
         store.count()
         compared, notes, before = _against(config, source, store, other, read)
@@ -69,6 +73,7 @@ def collect(config: "Config") -> Report:
         changed, series = changes.find(store, config.alpha)
         drivers, fit = star_drivers.fit(store, overall)
         compared_groups = groups.compare(store, config.alpha)
+        unknown = quality.unknown_words(store, source, read.columns.get("text"), place) if place else None
         tables = Tables(
             keywords=overview.keywords(store),
             words=words.strongest(store),
@@ -79,24 +84,28 @@ def collect(config: "Config") -> Report:
             star_drivers=drivers,
             star_drivers_by_product=_by_product(compared_groups, drivers),
             stars=overview.stars(store),
-            quality=quality.figures(read, source.facts),
+            quality=quality.figures(read, source.facts, unknown),
             drift=quality.drift(read, before, bundle.taxonomy if bundle else None),
             against=compared,
         )
-        facts: dict[str, object] = {
-            **_counted(store, read, source),
-            "findings": sum(tables.keywords["findings"].to_pylist()),
-            "series": series,
-            "compared": compared_groups.num_rows,
-            "alpha": config.alpha,
-            "fit": fit,
-            "against": notes,
-            "analyses": config.analyses,
-        }
-        return _titled(config, tables, facts, overall, store.period)
+        facts = {**_counted(store, read, source), "series": series, "alpha": config.alpha, "fit": fit}
+        return _titled(config, tables, facts | {"against": notes}, overall, store.period)
+
+
+def _opened(uri: str) -> Analyses:
+    source = analyses.open_analyses(uri)
+    if unfinished := analyses.unfinished(uri):
+        log.warning("warning: %s", unfinished)
+    return source
 
 
 def _titled(config: "Config", tables: Tables, facts: dict[str, object], overall: str | None, period: str) -> Report:
+    """The Report, with the figures that follow from its tables."""
+    facts |= {
+        "findings": sum(tables.keywords["findings"].to_pylist()),
+        "compared": tables.groups.num_rows,
+        "analyses": config.analyses,
+    }
     name = config.title or config.analyses.rstrip("/").rpartition("/")[2]
     ranking = overall or (tables.keywords["keyword"].to_pylist() or [""])[0]
     return Report(title=name, tables=tables, facts=facts, overall=overall, ranking=ranking, period=period)
@@ -116,30 +125,30 @@ def _counted(store: Store, read: Facts, source: Analyses) -> dict[str, object]:
     }
 
 
-def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
-    """The bundle `given`, else the one that the analyses name, if it is still there and made them.
+def find_bundle(source: Analyses, given: str) -> str:
+    """Where the bundle `given` is, else the one that the analyses name, if it is still there and made them; else "".
 
     Raises UserError where `given` is not the one that made them.
     """
     uri = given or str(source.facts.get("config", {}).get("bundle", ""))
     if not uri:
-        return None
+        return ""
     from ray_app.inference.bundle_names import index_of
 
     file = index_of(uri, asked=bool(given))
     if not file:
         check(not given, f"--bundle {given}: no bundle there")
-        return None
+        return ""
     made_by = source.facts.get("bundle")
     if made_by in (None, storage.read_json(file).get("id")):
-        return read_summary(uri)
+        return file.removesuffix("/bundle.json")
     check(not given, f"--bundle {given}: the analyses were made by {made_by}")
-    return None
+    return ""
 
 
-def _read(source: Analyses, store: Store, bundle: BundleSummary | None, ids: bool) -> Facts:
+def _read(source: Analyses, store: Store, bundle: BundleSummary | None, ids: bool, placement: str) -> Facts:
     taxonomy = bundle.taxonomy if bundle else None
-    return ingest.ingest(source, store, taxonomy, bundle.thresholds if bundle else None, ids)
+    return ingest.ingest(source, store, taxonomy, bundle.thresholds if bundle else None, ids, placement)
 
 
 def _against(
@@ -154,8 +163,9 @@ def _against(
     if other is None:
         return against.COMPARED.empty_table(), {}, earlier
     same = source.facts.get("bundle") is not None and source.facts.get("bundle") == other.facts.get("bundle")
+    place = find_bundle(other, "")
     with Store() as before:
-        then = _read(other, before, find_bundle(other, ""), True)
+        then = _read(other, before, read_summary(place) if place else None, True, config.placement)
         table, shared = against.runs(store, before, same)
     notes = {"kind": "run", "text": config.against, "same_model": same, "shared": shared}
     return table, notes, then.probabilities if earlier is None else earlier
@@ -201,9 +211,24 @@ def _wishes(store: Store, changed: pa.Table, compared: pa.Table, overall: str | 
     keywords = [name for name in store.keywords if name != overall]
     if (best := _best(store)) is not None:
         wishes += [Wish(about="stars", keyword=name, sign="negative", where=f"rating >= {best}") for name in keywords]
+        low = f"rating <= {overview.LOW * max(5.0, best)}"
+        wishes += [Wish(about="low stars", keyword=name, sign="positive", where=low) for name in keywords]
+    if overall or keywords:
+        wishes += _extremes(compared, overall or keywords[0])
     for keyword in store.keywords:
         wishes += [Wish(about="keyword", keyword=keyword, sign=sign, count=2) for sign in ("negative", "positive")]
     return wishes
+
+
+def _extremes(compared: pa.Table, ranking: str) -> list[Wish]:
+    """A review of each of the worst and of the best products."""
+    rows = list(groups.ranked(compared, "product", ranking, LEAST_RANKED))
+    ends = [("negative", rows[:QUOTED]), ("positive", rows[QUOTED:][-QUOTED:][::-1])]
+    return [
+        Wish(about="ranking", level="product", value=row["value"], keyword=ranking, sign=sign)
+        for sign, some in ends
+        for row in some
+    ]
 
 
 def _best(store: Store) -> float | None:
@@ -214,30 +239,26 @@ def _best(store: Store) -> float | None:
 def _by_product(compared: pa.Table, drivers: pa.Table) -> pa.Table:
     """BY_PRODUCT: what each keyword's complaints cost a product, in stars of its mean: the share of its reviews that
     complain, drawn towards the other products', times the effect; the largest loss first."""
-    effects = {row["keyword"]: row for row in drivers.to_pylist() if row["sign"] == "negative"}
-    rows = []
-    for row in compared.to_pylist():
-        effect = effects.get(row["keyword"])
-        if row["level"] == "product" and effect and row["negative"]:
-            ends = [
-                effect[f"effect_{one}"] * row[f"complaints_{other}"]
-                for one in ("low", "high")
-                for other in ("low", "high")
-            ]
-            rows.append(
-                {
-                    "product": row["value"],
-                    "keyword": row["keyword"],
-                    "reviews": row["reviews"],
-                    "complaints": row["negative"],
-                    "share": row["complaints"],
-                    "stars": effect["effect"] * row["complaints"],
-                    "stars_low": min(ends),
-                    "stars_high": max(ends),
-                }
-            )
-    rows.sort(key=lambda row: float(row["stars"]))
-    return pa.Table.from_pylist(rows, BY_PRODUCT)
+    effects = drivers.filter(pc.field("sign") == "negative").select(["keyword", "effect", "effect_low", "effect_high"])
+    mine = compared.filter((pc.field("level") == "product") & (pc.field("negative") > 0))
+    mine = mine.join(effects, "keyword", join_type="inner")
+    ends = [
+        pc.multiply(mine[f"effect_{one}"], mine[f"complaints_{other}"])
+        for one in ("low", "high")
+        for other in ("low", "high")
+    ]
+    columns = {
+        "product": mine["value"],
+        "keyword": mine["keyword"],
+        "reviews": mine["reviews"],
+        "complaints": mine["negative"],
+        "share": mine["complaints"],
+        "stars": pc.multiply(mine["effect"], mine["complaints"]),
+        "stars_low": pc.min_element_wise(*ends),
+        "stars_high": pc.max_element_wise(*ends),
+    }
+    table = pa.table({name: pc.cast(column, BY_PRODUCT.field(name).type) for name, column in columns.items()})
+    return table.sort_by([("stars", "ascending"), ("product", "ascending"), ("keyword", "ascending")])
 
 
 def best_and_worst(report: Report, level: str, keyword: str, most: int) -> tuple[Sequence[Row], int]:

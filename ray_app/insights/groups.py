@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_app.arrays import Doubles
 from ray_app.insights.statistics import beta_priors, credible, false_discovery, upper_tails
@@ -88,15 +89,12 @@ def _keyword(reviews: Doubles, counts: Doubles) -> dict[str, Doubles]:
 def outliers(groups: pa.Table) -> list[Row]:
     """The GROUPS rows that stand out: products first, which explain most of their categories and malls, then by q."""
     order = ("product", "category", "mall")
-    rows = [row for row in groups.to_pylist() if row["stands_out"]]
+    rows = groups.filter(groups["stands_out"]).to_pylist()
     return sorted(rows, key=lambda row: (order.index(row["level"]), row["q"], row["p"]))
 
 
 def ranked(groups: pa.Table, level: Level, keyword: str, least: int) -> Iterator[Row]:
     """Groups of a level by their satisfaction with a keyword, the worst first, of those with `least` findings."""
-    rows = [
-        row
-        for row in groups.to_pylist()
-        if row["level"] == level and row["keyword"] == keyword and row["negative"] + row["positive"] >= least
-    ]
+    mine = groups.filter((pc.field("level") == level) & (pc.field("keyword") == keyword))
+    rows = [row for row in mine.to_pylist() if row["negative"] + row["positive"] >= least]
     yield from sorted(rows, key=lambda row: (row["satisfaction"], -row["reviews"]))

@@ -6,6 +6,7 @@ only and never shown: a group is shown as its most frequent form, so that a key 
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Endings after the stem, the most frequent ones of reviews, and particles.
 _ENDINGS = """습니다 ㅂ니다 네요 거든요 더라구요 더라고요 더군요 군요 지만 는데요 은데요 ㄴ데요 는데 은데 ㄴ데 으면 면
@@ -35,15 +36,17 @@ _SORTED = sorted(set(map(_letters, _ENDINGS.split())), key=len, reverse=True)
 _VERB = re.compile(f"(?:{'|'.join(_SORTED)})$")
 _NOUN = re.compile(f"(?:{_PARTICLES})$")
 _TENSE = re.compile(f"{_letters('겠')}$|ㅆ$")
+_HAE = re.compile("ㅎㅐ(?=ㅆ|ㅅㅓ|ㅛ|$)")  # 불편해요, 불편했어요 and 불편하고
 _VOWEL = re.compile("[ㅏㅓㅡ]$")  # 예뻐요 and 예쁘다, 커요 and 크다: what is left of the stem's vowel differs
 
 
+@lru_cache(100_000)
 def key(word: str) -> str:
     """The key of a word; words of fewer than two Korean syllables are their own."""
     if sum("가" <= letter <= "힣" for letter in word) < 2:
         return word.casefold()
     bare = _NOUN.sub("", word)
-    stem = _letters(word)
+    stem = _HAE.sub("ㅎㅏ", _letters(word))
     if bare != word and len(bare) >= 2 and not _VERB.search(_letters(bare)):
         stem = _letters(bare)
     else:

@@ -7,7 +7,9 @@ from datetime import date
 from ray_app.errors import check
 from ray_app.options import Options, option
 
-DATES = re.compile(r"(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d)")
+DATES = re.compile(r"(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d)(?:,(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d))?")
+
+FOREVER = 2**31 - 1  # a day, since 1970, that no review has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Config(Options):
     against: str = option(
         "",
         "what to compare with: another folder of analyses, or the days FIRST..LAST of the same ones, such as "
-        "2026-01-01..2026-03-31, beside which all later days are now",
+        "2025-01-01..2025-03-31, beside which all later days are now, or those after a comma: …,2026-01-01..2026-03-31",
         "Data",
         common=True,
     )
@@ -27,6 +29,11 @@ class Config(Options):
     reference: str = option(
         "", "predictions.parquet of jobs.evaluate: probabilities that those of today are compared with", "Data"
     )
+    placement: str = option(
+        "here", "where the analyses are read: in this process, or on a Ray cluster", "Data", ("here", "ray")
+    )
+    sink: str = option("", "also write the tables of numbers into pyiceberg's catalog", "Data", ("", "iceberg"))
+    table: str = option("nunchi.report", "what their names there begin with: nunchi.report_keywords, …", "Data")
     title: str = option("", "heading of the report; default: the folder's name", "Report")
     language: str = option("ko", "language the report opens in; it holds both", "Report", ("ko", "en"), common=True)
     period: str = option("auto", "step of time; auto: weeks up to half a year", "Report", ("auto", "week", "month"))
@@ -48,20 +55,23 @@ class Config(Options):
             not self.webhook or self.alerts,
             "--webhook: without --alerts nothing tells what is new; name the file that remembers it",
         )
+        check("." in self.table.strip("."), f"--table {self.table}: name a namespace too, such as nunchi.report")
         if found := DATES.fullmatch(self.against):
             days = []
-            for text in found.groups():
+            for text in filter(None, found.groups()):
                 try:
                     days.append(date.fromisoformat(text))
                 except ValueError:
                     check(False, f"--against {self.against}: {text} is no day")
-            check(days[0] <= days[1], f"--against {self.against}: the first day is after the last")
+            for first, last in zip(days[::2], days[1::2], strict=True):
+                check(first <= last, f"--against {self.against}: the first day is after the last")
 
     @property
-    def against_days(self) -> tuple[int, int] | None:
-        """The days of --against, since 1970."""
+    def against_days(self) -> tuple[int, int, int, int] | None:
+        """The days of --against, since 1970: first and last of before, first and last of now."""
         found = DATES.fullmatch(self.against)
         if not found:
             return None
-        first, last = (date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal() for text in found.groups())
-        return first, last
+        given = [date.fromisoformat(text) for text in filter(None, found.groups())]
+        first, last, *now = (day.toordinal() - date(1970, 1, 1).toordinal() for day in given)
+        return first, last, *(now or (last + 1, FOREVER))

@@ -16,7 +16,7 @@ from ray_app.arrays import Doubles
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.data.text import composed
-from ray_app.insights.store import SCORES, Level, Row, Store
+from ray_app.insights.store import LEVELS, SCORES, SIDES, Level, Row, Store
 
 QUOTES = pa.schema(
     [
@@ -37,10 +37,14 @@ QUOTES = pa.schema(
     ]
 )
 CANDIDATES = 40  # reviews that one wish chooses from
+BLOCK_BITS, BLOCKS = (
+    15,
+    24,
+)  # rows of a file that are near one another, 2 to that power; how many such blocks are enough
 WIDTH = 512  # of the vector of a text
 BEST_LENGTH = 60  # characters; shorter says little, longer is no quote
 LONGEST, LONGEST_WORD = 280, 16
-TEXTS = ("text", "findings", "review_id")
+FIELDS = ("findings.keyword", "findings.score", "findings.highlight", "findings.opinion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +65,12 @@ def pick(store: Store, source: Analyses, columns: dict[str, str], wishes: Sequen
     """QUOTES in the order of the wishes; empty where the analyses kept no texts."""
     if "text" not in columns or not wishes:
         return QUOTES.empty_table()
-    positions = [_candidates(store, wish) for wish in wishes]
+    positions = _candidates(store, wishes)
     needed = np.array(sorted({position for some in positions for position in some}), np.int64)
     if not len(needed):
         return QUOTES.empty_table()
     kept = [columns[role] for role in ("text", "product", "created_at", "rating") if role in columns]
-    read = analyses.take(source, needed, list(dict.fromkeys([*kept, "findings", "review_id"]))).to_pylist()
+    read = analyses.take(source, needed, list(dict.fromkeys([*kept, *FIELDS, "review_id"]))).to_pylist()
     reviews = dict(zip(needed.tolist(), read, strict=True))
     numbers = _numbers(store, needed)
     rows: list[Row] = []
@@ -91,13 +95,40 @@ def codes_of(store: Store, keyword: str, sign: str) -> str:
     return f"[{', '.join(str(first + number) for number in numbers)}]::USMALLINT[]"
 
 
-def _candidates(store: Store, wish: Wish) -> list[int]:
-    conditions = [f"list_has_any(codes, {codes_of(store, wish.keyword, wish.sign)})", wish.where]
-    if wish.level != "all":
-        conditions.append(f"{wish.level} = {store.names[wish.level].index(wish.value)}")
-    if wish.since is not None:
-        conditions.append(f"day >= {wish.since}")
-    sql = f"SELECT pos FROM reviews WHERE {' AND '.join(conditions)} ORDER BY hash(pos) LIMIT {CANDIDATES}"
+def _candidates(store: Store, wishes: Sequence[Wish]) -> list[list[int]]:
+    """The positions of up to CANDIDATES reviews per wish, drawn by a hash: those of a few blocks of rows first, so that
+    little has to be read. One pass over the reviews for all wishes of a level."""
+    order = store.order()
+    for level in LEVELS[1:]:
+        values = sorted({store.names[level].index(wish.value) for wish in wishes if wish.level == level})
+        store.run(
+            f"""CREATE OR REPLACE TEMP TABLE wished_{level} AS SELECT pos, {level}, day, rating, codes, {order} AS place
+            FROM reviews WHERE {f"{level} IN ({', '.join(map(str, values))})" if values else "false"}"""
+        )
+    kinds = {(wish.where, wish.since) for wish in wishes if wish.level == "all"}
+    general = {kind: _of_all(store, *kind, order) for kind in kinds}
+    return [
+        general[wish.where, wish.since].get((store.keywords.index(wish.keyword), wish.sign), [])
+        if wish.level == "all"
+        else _of_group(store, wish)
+        for wish in wishes
+    ]
+
+
+def _of_all(store: Store, where: str, since: int | None, order: str) -> dict[tuple[int, str], list[int]]:
+    """(keyword, sign) -> positions."""
+    where += f" AND day >= {since}" if since is not None else ""
+    sql = f"""SELECT code // {SCORES}, sign(code % {SCORES} - 2), arg_min(pos, place, {CANDIDATES})
+        FROM (SELECT pos, {order} AS place, unnest(codes)::INTEGER AS code FROM reviews WHERE {where}) GROUP BY 1, 2"""
+    return {(keyword, SIDES[int(sign) + 1]): list(found) for keyword, sign, found in store.rows(sql)}
+
+
+def _of_group(store: Store, wish: Wish) -> list[int]:
+    since = f"AND day >= {wish.since}" if wish.since is not None else ""
+    value = store.names[wish.level].index(wish.value)
+    sql = f"""SELECT pos FROM wished_{wish.level} WHERE {wish.level} = {value} {since} AND {wish.where}
+        AND list_has_any(codes, {codes_of(store, wish.keyword, wish.sign)})
+        ORDER BY place LIMIT {CANDIDATES}"""
     return [position for (position,) in store.rows(sql)]
 
 

@@ -20,18 +20,23 @@ __all__ = ["Config", "run"]
 def run(config: Config) -> "Report":
     """Reads, counts, writes, alerts; returns the report."""
     from ray_app import cli, storage
-    from ray_app.insights import alerts, findings, tables
+    from ray_app.insights import alerts, findings, sink, tables
     from ray_app.insights.pages import html_page, markdown_page
+    from ray_app.storage.iceberg import open_catalog
 
     began = time.monotonic()
     webhook = alerts.address(config.webhook)
     if config.alerts:
         alerts.read(config.alerts)  # a file that is something else is told of before the work
+    if config.sink:
+        open_catalog(config.table)
     report = findings.collect(config)
     tables.write(config.output, report.tables)
     for name, page in (("report.html", html_page.page), ("report.md", markdown_page.page)):
         text = page(report, config.language)
         storage.write_bytes(storage.join(config.output, name), text.encode(errors="replace"))
+    if config.sink:
+        print(f"{sink.write(config.table, report.tables):,} rows in the tables {config.table}_…", flush=True)
     raised = alerts.from_report(report)
     new = alerts.append(config.alerts, raised) if config.alerts else raised
     if webhook:

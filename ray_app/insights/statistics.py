@@ -22,7 +22,8 @@ def beta_priors(hits: Doubles, trials: Doubles) -> tuple[Doubles, Doubles]:
     """([groups] a, [groups] b) of the Beta distribution of every group's *other* groups: none is judged by itself.
 
     Groups far from the bulk are left out, for a few bad ones would hide one another. The spread is taken one standard
-    error larger than estimated, so that a handful of groups claims no certainty.
+    error larger than estimated, and no smaller than that error, so that neither a handful of groups nor groups that
+    happen to be alike claim certainty.
     """
     used = bulk(hits, trials).astype(float)
     n, x, size = np.maximum(trials, 1e-9), hits * used, trials * used
@@ -32,7 +33,7 @@ def beta_priors(hits: Doubles, trials: Doubles) -> tuple[Doubles, Doubles]:
     scatter = (x * hits / n).sum() - x * hits / n - found**2 / rest
     free = np.maximum(count - 1.0, 0.0)
     room = np.maximum(rest - ((size**2).sum() - size**2) / rest - free, 1e-9)
-    spread = (scatter / (mean * (1 - mean)) - free) / room + np.sqrt(2 * np.maximum(free, 1.0)) / room
+    spread = np.maximum((scatter / (mean * (1 - mean)) - free) / room, 0) + np.sqrt(2 * np.maximum(free, 1.0)) / room
     strength = np.clip(1 / np.clip(spread, 1e-9, 0.9) - 1, 0.1, STRONGEST)
     return mean * strength, (1 - mean) * strength
 
@@ -90,7 +91,8 @@ def upper_tails(hits: Doubles, trials: Doubles, a: Doubles, b: Doubles) -> Doubl
             + special.betaln(k + a[i], trials[i] - k + b[i])
             - special.betaln(a[i], b[i])
         )
-        tails[i] = min(1.0, float(np.exp(special.logsumexp(terms))))
+        top = terms.max()
+        tails[i] = min(1.0, float(np.exp(top) * np.exp(terms - top).sum()))
     return tails
 
 

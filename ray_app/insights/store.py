@@ -1,15 +1,17 @@
 """A small database of what the analyses say, in a private folder that goes away: nothing here grows with memory.
 
-In: batches of reviews as numbers, from `ingest.py`. Out: counts by group, keyword and period, and the reviews again as
+In: batches of reviews as numbers, from `reading/`. Out: counts by group, keyword and period, and the reviews again as
 batches of numbers. A finding is one number, its code: keyword * 5 + score + 2.
 """
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import duckdb
 import numpy as np
@@ -25,7 +27,12 @@ LEVELS: tuple[Level, ...] = ("all", "category", "mall", "product")
 SIDES = ("negative", "neutral", "positive")
 SCORES = 5  # codes per keyword
 MEMORY = "700MB"  # DuckDB's; what does not fit goes to its folder
-BATCH = 65_536
+BATCH = 131_072
+BLOCK_BITS, BLOCKS = (
+    15,
+    24,
+)  # 2 to that power are rows near one another; how many such blocks are enough
+SAID = "CREATE OR REPLACE TABLE said(cell USMALLINT, role UTINYINT, word UINTEGER)"  # a row per word, by its number
 
 
 @dataclass
@@ -39,9 +46,7 @@ class Store:
     periods: int = 0
 
     def __enter__(self) -> "Store":
-        parent = node_cache.path_of("report")
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder = tempfile.mkdtemp(dir=parent)  # reviews are in it: for this user only
+        self.folder, self.lock = _own_folder(node_cache.path_of("report"))
         settings: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,  # nothing may leave the machine
             "autoload_known_extensions": False,
@@ -56,8 +61,9 @@ class Store:
                 " day INTEGER, rating FLOAT, codes USMALLINT[])"
             )
             self.run("CREATE TABLE words(keyword USMALLINT, negative BOOLEAN, role UTINYINT, word VARCHAR, n BIGINT)")
+            self.run(SAID)
         except duckdb.Error as failed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
             raise _one_line(self.folder, failed) from None
         return self
 
@@ -65,9 +71,13 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.connection.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
         if isinstance(error, duckdb.Error):  # a full disk, as a rule
             raise _one_line(self.folder, error) from error
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.lock.close()
 
     def run(self, sql: str) -> None:
         """Executes a statement."""
@@ -79,6 +89,17 @@ class Store:
         columns = "* REPLACE (if(id IS NULL, NULL, hash(id)) AS id)" if "id" in batch.column_names else "*"
         self.connection.execute(f"INSERT INTO {table} SELECT {columns} FROM batch")
         self.connection.unregister("batch")
+
+    def name_words(self, words: Sequence[str]) -> None:
+        """Counts the words said so far by what their numbers stand for; the next ones may have the same numbers."""
+        self.connection.register("vocabulary", pa.table({"number": np.arange(len(words)), "word": pa.array(words)}))
+        self.run(
+            """INSERT INTO words SELECT cell // 2, cell % 2 = 1, role, vocabulary.word, n
+            FROM (SELECT cell, role, word, count(*) AS n FROM said GROUP BY ALL) counted
+            JOIN vocabulary ON vocabulary.number = counted.word"""
+        )
+        self.connection.unregister("vocabulary")
+        self.run(SAID)
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
@@ -103,6 +124,13 @@ class Store:
     def detach(self, name: str) -> None:
         """Lets go of another store."""
         self.run(f"DETACH {name}")
+
+    def order(self) -> str:
+        """SQL for the place of a review in a random order that comes to those of a few blocks of rows first, so that
+        whoever reads some texts does not read all files."""
+        blocks = int(self.rows(f"SELECT count(DISTINCT pos >> {BLOCK_BITS}) FROM reviews")[0][0])
+        near = f"hash(pos >> {BLOCK_BITS}) <= {int(min(1.0, BLOCKS / max(1, blocks)) * (2**64 - 1))}"
+        return f"if({near}, 0, 1::UBIGINT << 63) | (hash(pos) >> 1)"
 
     def has(self, level: Level) -> bool:
         """Whether the analyses kept a column for it, with two values or more (`all` always is there)."""
@@ -136,21 +164,23 @@ class Store:
 
     def count(self) -> None:
         """Makes the tables of counts, once all reviews are there: findings and reviews by level, value and period."""
-        number = self.number("day")
-        for level in filter(self.has, LEVELS):
-            value = "0" if level == "all" else level
-            self.run(
-                f"""CREATE TABLE findings_{level} AS SELECT value, period, code // {SCORES} AS keyword,
-                count(*) FILTER (code % {SCORES} < 2)::INTEGER AS negative,
-                count(*) FILTER (code % {SCORES} = 2)::INTEGER AS neutral,
-                count(*) FILTER (code % {SCORES} > 2)::INTEGER AS positive
-                FROM (SELECT {value} AS value, {number} AS period, unnest(codes) AS code FROM reviews
-                WHERE {value} >= 0) GROUP BY ALL"""
+        levels = [level for level in LEVELS if self.has(level)]
+        groups = [level for level in levels if level != "all"]
+        names = "".join(f"{level}, " for level in groups)
+        period = f"{self.number('day')} AS period"
+        for table, key, source in (
+            ("findings", "period, code", f"SELECT {names}{period}, unnest(codes) AS code FROM reviews"),
+            ("reviews", "period", f"SELECT {names}{period} FROM reviews"),
+        ):
+            sets = ", ".join(f"({key})" if level == "all" else f"({level}, {key})" for level in levels)
+            kind = f"GROUPING({', '.join(groups)})" if groups else "0"
+            self.run(  # in one pass over the reviews for all levels
+                f"""CREATE TABLE counted AS SELECT {names}{key}, {kind} AS kind, count(*)::INTEGER AS n
+                FROM ({source}) GROUP BY GROUPING SETS ({sets})"""
             )
-            self.run(
-                f"""CREATE TABLE reviews_{level} AS SELECT {value} AS value, {number} AS period, count(*)::INTEGER AS n
-                FROM reviews WHERE {value} >= 0 GROUP BY ALL"""
-            )
+            for level in levels:
+                self.run(_by_level(table, level, groups))
+            self.run("DROP TABLE counted")
 
     def totals(self, level: Level) -> tuple[Doubles, Doubles]:
         """([values] reviews, [values, keywords, 3 SIDES] findings), over all time."""
@@ -182,6 +212,50 @@ class Store:
         for number, side in enumerate(SIDES):
             counts[at[at >= 0], keyword, period, number] = cells[side][at >= 0]
         return reviews, counts
+
+
+def _own_folder(parent: Path) -> tuple[str, IO[str]]:
+    """(A new folder for this user only, the file by whose lock others know that it is in use).
+
+    A killed process lets go of its lock, and the next report removes what it left: reviews are in it.
+    """
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (parent / "lock").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        for old in parent.iterdir():
+            if old.is_dir() and not _in_use(old / "lock"):
+                shutil.rmtree(old, ignore_errors=True)
+        folder = tempfile.mkdtemp(dir=parent)
+        lock = Path(folder, "lock").open("w")  # noqa: SIM115 - as long as the folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _in_use(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _by_level(table: str, level: Level, groups: Sequence[Level]) -> str:
+    """SQL for the table of one level's counts, from those of all levels: their `kind` has a bit for each that was not
+    grouped by."""
+    kind = sum(1 << (len(groups) - 1 - i) for i, one in enumerate(groups) if one != level)
+    value = "0" if level == "all" else level
+    rows = f"FROM counted WHERE kind = {kind} AND {value} >= 0"
+    if table == "reviews":
+        return f"CREATE TABLE reviews_{level} AS SELECT {value} AS value, period, n {rows}"
+    sides = ", ".join(
+        f"coalesce(sum(n) FILTER (code % {SCORES} {test} 2), 0)::INTEGER AS {side}"
+        for side, test in zip(SIDES, "<=>", strict=True)
+    )
+    return f"""CREATE TABLE findings_{level} AS SELECT {value} AS value, period, code // {SCORES} AS keyword, {sides}
+        {rows} GROUP BY ALL"""
 
 
 def _one_line(folder: str, error: duckdb.Error) -> UserError:

@@ -6,8 +6,8 @@ feeling.
 
 import pyarrow as pa
 
-from ray_app.insights.ingest import WORDS as ROLES
 from ray_app.insights.lemmas import key
+from ray_app.insights.reading.parts import WORDS as ROLES
 from ray_app.insights.store import Store
 
 WORDS = pa.schema(

@@ -203,7 +203,7 @@ def test_a_catalog_without_rows_gives_an_empty_batch(whole: pa.Table, tmp_path: 
         ([], {"mix": "boundry=1"}, "did you mean 'boundary'"),
         ([], {"floor": 2}, "--floor needs the names of the keywords: name a bundle"),
         ([], {"formats": "cvs"}, "--formats cvs: no such format; did you mean 'csv'"),
-        ([], {"bundle": "nowhere"}, "nowhere/bundle.json"),
+        ([], {"bundle": "nowhere"}, "--bundle nowhere: no bundle there"),
         (["findings"], {}, "no column 'findings'"),
     ],
 )

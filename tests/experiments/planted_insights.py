@@ -20,7 +20,8 @@ from ray_app.cli import main
 from ray_app.data import analyses
 from ray_app.data.schema import FINDING, HIGHLIGHT
 from ray_app.data.taxonomy import load
-from ray_app.insights import changes, groups, ingest, star_drivers
+from ray_app.insights import changes, groups, star_drivers
+from ray_app.insights.reading import ingest
 from ray_app.insights.store import Store
 from ray_app.options import Options, option
 

@@ -13,7 +13,9 @@ import pytest
 from ray_app import storage
 from ray_app.data.schema import ANALYSIS
 from ray_app.errors import UserError
-from ray_app.insights import ingest, report, store, tables
+from ray_app.insights import report, tables
+from ray_app.insights.pages import sections
+from ray_app.insights.reading import parts
 from ray_app.insights.report import Config
 from tests.support.page_data import EVIL, KEPT, finding, rows, write_analyses
 
@@ -150,6 +152,25 @@ def test_two_periods_are_compared(tmp_path: Path) -> None:
     assert row["complaints_now"] > row["complaints_before"] + 0.1
     assert row["by_model"] == 0
     assert row["by_customers"] == pytest.approx(row["difference"])
+    _, named = made(tmp_path, shop(change=450), against="2025-01-01..2025-05-30,2025-07-01..2025-07-31")
+    assert named.tables.against["reviews_now"][0].as_py() == 31 * 3
+    assert named.tables.against["reviews_before"][0].as_py() == row["reviews_before"]
+
+
+def test_the_worst_and_best_are_quoted_and_so_is_what_contradicts_the_stars(tmp_path: Path) -> None:
+    reviews = shop(600)
+    for i, row in enumerate(reviews):
+        row |= {"product": f"상품 {i % 12}", "rating": 1 if i % 40 == 39 else row["rating"]}
+    _, found = made(tmp_path, reviews)
+    quoted = found.tables.quotes.to_pylist()
+    low = [row for row in quoted if row["about"] == "low stars"]
+    assert low
+    assert all(row["rating"] <= 2 and row["sign"] == "positive" for row in low)
+    ranking = [row for row in quoted if row["about"] == "ranking"]
+    assert {row["sign"] for row in ranking} == {"negative", "positive"}
+    assert all(row["product"] == row["value"] for row in ranking)
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Praise under a low rating" in html
 
 
 def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> None:
@@ -176,6 +197,8 @@ def test_another_model_and_other_customers_are_told_apart(tmp_path: Path) -> Non
         ({"against": "2001-01-01..2001-02-01"}, "0 reviews on its days"),
         ({"against": "2025-02-30..2025-03-01"}, "2025-02-30 is no day"),
         ({"against": "2025-03-01..2025-01-01"}, "the first day is after the last"),
+        ({"against": "2025-01-01..2025-02-01,2025-04-01..2025-03-01"}, "the first day is after the last"),
+        ({"table": "report"}, "name a namespace too"),
         ({"webhook": "https://hooks.example.com/x"}, "an address is a secret"),
         ({"webhook": "NOT_SET_ANYWHERE", "alerts": "runs/none.jsonl"}, "holds no URL"),
         ({"webhook": "NOT_SET_ANYWHERE"}, "name the file that remembers it"),
@@ -210,12 +233,12 @@ def test_few_reviews_over_many_months_and_no_keyword(tmp_path: Path) -> None:
     ["2024-03-01T09:00", "2024.3.1", "2024. 3. 1.", "24.03.01", "2024년 3월 1일", "20240301", "20240301123000"],
 )
 def test_days_as_they_are_written_in_korea(text: str) -> None:
-    assert ingest._day(text) == (date(2024, 3, 1) - date(1970, 1, 1)).days
+    assert parts.day_of(text) == (date(2024, 3, 1) - date(1970, 1, 1)).days
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2024-03", "01/03/2024", "1740787200", "2024-13-01"])
 def test_what_is_no_day(text: str | None) -> None:
-    assert ingest._day(text) is None
+    assert parts.day_of(text) is None
 
 
 def test_an_odd_date_is_none(tmp_path: Path) -> None:
@@ -241,21 +264,6 @@ def test_made_up_ids_are_not_shared(tmp_path: Path) -> None:
     assert found.facts["against"]["shared"] == 0
 
 
-def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tmp_path / "o'clock"
-    monkeypatch.setenv("NUNCHI_CACHE", str(cache))
-    with store.Store() as one, store.Store() as other:
-        one.attach(other, "other")
-        assert one.rows("SELECT count(*) FROM other.reviews") == [(0,)]
-        one.detach("other")
-    with pytest.raises(UserError, match="database failed"), store.Store() as one:
-        one.run("SELECT no_such_column FROM reviews")
-    monkeypatch.setattr(store, "MEMORY", "no size")
-    with pytest.raises(UserError, match="database failed"), store.Store():
-        pass
-    assert list((cache / "report").iterdir()) == []
-
-
 def test_the_largest_ratings_are_listed(tmp_path: Path) -> None:
     _, found = made(tmp_path, [row | {"rating": i} for i, row in enumerate(shop(60))])
     assert found.tables.stars["rating"].to_pylist() == list(range(40, 60))
@@ -271,3 +279,12 @@ def test_the_course_of_the_largest_groups_is_kept(tmp_path: Path) -> None:
 
 def test_kept_columns_are_those_of_the_tests() -> None:
     assert set(KEPT) >= {"product", "mall", "category", "rating", "created_at"}
+
+
+def test_periods_of_few_reviews_are_joined() -> None:
+    points = [{"reviews": n, "negative": k, "since": i} for i, (n, k) in enumerate([(40, 4), (5, 5), (20, 0), (6, 1)])]
+    found = sections.joined(points)
+    assert [(row["since"], row["reviews"], row["negative"]) for row in found] == [(0, 40, 4), (1, 31, 6)]
+    assert found[1]["complaints_low"] < found[1]["complaints"] == 6 / 31 < found[1]["complaints_high"]
+    assert [row["reviews"] for row in sections.joined(points[:2])] == [45]
+    assert sections.joined([]) == []

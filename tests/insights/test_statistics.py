@@ -50,6 +50,13 @@ def test_few_groups_claim_no_certainty() -> None:
     assert (a + b < 250).all()
 
 
+def test_groups_that_happen_to_be_alike_claim_no_certainty() -> None:
+    """Less spread than chance would have, as moments then estimate below 0."""
+    hits, trials = np.full(40, 65.0), np.full(40, 100.0)
+    _, low, high = credible(hits, trials, *beta_priors(hits, trials))
+    assert (high - low > 0.03).all()
+
+
 def test_tails_are_those_of_the_beta_binomial() -> None:
     hits, trials = np.array([30.0, 5.0]), np.array([100.0, 100.0])
     a, b = np.full(2, 4.0), np.full(2, 76.0)

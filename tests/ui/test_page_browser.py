@@ -5,7 +5,6 @@ Screenshots go to the folder in NUNCHI_ARTIFACTS (build/page). Chromium and its 
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,11 +23,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.support.chromium import chromium, installed
 from tests.support.page_data import EVIL, MARKDOWN, rows, write_analyses, write_evaluation
 from tests.support.paths import ROOT
 
 ARTIFACTS = Path(os.environ.get("NUNCHI_ARTIFACTS", "build/page"))
-QUIET = ("background-networking", "component-update", "sync", "default-apps", "domain-reliability", "extensions")
 OURS = ("127.0.0.1", "localhost", None)  # None: data: and blob: name no host
 SECONDS = 90.0
 REVIEW = "가격 대비 원단이 부드럽고 핏도 예뻐요. 다만 배송이 너무 늦었어요"
@@ -125,16 +124,9 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
+    if not installed():
         pytest.fail("no chromium or no chromedriver: apt-get install chromium chromium-driver", pytrace=False)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    switches = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    for flag in [*switches, *(f"--disable-{name}" for name in QUIET), "--lang=ko-KR"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+    with chromium() as chrome:
         yield Browser(chrome)
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from html import escape
 
+import pyarrow.compute as pc
+
 from ray_app.insights.findings import Report, best_and_worst
 from ray_app.insights.groups import outliers
 from ray_app.insights.pages import sentences
-from ray_app.insights.pages.parts import both, interval, more, name, note, percent, section, table
+from ray_app.insights.pages.parts import both, interval, more, name, note, percent, quotes, section, table
 from ray_app.insights.pages.sections import CARDS, said
 from ray_app.insights.store import Row
 
 LISTED = 8  # of the best and the worst each
+VOICES = 6  # quotes below those that stand out
 MATRIX = 15  # groups of the matrix
 SHADES = ((0.75, "5"), (0.6, "4"), (0.5, "3"), (0.4, "2"), (0.0, "1"))  # least satisfaction of a shade
 
@@ -33,11 +36,12 @@ def groups(report: Report) -> str:
         worst, best = rows[:split], list(reversed(rows[split:]))
         span = (min(row["satisfaction_low"] for row in rows), max(row["satisfaction_high"] for row in rows))
         title = both("아쉬운 상품", "Worst") if best else both("상품", "Products")
-        lists = f"<div><h3>{title}</h3>{_ranking(worst, span, mean)}</div>"
+        said_of = {sign: quotes(_quoted(report, "ranking", sign)) for sign in ("negative", "positive")}
+        lists = f"<div><h3>{title}</h3>{_ranking(worst, span, mean)}{said_of['negative']}</div>"
         if best:
-            lists += f"<div><h3>{both('좋은 상품', 'Best')}</h3>{_ranking(best, span, mean)}</div>"
+            lists += f"<div><h3>{both('좋은 상품', 'Best')}</h3>{_ranking(best, span, mean)}{said_of['positive']}</div>"
         body = f'{note(about)}<div class="pair">{lists}</div>'
-    body += _standing(report) + _heat(report)
+    body += _by_keyword(report) + _standing(report) + _heat(report)
     return section("groups", "어느 상품이", "Which products", said(sentences.groups(report)), body)
 
 
@@ -60,6 +64,36 @@ def _ranking(rows: Sequence[Row], span: tuple[float, float], mean: float) -> str
     return f'<div class="rows ranking">{"".join(lines)}</div>'
 
 
+def _quoted(report: Report, about: str, sign: str) -> list[Row]:
+    rows = report.tables.quotes.to_pylist()
+    return [row for row in rows if row["about"] == about and row["sign"] == sign]
+
+
+def _by_keyword(report: Report) -> str:
+    """The product that each keyword satisfies least at, and most."""
+    head = [
+        both("키워드", "Keyword"),
+        both("가장 아쉬운 상품", "Worst product"),
+        both("가장 좋은 상품", "Best product"),
+    ]
+    cells = []
+    for keyword in report.tables.keywords["keyword"].to_pylist():
+        rows, count = best_and_worst(report, "product", keyword, 1)
+        if count > 1 and keyword != report.ranking:
+            cells.append([name(keyword), _at(rows[0]), _at(rows[-1])])
+    if not cells:
+        return ""
+    title = both("키워드별 가장 아쉬운 상품과 가장 좋은 상품", "Worst and best product by keyword")
+    return more(title, table(head, cells, "키워드별 상품 / products by keyword"))
+
+
+def _at(row: Row) -> str:
+    """A product with its satisfaction, the interval and the number of findings."""
+    span = f"{percent(row['satisfaction_low'], 0)}–{percent(row['satisfaction_high'], 0)}"
+    count = row["negative"] + row["positive"]
+    return f"{name(row['value'])} {percent(row['satisfaction'], 0)} <small>({span}, n = {count:,})</small>"
+
+
 def _standing(report: Report) -> str:
     rows = outliers(report.tables.groups)
     if not rows:
@@ -78,18 +112,24 @@ def _standing(report: Report) -> str:
         q = "&lt; 0.0001" if row["q"] < 0.0001 else f"{row['q']:.4f}"
         cells.append([both(escape(ko), escape(en)), name(row["keyword"]), share, percent(row["usual_complaints"]), q])
     title = both("다른 곳보다 확실히 나쁜 곳", "Worse than the others beyond chance")
-    return f"<h3>{title}</h3>{table(head, cells, '눈에 띄는 곳 / outliers')}"
+    shown = quotes(_quoted(report, "group", "negative")[:VOICES])
+    return f"<h3>{title}</h3>{table(head, cells, '눈에 띄는 곳 / outliers')}{shown}"
 
 
 def _heat(report: Report) -> str:
     """Satisfaction of the most reviewed groups by keyword, shaded."""
     blocks = []
+    compared = report.tables.groups.select(
+        ["level", "value", "keyword", "reviews", "negative", "positive", "satisfaction"]
+    )
     for level, (ko, en) in sentences.LEVELS.items():
-        rows = [row for row in report.tables.groups.to_pylist() if row["level"] == level]
-        sizes = {row["value"]: row["reviews"] for row in rows}
-        values = sorted(sizes, key=lambda value: (-sizes[value], value))[:MATRIX]
+        mine = compared.filter(pc.field("level") == level)
+        sizes = mine.group_by("value").aggregate([("reviews", "max")])
+        sizes = sizes.sort_by([("reviews_max", "descending"), ("value", "ascending")])
+        values = sizes["value"].slice(0, MATRIX).to_pylist()
         if len(values) < 2:
             continue
+        rows = mine.filter(pc.field("value").isin(values)).to_pylist()
         names = [row["keyword"] for row in report.tables.keywords.to_pylist()]
         cells = {(row["value"], row["keyword"]): row for row in rows}
         lines = [[name(value), *(_shade(cells.get((value, keyword))) for keyword in names)] for value in values]

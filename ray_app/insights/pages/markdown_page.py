@@ -36,6 +36,11 @@ def page(report: Report, language: str) -> str:
         lines += ["", f"## {('별점을 깎는 것', 'What costs stars')[at]}", ""]
         head = [("키워드", "별점", "95% 구간", "평균에서"), ("keyword", "stars", "95% interval", "off the mean")][at]
         lines += table(head, [_driver(row) for row in drivers])
+    lines += [
+        "",
+        ("다음에 라벨을 달 리뷰 고르기:", "Choose what to label next:")[at],
+        f"`{sentences.next_labels(report)}`",
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 from ray_app.insights.findings import Report
 from ray_app.insights.pages import sentences
 from ray_app.insights.pages.parts import (
@@ -20,6 +22,8 @@ from ray_app.insights.pages.parts import (
     table,
 )
 from ray_app.insights.pages.sentences import Sentence
+from ray_app.insights.quotes import LONGEST_WORD
+from ray_app.insights.statistics import wilson
 from ray_app.insights.store import Row
 
 CARDS, WORDS = 12, 3
@@ -27,8 +31,8 @@ EMPTY = frozenset("너무 진짜 정말 조금 많이 아주 살짝 그냥 완�
 
 
 def telling(word: str) -> bool:
-    """Whether a word says something by itself: `안`, `딱` and `너무` do not."""
-    return len(word) > 1 and word not in EMPTY
+    """Whether a word says something by itself: `안`, `딱` and `너무` do not, nor a sentence without spaces."""
+    return 1 < len(word) <= LONGEST_WORD and word not in EMPTY
 
 
 def said(pair: Sentence) -> str:
@@ -196,11 +200,15 @@ def _card(row: Row, report: Report, trend: Sequence[Row]) -> str:
 
 def _courses(report: Report, trend: Sequence[Row]) -> str:
     """Every keyword's complaints over time, on one scale."""
-    points = [row for row in trend if row["level"] == "all" and row["keyword"] != report.overall]
-    top = max((row["complaints_high"] for row in points if row["reviews"] >= 30), default=1.0)
+    points: dict[str, list[Row]] = {}
+    for point in trend:
+        if point["level"] == "all" and point["keyword"] != report.overall:
+            points.setdefault(point["keyword"], []).append(point)
+    points = {keyword: joined(mine) for keyword, mine in points.items()}
+    top = max((row["complaints_high"] for mine in points.values() for row in mine if row["reviews"] >= 30), default=1.0)
     charts = []
     for row in report.tables.keywords.to_pylist():
-        mine = [point for point in points if point["keyword"] == row["keyword"]]
+        mine = points.get(row["keyword"], [])
         if len(mine) > 1:
             last = f"{percent(mine[0]['complaints'])} → {percent(mine[-1]['complaints'])}"
             label = f"{row['keyword']}: {last}"
@@ -208,15 +216,34 @@ def _courses(report: Report, trend: Sequence[Row]) -> str:
             charts.append(f"<figure>{caption}{course(mine, label, top)}</figure>")
     step = ("주", "week") if report.period == "week" else ("달", "month")
     about = both(
-        f"불만이 있는 리뷰의 비율, {step[0]}마다. 띠는 95% 구간, 회색 점은 리뷰 30건 미만. "
+        f"불만이 있는 리뷰의 비율, {step[0]}마다(리뷰가 30건이 안 되면 다음과 합침). 띠는 95% 구간. "
         f"모두 같은 눈금(위 끝 {percent(top, 0)}).",
-        f"Share of reviews that complain, per {step[1]}. Bands are 95% intervals, gray dots fewer than 30 reviews. "
+        f"Share of reviews that complain, per {step[1]}, joined with the next below 30 reviews; 95% intervals. "
         f"One scale for all (top: {percent(top, 0)}).",
     )
     if not charts:
         return ""
     title = both("키워드별 불만의 흐름", "Complaints over time")
     return f'<h3>{title}</h3>{note(about)}<div class="small">{"".join(charts)}</div>'
+
+
+def joined(points: Sequence[Row], least: int = 30) -> list[Row]:
+    """The periods of one course, each of fewer than `least` reviews as one with its neighbors: a month of five reviews
+    says nothing, and its band hides the others."""
+    sums: list[Row] = []
+    for point in points:
+        if sums and sums[-1]["reviews"] < least:
+            sums[-1] |= {side: sums[-1][side] + point[side] for side in ("reviews", "negative")}
+        else:
+            sums.append(dict(point))
+    if len(sums) > 1 and sums[-1]["reviews"] < least:
+        last = sums.pop()
+        sums[-1] |= {side: sums[-1][side] + last[side] for side in ("reviews", "negative")}
+    negative, reviews = (np.array([row[side] for row in sums], np.float64) for side in ("negative", "reviews"))
+    low, high = wilson(negative, reviews)
+    for row, *shares in zip(sums, negative / np.maximum(reviews, 1), low, high, strict=True):
+        row |= dict(zip(("complaints", "complaints_low", "complaints_high"), map(float, shares), strict=True))
+    return sums
 
 
 def voices(report: Report) -> str:

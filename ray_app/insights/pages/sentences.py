@@ -4,6 +4,8 @@ The page escapes them; Markdown does so in its own way. A sentence claims no mor
 stands out beyond chance it says so.
 """
 
+import shlex
+
 from ray_app.insights.findings import Report
 from ray_app.insights.groups import outliers
 from ray_app.insights.overview import TOP, best_rating
@@ -12,12 +14,13 @@ from ray_app.insights.star_drivers import LEAST, LEAST_RATED
 from ray_app.insights.store import Row
 
 Sentence = tuple[str, str]
+_TURNS = dict.fromkeys((*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 LEVELS = {"product": ("상품", "product"), "mall": ("쇼핑몰", "mall"), "category": ("카테고리", "category")}
 
 
 def short(value: object) -> str:
-    """A name, shortened."""
-    shown = " ".join(str(value).split())
+    """A name, shortened, without marks that would turn the text after it around."""
+    shown = " ".join(str(value).translate(_TURNS).split())
     return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
 
 
@@ -98,21 +101,22 @@ def changes(report: Report) -> Sentence:
 
 def groups(report: Report) -> Sentence:
     """How many products stand out, and the clearest."""
-    rows = report.tables.groups.to_pylist()
-    if not rows:
+    compared = report.tables.groups.num_rows
+    if not compared:
         return "상품·쇼핑몰 열이 없어 비교할 것이 없습니다.", "No column of products or malls was kept to compare."
     standing = outliers(report.tables.groups)
     if not standing:
         return (
-            f"{len(rows):,}개 비교 가운데 우연을 넘어 눈에 띄게 나쁜 곳은 없습니다.",
-            f"In {len(rows):,} comparisons nothing is worse than the others beyond chance.",
+            f"{compared:,}개 비교 가운데 우연을 넘어 눈에 띄게 나쁜 곳은 없습니다.",
+            f"In {compared:,} comparisons nothing is worse than the others beyond chance.",
         )
     row = standing[0]
     ko, en = where(row)
     share, usual = percent(row["negative"] / max(1, row["reviews"]), 0), percent(row["usual_complaints"], 0)
+    keyword = short(row["keyword"])
     return (
-        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {with_object(short(row['keyword']))} 탓합니다(다른 곳 {usual}).",
-        f"The clearest outlier is {en}: {share} of its reviews complain of {row['keyword']}, elsewhere {usual} do.",
+        f"가장 두드러진 곳은 {ko}: 리뷰의 {share}가 {with_object(keyword)} 탓합니다(다른 곳 {usual}).",
+        f"The clearest outlier is {en}: {share} of its reviews complain of {keyword}, elsewhere {usual} do.",
     )
 
 
@@ -133,10 +137,10 @@ def stars(report: Report) -> Sentence:
     if not sure:
         return "어느 불만도 별점을 확실히 깎지 않습니다.", "No complaint is sure to cost stars."
     row = sure[0]
-    effect, impact = signed(row["effect"]), signed(row["impact"], 3)
+    effect, impact, keyword = signed(row["effect"]), signed(row["impact"], 3), short(row["keyword"])
     return (
-        f"별점을 가장 많이 깎는 것은 {row['keyword']}: 불만이 있는 리뷰마다 {effect}점, 평균 별점에서 {impact}점.",
-        f"{row['keyword']} costs the most stars: {effect} in every review that complains, {impact} off the mean.",
+        f"별점을 가장 많이 깎는 것은 {keyword}: 불만이 있는 리뷰마다 {effect}점, 평균 별점에서 {impact}점.",
+        f"{keyword} costs the most stars: {effect} in every review that complains, {impact} off the mean.",
     )
 
 
@@ -168,3 +172,8 @@ def headlines(report: Report) -> list[Sentence]:
 def has_news(report: Report) -> bool:
     """Whether something got worse."""
     return "worse" in report.tables.changes["direction"].to_pylist()
+
+
+def next_labels(report: Report) -> str:
+    """The command that chooses what to label next."""
+    return f"python -m jobs.acquire --analyses {shlex.quote(str(report.facts['analyses']))} --output runs/batch"

@@ -15,6 +15,7 @@ FIGURES = {
     "rejected": ("읽지 못한 행", "rows rejected"),
     "nothing_found": ("아무 키워드도 없는 리뷰", "reviews with nothing found"),
     "truncated": ("뒤가 잘린 리뷰", "reviews cut at the end"),
+    "unknown_words": ("모델이 모르는 글자가 있는 리뷰 (표본)", "reviews with a word unknown to the model (sample)"),
     "unsure": ("기준값에 가까운 키워드가 있는 리뷰", "reviews with a keyword near its threshold"),
     "rated": ("별점이 있는 리뷰", "reviews with a rating"),
     "dated": ("날짜가 있는 리뷰", "reviews with a date"),
@@ -38,8 +39,29 @@ def drivers(report: Report) -> str:
     )
     lists = f"<div><h3>{both('불만이 깎는 별점', 'Complaints cost')}</h3>{_effects(negative, low, high, 'neg')}</div>"
     lists += f"<div><h3>{both('칭찬이 더하는 별점', 'Praise adds')}</h3>{_effects(positive, low, high, 'pos')}</div>"
-    body = f'{note(about)}<div class="pair">{lists}</div>{_products(report)}'
+    body = f'{note(about)}<div class="pair">{lists}</div>{_checked(report)}{_products(report)}'
     return section("stars", "별점을 움직이는 것", "What moves the stars", said(sentences.stars(report)), body)
+
+
+def _checked(report: Report) -> str:
+    """How far the ordered model is from the linear one, for the complaints that surely cost stars."""
+    rows = [row for row in report.tables.star_drivers.to_pylist() if row["sign"] == "negative"]
+    gaps = [
+        abs(row["ordered_effect"] - row["effect"])
+        for row in rows
+        if row["effect_high"] < 0 and row["ordered_effect"] is not None
+    ]
+    if not gaps:
+        return ""
+    fit = report.facts["fit"]
+    assert isinstance(fit, dict)
+    most, count = f"{max(gaps):.2f}", f"{fit['ordered']:,}"
+    return note(
+        both(
+            f"순서형 로짓 모델(리뷰 {count}건)로 다시 재도 위의 불만 효과와 최대 {most}점 다릅니다.",
+            f"An ordered logit model (of {count} reviews) differs from these costs by {most} stars at most.",
+        )
+    )
 
 
 def _effects(rows: list[Row], low: float, high: float, kind: str) -> str:
@@ -56,7 +78,7 @@ def _effects(rows: list[Row], low: float, high: float, kind: str) -> str:
 
 
 def _products(report: Report) -> str:
-    rows = report.tables.star_drivers_by_product.to_pylist()[:LISTED]
+    rows = report.tables.star_drivers_by_product.slice(0, LISTED).to_pylist()
     if not rows:
         return ""
     head = [
@@ -93,7 +115,8 @@ def contradictions(report: Report) -> str:
         f'<span class="value">{percent(row["complaints"], 0)}<small>{row["with_complaints"]:,}</small></span></div>'
         for row in reversed(rows)
     )
-    mine = [row for row in report.tables.quotes.to_pylist() if row["about"] == "stars"]
+    quoted = report.tables.quotes.to_pylist()
+    mine, low = ([row for row in quoted if row["about"] == about] for about in ("stars", "low stars"))
     about = both(
         "별점마다, 불만이 하나라도 있는 리뷰의 비율.", "Per rating, the share of reviews with at least one complaint."
     )
@@ -101,6 +124,9 @@ def contradictions(report: Report) -> str:
     if mine:
         title = both("최고 별점을 주고도 남긴 불만", "Complaints under the best rating")
         body += f"<h3>{title}</h3>{quotes(mine[:6])}"
+    if low:
+        title = both("낮은 별점을 주고도 남긴 칭찬", "Praise under a low rating")
+        body += f"<h3>{title}</h3>{quotes(low[:4])}"
     return section(
         "contradictions", "별점과 다른 말", "Text against stars", said(sentences.contradiction(report)), body
     )
@@ -190,10 +216,9 @@ def quality(report: Report) -> str:
         lines = [[name(row["keyword"]), f"{row['psi']:.3f}", both(*_drifted(row["psi"]))] for row in drift]
         title = both("확률 분포의 이동 (PSI)", "Drift of the probabilities (PSI)")
         body += more(title, table([both("키워드", "Keyword"), "PSI", both("판단", "Verdict")], lines, "PSI"), True)
-    command = f"python -m jobs.acquire --analyses {report.facts['analyses']} --output runs/batch"
     body += note(
         both("모델이 망설이는 리뷰에 라벨을 달면 가장 많이 나아집니다:", "Labels help most where the model is unsure:")
-        + f" <code>{escape(command[:300])}</code>"
+        + f" <code>{escape(sentences.next_labels(report)[:300])}</code>"
     )
     unsure = next((row["share"] for row in rows if row["figure"] == "unsure" and row["share"] is not None), None)
     if unsure is None or not report.facts["probabilities"]:
