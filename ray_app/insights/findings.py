@@ -13,7 +13,7 @@ from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
-from ray_app.inference.bundle import BundleSummary, location, read_summary
+from ray_app.inference.bundle import BundleSummary, read_summary
 from ray_app.insights import against, changes, groups, overview, quality, quotes, star_drivers, words
 from ray_app.insights.quotes import Wish
 from ray_app.insights.reading import ingest
