@@ -16,6 +16,7 @@ from ray_app.options import option
 
 if TYPE_CHECKING:
     from ray_app.inference.bundle import Bundle, BundleMeta
+    from ray_app.storage.lease import Lease
 
 STEPS = ("distil", "vocabulary", "int8", "store")
 
@@ -77,12 +78,30 @@ def chain(config: ChainConfig) -> str:
 
 
 def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]) -> str:
-    from ray_app.compression import steps
-    from ray_app.compression.gate import check_judged
-    from ray_app.compression.sealed import check_free, seal_behind_gate
-    from ray_app.inference import bundle as bundles
+    """The steps, then the gate. A student is taught by one run at a time, whose checkpoints last until it is judged."""
+    from ray_app.compression.sealed import check_free, failed_of
+    from ray_app.storage import is_empty
+    from ray_app.storage.lease import Lease
+    from ray_app.training.checkpoints import CHECKPOINTS, clear_parts
 
     check_free(output)
+    if "distil" not in wanted:
+        return _steps(config, bundle, output, wanted)
+    assert isinstance(config, DistilConfig)
+    with Lease(config.storage) as lease:
+        try:
+            return _steps(config, bundle, output, wanted, lease)
+        finally:
+            if not (is_empty(output) and is_empty(failed_of(output))):
+                clear_parts(config.storage, ("config.json", CHECKPOINTS))
+
+
+def _steps(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...], lease: "Lease | None" = None) -> str:
+    from ray_app.compression import steps
+    from ray_app.compression.gate import check_judged
+    from ray_app.compression.sealed import seal_behind_gate
+    from ray_app.inference import bundle as bundles
+
     old = bundles.load(bundle)
     check_judged(old, config)
     with tempfile.TemporaryDirectory() as scratch:
@@ -98,6 +117,8 @@ def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]
             meta = steps.int8(folder, meta)
         if "store" in wanted:
             meta = steps.store(folder, meta)
+        if lease:
+            lease.check()
         return seal_behind_gate(folder, meta, old, config, output)
 
 

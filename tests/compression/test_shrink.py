@@ -5,12 +5,15 @@ import pytest
 
 from ray_app.compression import teaching
 from ray_app.compression.shrink import ChainConfig, StepConfig, chain, store
+from ray_app.compression.student_task import StudentTask
 from ray_app.engine.linear import has_int8
+from ray_app.engine.weight_storage import read
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
 from ray_app.inference.known_texts import known
 from tests.support.agreeing_labels import with_middle_thresholds, write_labels
 from tests.support.bundles import make_bundle
+from tests.support.training_folder import metric_rows
 
 STEPS = ("distil", "vocabulary", *(["int8"] if has_int8() else []), "store")
 
@@ -89,6 +92,42 @@ def test_only_the_joint_form_has_students(tmp_path: Path) -> None:
     make_bundle(tmp_path / "old")
     with pytest.raises(UserError, match="only one that was trained with --score-form joint"):
         chain(ChainConfig(bundle=str(tmp_path / "old"), output=str(tmp_path / "new")))
+
+
+def test_a_killed_distillation_goes_on_from_its_last_pass(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {"steps": ("distil",), "epochs": 2, "limit": 40}
+    chain(config(old, tmp_path / "calm", **told))
+    validate, calls = StudentTask.validate, [0]
+
+    def killed(task: StudentTask, *given: Any) -> dict[str, float]:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return validate(task, *given)
+
+    monkeypatch.setattr(StudentTask, "validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        chain(config(old, tmp_path / "hit", **told))
+    with pytest.raises(UserError, match=r"hit\.training: it holds an interrupted run; add --resume"):
+        chain(config(old, tmp_path / "hit", **told))
+    with pytest.raises(UserError, match="--resume: learning_rate differ from the interrupted run"):
+        chain(config(old, tmp_path / "hit", **told, resume=True, learning_rate=1e-5))
+    chain(config(old, tmp_path / "hit", **told, resume=True, lose=0.5))
+    assert calls[0] == 3  # the first pass, the one that was killed, the same anew
+    calm, hit = (metric_rows(tmp_path / f"{name}.training/metrics.jsonl") for name in ("calm", "hit"))
+    assert [row["loss"] for row in hit] == pytest.approx([row["loss"] for row in calm], abs=1e-6)
+    assert _weights(tmp_path / "hit") == _weights(tmp_path / "calm")
+    assert sorted(path.name for path in (tmp_path / "hit.training").iterdir()) == [
+        "_lease",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+
+
+def _weights(bundle: Path) -> dict[str, list[float]]:
+    return {name: value.flatten().tolist() for name, value in read(bundle / "joint").items()}
 
 
 def test_a_step_alone(old: Path, tmp_path: Path) -> None:
