@@ -9,7 +9,7 @@ from ray_app.cli import main
 from ray_app.compression import gate, shrink
 from ray_app.compression.distil_options import DistilConfig
 from ray_app.compression.gate import GateConfig
-from ray_app.compression.shrink import ChainConfig, StepConfig, VocabularyConfig
+from ray_app.compression.shrink import ChainConfig, StepConfig, StoreConfig, VocabularyConfig
 
 CHAIN = """All of it: distil, vocabulary, int8, store; what `python -m jobs.compress` does.
 
@@ -27,9 +27,9 @@ INT8 = """A bundle -> the same with products in int8 on CPUs, a scale per token.
 
 example: python -m jobs.compress int8 --bundle runs/bundle --labels labels.parquet --output runs/smaller
 """
-STORE = """A bundle -> the same with its weights in 8 bits on disk.
+STORE = """A bundle -> the same with its weights in 8 bits on disk, or in 4.
 
-example: python -m jobs.compress store --bundle runs/bundle --labels labels.parquet --output runs/smaller
+example: python -m jobs.compress store --bundle runs/bundle --weights int4 --labels labels.parquet --output runs/smaller
 """
 GATE = """Two bundles and labels -> whether the smaller one may replace the other: a table; exit code 1 where it fails.
 
@@ -45,6 +45,6 @@ if __name__ == "__main__":
         distil=(DistilConfig, shrink.distil, DISTIL),
         vocabulary=(VocabularyConfig, shrink.vocabulary, VOCABULARY),
         int8=(StepConfig, shrink.int8, INT8),
-        store=(StepConfig, shrink.store, STORE),
+        store=(StoreConfig, shrink.store, STORE),
         gate=(GateConfig, gate.run, GATE),
     )

@@ -48,9 +48,10 @@ class DistilConfig(GateOptions):
     )
     weights: str = option(
         "int8",
-        "how an encoder's weights lie in the bundle; int8 takes a quarter of the room and is expanded at load",
+        "how an encoder's weights lie in the bundle; int8 takes a quarter of the room, int4 an eighth; both "
+        "are expanded at load",
         "Student",
-        ("fp32", "int8"),
+        ("fp32", "int8", "int4"),
     )
     seed: int = option(0, "seed of everything random", "Training")
     resume: bool = option(

@@ -4,7 +4,7 @@ In: a folder with a bundle's files, and its meta. Out: the folder rewritten, and
 
 vocabulary  pieces that never occur in the given texts go, and with them their embeddings
 int8        the engine's int8 products, a scale per token: on CPUs; a GPU runs the same bundle in bf16
-store       weights lie in 8 bits on disk and are expanded at load
+store       weights lie in 8 or 4 bits on disk and are expanded at load
 """
 
 import shutil
@@ -53,9 +53,9 @@ def int8(folder: Path, meta: BundleMeta) -> BundleMeta:
     return replace(meta, backend="int8")
 
 
-def store(folder: Path, meta: BundleMeta) -> BundleMeta:
-    """Weights in 8 bits on disk."""
-    _each(folder, meta, lambda model: None, "int8")
+def store(folder: Path, meta: BundleMeta, weights: str = "int8") -> BundleMeta:
+    """Weights in 8 bits on disk, or with `weights` int4 in 4."""
+    _each(folder, meta, lambda model: None, weights)
     return meta
 
 
@@ -64,7 +64,7 @@ def _each(folder: Path, meta: BundleMeta, change: Callable[[Model], None], weigh
     for name in models_of(meta.score_form):
         own = folder / name
         model = _load(folder, meta, name)
-        stored = weights or ("int8" if (own / weight_storage.FILE).exists() else "fp32")
+        stored = weights or weight_storage.stored_as(own)
         change(model)
         shutil.rmtree(own)
         save_model(model, own, stored)

@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray_app.compression import teaching
-from ray_app.compression.shrink import ChainConfig, StepConfig, chain, store
+from ray_app.compression.shrink import ChainConfig, StoreConfig, chain, store
 from ray_app.compression.student_task import StudentTask
 from ray_app.engine.linear import has_int8
 from ray_app.engine.weight_storage import read
@@ -66,6 +67,7 @@ def _texts(old: Path, split: str) -> list[str]:
     [
         ({"steps": ("store", "distil")}, "--steps store,distil: write them in the order distil,vocabulary,int8,store"),
         ({"steps": ()}, "--steps: name at least one"),
+        ({"steps": ("vocabulary", "store"), "weights": "fp32"}, "--weights fp32: the step store is for int8 or int4"),
     ],
 )
 def test_mistakes_are_told_at_once(old: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -132,5 +134,7 @@ def _weights(bundle: Path) -> dict[str, list[float]]:
 
 def test_a_step_alone(old: Path, tmp_path: Path) -> None:
     given = config(old, tmp_path / "new")
-    store(StepConfig(bundle=str(old), labels=given.labels, output=str(tmp_path / "new"), **QUICK))
-    assert (tmp_path / "new/joint/int8.safetensors").is_file()
+    told = {"bundle": str(old), "labels": given.labels, "output": str(tmp_path / "new"), "weights": "int4"}
+    store(StoreConfig(**told, **QUICK))
+    assert (tmp_path / "new/joint/int4.safetensors").is_file()
+    assert json.loads((tmp_path / "new/bundle.json").read_text(encoding="utf-8"))["format"] == 5
