@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray_app.inference.bundle import Bundle, BundleMeta
     from ray_app.storage.lease import Lease
 
-STEPS = ("distil", "vocabulary", "int8", "store")
+STEPS = ("slice", "distil", "vocabulary", "int8", "store")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,25 @@ class VocabularyConfig(StepConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceConfig(StepConfig):
+    """Options of `jobs.compress slice`."""
+
+    input: str = option(
+        "sample", "reviews on which importance is measured, as jobs.analyze reads them", "Data", common=True
+    )
+    columns: str = option("", "column names, where they are not recognized: text=NAME", "Data")
+    limit: int = option(1_000, "reviews of the input that are drawn from, at most", "Data", least=1)
+    layers: int = option(0, "encoder layers that stay, 0 for all", "Options", least=0, common=True)
+    intermediate: int = option(0, "width of its feed-forward layers, 0 for all of it", "Options", least=0, common=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainConfig(DistilConfig):
     """Options of `jobs.compress chain`: those of `distil`, and which steps."""
 
     output: str = option("runs/smaller", "bundle to write; must not exist", "Data", common=True)
     steps: tuple[str, ...] = option(
-        STEPS, "steps in this order; leave out what is not wanted", "Data", each=STEPS, common=True
+        STEPS[1:], "steps in this order; leave out what is not wanted", "Data", each=STEPS, common=True
     )
 
 
@@ -73,6 +86,12 @@ def store(config: StoreConfig) -> str:
     return _made(config, config.bundle, config.output, ("store",))
 
 
+def cut(config: SliceConfig) -> str:
+    """Seals the bundle without the layers and neurons that matter least behind the gate; returns its id. Nothing is
+    taught or tuned anew. Raises UserError where its encoder cannot be cut."""
+    return _made(config, config.bundle, config.output, ("slice",))
+
+
 def vocabulary(config: VocabularyConfig) -> str:
     """Seals the bundle with the pieces that occur behind the gate; returns its id."""
     return _made(config, config.bundle, config.output, ("vocabulary",))
@@ -83,6 +102,10 @@ def chain(config: ChainConfig) -> str:
     check(config.steps, "--steps: name at least one")
     order = [STEPS.index(step) for step in config.steps]
     check(order == sorted(set(order)), f"--steps {','.join(config.steps)}: write them in the order {','.join(STEPS)}")
+    check(
+        not {"slice", "distil"} <= set(config.steps),
+        "--steps: distil begins with a slice of its own, of --layers and --intermediate; leave slice out",
+    )
     check(
         "store" not in config.steps or config.weights != "fp32",
         "--weights fp32: the step store is for int8 or int4; leave it out of --steps",
@@ -113,6 +136,7 @@ def _steps(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...
     from ray_app.compression import steps
     from ray_app.compression.gate import check_judged
     from ray_app.compression.sealed import seal_behind_gate
+    from ray_app.data import reviews
     from ray_app.inference import bundle as bundles
 
     old = bundles.load(bundle)
@@ -124,6 +148,11 @@ def _steps(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...
             meta = _distilled(replace(config, weights="fp32") if "store" in wanted else config, old, folder)
         else:
             meta = steps.unsealed_copy(old, folder, "+".join(wanted))
+        if "slice" in wanted:
+            assert isinstance(config, (SliceConfig, DistilConfig))
+            check(config.layers or config.intermediate, "slice: write --layers, --intermediate, or both")
+            texts = reviews.sampled_texts(config.input, config.columns, config.limit)
+            meta = steps.cut(folder, meta, texts, config.layers, config.intermediate)
         if "vocabulary" in wanted:
             meta = steps.vocabulary(folder, meta, _texts(config, old))
         if "int8" in wanted:

@@ -8,13 +8,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from ray_app import __version__
 from ray_app.compression.distil_options import DistilConfig
-from ray_app.compression.slicing import check_sliceable, sliced
+from ray_app.compression.slicing import check_sliceable, measured_rows, sliced
 from ray_app.compression.student_task import StudentTask, Weights
 from ray_app.compression.targets import Lessons, drawn_reviews, lessons
 from ray_app.data import reviews
@@ -35,7 +34,6 @@ from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from ray_app.training.loop import EpochRow, train_model
 from ray_app.training.settings import Settings
 
-MEASURED = 64  # reviews on which the importance of layers and neurons is measured
 FEW = 50  # reviews that are too few to teach anything
 log = logging.getLogger(__name__)
 
@@ -92,8 +90,8 @@ def lesson_texts(config: DistilConfig, labels: Labels, train: pa.Table) -> list[
 
 def begun(teacher: KeywordScorer, config: DistilConfig, sequences: Sequences, pad_id: int) -> KeywordScorer:
     """What the student begins as; importance is measured on some of the reviews, evenly drawn."""
-    rows = np.unique(np.linspace(0, len(sequences) - 1, min(len(sequences), MEASURED)).astype(np.int64))
-    return sliced(teacher, config.layers, config.intermediate, sequences.take(rows), pad_id)
+    measured = sequences.take(measured_rows(len(sequences)))
+    return sliced(teacher, config.layers, config.intermediate, measured, pad_id)
 
 
 def judge(validation: pa.Table, meta: BundleMeta, tokenizer: Tokenizer) -> KeywordScoreTask:

@@ -57,7 +57,7 @@ def read(folder: Path, file: str = FILES["int8"]) -> dict[str, Tensor]:
 
 def _in_steps(value: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """A matrix as integers and fp16 scales [rows, groups]; a part of its rows at a time, to save memory."""
-    parts = [_searched(rows.view(len(rows), -1, GROUP[kind]), STEPS[kind]) for rows in value.split(ROWS)]
+    parts = [_searched(rows.view(len(rows), -1, GROUP[kind]), STEPS[kind]) for rows in torch.split(value, ROWS)]
     steps, scales = (torch.cat(part) for part in zip(*parts, strict=True))
     if kind == "int4":
         low, high = steps.chunk(2, dim=1)
@@ -94,7 +94,8 @@ def _expanded(tensor: Tensor, scale: Tensor) -> Tensor:
     else:
         value = torch.empty(rows, 2 * tensor.shape[1])
         low, high = value.chunk(2, dim=1)
-        low.copy_((tensor << 4) >> 4)  # int8 shifts keep the sign
-        high.copy_(tensor >> 4)
-    value.view(rows, groups, -1).mul_(scale.float()[:, :, None])
+        low.copy_(tensor << 4)  # sixteen times the step, as the high half is: the sign is where int8 has it
+        high.copy_(tensor & -16)
+    share = 1.0 if tensor.shape[1] == value.shape[1] else 1 / 16
+    value.view(rows, groups, -1).mul_((scale.float() * share)[:, :, None])
     return value

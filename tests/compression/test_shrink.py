@@ -65,8 +65,14 @@ def _texts(old: Path, split: str) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": ("store", "distil")}, "--steps store,distil: write them in the order distil,vocabulary,int8,store"),
+        (
+            {"steps": ("store", "distil")},
+            "--steps store,distil: write them in the order slice,distil,vocabulary,int8,store",
+        ),
         ({"steps": ()}, "--steps: name at least one"),
+        ({"steps": ("slice", "distil")}, "--steps: distil begins with a slice of its own"),
+        ({"steps": ("slice",), "layers": 0}, "slice: write --layers, --intermediate, or both"),
+        ({"steps": ("slice",), "layers": 9}, "--layers 9: bundle bundle has 2; write at most that, or 0 for all"),
         ({"steps": ("vocabulary", "store"), "weights": "fp32"}, "--weights fp32: the step store is for int8 or int4"),
     ],
 )
@@ -134,7 +140,12 @@ def _weights(bundle: Path) -> dict[str, list[float]]:
 
 def test_a_step_alone(old: Path, tmp_path: Path) -> None:
     given = config(old, tmp_path / "new")
-    told = {"bundle": str(old), "labels": given.labels, "output": str(tmp_path / "new"), "weights": "int4"}
+    told: dict[str, Any] = {
+        "bundle": str(old),
+        "labels": given.labels,
+        "output": str(tmp_path / "new"),
+        "weights": "int4",
+    }
     store(StoreConfig(**told, **QUICK))
     assert (tmp_path / "new/joint/int4.safetensors").is_file()
     assert json.loads((tmp_path / "new/bundle.json").read_text(encoding="utf-8"))["format"] == 5
