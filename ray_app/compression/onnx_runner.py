@@ -35,8 +35,9 @@ class Bundle:
         rows = [self.framed(ids, [], []) for ids in tokens]
         found, grid = self.grids(rows)
         findings: list[list[dict[str, Any]]] = []
-        for ids, probabilities, scores in zip(tokens, found, grid, strict=True):
-            here = np.flatnonzero(np.round(probabilities, 4) >= np.float32(self.told["thresholds"]))
+        for review, ids, probabilities, scores in zip(reviews, tokens, found, grid, strict=True):
+            reached = np.round(probabilities, 4) >= np.float32(self.told["thresholds"])
+            here = np.flatnonzero(reached & bool(review.strip()))  # a blank review says nothing
             own = self.prompted(ids, here) if self.told["form"] == "prompt" else scores[here]
             findings.append([self.finding(keyword, probabilities, row) for keyword, row in zip(here, own, strict=True)])
         return findings
