@@ -2,7 +2,7 @@
 
 In: flags. Out: checked values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ray_app.compression.gate import GateOptions
 from ray_app.options import option
@@ -48,8 +48,22 @@ class DistilConfig(GateOptions):
     )
     weights: str = option(
         "int8",
-        "how an encoder's weights lie in the bundle; int8 takes a quarter of the room and is expanded at load",
+        "how an encoder's weights lie in the bundle; int8 takes a quarter of the room, int4 an eighth; both "
+        "are expanded at load",
         "Student",
-        ("fp32", "int8"),
+        ("fp32", "int8", "int4"),
     )
     seed: int = option(0, "seed of everything random", "Training")
+    resume: bool = option(
+        False, "resume an interrupted run with the same output from its last pass", "Training", common=True
+    )
+
+    @property
+    def storage(self) -> str:
+        """The training folder: the checkpoint of the last pass, and metrics."""
+        return self.output.rstrip("/") + ".training"
+
+    @property
+    def judging(self) -> tuple[str, ...]:
+        """Options that change nothing of what is taught: an interrupted run is resumed with others."""
+        return tuple(field.name for field in fields(self) if field.metadata["group"] == "Gate")

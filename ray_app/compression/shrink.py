@@ -5,7 +5,7 @@ against the bundle that it began with.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,26 @@ from ray_app.options import option
 
 if TYPE_CHECKING:
     from ray_app.inference.bundle import Bundle, BundleMeta
+    from ray_app.storage.lease import Lease
 
-STEPS = ("distil", "vocabulary", "int8", "store")
+STEPS = ("slice", "distil", "vocabulary", "int8", "store")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig(GateOptions):
-    """Options of `jobs.compress int8` and `store`."""
+    """Options of `jobs.compress int8`."""
 
     bundle: str = option("ready", "bundle to make smaller", "Data", common=True)
     output: str = option("runs/smaller", "bundle to write; must not exist", "Data", common=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig(StepConfig):
+    """Options of `jobs.compress store`."""
+
+    weights: str = option(
+        "int8", "int8 takes a quarter of the room of fp32, int4 an eighth", "Options", ("int8", "int4"), common=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +48,25 @@ class VocabularyConfig(StepConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceConfig(StepConfig):
+    """Options of `jobs.compress slice`."""
+
+    input: str = option(
+        "sample", "reviews on which importance is measured, as jobs.analyze reads them", "Data", common=True
+    )
+    columns: str = option("", "column names, where they are not recognized: text=NAME", "Data")
+    limit: int = option(1_000, "reviews of the input that are drawn from, at most", "Data", least=1)
+    layers: int = option(0, "encoder layers that stay, 0 for all", "Options", least=0, common=True)
+    intermediate: int = option(0, "width of its feed-forward layers, 0 for all of it", "Options", least=0, common=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainConfig(DistilConfig):
     """Options of `jobs.compress chain`: those of `distil`, and which steps."""
 
     output: str = option("runs/smaller", "bundle to write; must not exist", "Data", common=True)
     steps: tuple[str, ...] = option(
-        STEPS, "steps in this order; leave out what is not wanted", "Data", each=STEPS, common=True
+        STEPS[1:], "steps in this order; leave out what is not wanted", "Data", each=STEPS, common=True
     )
 
 
@@ -58,9 +81,15 @@ def int8(config: StepConfig) -> str:
     return _made(config, config.bundle, config.output, ("int8",))
 
 
-def store(config: StepConfig) -> str:
-    """Seals the bundle with its weights in 8 bits behind the gate; returns its id."""
+def store(config: StoreConfig) -> str:
+    """Seals the bundle with its weights in 8 or 4 bits behind the gate; returns its id."""
     return _made(config, config.bundle, config.output, ("store",))
+
+
+def cut(config: SliceConfig) -> str:
+    """Seals the bundle without the layers and neurons that matter least behind the gate; returns its id. Nothing is
+    taught or tuned anew. Raises UserError where its encoder cannot be cut."""
+    return _made(config, config.bundle, config.output, ("slice",))
 
 
 def vocabulary(config: VocabularyConfig) -> str:
@@ -73,31 +102,66 @@ def chain(config: ChainConfig) -> str:
     check(config.steps, "--steps: name at least one")
     order = [STEPS.index(step) for step in config.steps]
     check(order == sorted(set(order)), f"--steps {','.join(config.steps)}: write them in the order {','.join(STEPS)}")
+    check(
+        not {"slice", "distil"} <= set(config.steps),
+        "--steps: distil begins with a slice of its own, of --layers and --intermediate; leave slice out",
+    )
+    check(
+        "store" not in config.steps or config.weights != "fp32",
+        "--weights fp32: the step store is for int8 or int4; leave it out of --steps",
+    )
     return _made(config, config.bundle, config.output, config.steps)
 
 
 def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]) -> str:
-    from ray_app.compression import steps
-    from ray_app.compression.gate import check_judged
-    from ray_app.compression.sealed import check_free, seal_behind_gate
-    from ray_app.inference import bundle as bundles
+    """The steps, then the gate. A student is taught by one run at a time, whose checkpoints last until it is judged."""
+    from ray_app.compression.sealed import check_free, failed_of
+    from ray_app.storage import is_empty
+    from ray_app.storage.lease import Lease
+    from ray_app.training.checkpoints import CHECKPOINTS, clear_parts
 
     check_free(output)
+    if "distil" not in wanted:
+        return _steps(config, bundle, output, wanted)
+    assert isinstance(config, DistilConfig)
+    with Lease(config.storage) as lease:
+        try:
+            return _steps(config, bundle, output, wanted, lease)
+        finally:
+            if not (is_empty(output) and is_empty(failed_of(output))):
+                clear_parts(config.storage, ("config.json", CHECKPOINTS))
+
+
+def _steps(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...], lease: "Lease | None" = None) -> str:
+    from ray_app.compression import steps
+    from ray_app.compression.gate import check_judged
+    from ray_app.compression.sealed import seal_behind_gate
+    from ray_app.data import reviews
+    from ray_app.inference import bundle as bundles
+
     old = bundles.load(bundle)
     check_judged(old, config)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         if "distil" in wanted:
-            assert isinstance(config, DistilConfig)
-            meta = _distilled(config, old, folder)
+            assert isinstance(config, DistilConfig)  # what is stored at the end is not rounded before
+            meta = _distilled(replace(config, weights="fp32") if "store" in wanted else config, old, folder)
         else:
             meta = steps.unsealed_copy(old, folder, "+".join(wanted))
+        if "slice" in wanted:
+            assert isinstance(config, (SliceConfig, DistilConfig))
+            check(config.layers or config.intermediate, "slice: write --layers, --intermediate, or both")
+            texts = reviews.sampled_texts(config.input, config.columns, config.limit)
+            meta = steps.cut(folder, meta, texts, config.layers, config.intermediate)
         if "vocabulary" in wanted:
             meta = steps.vocabulary(folder, meta, _texts(config, old))
         if "int8" in wanted:
             meta = steps.int8(folder, meta)
         if "store" in wanted:
-            meta = steps.store(folder, meta)
+            assert isinstance(config, (StoreConfig, DistilConfig))
+            meta = steps.store(folder, meta, config.weights)
+        if lease:
+            lease.check()
         return seal_behind_gate(folder, meta, old, config, output)
 
 

@@ -9,10 +9,12 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_app.arrays import Ints
 from ray_app.engine.batching import padded
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
@@ -22,8 +24,10 @@ from ray_app.engine.token_states import padded_forward
 from ray_app.engine.unpadded import FAMILIES
 from ray_app.errors import check
 
+MEASURED = 64  # reviews on which the importance of layers and neurons is measured
+
 Model = KeywordScorer | EncoderClassifier
-M = TypeVar("M", KeywordScorer, EncoderClassifier)
+M = TypeVar("M", bound=Model)
 
 
 def check_sliceable(model: Model, place: str, layers: int = 0, intermediate: int = 0) -> None:
@@ -43,6 +47,11 @@ def check_sliceable(model: Model, place: str, layers: int = 0, intermediate: int
         check(wanted <= most, f"--{name} {wanted}: {place} has {most}; write at most that, or 0 for all")
 
 
+def measured_rows(reviews: int) -> Ints:
+    """The numbers of those of so many reviews on which importance is measured, evenly drawn."""
+    return np.unique(np.linspace(0, reviews - 1, min(reviews, MEASURED)).astype(np.int64))
+
+
 @torch.no_grad()
 def sliced(model: M, layers: int, intermediate: int, sequences: Sequences, pad_id: int) -> M:
     """A copy with so many layers, each with so many neurons between its two feed-forward products.
@@ -54,7 +63,8 @@ def sliced(model: M, layers: int, intermediate: int, sequences: Sequences, pad_i
         layers, intermediate: at most what the model has; 0 keeps all.
         sequences: what importance is measured on, special tokens among them.
     """
-    student = copy.deepcopy(model).eval()
+    student = copy.deepcopy(model)
+    student.eval()
     ids, mask = padded(sequences, pad_id)
     stack = student.encoder.encoder
     wanted = layers or len(stack.layer)

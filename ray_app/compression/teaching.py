@@ -5,17 +5,15 @@ In: a bundle of the joint form, options, labels. Out: the folder of a student's 
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from ray_app import __version__
 from ray_app.compression.distil_options import DistilConfig
-from ray_app.compression.slicing import check_sliceable, sliced
+from ray_app.compression.slicing import check_sliceable, measured_rows, sliced
 from ray_app.compression.student_task import StudentTask, Weights
 from ray_app.compression.targets import Lessons, drawn_reviews, lessons
 from ray_app.data import reviews
@@ -31,17 +29,18 @@ from ray_app.labels.hold_out import training_split
 from ray_app.labels.reader import Labels
 from ray_app.options import as_dict
 from ray_app.training import calibration
+from ray_app.training.checkpoints import CHECKPOINTS, Checkpoints, LocalCheckpoints, claim_folder
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from ray_app.training.loop import EpochRow, train_model
 from ray_app.training.settings import Settings
 
-MEASURED = 64  # reviews on which the importance of layers and neurons is measured
 FEW = 50  # reviews that are too few to teach anything
 log = logging.getLogger(__name__)
 
 
 def taught(config: DistilConfig, teacher: Bundle, labels: Labels, folder: Path) -> BundleMeta:
-    """Makes the student and writes its folder; returns its meta."""
+    """Makes the student and writes its folder; returns its meta. Each pass leaves a checkpoint in the training folder,
+    from which `--resume` goes on; the teacher reads once more then, as it says the same again."""
     torch.manual_seed(config.seed)
     train, validation = training_split(labels, config.labels, seed=config.seed)
     texts = lesson_texts(config, labels, train)
@@ -49,12 +48,13 @@ def taught(config: DistilConfig, teacher: Bundle, labels: Labels, folder: Path) 
     model = load_keyword_scorer(teacher.path / "joint", dropout=0.0)
     model.batching = teacher.meta.batching
     check_sliceable(model, f"--bundle {config.bundle}", config.layers, config.intermediate)
+    claim_folder(config, ("metrics.jsonl", "tensorboard", CHECKPOINTS), config.judging)
     sequences = drawn_reviews(texts, tokenizer, teacher.meta.max_length, config.join, config.seed)
     student = begun(model, config, sequences, tokenizer.pad_id)
     log.info("%s reviews, %s tokens: the teacher reads them", f"{len(sequences):,}", f"{len(sequences.ids):,}")
     learned = lessons(model, sequences, tokenizer.pad_id, device, trains_in_bf16(config.precision, device))
     by = judge(validation, teacher.meta, tokenizer)
-    history, thresholds = teach(student, learned, by, config, device)
+    history, thresholds = teach(student, learned, by, config, device, LocalCheckpoints(config.storage))
     save_model(student, folder / "joint", config.weights)
     shutil.copytree(teacher.path / "tokenizer", folder / "tokenizer")
     known_texts.write([*texts, *validation["text"].to_pylist()], folder, teacher.path)
@@ -90,8 +90,8 @@ def lesson_texts(config: DistilConfig, labels: Labels, train: pa.Table) -> list[
 
 def begun(teacher: KeywordScorer, config: DistilConfig, sequences: Sequences, pad_id: int) -> KeywordScorer:
     """What the student begins as; importance is measured on some of the reviews, evenly drawn."""
-    rows = np.unique(np.linspace(0, len(sequences) - 1, min(len(sequences), MEASURED)).astype(np.int64))
-    return sliced(teacher, config.layers, config.intermediate, sequences.take(rows), pad_id)
+    measured = sequences.take(measured_rows(len(sequences)))
+    return sliced(teacher, config.layers, config.intermediate, measured, pad_id)
 
 
 def judge(validation: pa.Table, meta: BundleMeta, tokenizer: Tokenizer) -> KeywordScoreTask:
@@ -101,9 +101,15 @@ def judge(validation: pa.Table, meta: BundleMeta, tokenizer: Tokenizer) -> Keywo
 
 
 def teach(
-    student: KeywordScorer, learned: Lessons, by: KeywordScoreTask, config: DistilConfig, device: Device
+    student: KeywordScorer,
+    learned: Lessons,
+    by: KeywordScoreTask,
+    config: DistilConfig,
+    device: Device,
+    checkpoints: Checkpoints,
 ) -> tuple[list[EpochRow], list[float]]:
-    """Trains the student in place, then calibrates its scores; returns its epochs, and a threshold per keyword."""
+    """Trains the student in place, from its last checkpoint where there is one, then calibrates its scores; returns its
+    epochs, and a threshold per keyword."""
     weights = Weights(scores=config.scores, attention=config.attention, states=config.states)
     task = StudentTask(lessons=learned, judge=by, weights=weights, pad_id=by.tokenizer.pad_id)
     settings = Settings(
@@ -114,13 +120,8 @@ def teach(
         patience=0,
         seed=config.seed,
     )
-    history = train_model(student, task, settings, _said, None, config.device, log.info)
+    report, resume = checkpoints.reporter(task.name), checkpoints.resume(task.name)
+    history = train_model(student, task, settings, report, resume, config.device, checkpoints.say)
     thresholds = by.thresholds(student, device)
     calibration.apply(student.head.out, *calibration.fit(*by.validation_scores(student, device)))
     return history, thresholds
-
-
-def _said(metrics: EpochRow, write: Callable[[Path], None]) -> None:
-    """An epoch's figures; there is no checkpoint."""
-    shown = " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float))
-    log.info("student epoch %d/%d: %s", metrics["epoch"], metrics["epochs"], shown)

@@ -19,7 +19,7 @@ from ray_app.engine.token_states import padded_forward
 from ray_app.errors import check
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 POOLINGS = ("first", "mean")
 STARTER = Path(__file__).parent / "starter"
@@ -108,13 +108,13 @@ def base_name(name: str) -> str:
 
 
 def save_model(model: "EncoderClassifier | KeywordScorer", folder: Path, weights: str = "fp32") -> None:
-    """The encoder as transformers saves it, its prefix and the head beside it; with `weights` int8 as `weight_storage`
-    does."""
+    """The encoder as transformers saves it, its prefix and the head beside it; with `weights` int8 or int4 as
+    `weight_storage` does."""
     state = prefix.own_state(model.encoder)
     model.encoder.save_pretrained(folder, state_dict=dict(state))  # which it empties
     prefix.save(model.encoder, folder)
-    if weights == "int8":
-        weight_storage.write(state, folder)
+    if weights != "fp32":
+        weight_storage.write(state, folder, weight_storage.FILES[weights], weights)
         (folder / "model.safetensors").unlink()
     save_head(model.head, folder)
 
@@ -147,14 +147,29 @@ def _load_parts(folder: Path, dropout: float | None = None) -> "tuple[PreTrained
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if dropout is not None:
         set_dropout(config, dropout)
-    if (folder / weight_storage.FILE).exists():
-        encoder = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **without_pooler(config))
-        state = weight_storage.read(folder)
-        encoder.load_state_dict({name: value for name, value in state.items() if not name.startswith("pooler.")})
+    plain, stored = without_pooler(config), weight_storage.stored_as(folder)
+    if stored != "fp32":
+        encoder = _expanded(config, weight_storage.read(folder, weight_storage.FILES[stored]), folder)
     else:
-        plain = without_pooler(config)
         encoder = AutoModel.from_pretrained(
             folder, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **plain
         )
     prefix.load(encoder, folder)
     return encoder, load_file(folder / "head.safetensors")
+
+
+def _expanded(config: "PretrainedConfig", state: dict[str, Tensor], folder: Path) -> "PreTrainedModel":
+    """An encoder with these weights. Without random ones first, which take several times as long as reading these."""
+    from transformers import AutoModel
+
+    plain = without_pooler(config)
+    with torch.device("meta"):
+        kind = type(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **plain))
+    own = {name: value for name, value in state.items() if not name.startswith("pooler.")}
+    told = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True, **plain}
+    encoder, info = kind.from_pretrained(None, config=config, state_dict=own, **told)
+    odd = [*info["missing_keys"], *info["unexpected_keys"], *(name for name, *_ in info["mismatched_keys"])]
+    if odd:
+        raise ValueError(f"{folder}: {len(odd)} weights are not this encoder's, or are missing: {sorted(odd)[0]}")
+    loaded: PreTrainedModel = encoder
+    return loaded

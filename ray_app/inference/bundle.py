@@ -26,7 +26,7 @@ from ray_app.inference.bundle_files import check_inert, check_sizes, check_value
 from ray_app.inference.bundle_names import INDEX, located, location, pinned, text_of
 from ray_app.storage import hub, node_cache
 
-FORMATS = (1, 2, 3, 4)  # that are read; 2: a joint model or weights in int8, 3: not run as usual, 4: has a prefix
+FORMATS = (1, 2, 3, 4, 5)  # 2: a joint model or int8 weights, 3: not run as usual, 4: has a prefix, 5: int4 weights
 SCORE_PROMPT = "###입력: {review} \n###키워드: {keyword}"
 READER = "reader.safetensors"  # beside a joint model: reads keywords that it was not trained on, see first_guess.py
 CARD = "README.md"  # a bundle may say what it is
@@ -138,6 +138,9 @@ def seal(folder: Path, meta: BundleMeta) -> str:
 
 
 def _format(meta: BundleMeta, files: Mapping[str, str]) -> int:
+    """The first that can be read by a release that reads this bundle."""
+    if any(name.endswith("/int4.safetensors") for name in files):
+        return 5
     if any(name.endswith("/prefix.safetensors") for name in files):
         return 4
     if meta.batching != "auto":

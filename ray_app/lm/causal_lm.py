@@ -19,12 +19,11 @@ from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.taxonomy import from_dict as taxonomy_from
 from ray_app.engine.base_model import at_revision, cause, check_has_tokenizer, check_loaded, check_tokens
 from ray_app.engine.dry_pass import check_reads_forward
-from ray_app.errors import UserError, check, first_line, pip_install
+from ray_app.errors import UserError, check, first_line
 from ray_app.lm.templates import Template
 from ray_app.lm.templates import from_dict as template_from
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 FORMAT = 1
@@ -150,26 +149,12 @@ def upload(
         storage.upload(folder, uri, last=META if meta else "config.json")
 
 
-def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
-    """The model with LoRA adapters (Hu et al. 2021, arXiv:2106.09685) on every linear layer but the last, scaled by 2.
-
-    Raises UserError where peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise UserError(f"--lora needs peft: {pip_install('lm')}") from None
-    from transformers.pytorch_utils import Conv1D
-
-    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2's linear layers
-    settings = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        target_modules="all-linear",
-        fan_in_fan_out=transposed,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, settings)
+def make_base(folder: str, texts: Sequence[str], layers: int, hidden: int, vocabulary: int, seed: int) -> None:
+    """Leaves a small Llama with a tokenizer of these texts where every worker finds it, unless it is there already.
+    `vocabulary` 0 makes it as large as so many texts can teach."""
+    if not storage.exists(storage.join(folder, "config.json")):
+        size = vocabulary or min(2_000, max(600, sum(map(len, texts)) // 50))  # rare tokens are hardly learned
+        upload(*make_small_llama(texts, layers, hidden, size, seed), folder)
 
 
 def make_small_llama(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_app.errors import check
+from ray_app.lm import adapters
 from ray_app.options import REQUIRED, as_dict, option
 from ray_app.training.options import TrainingOptions
 
@@ -58,9 +59,8 @@ class Config(TrainingOptions):
     vocabulary: int = option(
         0, "vocabulary size, with scratch; 0 for one per 50 characters, 600 to 2,000", "Model", least=0
     )
-    lora: int = option(
-        0, "rank of LoRA adapters, merged into the model at the end; 0 trains all weights", "Model", least=0
-    )
+    tune: str = option("", "what trains; adapters are merged at the end; default: full", "Model", ("", *adapters.KINDS))
+    lora: int = option(0, "rank of LoRA and DoRA adapters, 0 for 8; alone it means --tune lora", "Model", least=0)
     loss_on: str = option("answer", "what the loss covers: answer, or all (prompt too)", "Training", ("answer", "all"))
     epochs: int = option(
         0,
@@ -70,7 +70,7 @@ class Config(TrainingOptions):
         common=True,
     )
     learning_rate: float = option(
-        0.0, "peak learning rate, 0 for 1e-3 with scratch, 2e-4 with LoRA, else 5e-5", "Training", least=0, common=True
+        0.0, "peak rate; 0: 1e-3 with scratch, 5e-5 for all weights, 2e-4, ia3 5e-3", "Training", least=0, common=True
     )
     weight_decay: float = option(0.0, "weight decay of matrices", "Training", least=0)
     warmup: float = option(0.0, "share of steps with a rising learning rate", "Training", least=0, most=1)
@@ -83,7 +83,13 @@ class Config(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hidden % 64 == 0, f"--hidden {self.hidden}: write a multiple of 64")
+        adapters.check_options(self.kind, self.lora, self.weight_decay)
         check(self.vocabulary == 0 or self.vocabulary >= 300, f"--vocabulary {self.vocabulary}: 300 or more, or 0")
+
+    @property
+    def kind(self) -> str:
+        """What trains."""
+        return self.tune or ("lora" if self.lora else "full")
 
     def resolved(self) -> "Config":
         """With every automatic value decided and every path absolute, so that workers in other folders find it."""
@@ -94,7 +100,7 @@ class Config(TrainingOptions):
             self.base_model not in ("ready", "starter") or Path(self.base_model).is_dir(),
             f"--base-model {self.base_model}: reads both ways, so it cannot write; give a causal language model",
         )
-        rate = 1e-3 if scratch else 2e-4 if self.lora else 5e-5
+        rate = 1e-3 if scratch else adapters.RATES[self.kind]
         return replace(
             self,
             learning_rate=self.learning_rate or rate,
@@ -130,7 +136,8 @@ def _run(config: Config) -> "LMMetrics":
     config = replace(config, epochs=config.epochs or _epochs(config, len(train)))
     checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "base"))
     tables = {"train": _text_table(template, train), "validation": _text_table(template, validation)}
-    _make_base(config, tables["train"])
+    if config.base_model == "scratch":
+        _make_base(config, tables["train"])
     began = time.monotonic()
     meta = causal_lm.to_dict(_meta(config, template, data.taxonomy, train))
     workers.launch(work, {"config": as_dict(config), "meta": meta}, tables, config)
@@ -168,7 +175,7 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
         epoch = history[-1] if config.keep == "last" else max(history, key=lambda row: row["select"])
         by_training, own = unigram(train, validation, len(tokenizer))
         metrics: LMMetrics = {**epoch, "unigram_loss": by_training, "unigram_entropy": own}
-        merged = model.merge_and_unload() if config.lora else model
+        merged = model if config.kind == "full" else model.merge_and_unload()
         causal_lm.upload(merged, tokenizer, config.output, replace(meta, metrics=metrics))
 
 
@@ -225,17 +232,12 @@ def _meta(config: Config, template: "Template", taxonomy: "Taxonomy | None", tra
 
 
 def _make_base(config: Config, train: "pa.Table") -> None:
-    """With scratch: makes a tokenizer and a model from the training texts, once, where every worker finds them."""
     from ray_app import storage
     from ray_app.lm import causal_lm
 
-    base = storage.join(config.storage, "base")
-    if config.base_model != "scratch" or storage.exists(storage.join(base, "config.json")):
-        return
     texts = ["".join(p + c) for p, c in zip(train["prompt"].to_pylist(), train["completion"].to_pylist(), strict=True)]
-    size = config.vocabulary or min(2_000, max(600, sum(map(len, texts)) // 50))  # rare tokens are hardly learned
-    model, tokenizer = causal_lm.make_small_llama(texts, config.layers, config.hidden, size, config.seed)
-    causal_lm.upload(model, tokenizer, base)
+    size = (config.layers, config.hidden, config.vocabulary)
+    causal_lm.make_base(storage.join(config.storage, "base"), texts, *size, config.seed)
 
 
 def _open_base(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
@@ -262,7 +264,6 @@ def _encode(config: Config, meta: "TaskMeta", tokenizer: "PreTrainedTokenizerFas
 
 def _prepare(config: Config, model: "PreTrainedModel", train: "Encoded", pad_id: int) -> "PreTrainedModel | PeftModel":
     """The model with the options applied. Raises UserError for an option that it does not support."""
-    from ray_app.lm.causal_lm import add_lora
     from ray_app.lm.next_token import keeps_rows_apart
 
     kind = model.config.model_type
@@ -277,7 +278,7 @@ def _prepare(config: Config, model: "PreTrainedModel", train: "Encoded", pad_id:
         supported = model.supports_gradient_checkpointing
         check(supported, f"--checkpointing: {kind} models do not support it; leave it out")
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return add_lora(model, config.lora) if config.lora else model
+    return model if config.kind == "full" else adapters.wrapped(model, config.kind, config.lora)
 
 
 def _settings(config: Config) -> "Settings":

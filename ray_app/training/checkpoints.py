@@ -6,7 +6,9 @@ In: a run's options, its epochs. Out: `config.json`, `checkpoints/`, `metrics.js
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+import weakref
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,11 +16,11 @@ from ray_app import storage
 from ray_app.errors import check
 from ray_app.options import as_dict, earlier_values, former_names
 from ray_app.training.loop import EpochRow, Reporter
-from ray_app.training.options import TrainingOptions
 from ray_app.training.tracking import trackers
 
-PROGRESS = "progress.log"
-NOT_THE_RUN = ("resume", "workers", "max_failures", "device", "track")  # may differ when a run is resumed
+PROGRESS, CHECKPOINTS = "progress.log", "checkpoints"
+FREE = ("workers", "max_failures", "device", "track")  # options that change between a run and its resumption
+WHOLE = "history.json"  # written last into a checkpoint: what has it is whole
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,7 @@ class Checkpoints(Protocol):
 
 
 class LocalCheckpoints:
-    """Checkpoints of a run without Ray: one folder per model, replaced as a whole after each epoch."""
+    """Checkpoints of a run without Ray: per model the folder of its last epoch, which counts when it is whole."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -47,26 +49,56 @@ class LocalCheckpoints:
 
     def resume(self, name: str) -> Path | None:
         """See `Checkpoints`."""
-        path = Path(self.folder) / "checkpoints" / name
-        return path if path.is_dir() else None
+        last = self._last(name)
+        if last is None or "://" not in last:
+            return Path(last) if last else None
+        scratch = Path(tempfile.mkdtemp(prefix="nunchi-resume-"))
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+        storage.download(last, scratch)
+        return scratch
 
     def reporter(self, name: str) -> Reporter:
         """See `Checkpoints`."""
         metrics_log = MetricsLog(self.folder, name, self.say)
 
         def report(metrics: EpochRow, write: Callable[[Path], None]) -> None:
-            target = Path(self.folder) / "checkpoints" / name
-            fresh, old = target.with_suffix(".new"), target.with_suffix(".old")
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(parents=True)
-            write(fresh)
-            if target.is_dir():
-                target.rename(old)
-            fresh.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+            before = self._last(name)
+            _write_whole(storage.join(self._own(name), f"{metrics['epoch']:06d}"), write)
+            if before:
+                storage.remove(before)
             metrics_log(metrics)
 
         return report
+
+    def _own(self, name: str) -> str:
+        return storage.join(self.folder, CHECKPOINTS, name)
+
+    def _last(self, name: str) -> str | None:
+        """The folder of the last whole checkpoint, None where there is none."""
+        own = self._own(name)
+        if not storage.exists(own):
+            return None
+        check(
+            not storage.exists(storage.join(own, WHOLE)),
+            f"{own}: a checkpoint of an earlier release; remove the training folder and train anew",
+        )
+        folders = [place.split("/") for place, _ in storage.walk(own)]
+        whole = [folder for folder, *files in folders if files == [WHOLE] and folder.isdigit()]
+        return storage.join(own, max(whole)) if whole else None
+
+
+def _write_whole(place: str, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a folder that appears at `place` when it is whole."""
+    if "://" in place:
+        with tempfile.TemporaryDirectory() as scratch:
+            write(Path(scratch))
+            storage.upload(scratch, place, last=WHOLE)
+        return
+    fresh = Path(f"{place}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write(fresh)
+    fresh.rename(place)
 
 
 class MetricsLog:
@@ -86,15 +118,27 @@ class MetricsLog:
         trackers.write_events(board, str(metrics["epoch"]), figures, metrics["epoch"])
 
 
-def claim_folder(config: TrainingOptions, leftovers: Sequence[str]) -> None:
+class Resumable(Protocol):
+    """Options of a job that is resumed with `--resume`; `storage` is its training folder."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether an interrupted run goes on."""
+
+    @property
+    def storage(self) -> str:
+        """The training folder."""
+
+
+def claim_folder(config: Resumable, leftovers: Sequence[str], free: Collection[str] = FREE) -> None:
     """Makes the training folder this run's: a new one, without an earlier run's `leftovers`, or with `--resume` that of
-    an interrupted run with the same config. Raises UserError naming the options that differ.
+    an interrupted run with the same config. Raises UserError naming the options that differ, except those in `free`.
 
     An earlier release may have saved an option under another name, or not have had it.
     """
     folder = config.storage
     saved = storage.join(folder, "config.json")
-    same = {k: v for k, v in as_dict(config).items() if k not in NOT_THE_RUN}
+    same = {k: v for k, v in as_dict(config).items() if k != "resume" and k not in free}
     if config.resume and storage.exists(saved):
         former = former_names(type(config))
         before = {former.get(name, name): value for name, value in storage.read_json(saved).items()}

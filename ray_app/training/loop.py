@@ -126,10 +126,10 @@ def train_model(
     training = _Training(model, task, settings, choose_device(device), say)
     if resume:
         training.load(resume)
-    torch.manual_seed(settings.seed + 1000 * training.world.rank + len(training.history))
     for epoch in range(len(training.history) + 1, settings.epochs + 1):
         if training.has_stalled():
             break
+        torch.manual_seed(settings.seed + 1000 * training.world.rank + epoch - 1)  # a resumed run drops out the same
         training.run_epoch(epoch)
         report(training.history[-1], training.save)
     _load_weights(model, training.best)

@@ -1,16 +1,20 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray_app.compression import teaching
-from ray_app.compression.shrink import ChainConfig, StepConfig, chain, store
+from ray_app.compression.shrink import ChainConfig, StoreConfig, chain, store
+from ray_app.compression.student_task import StudentTask
 from ray_app.engine.linear import has_int8
+from ray_app.engine.weight_storage import read
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
 from ray_app.inference.known_texts import known
 from tests.support.agreeing_labels import with_middle_thresholds, write_labels
 from tests.support.bundles import make_bundle
+from tests.support.training_folder import metric_rows
 
 STEPS = ("distil", "vocabulary", *(["int8"] if has_int8() else []), "store")
 
@@ -61,8 +65,15 @@ def _texts(old: Path, split: str) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": ("store", "distil")}, "--steps store,distil: write them in the order distil,vocabulary,int8,store"),
+        (
+            {"steps": ("store", "distil")},
+            "--steps store,distil: write them in the order slice,distil,vocabulary,int8,store",
+        ),
         ({"steps": ()}, "--steps: name at least one"),
+        ({"steps": ("slice", "distil")}, "--steps: distil begins with a slice of its own"),
+        ({"steps": ("slice",), "layers": 0}, "slice: write --layers, --intermediate, or both"),
+        ({"steps": ("slice",), "layers": 9}, "--layers 9: bundle bundle has 2; write at most that, or 0 for all"),
+        ({"steps": ("vocabulary", "store"), "weights": "fp32"}, "--weights fp32: the step store is for int8 or int4"),
     ],
 )
 def test_mistakes_are_told_at_once(old: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -91,7 +102,50 @@ def test_only_the_joint_form_has_students(tmp_path: Path) -> None:
         chain(ChainConfig(bundle=str(tmp_path / "old"), output=str(tmp_path / "new")))
 
 
+def test_a_killed_distillation_goes_on_from_its_last_pass(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {"steps": ("distil",), "epochs": 2, "limit": 40}
+    chain(config(old, tmp_path / "calm", **told))
+    validate, calls = StudentTask.validate, [0]
+
+    def killed(task: StudentTask, *given: Any) -> dict[str, float]:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return validate(task, *given)
+
+    monkeypatch.setattr(StudentTask, "validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        chain(config(old, tmp_path / "hit", **told))
+    with pytest.raises(UserError, match=r"hit\.training: it holds an interrupted run; add --resume"):
+        chain(config(old, tmp_path / "hit", **told))
+    with pytest.raises(UserError, match="--resume: learning_rate differ from the interrupted run"):
+        chain(config(old, tmp_path / "hit", **told, resume=True, learning_rate=1e-5))
+    chain(config(old, tmp_path / "hit", **told, resume=True, lose=0.5))
+    assert calls[0] == 3  # the first pass, the one that was killed, the same anew
+    calm, hit = (metric_rows(tmp_path / f"{name}.training/metrics.jsonl") for name in ("calm", "hit"))
+    assert [row["loss"] for row in hit] == pytest.approx([row["loss"] for row in calm], abs=1e-6)
+    assert _weights(tmp_path / "hit") == _weights(tmp_path / "calm")
+    assert sorted(path.name for path in (tmp_path / "hit.training").iterdir()) == [
+        "_lease",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+
+
+def _weights(bundle: Path) -> dict[str, list[float]]:
+    return {name: value.flatten().tolist() for name, value in read(bundle / "joint").items()}
+
+
 def test_a_step_alone(old: Path, tmp_path: Path) -> None:
     given = config(old, tmp_path / "new")
-    store(StepConfig(bundle=str(old), labels=given.labels, output=str(tmp_path / "new"), **QUICK))
-    assert (tmp_path / "new/joint/int8.safetensors").is_file()
+    told: dict[str, Any] = {
+        "bundle": str(old),
+        "labels": given.labels,
+        "output": str(tmp_path / "new"),
+        "weights": "int4",
+    }
+    store(StoreConfig(**told, **QUICK))
+    assert (tmp_path / "new/joint/int4.safetensors").is_file()
+    assert json.loads((tmp_path / "new/bundle.json").read_text(encoding="utf-8"))["format"] == 5

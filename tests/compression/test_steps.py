@@ -34,6 +34,17 @@ def test_a_smaller_vocabulary_reads_the_same(kind: str, form: str, tmp_path: Pat
     assert (ids[0] == unknown[0]).sum() == (ids[1] == unknown[1]).sum()  # smaller pieces, none unknown
 
 
+@pytest.mark.parametrize("form", ["joint", "prompt"])
+def test_a_slice_has_the_shape_that_is_asked_for(form: str, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "old", score_form=form)
+    old = bundles.load(str(tmp_path / "old"))
+    meta = steps.cut(tmp_path / "new", steps.unsealed_copy(old, tmp_path / "new", "slice"), TEXTS, 1, 16)
+    bundles.seal(tmp_path / "new", meta)
+    shape = Analyzer(tmp_path / "new", "cpu").runtime.keywords.config
+    assert (shape.num_hidden_layers, shape.intermediate_size) == (1, 16)
+    assert len(Analyzer(tmp_path / "new", "cpu")(TEXTS[:2])) == 2
+
+
 def test_a_piece_that_never_occurs_goes_and_others_are_numbered_anew(tmp_path: Path) -> None:
     vocabulary = ["[UNK]", "[PAD]", "[CLS]", "never", "[SEP]", "ab", "##never", "##c", "a", "##b"]
     raw = Raw(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]"))

@@ -109,7 +109,7 @@ def test_the_id_follows_the_content(sealed: Path, copy: Path) -> None:
         (add("evil.pkl"), "evil.pkl.* is not part of it; remove it"),
         (change(max_length=9), "bundle.json was changed after it was written"),
         (change(thresholds=[0.0] * 15), "bundle.json was changed after it was written"),
-        (change(format=9), "format 9, written by nunchi .*; this is nunchi .*, which reads formats up to 4"),
+        (change(format=9), "format 9, written by nunchi .*; this is nunchi .*, which reads formats up to 5"),
         (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json is damaged"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json is damaged"),
         (lambda folder: (folder / "bundle.json").write_text("{}"), "bundle.json is damaged"),

@@ -130,7 +130,14 @@ def test_an_interview_is_learned_from_scratch_with_the_whole_text(tmp_path: Path
 
 def test_a_killed_process_resumes_to_the_same_losses(tmp_path: Path) -> None:
     """`kill -9` after the first epoch; on Ray Train the same code resumes, see tests/training/test_train_ray."""
-    given = {"task": "interview", "base_model": "scratch", "workers": 0, "limit": 64, "epochs": 12, "patience": 0}
+    given: dict[str, Any] = {
+        "task": "interview",
+        "base_model": "scratch",
+        "workers": 0,
+        "limit": 64,
+        "epochs": 12,
+        "patience": 0,
+    }
     given |= {"layers": 1, "hidden": 64, "vocabulary": 400, "max_length": 64, "device": "cpu"}
     calm, hit = tmp_path / "calm", tmp_path / "hit"
 

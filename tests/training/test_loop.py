@@ -167,6 +167,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, epoch: int) -
     assert_same_weights(weights(model), weights(expected), 1e-6)
 
 
+def test_a_resumed_run_drops_out_the_same(tmp_path: Path) -> None:
+    keep = Keep(tmp_path)
+    whole, _ = train(model=bundles.classifier_model("bert", 3, dropout=0.3), report=keep)
+    resumed, _ = train(model=bundles.classifier_model("bert", 3, dropout=0.3), resume=keep.epoch(1))
+    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-6)
+
+
 @pytest.mark.parametrize(("patience", "selects"), [(2, [0.9, 0.2, 0.1]), (0, [0.5, 0.9, 0.6])])
 def test_a_finished_run_is_resumed_without_training_on(tmp_path: Path, patience: int, selects: list[float]) -> None:
     settings = replace(SETTINGS, epochs=5 if patience else 3, patience=patience)

@@ -1,0 +1,60 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_app import storage
+from ray_app.errors import UserError
+from ray_app.training.checkpoints import LocalCheckpoints
+from ray_app.training.loop import EpochRow
+
+
+def row(epoch: int) -> EpochRow:
+    return {"model": "m", "epoch": epoch, "epochs": 3, "loss": 1.0, "rows_per_second": 1.0, "select": 0.5}
+
+
+def writes(text: str) -> Any:
+    def write(folder: Path) -> None:
+        (folder / "state.pt").write_text(text)
+        (folder / "history.json").write_text("[]")
+
+    return write
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_the_last_whole_checkpoint_is_found_wherever_the_folder_is(place: str, tmp_path: Path, s3: str) -> None:
+    folder = str(tmp_path / "run") if place == "local" else f"{s3}/run"
+    kept = LocalCheckpoints(folder)
+    assert kept.resume("m") is None
+    report = kept.reporter("m")
+    report(row(1), writes("first"))
+    report(row(2), writes("second"))
+    storage.write_bytes(f"{folder}/checkpoints/m/000003/state.pt", b"half")  # killed while it was written
+    again = LocalCheckpoints(folder)  # what it fetched lasts as long as it does
+    found = again.resume("m")
+    assert found is not None
+    assert (found / "state.pt").read_text() == "second"
+    assert not storage.exists(f"{folder}/checkpoints/m/000001")
+    assert LocalCheckpoints(folder).resume("other") is None
+
+
+def test_a_run_killed_while_it_writes_an_epoch_writes_it_anew(tmp_path: Path) -> None:
+    report = LocalCheckpoints(str(tmp_path)).reporter("m")
+
+    def killed(folder: Path) -> None:
+        (folder / "state.pt").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report(row(1), killed)
+    assert LocalCheckpoints(str(tmp_path)).resume("m") is None
+    report(row(1), writes("first"))
+    found = LocalCheckpoints(str(tmp_path)).resume("m")
+    assert found is not None
+    assert (found / "state.pt").read_text() == "first"
+
+
+def test_a_checkpoint_of_an_earlier_release_is_named(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "checkpoints/m/history.json"), b"[]")
+    with pytest.raises(UserError, match="a checkpoint of an earlier release; remove the training folder"):
+        LocalCheckpoints(str(tmp_path)).resume("m")
