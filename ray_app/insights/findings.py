@@ -12,6 +12,7 @@ from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
+from ray_app.inference import thresholds
 from ray_app.inference.bundle import BundleSummary, read_summary
 from ray_app.insights import against, changes, groups, ingest, overview, quality, quotes, star_drivers, words
 from ray_app.insights.ingest import Facts
@@ -133,7 +134,7 @@ def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
         return None
     made_by = source.facts.get("bundle")
     if made_by in (None, storage.read_json(file).get("id")):
-        return read_summary(place)
+        return thresholds.of_run(read_summary(place), source.facts)
     check(not given, f"--bundle {given}: the analyses were made by {made_by}")
     return None
 

@@ -31,6 +31,11 @@ class Config(Options):
         ("auto", "exact", "attention", "off"),
         common=True,
     )
+    thresholds: str = option(
+        "",
+        "JSON file of thresholds in place of the bundle's own, or the same as text",
+        "Analysis",
+    )
     opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
     words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))
     max_reviews: int = option(256, "reviews per request", "Limits", above=0)

@@ -111,15 +111,18 @@ def _hosts(config: Config, token: str) -> "AllowedHosts":
 
 
 def _admit(config: Config) -> "tuple[str, Bundle]":
-    """The token and the bundle. Raises UserError where either is wrong, before anything starts."""
+    """The token and the bundle. Raises UserError where either, or a threshold, is wrong, before anything starts."""
     from ray_app.inference import bundle as bundles
+    from ray_app.inference import thresholds
 
     token = read_token(config.token_file)
     check(
         token or config.insecure or is_loopback(config.host),
         f"--host {config.host}: reachable from elsewhere; set NUNCHI_TOKEN or --token-file, or write --insecure",
     )
-    return token, bundles.load(config.bundle)
+    bundle = bundles.load(config.bundle)
+    thresholds.applied(bundle, config.thresholds)
+    return token, bundle
 
 
 def stop(door: "Door | None" = None) -> None:
@@ -210,11 +213,18 @@ def _stage_deployment(config: Config, replica: "type[Replica]", name: str, resou
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.queue_rows,  # requests wait in the replica, where they can be batched
-        user_config={"bundle": bundles.absolute(config.bundle)},
+        user_config={"bundle": bundles.absolute(config.bundle), **_moved(config)},
         graceful_shutdown_timeout_s=config.drain_seconds,
         health_check_period_s=5,
         **_replica_count(config),
     )
+
+
+def _moved(config: Config) -> dict[str, str]:
+    """Thresholds of one's own as text: replicas elsewhere have no file."""
+    from ray_app.inference import thresholds
+
+    return {"thresholds": thresholds.content(config.thresholds)} if config.thresholds else {}
 
 
 def _gateway_deployment(config: Config) -> "Deployment":
