@@ -165,9 +165,7 @@ class StageWorker:
 
         first = OwnThread()
         place = bundles.absolute(config.bundle)
-        runtime = first.run(
-            BundleRuntime, place, config.device, threads, probe=True, thresholds=config.thresholds
-        )
+        runtime = first.run(BundleRuntime, place, config.device, threads, probe=True, thresholds=config.thresholds)
         lanes = [lane(runtime, first)]
         if runtime.device.torch_device.type != "cpu":
             lanes += [lane(runtime.twin(), OwnThread()) for _ in range(1, LANES)]
