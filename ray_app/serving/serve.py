@@ -51,8 +51,7 @@ def run(config: Config) -> None:
     size = f"{len(bundle.meta.taxonomy.names)} keywords"
     print(f"bundle {config.bundle} ({size}) at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
     print(f"Next: {next_command('load', url=url, bundle=config.bundle)}", flush=True)
-    shown = {"bundle": config.bundle, "analyses": config.analyses, "report": config.report}
-    page = start_page(url, token, config.page_port, **shown) if config.page else None
+    page = start_page(url, token, config) if config.page else None
     while not signals.received and (page is None or page.poll() is None):
         time.sleep(0.2)
     log.info("stopping: requests under way finish")

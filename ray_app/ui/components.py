@@ -251,16 +251,16 @@ def figures(rows: Iterable[tuple[str, str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> str:
     """A cell is text, a number between 0 and 1 (with a bar beside it), or None (a dash)."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
-    return f'<div class="nu-scroll"><table class="nu-table"><tr>{top}</tr>{body}</table></div>'
+    return f'<div class="nu-scroll" tabindex="0"><table class="nu-table"><tr>{top}</tr>{body}</table></div>'
 
 
 def _cell(value: str | float | None) -> str:
     if isinstance(value, float):
         bar = f'<span class="nu-track"><i class="nu-up" style="left:0;width:{value:.1%}"></i></span>'
         return f'<span class="nu-cell">{bar}{value:.3f}</span>'
-    return "–" if value is None else escape(value)
+    return "–" if value is None else f"<bdi>{escape(value)}</bdi>"
 
 
 def confusion(counts: Sequence[Sequence[int]], scale: Sequence[int]) -> str:

@@ -50,7 +50,8 @@ def compare(old: Sequence[LabelRow], new: Sequence[tuple[int | None, LabelRow]])
         now = left.get(origin)
         action: Action = "remove" if now is None else "confirm" if now == before else "change"
         decisions.append({"action": action, "old": before, "new": now})
-    return [*decisions, *({"action": "add", "old": None, "new": label} for origin, label in new if origin is None)]
+    decisions += [Decision(action="add", old=None, new=label) for origin, label in new if origin is None]
+    return decisions
 
 
 def append(folder: str, decided: DecidedReview) -> str:
