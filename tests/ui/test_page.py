@@ -262,13 +262,12 @@ def test_views_without_their_column_say_how_to_get_it(start: Start, tmp_path: Pa
         assert page.code[0].value == f"python -m jobs.analyze --keep {column} …", view
 
 
-def test_a_link_keeps_tab_view_and_filters(start: Start, analyses: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_keeps_tab_view_and_filters(start: Start, analyses: str) -> None:
     page = start("--analyses", analyses, tab=1)
     page.multiselect(key="f_keywords").select("색상").run()
     page.multiselect(key="f_malls").select("두루마당").run()
-    kept = {name: list(values) for name, values in page.query_params.items()}
-    assert kept["keyword"] == ["색상"]
-    assert kept["mall"] == ["두루마당"]
+    kept = {name: page.query_params[name] for name in page.query_params}
+    assert (kept["keyword"], kept["mall"]) == (["색상"], ["두루마당"])
     other = AppTest.from_file(PAGE, default_timeout=60)
     wrong = {
         "score": ["9"],

@@ -37,7 +37,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Every review needs “{overall}”: please add it.",
     ),
     "nothing_left": ("키워드가 하나도 없습니다.", "No findings are left."),
-    "others_decided": ("다른 사람의 결정: {labels}", "Decided by another person: {labels}"),
     "decisions_next": (
         "지금까지 리뷰 {count}건을 고쳤습니다. 라벨로 합치려면:",
         "{count} reviews corrected so far. To make labels of them:",
