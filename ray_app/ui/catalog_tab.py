@@ -57,7 +57,7 @@ def _open_catalog(uri: str, places: Places, say: Translate) -> Catalog | None:
         + (f" {say('example')}" if first else "")
     )
     if command:
-        st.code(command, language="bash", wrap_lines=True)
+        st.code(command, language=None, wrap_lines=True)
     return cached_queries.open_catalog(str(sample.ANALYSES)) if first else None
 
 

@@ -15,6 +15,7 @@ from ray_app.ui.translations import Translate
 TONES = {"negative": "n2", "neutral": "0", "positive": "p2"}
 WEAK = 0.05  # below this drop no single word carries the keyword: its word is only underlined
 FOCUSED = 64  # findings per review that hovering over a chip can single out
+LONG = 700  # characters of a review that scrolls within its card
 LABELED = 0.07  # narrower segments have no room for a label
 
 _Highlight = tuple[int, FindingRow, HighlightRow]  # the number of a finding, the finding, its highlight
@@ -88,7 +89,8 @@ def card(
     """One review of a catalog: facts about it, its text if it was kept, its findings."""
     line = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
     line += f'<span class="nu-warn">{escape(say("cut"))}</span>' if truncated else ""
-    body = f'<p class="nu-text">{highlighted(text, findings, names=False)}</p>' if text is not None else ""
+    scrolls = ' tabindex="0" role="region"' if len(text or "") > LONG else ""
+    body = f'<p class="nu-text"{scrolls}>{highlighted(text, findings, names=False)}</p>' if text is not None else ""
     found = chips(findings, say, words=text is None)
     return f'<div class="nu-card nu-review"><div class="nu-meta">{line}</div>{body}{found}</div>'
 

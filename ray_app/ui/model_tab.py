@@ -67,7 +67,7 @@ def _no_report(uri: str, bundle: str, say: Translate) -> None:
     folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
     st.info(say("no_report", path=components.plain(uri)))
     command = f"python -m jobs.evaluate --bundle {bundle} --labels sample --output {folder}"
-    st.code(command, language="bash", wrap_lines=True)
+    st.code(command, language=None, wrap_lines=True)
 
 
 def _read_report(uri: str, say: Translate) -> Report:

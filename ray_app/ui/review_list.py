@@ -49,7 +49,7 @@ def _corrections(catalog: Catalog, desk: Desk, say: Translate) -> bool:
     if correcting and (count := len(editor.decided(desk))):
         st.html(components.note(say("decisions_next", count=f"{count:,}")))
         command = f"python -m jobs.acquire merge --answers {desk.folder} --labels LABELS --output runs/labels"
-        st.code(command, language="bash", wrap_lines=True)
+        st.code(command, language=None, wrap_lines=True)
     return correcting
 
 

@@ -38,7 +38,7 @@ def show(endpoint: str, token: str, bundle: str, splitter: str, say: Translate) 
     """Draws the tab; `splitter` is the option --words."""
     if not endpoint and "://" not in bundle and not bundle_version(bundle):
         st.info(say("no_bundle", path=components.plain(bundle)))
-        st.code("python -m jobs.quickstart", language="bash")
+        st.code("python -m jobs.quickstart", language=None)
         return
     analyzer: ReviewAnalyzer
     try:

@@ -197,7 +197,7 @@ def test_a_correction_becomes_a_label_and_the_model_learns_it(
     browser: Browser, page: str, folder: Path, tmp_path: Path
 ) -> None:
     browser.open(f"{page}/?lang=en&tab=1&view=reviews&folder={quote(str(folder / 'trip'))}", 1280)
-    browser.says("핏 +1")
+    browser.until(lambda: browser.all(".nu-card .nu-chip"), "the card")
     browser.click(".st-key-correct label")
     browser.button("Correct")
     browser.says("Save as shown")

@@ -7,7 +7,8 @@ save. Colors are those of style.css.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from unicodedata import east_asian_width
 
 INK, MUTED, LINE, SOFT = "#1f2933", "#5b6672", "#dfe4ea", "#f4f6f8"
 RED, BLUE, GRAY, ORANGE = "#a8201a", "#1a5ea8", "#6b7680", "#b4541a"
@@ -17,7 +18,7 @@ LONGEST = 34  # characters of a name that are shown
 FEW = 30  # reviews below which a point is gray: its share may be chance
 ROW, TOP = 44, 6  # heights of a row of intervals, and of the edge above the first
 PLOT, LEFT = 180, 42  # height of a course, and the room for the numbers beside it
-INSIDE = f'<g transform="translate({LEFT},0)"><svg width="91%" height="{PLOT + 46}" overflow="visible">'
+INSIDE = f'<g transform="translate({LEFT},0)"><svg width="86%" height="{PLOT + 46}" overflow="visible">'
 SHOWN = 8  # dates and counts along the axis: no more fit a phone
 
 
@@ -55,9 +56,11 @@ class Course:
 
 
 def shortened(name: str, longest: int = LONGEST) -> str:
-    """A name on one line that fits."""
-    shown = " ".join(name.split())
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    """A name on one line that fits: `longest` Latin letters, or half as many of Hangul, which are twice as wide."""
+    shown = " ".join(name[: 4 * longest].split())
+    widths = accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in shown)
+    fitting = sum(width <= longest for width in widths)
+    return shown if fitting == len(shown) == len(" ".join(name.split())) else shown[: max(1, fitting - 1)] + "…"
 
 
 def document(height: float, parts: Iterable[str], label: str) -> str:

@@ -24,7 +24,7 @@ def of(catalog: Catalog, against: str, say: Translate) -> Report | None:
         st.info(say("report_large", reviews=f"{catalog.total:,}", seconds=seconds))
         st.button(say("report_read"), on_click=lambda: st.session_state.update({key: True}), type="primary")
         st.code(
-            f"python -m jobs.report --analyses {catalog.uri} --output runs/report", language="bash", wrap_lines=True
+            f"python -m jobs.report --analyses {catalog.uri} --output runs/report", language=None, wrap_lines=True
         )
         return None
     with st.spinner(say("counting")):
@@ -46,7 +46,7 @@ def language(say: Translate) -> int:
 def missing(say: Translate, what: str, keep: str) -> None:
     """Says which column a view needs, and how the analyses get it."""
     st.info(say("column_missing", what=what))
-    st.code(f"python -m jobs.analyze --keep {keep} …", language="bash", wrap_lines=True)
+    st.code(f"python -m jobs.analyze --keep {keep} …", language=None, wrap_lines=True)
 
 
 def claim(sentence: tuple[str, str], say: Translate) -> None:

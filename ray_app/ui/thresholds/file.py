@@ -63,7 +63,7 @@ def show(uri: str, file: str, bundle: str, own: Mapping[str, float], say: Transl
     if st.session_state.get("thresholds_saved") == text:
         st.success(say("saved", path=components.plain(file)), icon=":material/check:")
         st.html(components.note(say("thresholds_next")))
-        st.code(f"python -m jobs.analyze --thresholds {file}", language="bash", wrap_lines=True)
+        st.code(f"python -m jobs.analyze --thresholds {file}", language=None, wrap_lines=True)
 
 
 def _save(file: str, text: str) -> None:
