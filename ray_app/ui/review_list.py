@@ -61,7 +61,6 @@ def _cards_to_correct(page: Page, desk: Desk, say: Translate) -> None:
                 st.button(
                     say("correct_one"),
                     key=f"correct {number}",
-                    icon=":material/edit:",
                     on_click=editor.begin,
                     args=(desk, row["review_id"], text, row["findings"] or []),
                 )

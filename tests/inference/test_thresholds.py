@@ -16,7 +16,9 @@ def test_a_file_replaces_the_thresholds_it_names(bundle_folder: str, tmp_path: P
     file.write_text(json.dumps({"bundle": own.id, "thresholds": {"배송": 0, "핏": 1}}), encoding="utf-8")
     text = "옷은 예쁘지만 배송은 늦어요"
     for given in (str(file), thresholds.content(str(file))):
-        found = [row["keyword"] for row in Analyzer(own, highlights="off", thresholds=given)([text])[0]["findings"]]
+        found = [
+            row["keyword"] for row in Analyzer(bundle_folder, highlights="off", thresholds=given)([text])[0]["findings"]
+        ]
         assert "배송" in found
         assert "핏" not in found
         assert thresholds.identity(own, given) == "배송=0,핏=1"

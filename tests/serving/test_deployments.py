@@ -322,7 +322,8 @@ def test_thresholds_come_with_the_bundle_and_change_without_a_restart(bundle_fol
         kept = [[one for one in found if one["keyword"] != "만족도"] for found in in_process(bundle_folder)]
         assert findings(moved) == kept != findings(own)
         version = (await served.info())["version"]
-        assert max(version["thresholds"]) == 1
+        thresholds: Any = version["thresholds"]
+        assert max(thresholds) == 1
         assert version["bundle"] == load(bundle_folder).id
         await served.reconfigure({"bundle": bundle_folder, "thresholds": '{"nothing": 0}'})
         assert "unknown keyword" in served.failed_update

@@ -27,7 +27,7 @@ from tests.support.paths import ROOT
 ARTIFACTS = os.environ.get("NUNCHI_ARTIFACTS", "")
 AXE = Path(os.environ.get("NUNCHI_AXE", str(ROOT / "build" / "axe" / "package" / "axe.min.js")))  # `make axe`
 QUIET = ("background-networking", "component-update", "sync", "default-apps", "domain-reliability", "extensions")
-SECONDS = 90.0
+SECONDS = 120.0
 IDLE = (
     "const a = document.querySelector('[data-testid=stApp]');"
     "return !!a && a.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid=stSpinner]')"
@@ -72,9 +72,11 @@ class Browser:
         pytest.fail(f"waited {SECONDS:.0f} s for {what}; the page says: {self.text()[:500]}")
 
     def settle(self) -> None:
-        """Waits until nothing has been running for two checks in a row."""
+        """Waits until nothing has been running twice in a row."""
         time.sleep(0.15)
-        self.until(lambda: self.script(IDLE) and (time.sleep(0.1) or self.script(IDLE)), "the script to end")
+        self.until(lambda: self.script(IDLE), "the script to end")
+        time.sleep(0.1)  # a fragment may begin when another one ends
+        self.until(lambda: self.script(IDLE), "the script to end")
 
     def text(self) -> str:
         return str(self.script("return document.body.innerText"))

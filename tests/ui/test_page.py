@@ -250,7 +250,7 @@ def test_views_of_the_report_say_what_they_found_and_can_be_saved(start: Start, 
         page.run()
         assert not page.exception, view
         assert any(line in html(page) for line in lines), view
-        assert {"Save CSV"} <= {button.label for button in page.get("download_button")}, view
+        assert page.get("download_button"), view
 
 
 def test_views_without_their_column_say_how_to_get_it(start: Start, tmp_path: Path) -> None:

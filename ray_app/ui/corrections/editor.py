@@ -18,6 +18,7 @@ from ray_app.ui.corrections.draft import Draft
 from ray_app.ui.translations import Translate
 
 BUTTONS = 80  # words of a review that are buttons to mark; more are a list to search
+KEYWORDS = 40  # keywords that are buttons
 STATE = "correcting"  # the draft under way, by session
 
 
@@ -146,9 +147,8 @@ def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
 
         return store
 
-    left, right = st.columns(2)
-    left.selectbox(say("keyword_of"), free, free.index(label.keyword), key=keys["keyword"], on_change=change("keyword"))
-    right.pills(
+    _keyword(label.keyword, free, keys["keyword"], change("keyword"), say)
+    st.pills(
         say("score_of"),
         sorted({*desk.scores, label.score}),
         default=label.score,
@@ -162,6 +162,16 @@ def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
         mark = _buttons if len(own) <= BUTTONS else _list
         mark(say(text), own, list(getattr(label, name)), keys[name], change(name))
     st.button(say("remove_finding"), key="remove_finding", on_click=lambda: _put(draft.without(number), 0))
+
+
+def _keyword(own: str, free: list[str], key: str, store: Callable[[], None], say: Translate) -> None:
+    """One of the keywords that no other label has: buttons, or where there are many a list to search."""
+    if len(free) <= KEYWORDS:
+        st.pills(
+            say("keyword_of"), free, default=own, format_func=components.plain, key=key, on_change=store, required=True
+        )
+    else:
+        st.selectbox(say("keyword_of"), free, free.index(own), key=key, on_change=store)
 
 
 def _buttons(label: str, own: list[str], marked: list[int], key: str, store: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ SHOWN = 8  # dates and counts along the axis: no more fit a phone
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A row: a name, a small note beside it, the estimate with its ends, and how it is written."""
+    """A row: a name, a small note beside it, the estimate with its ends, and how it is written; gray unless `sure`."""
 
     name: str
     note: str
@@ -32,6 +32,7 @@ class Interval:
     middle: float
     high: float
     value: str
+    sure: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,8 @@ def intervals(rows: Sequence[Interval], label: str, mark: float | None = None) -
             parts.append(
                 f'<line x1="{at(mark):.2f}%" x2="{at(mark):.2f}%" y1="{y + 20}" y2="{y + 36}" stroke="{GRAY}"/>'
             )
-        color = GRAY if mark is None or row.low <= mark <= row.high else RED if row.high < mark else BLUE
+        gray = mark is None or row.low <= mark <= row.high or not row.sure
+        color = GRAY if gray else RED if row.middle < (mark or 0.0) else BLUE
         low, high, middle = at(row.low), at(row.high), at(row.middle)
         parts.append(
             f'<line x1="{low:.2f}%" x2="{high:.2f}%" y1="{y + 28}" y2="{y + 28}" stroke="{color}" stroke-width="4" '

@@ -80,6 +80,7 @@ def _interval(row: Row) -> svg.Interval:
         middle=-row["difference"],
         high=-row["difference_low"],
         value=points(row["difference"]),
+        sure=row["q"] <= SURE,
     )
 
 

@@ -23,9 +23,7 @@ def of(catalog: Catalog, against: str, say: Translate) -> Report | None:
         seconds = f"{catalog.total / PER_SECOND:.0f}"
         st.info(say("report_large", reviews=f"{catalog.total:,}", seconds=seconds))
         st.button(say("report_read"), on_click=lambda: st.session_state.update({key: True}), type="primary")
-        st.code(
-            f"python -m jobs.report --analyses {catalog.uri} --output runs/report", language=None, wrap_lines=True
-        )
+        st.code(f"python -m jobs.report --analyses {catalog.uri} --output runs/report", language=None, wrap_lines=True)
         return None
     with st.spinner(say("counting")):
         report: Report = _collect(catalog.uri, catalog.signature, against)

@@ -44,7 +44,6 @@ def _alerts(report: Report, say: Translate) -> None:
     """The changes that were found, for the worse first."""
     changes = report.tables.changes
     if not len(changes):
-        st.html(components.note(sentences.changes(report)[reports.language(say)]))
         return
     position = reports.language(say)
     rows = changes.sort_by([("direction", "descending"), ("q", "ascending")])
