@@ -106,13 +106,16 @@ def _provenance(catalog: Catalog, say: Translate) -> str:
 
 
 def _desk(catalog: Catalog, places: Places, keywords: list[str], scores: list[int]) -> Desk:
-    """Corrections in the words of the bundle that made the analyses, where it is still there, else in theirs."""
+    """Corrections in the words of the bundle that made the analyses, else of the page's where it knows all of their
+    keywords, else in those of the analyses themselves."""
     run = catalog.run or {}
     made_by = str(run.get("bundle", ""))
     for uri in (str(run.get("config", {}).get("bundle", "")), places.bundle):
         file = storage.join(location(uri), "bundle.json") if uri else ""
-        if file and storage.exists(file) and storage.read_json(file).get("id") == made_by:
-            taxonomy = read_summary(location(uri)).taxonomy
+        if not file or not storage.exists(file):
+            continue
+        taxonomy = read_summary(location(uri)).taxonomy
+        if storage.read_json(file).get("id") == made_by or set(keywords) <= set(taxonomy.names):
             return Desk(
                 folder=places.decisions,
                 bundle=made_by,
