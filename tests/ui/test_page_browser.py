@@ -186,7 +186,7 @@ def choose(browser: Browser, keyword: str) -> None:
 
 
 def labels(folder: Path) -> str:
-    """Labels that do not know of the mistake."""
+    """Labels that make the mistake."""
     lines = []
     for number in range(32):
         text, keyword, score = KNOWN[number % 4]
@@ -194,6 +194,9 @@ def labels(folder: Path) -> str:
         split = "validation" if number % 8 > 5 else "train"
         row = {"review_id": f"k{number}", "text": f"{text} {number % 3}", "labels": both, "split": split}
         lines.append(json.dumps(row, ensure_ascii=False))
+    wrong = [{"keyword": "핏", "score": 1}, {"keyword": "만족도", "score": 1}]
+    row = {"review_id": "r00000", "text": WRONG, "labels": wrong, "split": "train"}
+    lines.append(json.dumps(row, ensure_ascii=False))
     (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return str(folder / "labels.jsonl")
 
@@ -228,10 +231,10 @@ def test_a_correction_becomes_a_label_and_the_model_learns_it(
     browser.says("checked by kim: 배송 -2, 만족도 -1")
     clean(browser)
     merged = merge(MergeConfig(answers=str(decisions), labels=labels(tmp_path), output=str(tmp_path / "merged")))
-    assert (merged["new"], merged["changed"]) == (1, 0)
+    assert (merged["new"], merged["changed"]) == (0, 1)
     assert storage.read_parquet(merged["labels"]).to_pylist()[-1]["labeller"] == "kim"
     base, bundle = str(save_family("bert", tmp_path / "base")), str(tmp_path / "bundle")
-    told = {"epochs": 40, "batch_size": 8, "max_length": 32, "workers": 0, "device": "cpu", "learning_rate": 3e-3}
+    told = {"epochs": 60, "batch_size": 8, "max_length": 32, "workers": 0, "device": "cpu", "learning_rate": 3e-3}
     train.run(train.Config(labels=merged["labels"], base_model=base, output=bundle, patience=0, **told))  # type: ignore[arg-type]
     found = Analyzer(bundle, "cpu", highlights="off")([WRONG])[0]["findings"]
     assert {one["keyword"]: one["score"] < 0 for one in found}.get("배송")
