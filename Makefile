@@ -8,7 +8,7 @@ PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser clean
+.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser axe clean
 
 setup: .venv/.setup
 
@@ -46,6 +46,11 @@ lock: .venv/.dev
 browser:
 	@command -v chromedriver >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-nanum; } >/dev/null
+
+# axe-core, with which a test looks for faults of accessibility; it is skipped without.
+axe:
+	mkdir -p build/axe
+	cd build/axe && npm pack axe-core@4 --silent >/dev/null && tar xzf axe-core-*.tgz package/axe.min.js
 
 clean:
 	rm -rf .venv build dist runs

@@ -22,7 +22,7 @@ from ray_app.arrays import Flags, Hashes, Ints
 from ray_app.data import analyses, reviews
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
-from ray_app.inference import bundle_names
+from ray_app.inference import bundle_names, thresholds
 from ray_app.inference.bundle import BundleSummary, read_summary
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
     if file:
         made_by = source.facts.get("bundle")
         if made_by in (None, storage.read_json(file).get("id")):
-            return read_summary(uri)
+            return thresholds.of_run(read_summary(uri), source.facts)
         check(not given, f"--bundle {given}: the analyses were made by {made_by}")
     log.info("thresholds: 0.5 each, as the bundle that made the analyses was not found; name it with --bundle")
     return None

@@ -39,10 +39,13 @@ def _analyze(config: Config, out: str, named: str) -> int:
     from ray_app.catalog import planning, preflight
     from ray_app.catalog.catalog_run import CatalogRun
     from ray_app.inference import bundle as bundles
+    from ray_app.inference import thresholds
     from ray_app.storage.iceberg import open_catalog
     from ray_app.storage.lease import Lease
 
     bundle = bundles.load(config.bundle)
+    thresholds.applied(bundle, config.thresholds)  # an error names the file
+    config = replace(config, thresholds=thresholds.content(config.thresholds))  # workers have no file
     settings = planning.settings_of(config, bundle)
     if config.dry_run:
         plan = planning.plan_input(config, settings)

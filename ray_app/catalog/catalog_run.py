@@ -20,6 +20,7 @@ from ray_app.data import reviews
 from ray_app.data.reviews import UNREADABLE, Piece, Unit
 from ray_app.data.schema import rejected_unit
 from ray_app.errors import check
+from ray_app.inference import thresholds
 from ray_app.inference.bundle import Bundle
 from ray_app.options import as_dict
 from ray_app.storage.lease import Lease
@@ -37,6 +38,7 @@ class CatalogRun:
 
     def __init__(self, config: "Config", bundle: Bundle, settings: Settings, out: str, named: str) -> None:
         self.config, self.out, self.bundle_id, self.named = config, out, bundle.id, named
+        self.thresholds = thresholds.named(thresholds.applied(bundle, config.thresholds).meta)
         graceful_stop.clear(out)
         self.run, self.agreement = planning.begin_or_resume(config, bundle, settings, out)
         rows = sum(plan.rows for plan in self.run.plans)
@@ -162,6 +164,7 @@ class CatalogRun:
             **figures,
             "bundle": self.bundle_id,
             "bundle_named": self.named,  # what the user wrote; the config has the commit, or what a pointer said
+            "thresholds": self.thresholds,
             "config": as_dict(self.config),
             **({} if cost is None else {"cost": cost}),
             **({} if self.agreement is None else {"recheck": self.agreement}),

@@ -37,6 +37,7 @@ Settings = TypedDict(  # flag -> value: what must not change within one output
         "--highlights": str,
         "--opinions": bool,
         "--words": str,
+        "--thresholds": str,
         "--embeddings": bool,
         "--unit-rows": int,
         "--text": bool,
@@ -121,6 +122,7 @@ def load(out: str) -> Run | None:
         settings["--keep"] = ",".join(name.strip() for name in settings["--keep"].split(",") if name.strip())
         settings.setdefault("--text", "text" in settings["--keep"].split(","))
         settings.setdefault("--source", False)
+        settings.setdefault("--thresholds", "")
         settings.setdefault("--findings-table", "off")
         plans.append(_load_plan(out, len(plans), content))
     return Run(settings, tuple(plans)) if settings is not None else None

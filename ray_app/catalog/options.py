@@ -61,6 +61,11 @@ class Config(Options):
         ("auto", "exact", "recheck", "attention", "off"),
         common=True,
     )
+    thresholds: str = option(
+        "",
+        "JSON file of thresholds in place of the bundle's own, as the page saves them",
+        "Analysis",
+    )
     opinions: bool = option(
         True,
         "beside every highlight, the word that says the feeling; takes a second masked pass with a bundle whose labels "

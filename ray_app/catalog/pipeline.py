@@ -167,7 +167,8 @@ class StageWorker:
             return thread.run(Lane, runtime, config, self.out, self.names, last, thread)
 
         first = OwnThread()
-        runtime = first.run(BundleRuntime, bundle_names.absolute(config.bundle), config.device, threads, probe=True)
+        place = bundle_names.absolute(config.bundle)
+        runtime = first.run(BundleRuntime, place, config.device, threads, probe=True, thresholds=config.thresholds)
         lanes = [lane(runtime, first)]
         if runtime.device.torch_device.type != "cpu":
             lanes += [lane(runtime.twin(), OwnThread()) for _ in range(1, LANES)]

@@ -16,7 +16,7 @@ from ray_app.data import reviews
 from ray_app.data.reading import inputs
 from ray_app.data.reviews import Plan
 from ray_app.errors import check
-from ray_app.inference import bundle_names
+from ray_app.inference import bundle_names, thresholds
 from ray_app.inference.bundle import Bundle, check_attends, resolved_mode
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def settings_of(config: "Config", bundle: Bundle) -> Settings:
         "--highlights": _mode(config, bundle),
         "--opinions": config.opinions,
         "--words": config.words,
+        "--thresholds": thresholds.identity(bundle, config.thresholds),
         "--embeddings": config.embeddings,
         "--unit-rows": config.unit_rows,
         "--text": config.text or "text" in config.keep,
@@ -92,7 +93,7 @@ def plan_input(config: "Config", settings: Settings, before: manifest.Run | None
         config.columns,
         config.keep,
         config.unit_rows,
-        f"{settings['--bundle']}|{settings['--highlights']}|{settings['--words']}|{settings['--embeddings']}",
+        _identity(settings),
         config.limit,
         before.columns if before else None,
         frozenset(source.file for source in before.sources) if before else frozenset(),
@@ -100,6 +101,13 @@ def plan_input(config: "Config", settings: Settings, before: manifest.Run | None
     if config.partition_by and plan.columns.types is not None:
         partitions.check_partition(config.partition_by, plan.columns.types.field(config.partition_by).type)
     return plan
+
+
+def _identity(settings: Settings) -> str:
+    """What decides a unit's results: a part of its name."""
+    moved = f"|{settings['--thresholds']}" if settings["--thresholds"] else ""
+    named = f"{settings['--bundle']}|{settings['--highlights']}|{settings['--words']}|{settings['--embeddings']}"
+    return named + moved
 
 
 def describe(plan: Plan, bundle: Bundle) -> str:

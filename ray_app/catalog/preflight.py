@@ -55,6 +55,7 @@ def dry_run(config: "Config", plan: Plan) -> None:
         shortlisted=config.recheck_words,
         opinions=config.opinions,
         named_by=config.recheck_by,
+        thresholds=config.thresholds,
     )
     some = accepted.slice(0, DRY_RUN_ROWS)
     began = time.monotonic()
@@ -118,6 +119,6 @@ def _measure(config: "Config", units: Sequence[Unit], columns: Columns) -> tuple
     from ray_app.inference import bundle_names, occlusion
     from ray_app.inference.runtime import BundleRuntime
 
-    runtime = BundleRuntime(bundle_names.absolute(config.bundle), config.device)
+    runtime = BundleRuntime(bundle_names.absolute(config.bundle), config.device, thresholds=config.thresholds)
     texts = reviews.sample_texts(units, columns, SAMPLE_REVIEWS)
     return occlusion.recheck_agreement(runtime, texts, config.words, config.recheck_words, config.recheck_by)

@@ -55,3 +55,15 @@ class AnalysisRow(TypedDict):
 def same_feeling(score: int, other: int) -> bool:
     """Whether two scores have the same sign, so that the words for the one feeling may stand for the other."""
     return (score > 0) - (score < 0) == (other > 0) - (other < 0)
+
+
+def with_words(label: LabelRow, before: LabelRow | None) -> LabelRow:
+    """The label, with the words that it had before where it comes without any; opinions only of the same feeling."""
+    if before is None:
+        return label
+    unturned = same_feeling(label["score"], before["score"])
+    return {
+        **label,
+        "highlights": label["highlights"] or before["highlights"],
+        "opinions": label["opinions"] or (before["opinions"] if unturned else None),
+    }

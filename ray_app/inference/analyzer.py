@@ -43,8 +43,9 @@ class Analyzer:
         shortlisted: int = SHORTLIST,
         opinions: bool = True,
         named_by: str = "int8",
+        thresholds: str = "",
     ) -> None:
-        self.runtime, self.words = BundleRuntime(bundle, device, threads), words
+        self.runtime, self.words = BundleRuntime(bundle, device, threads, thresholds=thresholds), words
         graph = build_stages(highlights, words, shortlisted, opinions=opinions, named_by=named_by)
         self.stages = [make(self.runtime) for _, make in graph]
 

@@ -25,6 +25,7 @@ from ray_app.errors import UserError, check, first_line
 from ray_app.inference.bundle import Bundle, models_of
 from ray_app.inference.bundle import load as load_bundle
 from ray_app.inference.masking import DECIMALS
+from ray_app.inference.thresholds import applied
 from ray_app.inference.tokenizer_files import check_growth, check_speed
 
 NO_RECHECK = (
@@ -46,13 +47,19 @@ class Attention:
 class BundleRuntime:
     """A bundle ready to run. `work` counts what its classifiers and stages do; `probe` compares it with a GEMM.
 
-    `threads` 0 leaves torch's own choice.
+    `threads` 0 leaves torch's own choice; `thresholds` are those of `thresholds.applied`.
     """
 
     def __init__(
-        self, bundle: str | os.PathLike[str] | Bundle, device: str = "auto", threads: int = 0, probe: bool = False
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        device: str = "auto",
+        threads: int = 0,
+        probe: bool = False,
+        thresholds: str = "",
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self.bundle = applied(loaded, thresholds)
         self.meta = self.bundle.meta
         self.device = device_for_bundle(device, threads, self.meta.backend)
         self.work = WorkCounters()

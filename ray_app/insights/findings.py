@@ -13,6 +13,7 @@ from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
+from ray_app.inference import thresholds
 from ray_app.inference.bundle import BundleSummary, read_summary
 from ray_app.insights import against, changes, groups, overview, quality, quotes, star_drivers, words
 from ray_app.insights.quotes import Wish
@@ -62,7 +63,7 @@ def collect(config: "Config") -> Report:
     read."""
     source = _opened(config.analyses)
     place = find_bundle(source, config.bundle)
-    bundle = read_summary(place) if place else None
+    bundle = _summary(place, source)
     other = _opened(config.against) if config.against and not config.against_days else None
     with Store() as store:
         read = _read(source, store, bundle, other is not None, config.placement)
@@ -146,6 +147,11 @@ def find_bundle(source: Analyses, given: str) -> str:
     return ""
 
 
+def _summary(place: str, source: Analyses) -> BundleSummary | None:
+    """The bundle there, with the thresholds that the analyses were made with."""
+    return thresholds.of_run(read_summary(place), source.facts) if place else None
+
+
 def _read(source: Analyses, store: Store, bundle: BundleSummary | None, ids: bool, placement: str) -> Facts:
     taxonomy = bundle.taxonomy if bundle else None
     return ingest.ingest(source, store, taxonomy, bundle.thresholds if bundle else None, ids, placement)
@@ -165,7 +171,7 @@ def _against(
     same = source.facts.get("bundle") is not None and source.facts.get("bundle") == other.facts.get("bundle")
     place = find_bundle(other, "")
     with Store() as before:
-        then = _read(other, before, read_summary(place) if place else None, True, config.placement)
+        then = _read(other, before, _summary(place, other), True, config.placement)
         table, shared = against.runs(store, before, same)
     notes = {"kind": "run", "text": config.against, "same_model": same, "shared": shared}
     return table, notes, then.probabilities if earlier is None else earlier

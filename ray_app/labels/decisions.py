@@ -1,21 +1,21 @@
 """What people decided about labels that an audit flagged, and the labeled table after it.
 
 In: decisions (review_id, keyword, action, and score, who, when where they matter) as CSV, TSV, xlsx, JSONL or Parquet;
-columns of suspects.parquet and notes are for the people who decide, and an unknown one is refused. Out: a new version
-of the labeled table, with `decisions.parquet` beside it.
+columns of suspects.parquet and notes are for the people who decide, and an unknown one is refused. Or a folder of the
+page's (`decided/`), each of which gives a review its labels anew. Out: a new version of the labeled table,
+with `decisions.parquet` beside it.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app.data.column_names import DECISION_NAMES, folded
-from ray_app.data.rows import LabelRow, same_feeling
+from ray_app.data.rows import LabelRow, same_feeling, with_words
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.data.text import composed
 from ray_app.data.values import integral
@@ -23,6 +23,8 @@ from ray_app.errors import UserError, check, closest
 from ray_app.labels import sheets, versions
 from ray_app.labels.annotations import parse_time
 from ray_app.labels.completions import parse_score
+from ray_app.labels.decided import page_files, relabel
+from ray_app.labels.decided.rows import DECISIONS, DecisionRow
 from ray_app.labels.layout import blank
 from ray_app.labels.rows import BadRow, Row, Rows, UnreadableRow, check_readable, report, rows, table_rows
 from ray_app.labels.versions import LabelVersion, VersionRow
@@ -35,29 +37,6 @@ SHEET = (  # columns of the sheet that people fill in
 )
 NOTES = ("evidence", "place", "split", "labels", "memo", "note", "notes", "comment", "비고", "메모", "코멘트", "의견")
 _WIDE = {"text": 60, "reason": 60, "review_id": 14}
-DECISIONS = pa.schema(
-    [
-        ("review_id", pa.string()),
-        ("keyword", pa.string()),
-        ("action", pa.string()),
-        ("score", pa.int8()),
-        ("who", pa.string()),
-        ("when", pa.timestamp("us", "UTC")),
-        ("place", pa.string()),
-    ]
-)
-
-
-class DecisionRow(TypedDict):
-    """A row of DECISIONS: a keyword (None: the whole review), its score after `fix`, and the decision's location."""
-
-    review_id: str
-    keyword: str | None
-    action: str
-    score: int | None
-    who: str | None
-    when: datetime | None
-    place: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +73,9 @@ def read(uri: str, taxonomy: Taxonomy) -> tuple[pa.Table, int]:
     for location, row in rows(uri, "decisions", _read_file):
         try:
             check_readable(row)
-            if _text(row, "action"):
+            if "decisions" in row:
+                decisions.append(relabel.checked(row, taxonomy, location))
+            elif _text(row, "action"):
                 decisions.append(_checked(row, taxonomy, location))
             else:
                 undecided += 1
@@ -102,7 +83,7 @@ def read(uri: str, taxonomy: Taxonomy) -> tuple[pa.Table, int]:
             bad.append(BadRow(location, str(error)))
     if bad:
         raise UserError(report(bad, remedy=""))
-    return pa.Table.from_pylist(decisions, schema=DECISIONS), undecided
+    return pa.Table.from_pylist(relabel.settled(decisions), schema=DECISIONS), undecided
 
 
 def sheet(kind: str, lines: Iterable[Sequence[str]], taxonomy: Taxonomy) -> bytes:
@@ -119,6 +100,9 @@ def _read_file(uri: str) -> Rows:
     """Rows of one file by the names that `_checked` knows. Raises UserError where review_id or action is missing, and
     at a column that nobody knows: what it says would be lost."""
     names, found, _ = table_rows(uri)
+    if set(names) >= page_files.NAMES:
+        yield from found
+        return
     by_fold = {folded(name): role for role, own in DECISION_NAMES.items() for name in reversed(own)}
     roles: dict[str, str] = {}
     for name in names:
@@ -160,6 +144,7 @@ def _checked(row: Row, taxonomy: Taxonomy, location: str) -> DecisionRow:
         "who": _text(row, "who") or None,
         "when": when if isinstance(when, datetime) else parse_time(_text(row, "when")),
         "place": location,
+        "labels": None,
     }
 
 
@@ -197,6 +182,7 @@ def apply(version: LabelVersion, decisions: pa.Table, now: datetime, taxonomy: T
     for review_id, decided in by_review.items():
         check(review_id in current, f"{decided[0]['place']}: review_id {review_id!r} is not in the labels")
         _check_once(decided)
+        decided = [one for each in decided for one in relabel.spelled_out(each, current[review_id])]
         changes = [decision for decision in decided if decision["action"] != "keep"]
         counts["kept"] += len(decided) - len(changes)
         if changes:
@@ -258,6 +244,9 @@ def _change_label(labels: dict[str, LabelRow], change: DecisionRow, counts: Coun
         return
     counts["fixed" if keyword in labels else "added"] += 1
     before = labels.get(keyword)
+    if change["labels"]:
+        labels[keyword] = with_words(change["labels"][0], before)
+        return
     highlights = before["highlights"] if before else None
     opinions = before["opinions"] if before and same_feeling(before["score"], score) else None
     labels[keyword] = {"keyword": keyword, "score": score, "highlights": highlights, "opinions": opinions}

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import pyarrow as pa
 
 from ray_app import storage
-from ray_app.data.rows import LabelRow, same_feeling
+from ray_app.data.rows import LabelRow, same_feeling, with_words
 from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import check
 from ray_app.labels import agreement, labeling_tools, rows, sheets, versions, workbook
@@ -144,7 +144,7 @@ def _compare(old: VersionRow | None, answer: DatedAnswer, round_name: str) -> tu
     same = labeling_tools.legible(old["text"]) == labeling_tools.legible(answer["text"])
     check(same, f"review {old['review_id']!r}: {answer['labeller']} answered to another text; give it another id")
     before = {label["keyword"]: label for label in old["labels"]}
-    labels = [_with_words(label, before.get(label["keyword"])) for label in answer["labels"]]
+    labels = [with_words(label, before.get(label["keyword"])) for label in answer["labels"]]
     if _by_keyword(labels) == _by_keyword(old["labels"]):
         return "confirmed", None
     newer = old["labelled_at"] is None or answer["labelled_at"] >= old["labelled_at"]
@@ -154,18 +154,6 @@ def _compare(old: VersionRow | None, answer: DatedAnswer, round_name: str) -> tu
         "labelled_at": answer["labelled_at"],
         "labels": labels,
         "round": round_name,
-    }
-
-
-def _with_words(label: LabelRow, before: LabelRow | None) -> LabelRow:
-    """The label, with the words that it had before where it comes without any."""
-    if before is None:
-        return label
-    unturned = same_feeling(label["score"], before["score"])
-    return {
-        **label,
-        "highlights": label["highlights"] or before["highlights"],
-        "opinions": label["opinions"] or (before["opinions"] if unturned else None),
     }
 
 

@@ -1,8 +1,7 @@
 """Trains a causal language model on a task, data-parallel on Ray Train: to analyze reviews, to answer interviewers.
 
 In: rows, a template that turns them into prompts and completions, a base model. Out: a plain Hugging Face folder with
-`nunchi_lm.json` beside the weights. Checkpoints and metrics are in the training folder beside it, from which `--resume`
-continues after a killed driver.
+`nunchi_lm.json` beside the weights; beside it the training folder, from which `--resume` continues after a kill.
 """
 
 import logging

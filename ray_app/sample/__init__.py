@@ -5,6 +5,7 @@ test_mixed.jsonl  test reviews whose keywords feel differently, in the same form
 phrases.yaml      phrase banks of the generator (`generate.py`)
 taxonomy.yaml     the default taxonomy
 catalog/          reviews of a small shop as Parquet, bad rows included (written by `catalog.py`)
+analyses/         the same analyzed by the shipped bundle, which the page shows until there are others (`example.py`)
 catalog.yaml      the shop's products and what customers say about them (`shop.py`)
 interview.jsonl   hand-written questions and answers of spoken Korean job interviews, each with its split
 """
@@ -16,6 +17,7 @@ from typing import NotRequired, TypedDict
 
 FOLDER = Path(__file__).parent
 CATALOG = FOLDER / "catalog"
+ANALYSES = FOLDER / "analyses"
 
 
 class SampleLabel(TypedDict):

@@ -53,14 +53,16 @@ class Replica:
         self.failed_update = ""
 
     async def reconfigure(self, user_config: Mapping[str, str]) -> None:
-        """Loads `user_config["bundle"]` beside the current one, which stays in use if the new one cannot be loaded.
+        """Loads `user_config["bundle"]`, with `thresholds` of its own where they are named, beside the current one,
+        which stays in use if the new one cannot be loaded.
 
         Raises what loading raised where no bundle was loaded before.
         """
         from ray_app.serving.replica_engine import ReplicaEngine  # torch: the gateway does without
 
         try:
-            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.options)
+            thresholds = user_config.get("thresholds", "")
+            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.options, thresholds)
             await self.thread.awaited(engine.probe)
             speed = await self.thread.awaited(engine.measure)
         except Exception as error:

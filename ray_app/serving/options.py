@@ -21,6 +21,7 @@ class Config(Options):
     page: bool = option(False, "also serve the page, at 127.0.0.1", "Page", common=True)
     page_port: int = option(8501, "port of the page", "Page", least=1, most=65_535)
     analyses: str = option("runs/quickstart/analyses", "folder of analyses that the page shows", "Page", common=True)
+    decisions: str = option("runs/decisions", "where the page saves corrections and thresholds", "Page", common=True)
     report: str = option(
         "runs/quickstart/evaluation/report.json", "evaluation report that the page shows", "Page", common=True
     )
@@ -30,6 +31,11 @@ class Config(Options):
         "Analysis",
         ("auto", "exact", "attention", "off"),
         common=True,
+    )
+    thresholds: str = option(
+        "",
+        "JSON file of thresholds in place of the bundle's own, or the same as text",
+        "Analysis",
     )
     opinions: bool = option(True, "beside every highlight, the word that says the feeling", "Analysis")
     words: str = option("space", "what separates words: spaces, or Kiwi's spacing", "Analysis", ("space", "kiwi"))

@@ -15,11 +15,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ray_app import cluster
 from ray_app.errors import UserError, check, checked_token
 from ray_app.serving.door import Door
 from ray_app.serving.hosts import AllowedHosts, allowed_hosts
+
+if TYPE_CHECKING:
+    from ray_app.serving.options import Config
 
 UNFRAMED = b"Content-Security-Policy: frame-ancestors 'self'\r\nX-Frame-Options: SAMEORIGIN\r\n"
 log = logging.getLogger(__name__)
@@ -112,19 +116,18 @@ def read_token(file: str) -> str:
     return checked_token(token, f"--token-file {file}")
 
 
-def start_page(
-    endpoint: str, token: str, port: int, *, bundle: str, analyses: str, report: str
-) -> subprocess.Popen[bytes]:
+def start_page(endpoint: str, token: str, config: "Config") -> subprocess.Popen[bytes]:
     """Starts the page with Streamlit. Always on loopback: everybody who reaches the page uses the endpoint's token.
 
     It stands behind a door of its own, which lets no other name in and no other site frame it.
     """
     script = str(Path(__file__).parents[1] / "ui" / "page.py")
-    options = ["--endpoint", endpoint, "--bundle", bundle, "--analyses", analyses, "--report", report]
-    door = open_door("127.0.0.1", port, allowed_hosts("127.0.0.1", (), token=False), UNFRAMED, ready=True)
+    shown = {name: getattr(config, name) for name in ("bundle", "analyses", "report", "decisions")}
+    options = ["--endpoint", endpoint, *(part for name, value in shown.items() for part in (f"--{name}", value))]
+    door = open_door("127.0.0.1", config.page_port, allowed_hosts("127.0.0.1", (), token=False), UNFRAMED, ready=True)
     inner = str(door.upstream[1])
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", inner, "--", *options]
-    log.info("page at http://127.0.0.1:%d", port)
+    log.info("page at http://127.0.0.1:%d", config.page_port)
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"NUNCHI_TOKEN": token, "PYTHONPATH": paths}

@@ -18,10 +18,11 @@ from ray_app import __version__
 from ray_app.arrays import Ints
 from ray_app.errors import UserError, check
 from ray_app.inference import stages
-from ray_app.inference.bundle import BundleSummary, resolved_mode
+from ray_app.inference.bundle import BundleSummary, load, resolved_mode
 from ray_app.inference.occlusion import Occlusion
 from ray_app.inference.runtime import BundleRuntime
 from ray_app.inference.stages import MASKED_MODES, assemble_findings, build_stages
+from ray_app.inference.thresholds import identity
 from ray_app.serving.batcher import BatchLimits, DynamicBatcher
 from ray_app.serving.protocol import ROW
 
@@ -50,8 +51,10 @@ class ReplicaOptions:
 class ReplicaEngine:
     """Stages of one bundle."""
 
-    def __init__(self, bundle: str, options: ReplicaOptions) -> None:
-        self.runtime, self.options = BundleRuntime(bundle, options.device, options.threads), options
+    def __init__(self, bundle: str, options: ReplicaOptions, thresholds: str = "") -> None:
+        own = load(bundle)
+        self.runtime = BundleRuntime(own, options.device, options.threads, thresholds=thresholds)
+        self.options, self.moved = options, identity(own, thresholds)
         graph = build_stages(options.highlights, options.words, opinions=options.opinions)
         self.stages = [make(self.runtime) for name, make in graph if name in options.stages]
         text = (self.runtime.bundle.path / "bundle.json").read_text(encoding="utf-8")
@@ -59,8 +62,8 @@ class ReplicaEngine:
 
     @property
     def id(self) -> str:
-        """The bundle's id."""
-        return self.runtime.bundle.id
+        """The bundle's id; with thresholds of one's own it is another one, for a request meets one kind of both."""
+        return self.runtime.bundle.id + (f" {self.moved}" if self.moved else "")
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows with the columns of the stages before -> with those of these stages; after the last, with findings."""
@@ -164,7 +167,8 @@ class ReplicaEngine:
     def info(self) -> dict[str, dict[str, object]]:
         """`version` and `taxonomy`: the responses of the routes of these names."""
         names = ("metrics", "support", "files", "thresholds", "max_length", "backend")
-        version = {"bundle": self.id, "nunchi": __version__, **{name: self.content[name] for name in names}}
+        own = {name: self.content[name] for name in names} | {"thresholds": list(self.runtime.meta.thresholds)}
+        version = {"bundle": self.runtime.bundle.id, "nunchi": __version__, **own}
         return {"version": version, "taxonomy": self.content["taxonomy"]}
 
 

@@ -51,8 +51,7 @@ def run(config: Config) -> None:
     size = f"{len(bundle.meta.taxonomy.names)} keywords"
     print(f"bundle {config.bundle} ({size}) at {url}/analyze; docs at {url}/docs; Ctrl-C stops it", flush=True)
     print(f"Next: {next_command('load', url=url, bundle=config.bundle)}", flush=True)
-    shown = {"bundle": config.bundle, "analyses": config.analyses, "report": config.report}
-    page = start_page(url, token, config.page_port, **shown) if config.page else None
+    page = start_page(url, token, config) if config.page else None
     while not signals.received and (page is None or page.poll() is None):
         time.sleep(0.2)
     log.info("stopping: requests under way finish")
@@ -111,15 +110,18 @@ def _hosts(config: Config, token: str) -> "AllowedHosts":
 
 
 def _admit(config: Config) -> "tuple[str, Bundle]":
-    """The token and the bundle. Raises UserError where either is wrong, before anything starts."""
+    """The token and the bundle. Raises UserError where either, or a threshold, is wrong, before anything starts."""
     from ray_app.inference import bundle as bundles
+    from ray_app.inference import thresholds
 
     token = read_token(config.token_file)
     check(
         token or config.insecure or is_loopback(config.host),
         f"--host {config.host}: reachable from elsewhere; set NUNCHI_TOKEN or --token-file, or write --insecure",
     )
-    return token, bundles.load(config.bundle)
+    bundle = bundles.load(config.bundle)
+    thresholds.applied(bundle, config.thresholds)
+    return token, bundle
 
 
 def stop(door: "Door | None" = None) -> None:
@@ -213,11 +215,18 @@ def _stage_deployment(config: Config, replica: "type[Replica]", name: str, resou
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.queue_rows,  # requests wait in the replica, where they can be batched
-        user_config={"bundle": config.bundle},
+        user_config={"bundle": config.bundle, **_moved(config)},
         graceful_shutdown_timeout_s=config.drain_seconds,
         health_check_period_s=5,
         **_replica_count(config),
     )
+
+
+def _moved(config: Config) -> dict[str, str]:
+    """Thresholds of one's own as text: replicas elsewhere have no file."""
+    from ray_app.inference import thresholds
+
+    return {"thresholds": thresholds.content(config.thresholds)} if config.thresholds else {}
 
 
 def _gateway_deployment(config: Config) -> "Deployment":

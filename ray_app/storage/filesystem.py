@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -64,10 +65,8 @@ class Backend(Protocol):
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """URI or local path -> (pyarrow's file system, path inside it), for readers that take no open file.
-
-    Local paths become absolute. An s3:// key is taken literally, spaces and Korean letters included.
-    """
+    """URI or local path -> (pyarrow's file system, path inside it), for readers that take no open file; local paths
+    become absolute, an s3:// key is taken literally."""
     if "://" not in uri:
         return pafs.LocalFileSystem(), absolute(uri)
     with _errors_named(uri):
@@ -233,8 +232,7 @@ def write_parquet(uri: str, table: pa.Table) -> int:
     """Builds the whole file in memory first, so that a failure publishes nothing; returns its size in bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    data = sink.getvalue().to_pybytes()
-    write_bytes(uri, data)
+    write_bytes(uri, data := sink.getvalue().to_pybytes())
     return len(data)
 
 
@@ -244,9 +242,8 @@ def read_parquet(uri: str) -> pa.Table:
     for file in list_files(uri, ".parquet"):
         with _errors_named(file.uri), open_input(file.uri, file.version) as source:
             whole = pq.ParquetFile(source)
-            names = whole.schema_arrow.names
-            twice = next((name for name in names if names.count(name) > 1), None)
-            check(twice is None, f"{file.uri}: two columns are called {twice!r}; rename one")
+            twice = [name for name, times in Counter(whole.schema_arrow.names).items() if times > 1]
+            check(not twice, f"{file.uri}: two columns are called {' and '.join(twice)!r}; rename one")
             tables.append(whole.read())
     check(tables, f"{uri}: no Parquet files there")
     with _errors_named(uri):
@@ -271,8 +268,7 @@ def download(uri: str, folder: Path, leave: Sequence[str] = (), only: Collection
     Raises UserError where a name points outside the folder, as an S3 key may.
     """
     for file in list_files(uri):
-        name = file.uri[len(uri.rstrip("/")) + 1 :]
-        # A name with `..` is hidden and never listed.
+        name = file.uri[len(uri.rstrip("/")) + 1 :]  # one with `..` is hidden and never listed
         check(not name.startswith("/"), f"{file.uri}: points outside {folder}; remove it")
         if name not in leave and (only is None or name in only):
             _copy(file, folder / name)

@@ -1,66 +1,101 @@
-"""The second tab: what a folder of analyses says, by keyword and over time, and its reviews, page by page."""
+"""The second tab: what a folder of analyses says, as views of it, and its reviews, page by page."""
 
-import altair as alt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import streamlit as st
 
-from ray_app import storage
+from ray_app import sample, storage
 from ray_app.errors import UserError
-from ray_app.ui import cached_queries, components, filter_bar, review_list
+from ray_app.inference.bundle import read_summary
+from ray_app.inference.bundle_names import location
+from ray_app.ui import cached_queries, components, filter_bar, folder_advice, review_list, summary_view
+from ray_app.ui.corrections.editor import Desk
+from ray_app.ui.error_lines import shown
 from ray_app.ui.filters import Filters
-from ray_app.ui.queries import Catalog, Counts, TopWords
-from ray_app.ui.summary import TrendRow, by_keyword, most_criticized, totals, trend
+from ray_app.ui.queries import Catalog
+from ray_app.ui.report_views import compare, drivers, ranking, trends
+from ray_app.ui.report_views import report as reports
 from ray_app.ui.translations import Translate
 from ray_app.ui.within import check_within
 
-SHOWN_DATES = 8  # on the axis of the trend: no more fit a phone
-WORD_CHARACTERS = 16  # longer words are shortened
+VIEWS = ("summary", "reviews", "ranking", "trend", "stars", "compare")
 
 
-def show(analyses: str, bundle: str, say: Translate) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What the tab was given: the folder of analyses, the bundle, and where decisions go."""
+
+    analyses: str
+    bundle: str
+    decisions: str
+
+
+def show(places: Places, say: Translate) -> None:
     """Draws the tab."""
-    uri = st.text_input(say("folder"), value=analyses, key="folder", help=say("folder_hint"), persist_state="session")
+    typed = st.text_input(
+        say("folder"), value=places.analyses, key="folder", help=say("folder_hint"), persist_state="session"
+    )
+    uri = typed or places.analyses
     try:
-        check_within(uri or analyses, analyses, say)
+        check_within(uri, places.analyses, say)
         with st.spinner(say("reading")):
-            catalog = _open_catalog(uri or analyses, bundle, say)
+            catalog = _open_catalog(uri, places, say)
         if catalog:
-            _draw(catalog, say)
+            _draw(catalog, places, say)
     except UserError as error:
-        st.error(components.plain(str(error)))
+        st.error(components.plain(shown(error, say)))
 
 
-def _open_catalog(uri: str, bundle: str, say: Translate) -> Catalog | None:
-    """The folder's catalog; where it has no analyses yet, None and the command that makes some."""
+def _open_catalog(uri: str, places: Places, say: Translate) -> Catalog | None:
+    """The folder's catalog. Without analyses there: what to do about it, and on a first visit the shipped example."""
     if storage.exists(storage.join(uri, "data")):
         return cached_queries.open_catalog(uri)
-    st.info(say("no_folder", path=components.plain(uri)))
-    command = f"python -m jobs.analyze --bundle {bundle} --keep {filter_bar.KEEP} --output {uri}"
-    st.code(command, language="bash", wrap_lines=True)
-    return None
+    key, values, command = folder_advice.advice(uri, places.bundle)
+    first = key == "no_folder" and uri == places.analyses
+    (st.info if first else st.warning)(
+        say(key, **{name: components.plain(value) for name, value in values.items()})
+        + (f" {say('example')}" if first else "")
+    )
+    if command:
+        st.code(command, language=None, wrap_lines=True)
+    return cached_queries.open_catalog(str(sample.ANALYSES)) if first else None
 
 
-def _draw(catalog: Catalog, say: Translate) -> None:
+def _draw(catalog: Catalog, places: Places, say: Translate) -> None:
     st.html(components.note(_provenance(catalog, say)))
-    exact = bool(st.session_state.get(f"exact {catalog.uri}"))
     unfiltered = cached_queries.counts(catalog, Filters(), False)
     keywords = sorted({keyword for keyword, *_ in unfiltered.cells})
     scores = sorted({score for _, score, *_ in unfiltered.cells})
-    filters = filter_bar.show(catalog, keywords, scores, say)
-    views = {"summary": say("view_summary"), "reviews": say("view_reviews")}
+    names = {view: say(f"view_{view}") for view in VIEWS}
+    if st.session_state.get("view") not in names:
+        st.session_state["view"] = "summary"
     view = st.segmented_control(
         say("view"),
-        list(views),
-        format_func=views.__getitem__,
-        default="summary",
+        list(names),
+        format_func=names.__getitem__,
         key="view",
         label_visibility="collapsed",
         required=True,
         persist_state="session",
     )
-    if view == "reviews":
-        review_list.show(catalog, filters, exact, say)
-    else:
-        _summary(catalog, filters, exact, say)
+    if view in ("summary", "reviews"):
+        exact = bool(st.session_state.get(f"exact {catalog.uri}"))
+        filters = filter_bar.show(catalog, keywords, scores, say)
+        if view == "reviews":
+            review_list.show(catalog, filters, exact, _desk(catalog, places, keywords, scores), say)
+        else:
+            summary_view.show(catalog, filters, exact, say)
+        return
+    if filter_bar.active():
+        st.html(components.note(say("whole_catalog")))
+    if view == "compare":
+        compare.show(catalog, places.analyses, say)
+        return
+    draw: Mapping[str, Callable[..., None]] = {"ranking": ranking.show, "trend": trends.show, "stars": drivers.show}
+    report = reports.of(catalog, "", say)
+    if report is not None and view:
+        draw[view](report, say)
 
 
 def _provenance(catalog: Catalog, say: Translate) -> str:
@@ -71,125 +106,23 @@ def _provenance(catalog: Catalog, say: Translate) -> str:
     return f"{line} · {say('run_bundle', bundle=run.get('bundle', '?'))}"
 
 
-def _summary(catalog: Catalog, filters: Filters, exact: bool, say: Translate) -> None:
-    with st.spinner(say("reading")):
-        counts = cached_queries.counts(catalog, filters, exact)
-        words = cached_queries.words(catalog, filters, exact)
-    if counts.read < counts.total:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            estimate = say("sampled", read=f"{counts.read:,}", total=f"{counts.total:,}")
-            st.html(components.note(estimate), width="content")
-            st.button(say("exact"), on_click=lambda: st.session_state.update({f"exact {catalog.uri}": True}))
-    if not counts.reviews:
-        st.info(say("nothing"))
-        return
-    st.html(components.figures(_figures(counts, say)))
-    st.html(components.heading(say("shares"), say("shares_hint")))
-    st.html(components.legend(say))
-    rows = [_keyword_bar(name, scores, words, say) for name, scores in by_keyword(counts.cells)]
-    st.html(components.stacked_bars(rows))
-    _keyword_details(catalog, counts, words, filters, say)
-
-
-def _figures(counts: Counts, say: Translate) -> list[tuple[str, str, str]]:
-    """(label, value, small line) of each figure."""
-    negative, neutral, positive = totals(counts.cells)
-    findings = negative + neutral + positive
-    share = f"{counts.reviews / max(1, counts.read):.1%}"
-    return [
-        (say("figure_reviews"), review_list.matching(counts, say), say("of_all", share=share)),
-        (say("figure_per_review"), f"{findings / counts.reviews:.1f}", ""),
-        (say("figure_positive"), f"{positive / max(1, findings):.0%}", ""),
-        (say("figure_negative"), f"{negative / max(1, findings):.0%}", ""),
-    ]
-
-
-def _keyword_bar(name: str, scores: list[tuple[int, int]], words: TopWords, say: Translate) -> components.StackedBar:
-    """One keyword: its findings, a segment per score, its first words."""
-    findings = sum(n for _, n in scores)
-    segments = [
-        components.Segment(
-            color=components.tone(score),
-            share=n / findings,
-            label=f"{n / findings:.0%}",
-            tooltip=f"{components.score_name(score, say)} ({components.signed(score)}): {n:,}",
-        )
-        for score, n in scores
-    ]
-    top = components.top_words((word, n) for word, n, _ in words.get(name, ())[:3])
-    return components.StackedBar(name=name, note=f"{findings:,}", segments=segments, right_html=top)
-
-
-def _keyword_details(catalog: Catalog, counts: Counts, words: TopWords, filters: Filters, say: Translate) -> None:
-    """One keyword: its shares over time, and its words, each of which leads to its reviews."""
-    names = [name for name, _ in by_keyword(counts.cells)]
-    filtered = filters.keywords[0] if filters.keywords else None
-    st.html(components.heading(say("focus")))
-    name = st.pills(
-        say("focus"),
-        names,
-        default=filtered if filtered in names else most_criticized(counts.cells),
-        format_func=components.plain,
-        label_visibility="collapsed",
-        required=True,
-    )
-    if not name:
-        return
-    _trend(catalog, counts, name, say)
-    st.html(components.heading(say("words"), say("words_hint")))
-    _words(name, words, say)
-
-
-def _words(keyword: str, words: TopWords, say: Translate) -> None:
-    labels = {word: f"{components.plain(_shortened(word))} · {n:,}" for word, n, _ in words.get(keyword, [])}
-    if not labels:
-        st.html(components.note(say("words_none")))
-        return
-    key = f"words of {keyword}"
-    st.pills(
-        say("words"),
-        list(labels),
-        format_func=labels.__getitem__,
-        key=key,
-        on_change=lambda: filter_bar.open_reviews(keyword, str(st.session_state[key] or "")),
-        label_visibility="collapsed",
-    )
-
-
-def _shortened(word: str) -> str:
-    return word if len(word) <= WORD_CHARACTERS else word[: WORD_CHARACTERS - 1] + "…"
-
-
-def _trend(catalog: Catalog, counts: Counts, name: str, say: Translate) -> None:
-    rows = trend(counts.cells, name)
-    if catalog.span is None or len({row["period"] for row in rows}) < 2:
-        st.html(components.note(say("trend_short" if catalog.span else "trend_none")))
-        return
-    st.html(components.note(f"{say('trend')}, {say(f'period_{catalog.period}')}"))
-    st.altair_chart(_trend_chart(rows, say), width="stretch")
-
-
-def _trend_chart(rows: list[TrendRow], say: Translate) -> alt.Chart:
-    values = [{**row, "side": say(row["side"])} for row in rows]
-    periods = sorted({row["period"] for row in rows})
-    every = -(-len(periods) // SHOWN_DATES)
-    by_day = len({period[8:] for period in periods}) > 1
-    date_format = "%y-%m-%d" if by_day else "%y-%m"
-    axis = alt.Axis(format=date_format, values=periods[::every], labelOverlap=True)
-    colors = alt.Scale(domain=[say("positive"), say("negative")], range=["#1a5ea8", "#a8201a"])
-    return (
-        alt.Chart(alt.Data(values=values))
-        .mark_line(point=True, strokeWidth=2)
-        .encode(
-            x=alt.X("period:T", title=None, axis=axis, scale=alt.Scale(domain=[periods[0], periods[-1]])),
-            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("side:N", scale=colors, legend=alt.Legend(orient="top", title=None)),
-            tooltip=[
-                alt.Tooltip("period:T", format="%Y-%m-%d"),
-                "side:N",
-                alt.Tooltip("share:Q", format=".0%"),
-                "count:Q",
-            ],
-        )
-        .properties(height=300)
-    )
+def _desk(catalog: Catalog, places: Places, keywords: list[str], scores: list[int]) -> Desk:
+    """Corrections in the words of the bundle that made the analyses, else of the page's where it knows all of their
+    keywords, else in those of the analyses themselves."""
+    run = catalog.run or {}
+    made_by = str(run.get("bundle", ""))
+    for uri in (str(run.get("config", {}).get("bundle", "")), places.bundle):
+        file = storage.join(location(uri), "bundle.json") if uri else ""
+        if not file or not storage.exists(file):
+            continue
+        taxonomy = read_summary(location(uri)).taxonomy
+        if storage.read_json(file).get("id") == made_by or set(keywords) <= set(taxonomy.names):
+            return Desk(
+                folder=places.decisions,
+                bundle=made_by,
+                keywords=tuple(taxonomy.names),
+                scores=tuple(taxonomy.scores),
+                overall=taxonomy.overall,
+            )
+    scale = tuple(scores or (-2, -1, 0, 1, 2))
+    return Desk(folder=places.decisions, bundle=made_by, keywords=tuple(keywords), scores=scale, overall=None)

@@ -15,6 +15,7 @@ from ray_app.ui.translations import Translate
 TONES = {"negative": "n2", "neutral": "0", "positive": "p2"}
 WEAK = 0.05  # below this drop no single word carries the keyword: its word is only underlined
 FOCUSED = 64  # findings per review that hovering over a chip can single out
+LONG = 700  # characters of a review that scrolls within its card
 LABELED = 0.07  # narrower segments have no room for a label
 
 _Highlight = tuple[int, FindingRow, HighlightRow]  # the number of a finding, the finding, its highlight
@@ -88,7 +89,8 @@ def card(
     """One review of a catalog: facts about it, its text if it was kept, its findings."""
     line = "".join(f"<span>{escape(fact)}</span>" for fact in facts)
     line += f'<span class="nu-warn">{escape(say("cut"))}</span>' if truncated else ""
-    body = f'<p class="nu-text">{highlighted(text, findings, names=False)}</p>' if text is not None else ""
+    scrolls = ' tabindex="0" role="region"' if len(text or "") > LONG else ""
+    body = f'<p class="nu-text"{scrolls}>{highlighted(text, findings, names=False)}</p>' if text is not None else ""
     found = chips(findings, say, words=text is None)
     return f'<div class="nu-card nu-review"><div class="nu-meta">{line}</div>{body}{found}</div>'
 
@@ -251,16 +253,16 @@ def figures(rows: Iterable[tuple[str, str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> str:
     """A cell is text, a number between 0 and 1 (with a bar beside it), or None (a dash)."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
-    return f'<div class="nu-scroll"><table class="nu-table"><tr>{top}</tr>{body}</table></div>'
+    return f'<div class="nu-scroll" tabindex="0"><table class="nu-table"><tr>{top}</tr>{body}</table></div>'
 
 
 def _cell(value: str | float | None) -> str:
     if isinstance(value, float):
         bar = f'<span class="nu-track"><i class="nu-up" style="left:0;width:{value:.1%}"></i></span>'
         return f'<span class="nu-cell">{bar}{value:.3f}</span>'
-    return "–" if value is None else escape(value)
+    return "–" if value is None else f"<bdi>{escape(value)}</bdi>"
 
 
 def confusion(counts: Sequence[Sequence[int]], scale: Sequence[int]) -> str:

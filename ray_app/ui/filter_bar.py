@@ -6,6 +6,7 @@ from datetime import date
 import streamlit as st
 
 from ray_app.ui import cached_queries, components
+from ray_app.ui.figures import svg
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import Catalog
 from ray_app.ui.translations import Translate
@@ -18,7 +19,8 @@ FILTER_COLUMNS = {  # the text of a filter -> the column it needs
     "filter_dates": "created_at",
 }
 KEEP = ",".join([*FILTER_COLUMNS.values(), "rating"])
-KEYS = ("keywords", "scores", "text", "product", "malls", "categories", "dates")
+LISTS = (("product", "f_products"), ("mall", "f_malls"), ("category", "f_categories"))  # (column, key) of a list
+KEYS = ("keywords", "scores", "text", "products", "malls", "categories", "dates")
 
 
 def show(catalog: Catalog, keywords: list[str], scores: list[int], say: Translate) -> Filters:
@@ -38,7 +40,7 @@ def show(catalog: Catalog, keywords: list[str], scores: list[int], say: Translat
         scores=chosen_scores,
         word=word[1] if word else "",
         text=_typed_text("text"),
-        product=_typed_text("product"),
+        products=tuple(st.session_state.get("f_products") or ()),
         malls=tuple(st.session_state.get("f_malls") or ()),
         categories=tuple(st.session_state.get("f_categories") or ()),
         since=since,
@@ -56,20 +58,37 @@ def open_reviews(keyword: str, word: str) -> None:
         st.session_state["view"] = "reviews"
 
 
+def open_group(key: str, value: str) -> None:
+    """Switches to the reviews of one product, mall or category; `key` is that of its filter."""
+    if value:
+        clear()
+        st.session_state[key] = [value]
+        st.session_state["view"] = "reviews"
+
+
+def active() -> bool:
+    """Whether any filter is set."""
+    return any(st.session_state.get(key) for key in ("f_word", *(f"f_{name}" for name in KEYS)))
+
+
 def clear() -> None:
     """Empties every filter."""
     st.session_state.pop("f_word", None)
     for key in KEYS:
-        st.session_state[f"f_{key}"] = "" if key in ("text", "product") else () if key == "dates" else []
+        st.session_state[f"f_{key}"] = "" if key == "text" else () if key == "dates" else []
 
 
 def _keywords(keywords: list[str], say: Translate) -> tuple[str, ...]:
     still_there = [name for name in st.session_state.get("f_keywords", []) if name in keywords]
     st.session_state["f_keywords"] = still_there
-    return tuple(st.multiselect(say("filter_keywords"), keywords, key="f_keywords", placeholder=say("all")))
+    chosen = st.multiselect(
+        say("filter_keywords"), keywords, key="f_keywords", placeholder=say("all"), persist_state="session"
+    )
+    return tuple(chosen)
 
 
 def _scores(scores: list[int], say: Translate) -> tuple[int, ...]:
+    st.session_state["f_scores"] = [score for score in st.session_state.get("f_scores", []) if score in scores]
     chosen = st.pills(
         say("filter_scores"),
         scores,
@@ -86,12 +105,9 @@ def _more_filters(catalog: Catalog, say: Translate) -> None:
     if not {"product", "mall", "category", "created_at"} & set(catalog.columns):
         return
     with st.expander(say("more_filters")):
-        if "product" in catalog.columns:
-            st.text_input(say("filter_product"), key="f_product", persist_state="session")
-        for role, key in (("mall", "f_malls"), ("category", "f_categories")):
+        for role, key in LISTS:
             if role in catalog.columns:
-                options = cached_queries.choices(catalog, role)
-                st.multiselect(say(f"filter_{role}"), options, key=key, placeholder=say("all"), persist_state="session")
+                _choose_from(cached_queries.choices(catalog, role), role, key, say)
         if catalog.span:
             st.date_input(
                 say("filter_dates"),
@@ -101,6 +117,22 @@ def _more_filters(catalog: Catalog, say: Translate) -> None:
                 key="f_dates",
                 persist_state="session",
             )
+
+
+def _choose_from(options: list[str], role: str, key: str, say: Translate) -> None:
+    """A list to choose from; of products, of which there may be more than it holds, parts of a name can be typed."""
+    typed = role == "product"
+    chosen = [value for value in st.session_state.get(key) or [] if typed or value in options]
+    st.session_state[key] = chosen
+    st.multiselect(
+        say(f"filter_{role}"),
+        [*options, *(value for value in chosen if value not in options)],
+        key=key,
+        placeholder=say("all_or_type" if typed else "all"),
+        format_func=lambda value: svg.shortened(value, 60),
+        accept_new_options=typed,
+        persist_state="session",
+    )
 
 
 def _missing_columns(catalog: Catalog, say: Translate) -> None:

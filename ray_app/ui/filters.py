@@ -9,6 +9,9 @@ from datetime import date
 
 PUNCTUATION = ".,!?~…'\"()[]:;·"
 
+PRODUCT = (  # a name from the list, or letters that were typed
+    "(list_contains($products, {0}) OR len(list_filter($products, lambda p: contains(lower({0}), lower(p)))) > 0)"
+)
 Parameter = str | int | date | list[str] | list[int] | None
 
 
@@ -20,7 +23,7 @@ class Filters:
     scores: tuple[int, ...] = ()
     word: str = ""
     text: str = ""
-    product: str = ""
+    products: tuple[str, ...] = ()
     malls: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     since: date | None = None
@@ -38,7 +41,7 @@ class Filters:
         """(column, parameter, condition with a place for the column, value)."""
         return [
             ("text", "text", "contains(lower({}), lower($text))", self.text),
-            ("product", "product", "contains(lower({}), lower($product))", self.product),
+            ("product", "products", PRODUCT, list(self.products)),
             ("mall", "malls", "list_contains($malls, {})", list(self.malls)),
             ("category", "categories", "list_contains($categories, {})", list(self.categories)),
             ("created_at", "since", "CAST({} AS DATE) >= $since", self.since),

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-import altair as alt
 import pyarrow as pa
 import streamlit as st
 
@@ -11,7 +10,10 @@ from ray_app.errors import UserError, check
 from ray_app.evaluation.mixed_reviews import warning
 from ray_app.markdown import look_up
 from ray_app.ui import components
-from ray_app.ui.threshold_curves import MEASURES, KeywordPredictions, Measure, Point, check_predictions
+from ray_app.ui.error_lines import shown
+from ray_app.ui.figures import box, svg
+from ray_app.ui.thresholds import file as moved_file
+from ray_app.ui.thresholds.curves import MEASURES, KeywordPredictions, Measure, Point, check_predictions
 from ray_app.ui.translations import Translate
 from ray_app.ui.within import check_within
 
@@ -28,7 +30,7 @@ FIGURES = (  # (name, where the report has it)
     ("opinion_rate", ("opinions", "hit_rate")),
 )
 REQUIRED_FIGURES = 4  # the first ones; a report may lack highlights, an older one has no mixed reviews and no opinions
-COLORS: dict[Measure, str] = {"precision": "#1a5ea8", "recall": "#d1702a", "f1": "#8c96a1"}
+COLORS: dict[Measure, str] = {"precision": svg.BLUE, "recall": svg.ORANGE, "f1": svg.GRAY}
 
 
 class Report(TypedDict):
@@ -43,17 +45,17 @@ class Report(TypedDict):
     left_out: NotRequired[int | None]
 
 
-def show(report: str, bundle: str, say: Translate) -> None:
-    """Draws the tab."""
+def show(report: str, bundle: str, decisions: str, say: Translate) -> None:
+    """Draws the tab; moved thresholds are saved in the folder of decisions."""
     uri = st.text_input(say("report_file"), value=report, key="report", persist_state="session") or report
     try:
         check_within(uri, report.rpartition("/")[0] or ".", say)
         if not storage.exists(uri):
             _no_report(uri, bundle, say)
             return
-        _draw(uri, _read_report(uri, say), say)
+        _draw(uri, _read_report(uri, say), decisions, say)
     except UserError as error:
-        st.error(components.plain(str(error)))
+        st.error(components.plain(shown(error, say)))
 
 
 def _line(report: Report) -> str:
@@ -65,7 +67,7 @@ def _no_report(uri: str, bundle: str, say: Translate) -> None:
     folder = uri.rsplit("/", 1)[0] if "/" in uri else "."
     st.info(say("no_report", path=components.plain(uri)))
     command = f"python -m jobs.evaluate --bundle {bundle} --labels sample --output {folder}"
-    st.code(command, language="bash", wrap_lines=True)
+    st.code(command, language=None, wrap_lines=True)
 
 
 def _read_report(uri: str, say: Translate) -> Report:
@@ -80,14 +82,14 @@ def _read_report(uri: str, say: Translate) -> Report:
     return report
 
 
-def _draw(uri: str, report: Report, say: Translate) -> None:
+def _draw(uri: str, report: Report, decisions: str, say: Translate) -> None:
     st.html(components.note(say(_line(report), bundle=report["bundle"], reviews=f"{report['reviews']:,}")))
     st.html(components.figures([_figure(report, name, path, say) for name, path in FIGURES]))
     mixed = report["scores"].get("mixed")
     if mixed and (line := warning(mixed)):
         st.warning(components.plain(line.removeprefix("warning: ")))
     st.html(components.heading(say("thresholds"), say("thresholds_hint")))
-    _thresholds(uri, report, say)
+    _thresholds(uri, report, decisions, say)
     st.html(components.heading(say("per_keyword")))
     st.html(_per_keyword(report, say))
     confusion = report["scores"].get("confusion")
@@ -111,23 +113,31 @@ def _figure(report: Report, name: str, path: tuple[str, ...], say: Translate) ->
     return say(name), _decimal(value), compared
 
 
-def _thresholds(uri: str, report: Report, say: Translate) -> None:
+def _thresholds(uri: str, report: Report, decisions: str, say: Translate) -> None:
     """A keyword to choose and its threshold to move; needs the predictions beside the report."""
     predictions_uri = uri.rsplit("report.json", 1)[0] + "predictions.parquet"
     if not storage.exists(predictions_uri):
         st.html(components.note(say("no_predictions")))
         return
-    names = list(report["keywords"]["per_keyword"])
+    names, own = list(report["keywords"]["per_keyword"]), report.get("thresholds") or {}
+    file = moved_file.place(decisions, report["bundle"])
+    moved_file.restore(uri, file, own)
     name = st.selectbox(say("keyword"), names, key="threshold_keyword", persist_state="session") or names[0]
     predictions = KeywordPredictions(_predictions(predictions_uri, len(names)), name, names.index(name))
-    own_threshold = (report.get("thresholds") or {}).get(name)
-    key = f"threshold_{name}"
+    _move(uri, name, own.get(name), predictions, say)
+    if own:
+        moved_file.show(uri, file, report["bundle"], own, say)
+
+
+def _move(uri: str, name: str, own_threshold: float | None, predictions: KeywordPredictions, say: Translate) -> None:
+    """A slider, what it finds, and the curves that it moves along."""
+    key = moved_file.key_of(uri, name)
     st.session_state.setdefault(key, round(own_threshold if own_threshold is not None else 0.5, 2))
     threshold = st.slider(say("threshold"), 0.0, 1.0, step=0.01, key=key, persist_state="session")
     own = predictions.at(own_threshold) if own_threshold is not None else None
     point = own if own and threshold == round(own.threshold, 2) else predictions.at(threshold)
     _point(point, own, say)
-    st.altair_chart(_chart(predictions, threshold, say), width="stretch")
+    _curves(predictions, name, threshold, say)
     if own and point is not own:
         st.button(say("reset"), on_click=lambda: st.session_state.update({key: round(own.threshold, 2)}))
 
@@ -154,22 +164,20 @@ def _change(point: Point, own: Point | None, measure: Measure) -> str:
     return f"{now - before:+.3f}".replace("-", "−") if abs(now - before) >= 0.0005 else "±0"
 
 
-def _chart(predictions: KeywordPredictions, threshold: float, say: Translate) -> alt.LayerChart:
-    rows = [{**row, "measure": say(row["measure"])} for row in predictions.curve()]
-    colors = alt.Scale(domain=[say(m) for m in COLORS], range=list(COLORS.values()))
-    lines = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(interpolate="step-after", strokeWidth=2)
-        .encode(
-            x=alt.X("threshold:Q", title=say("threshold"), scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=6)),
-            y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
-            color=alt.Color("measure:N", scale=colors, legend=alt.Legend(orient="top", title=None)),
-            tooltip=[alt.Tooltip("threshold:Q", format=".2f"), "measure:N", alt.Tooltip("value:Q", format=".3f")],
-        )
-    )
-    chosen = alt.Data(values=[{"threshold": threshold}])
-    rule = alt.Chart(chosen).mark_rule(color="#1f2933", strokeDash=[4, 3]).encode(x="threshold:Q")
-    return alt.layer(lines, rule).properties(height=320)
+def _curves(predictions: KeywordPredictions, name: str, threshold: float, say: Translate) -> None:
+    rows = predictions.curve()
+    lines = [
+        (say(m), color, [(row["threshold"], row["value"]) for row in rows if row["measure"] == m])
+        for m, color in COLORS.items()
+    ]
+    label = say("curve_label", keyword=name)
+    table = pa.Table.from_pylist(rows)
+    head = [say("threshold"), say("measure"), say("value")]
+
+    def cells(row: dict[str, object]) -> list[str | float | None]:
+        return [f"{row['threshold']:.2f}", say(str(row["measure"])), f"{row['value']:.3f}"]
+
+    box.show("thresholds", svg.curves(lines, label, threshold), label, table, head, cells, say)
 
 
 def _per_keyword(report: Report, say: Translate) -> str:

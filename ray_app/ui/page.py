@@ -17,11 +17,12 @@ from ray_app.cli import parse
 from ray_app.data.text import SPLITTERS
 from ray_app.errors import UserError
 from ray_app.options import Options, option
-from ray_app.ui import catalog_tab, components, model_tab, try_tab
+from ray_app.ui import address, catalog_tab, components, model_tab, try_tab
 from ray_app.ui.translations import LANGUAGES, Translate, translator
 
 FOLDER = Path(__file__).parent
 NAME = "Nunchi 눈치"
+DEFAULTS = {"view": "summary", "sort": "frequent", "v_level": "product", "v_compare": "days"}  # not in the address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class Config(Options):
     bundle: str = option("ready", "bundle to load if there is no endpoint", "Page")
     words: str = option("space", "what a word is, if the page loads the bundle", "Page", tuple(SPLITTERS))
     analyses: str = option("runs/quickstart/analyses", "output of jobs.analyze, local or s3://", "Page")
+    decisions: str = option(
+        "runs/decisions", "where corrections and moved thresholds are saved, local or s3://", "Page"
+    )
     report: str = option("runs/quickstart/evaluation/report.json", "report of jobs.evaluate", "Page")
 
 
@@ -80,21 +84,26 @@ def _tabs(config: Config, say: Translate) -> None:
     """Draws the open tab only."""
     names = [say(key) for key in ("tab_try", "tab_catalog", "tab_model")]
     state = st.session_state
+    address.restore()
+    if state.get("open_tab") not in range(len(names)):
+        state["open_tab"] = 0
     if (
         state.get("tab_names") != names
     ):  # to Streamlit these are other tabs after a switch of language: keep the open one
         state.update(tab_names=names, first_tab=state.get("open_tab", 0))
     tabs = st.tabs(names, default=names[state["first_tab"]], key="/".join(names), on_change="rerun")
+    places = {"analyses": config.analyses, "bundle": config.bundle, "decisions": config.decisions}
     draw = (
         lambda: try_tab.show(config.endpoint, os.environ.get("NUNCHI_TOKEN", ""), config.bundle, config.words, say),
-        lambda: catalog_tab.show(config.analyses, config.bundle, say),
-        lambda: model_tab.show(config.report, config.bundle, say),
+        lambda: catalog_tab.show(catalog_tab.Places(**places), say),
+        lambda: model_tab.show(config.report, config.bundle, config.decisions, say),
     )
     for i, tab in enumerate(tabs):
         if tab.open:
             state["open_tab"] = i
             with tab:
                 draw[i]()
+    address.keep({"open_tab": 0, "folder": config.analyses, "report": config.report, **DEFAULTS})
 
 
 main()

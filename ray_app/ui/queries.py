@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from ray_app import storage
 from ray_app.data.column_names import ROLE_NAMES, folded
@@ -20,10 +20,10 @@ from ray_app.errors import check
 from ray_app.ui.duckdb_files import Database
 from ray_app.ui.filters import Filters, Parameter, column_sql, highlight_word_sql
 
-PAGE_ROWS = 200
+PAGE_ROWS = 50
 SAMPLE_ROWS = 500_000  # reviews that counts are taken from unless exact ones are wanted: a second or two
 TOP_WORDS = 24
-CHOICES = 200
+CHOICES = 1_000  # values of a filter that can be chosen from its list
 COLUMN_NAMES = {role: ROLE_NAMES[role] for role in ("text", "product", "mall", "category", "rating", "created_at")}
 DATE_TYPES = ("TIMESTAMP", "DATE", "VARCHAR")
 
@@ -51,6 +51,7 @@ class RunRecord(TypedDict):
     analysed: NotRequired[int]
     rejected: NotRequired[int]
     bundle: NotRequired[str]
+    config: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Catalog:
         return words
 
     def choices(self, role: str) -> list[str]:
-        """The most frequent values of mall or category, in alphabetical order."""
+        """The most frequent values of product, mall or category, in alphabetical order."""
         value = self._column(role)
         sql = f"""SELECT {value} FROM read_parquet($files) WHERE {value} IS NOT NULL
             GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $limit"""

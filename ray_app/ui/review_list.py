@@ -1,17 +1,22 @@
-"""The reviews of a catalog as pages of cards."""
+"""The reviews of a catalog as pages of cards; on demand each with a button that corrects it."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from ray_app.labels.annotations import completion
 from ray_app.ui import cached_queries, components
+from ray_app.ui.corrections import editor
+from ray_app.ui.corrections.editor import Desk
+from ray_app.ui.figures.svg import shortened
 from ray_app.ui.filters import Filters
 from ray_app.ui.queries import PAGE_ROWS, Catalog, CatalogRow, Counts, Cursor, Page
 from ray_app.ui.translations import Translate
 
 FEW = 10  # a page with no more cards than this has buttons only at the top
+FACT = 60  # characters of a product's or mall's name that are shown
 
 
-def show(catalog: Catalog, filters: Filters, exact: bool, say: Translate) -> None:
+def show(catalog: Catalog, filters: Filters, exact: bool, desk: Desk, say: Translate) -> None:
     """Draws a page. The cursors of earlier pages are kept for the way back."""
     cursors_by_query = st.session_state.setdefault("pages", {})
     cursors = cursors_by_query.setdefault((catalog.uri, catalog.signature, filters), [Cursor()])
@@ -20,12 +25,45 @@ def show(catalog: Catalog, filters: Filters, exact: bool, say: Translate) -> Non
     if not page.rows:
         st.info(say("nothing"))
         return
+    correcting = _corrections(catalog, desk, say)
     range_line = _pager(cursors, page, "top", say)
-    st.html(components.cards(_card(row, say) for row in page.rows))
+    if correcting:
+        _cards_to_correct(page, desk, say)
+    else:
+        st.html(components.cards(_card(row, desk, say) for row in page.rows))
     if len(page.rows) > FEW:
         _pager(cursors, page, "bottom", say)
+    editor.show(desk, say)
     counts = cached_queries.counts(catalog, filters, exact)  # after the cards, which need no counts
     range_line.html(components.note(_range(cursors, page, say, matching(counts, say))), width="content")
+
+
+def _corrections(catalog: Catalog, desk: Desk, say: Translate) -> bool:
+    """Whether findings are to be corrected; tells what was saved, and how that becomes labels."""
+    correcting = st.toggle(say("correct"), key="correct", help=say("correct_hint"), persist_state="session")
+    if uri := st.session_state.pop("decision_saved", ""):
+        st.success(say("saved", path=components.plain(uri)), icon=":material/check:")
+    if correcting and "text" not in catalog.columns:
+        st.info(say("correct_no_text"))
+        return False
+    if correcting and (count := len(editor.decided(desk))):
+        st.html(components.note(say("decisions_next", count=f"{count:,}")))
+        command = f"python -m jobs.acquire merge --answers {desk.folder} --labels LABELS --output runs/labels"
+        st.code(command, language=None, wrap_lines=True)
+    return correcting
+
+
+def _cards_to_correct(page: Page, desk: Desk, say: Translate) -> None:
+    for number, row in enumerate(page.rows):
+        with st.container(key=f"card {number}"):
+            st.html(_card(row, desk, say))
+            if text := row.get("text"):
+                st.button(
+                    say("correct_one"),
+                    key=f"correct {number}",
+                    on_click=editor.begin,
+                    args=(desk, row["review_id"], text, row["findings"] or []),
+                )
 
 
 def _pager(cursors: list[Cursor], page: Page, where: str, say: Translate) -> DeltaGenerator:
@@ -58,8 +96,13 @@ def matching(counts: Counts, say: Translate) -> str:
     return say("about", count=f"{round(counts.reviews * counts.total / counts.read):,}")
 
 
-def _card(row: CatalogRow, say: Translate) -> str:
-    return components.card(row.get("text"), row["findings"] or [], _facts(row), row["truncated"], say)
+def _card(row: CatalogRow, desk: Desk, say: Translate) -> str:
+    facts = _facts(row)
+    for decided in editor.decided(desk).get(row["review_id"], []):
+        if decided["text"] == row.get("text"):
+            who = say("decided_by", who=shortened(decided["labeller"], FACT))
+            facts.append(f"✓ {who}: {completion(decided['labels'])}")
+    return components.card(row.get("text"), row["findings"] or [], facts, row["truncated"], say)
 
 
 def _facts(row: CatalogRow) -> list[str]:
@@ -69,4 +112,4 @@ def _facts(row: CatalogRow) -> list[str]:
         facts.append(created_at.date().isoformat())
     if (rating := row.get("rating")) is not None:
         facts.append(f"★ {rating:g}")
-    return [str(fact) for fact in facts if fact]
+    return [shortened(str(fact), FACT) for fact in facts if fact]

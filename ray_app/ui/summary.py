@@ -7,6 +7,8 @@ from typing import Literal, TypedDict
 
 from ray_app.ui.queries import Cell
 
+ORDERS = ("frequent", "trouble", "share")  # of the bars: by findings, by negative ones, by their share
+PRIOR = 20  # findings that the share of the others counts as: two complaints of two are no trouble yet
 Side = Literal["negative", "neutral", "positive"]
 Cells = Iterable[Cell]
 
@@ -27,6 +29,18 @@ def by_keyword(cells: Cells) -> list[tuple[str, list[tuple[int, int]]]]:
         counts.setdefault(keyword, Counter())[score] += count
     order = sorted(counts, key=lambda name: (-counts[name].total(), name))
     return [(name, sorted(counts[name].items())) for name in order]
+
+
+def ordered(rows: list[tuple[str, list[tuple[int, int]]]], order: str) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Rows of `by_keyword` in one of ORDERS."""
+    if order == ORDERS[0]:
+        return rows
+    bad = {name: sum(n for score, n in scores if score < 0) for name, scores in rows}
+    found = {name: sum(n for _, n in scores) for name, scores in rows}
+    usual = sum(bad.values()) / max(1, sum(found.values()))
+    if order == ORDERS[1]:
+        return sorted(rows, key=lambda row: -bad[row[0]])
+    return sorted(rows, key=lambda row: -(bad[row[0]] + PRIOR * usual) / (found[row[0]] + PRIOR))
 
 
 def totals(cells: Cells) -> tuple[int, int, int]:

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 
+from ray_app.ui.texts.corrections import TEXTS as CORRECTIONS
+from ray_app.ui.texts.views import TEXTS as VIEWS
+
 LANGUAGES = {"ko": "한국어", "en": "English"}
 Translate = Callable[..., str]
 
 TEXTS: dict[str, tuple[str, str]] = {
+    **VIEWS,
+    **CORRECTIONS,
     # frame
     "tagline": (
         "리뷰에 담긴 키워드와 감정, 그 근거가 된 단어까지 읽어 냅니다",
@@ -88,6 +93,50 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}에 분석 결과가 없습니다. 아래 명령으로 만들 수 있습니다.",
         "No analyses at {path} yet. Make some with this command:",
     ),
+    "example": (
+        "그때까지는 예시 쇼핑몰의 리뷰 분석 결과를 보여 드립니다.",
+        "Until then you see an analyzed example, the catalog of a small shop.",
+    ),
+    "folder_inside": (
+        "{path}는 분석 결과의 일부입니다. 한 단계 위 {parent}를 입력하세요.",
+        "{path} is a part of analyses: name the folder above it, {parent}.",
+    ),
+    "folder_above": (
+        "{path}에는 분석 결과 폴더가 들어 있습니다. {below}를 입력하세요.",
+        "{path} holds folders of analyses, such as {below}: name one of them.",
+    ),
+    "folder_bundle": (
+        "{path}는 번들(모델)입니다. 여기에는 jobs.analyze의 --output 폴더를 입력하세요.",
+        "{path} is a bundle, that is, a model. Name the --output of jobs.analyze here.",
+    ),
+    "folder_report": (
+        "{path}는 jobs.report의 보고서입니다. report.html을 열거나, 여기에는 그 --analyses 폴더를 입력하세요.",
+        "{path} is a report of jobs.report. Open its report.html, or name its --analyses folder here.",
+    ),
+    "folder_evaluation": (
+        "{path}는 jobs.evaluate의 평가입니다. ‘모델’ 탭에서 열고, 여기에는 jobs.analyze의 --output 폴더를 입력하세요.",
+        "{path} is an evaluation of jobs.evaluate, which the Model tab shows. Name the --output of jobs.analyze here.",
+    ),
+    "folder_batch": (
+        "{path}는 라벨링할 리뷰 묶음입니다. 여기에는 jobs.analyze의 --output 폴더를 입력하세요.",
+        "{path} is a batch to label. Name the --output of jobs.analyze here.",
+    ),
+    "folder_labels": (
+        "{path}는 라벨입니다. 여기에는 jobs.analyze의 --output 폴더를 입력하세요.",
+        "{path} holds labels. Name the --output of jobs.analyze here.",
+    ),
+    "folder_begun": (
+        "{path}의 분석이 아직 결과를 내지 않았습니다. 멈췄다면 같은 명령으로 이어서 하세요.",
+        "The run in {path} has written nothing yet. If it was stopped, the same command resumes it:",
+    ),
+    "folder_file": (
+        "{path}는 파일입니다. 리뷰 파일이라면 먼저 분석하세요.",
+        "{path} is a file. If it holds reviews, analyze them first:",
+    ),
+    "folder_other": (
+        "{path}에는 분석 결과가 없습니다. 폴더 이름을 확인하거나 아래 명령으로 만드세요.",
+        "There are no analyses in {path}. Check the name, or make some:",
+    ),
     "run_line": ("리뷰 {analyzed}건 분석 · {rejected}건 제외", "{analyzed} reviews analyzed · {rejected} rejected"),
     "run_bundle": ("번들 {bundle}", "bundle {bundle}"),
     "run_open": (
@@ -97,12 +146,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "filter_keywords": ("키워드", "Keywords"),
     "filter_scores": ("점수", "Score"),
     "filter_text": ("리뷰 내용", "Text contains"),
-    "filter_product": ("상품명", "Product contains"),
+    "filter_product": ("상품", "Product"),
     "filter_mall": ("쇼핑몰", "Mall"),
     "filter_category": ("카테고리", "Category"),
     "filter_dates": ("기간", "Dates"),
     "more_filters": ("상품·쇼핑몰·카테고리·기간", "Product, mall, category, dates"),
     "all": ("전체", "All"),
+    "all_or_type": ("전체 (이름 일부를 입력해도 됩니다)", "All; part of a name will do"),
     "clear": ("필터 모두 지우기", "Clear all filters"),
     "drop_word": ("근거 단어 「{word}」 ({keyword}) ✕", "Highlight “{word}” ({keyword}) ✕"),
     "absent": (
@@ -127,6 +177,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "shares_hint": (
         "조건에 맞는 리뷰에서 찾은 모든 키워드입니다. 오른쪽은 대표적인 근거 단어와 그 횟수입니다.",
         "All findings in the matching reviews. On the right, the most telling words and how often they occur.",
+    ),
+    "sort_frequent": ("많이 나온 순", "Most frequent"),
+    "sort_trouble": ("불만 많은 순", "Most complaints"),
+    "sort_share": ("불만 비율 순", "Largest share of complaints"),
+    "findings_count": ("찾은 수", "Findings"),
+    "side": ("긍정·부정", "Sign"),
+    "trend_few": (
+        "n은 그 기간에 찾은 수, 속이 빈 회색 점은 {few}건 미만입니다.",
+        "n is the number of findings; hollow gray points have fewer than {few}.",
     ),
     "focus": ("키워드 자세히 보기", "A closer look"),
     "trend": ("긍정·부정 비율 추이", "Positive and negative shares over time"),
@@ -187,11 +246,25 @@ TEXTS: dict[str, tuple[str, str]] = {
     "threshold": ("기준값", "Threshold"),
     "own_threshold": ("번들의 기준값은 {value}입니다.", "The bundle's own threshold is {value}."),
     "reset": ("번들의 기준값으로 되돌리기", "Back to the bundle's own"),
+    "reset_all": ("모두 되돌리기", "Reset all"),
+    "moved": ("바꾼 기준값: {list}", "Moved: {list}"),
+    "save_thresholds": ("기준값 파일 저장", "Save the thresholds"),
+    "download_thresholds": ("내려받기", "Download"),
+    "thresholds_next": (
+        "저장한 파일로 분석하거나 서빙할 수 있습니다. jobs.serve에서도 같은 옵션을 씁니다.",
+        "The file decides what is found; jobs.serve takes the same option:",
+    ),
+    "curve_label": (
+        "‘{keyword}’의 기준값에 따른 정밀도, 재현율, F1",
+        "Precision, recall and F1 of “{keyword}” by threshold",
+    ),
     "no_predictions": (
         "보고서와 같은 폴더에 predictions.parquet이 없습니다. "
         "jobs.evaluate를 다시 실행하면 기준값을 조정해 볼 수 있습니다.",
         "There is no predictions.parquet beside this report; run jobs.evaluate again to move thresholds.",
     ),
+    "measure": ("지표", "Measure"),
+    "value": ("값", "Value"),
     "precision": ("정밀도", "Precision"),
     "recall": ("재현율", "Recall"),
     "f1": ("F1", "F1"),

@@ -11,6 +11,7 @@ from ray_app.data.text import is_blank, words
 from ray_app.errors import UserError
 from ray_app.ui import components
 from ray_app.ui.analyzers import Analysis, Endpoint, Explanation, LocalBundle, ReviewAnalyzer, bundle_version
+from ray_app.ui.error_lines import shown
 from ray_app.ui.translations import Translate
 
 UNSPACED = 12  # a word with this many characters is probably several without spaces
@@ -37,7 +38,7 @@ def show(endpoint: str, token: str, bundle: str, splitter: str, say: Translate) 
     """Draws the tab; `splitter` is the option --words."""
     if not endpoint and "://" not in bundle and not bundle_version(bundle):
         st.info(say("no_bundle", path=components.plain(bundle)))
-        st.code("python -m jobs.quickstart", language="bash")
+        st.code("python -m jobs.quickstart", language=None)
         return
     analyzer: ReviewAnalyzer
     try:
@@ -47,8 +48,10 @@ def show(endpoint: str, token: str, bundle: str, splitter: str, say: Translate) 
             else:
                 analyzer = _local_bundle(bundle, splitter, bundle_version(bundle))
     except UserError as error:
-        st.error(components.plain(str(error)))
+        st.error(components.plain(shown(error, say)))
         return
+    st.session_state.setdefault("submitted", EXAMPLES[0])  # a first visit sees what the page does
+    st.session_state.setdefault("review", EXAMPLES[0])
     _input(say)
     _analysis(analyzer, st.session_state.get("submitted", ""), say)
     source = "source_endpoint" if endpoint else "source_bundle"
@@ -102,7 +105,7 @@ def _analysis(analyzer: ReviewAnalyzer, text: str, say: Translate) -> None:
         with st.spinner(say("analyzing")):
             analysis = analyzer.analyze(text)
     except UserError as error:
-        st.error(components.plain(str(error)))
+        st.error(components.plain(shown(error, say)))
         return
     _findings(text, analysis, say)
     if analysis["findings"]:
@@ -137,7 +140,7 @@ def _contributions(analyzer: ReviewAnalyzer, text: str, findings: Sequence[Findi
         with st.spinner(say("analyzing")):
             explanation = analyzer.explain(text)
     except UserError as error:
-        st.info(components.plain(str(error)))
+        st.info(components.plain(shown(error, say)))
         return
     labels = {f["keyword"]: f"{f['keyword']} {components.signed(int(f['score']))}" for f in findings}
     keyword = st.pills(

@@ -70,6 +70,7 @@ def test_a_finished_run_is_left_as_it_is(reviews: Path, bundle_folder: str, capl
         ({"words": "kiwi"}, "--words 'space', now it is 'kiwi'"),
         ({"highlights": "exact"}, "--highlights 'off', now it is 'exact'"),
         ({"unit_rows": 9}, "--unit-rows 8, now it is 9"),
+        ({"thresholds": '{"배송": 0.125}'}, "--thresholds '', now it is '배송=0.125'"),
         ({"keep": ""}, "--keep 'mall', now it is ''"),
         ({"limit": 9}, "--limit 0, now it is 9"),
     ],
@@ -250,3 +251,19 @@ def test_two_lanes_that_share_the_models_find_what_one_does(
     assert run["computed_on"] == {choose_device("cpu").arithmetic: 7}
     assert [counted[name] for name in ("tokens", "sequences")] == [work[name] for name in ("tokens", "sequences")]
     assert made[0].runtime.keywords.flat is made[1].runtime.keywords.flat
+
+
+def test_thresholds_of_a_file_decide_what_is_found_and_are_told(
+    reviews: Path, bundle_folder: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "thresholds.json"
+    file.write_text('{"thresholds": {"배송": 0, "만족도": 1}}', encoding="utf-8")
+    analyze.run(config(reviews, bundle_folder, thresholds=str(file)))
+    file.unlink()  # the run knows them: nobody needs the file again
+    found = [{finding["keyword"] for finding in row["findings"]} for row in rows(reviews)]
+    assert all("배송" in keywords for keywords in found)
+    assert not any("만족도" in keywords for keywords in found)
+    run = storage.read_json(f"{reviews.parent}/out/_run.json")
+    assert (run["thresholds"]["배송"], run["thresholds"]["만족도"]) == (0, 1)
+    again = config(reviews, bundle_folder, thresholds=run["config"]["thresholds"])
+    assert analyze.run(again) == 0

@@ -149,6 +149,7 @@ def test_decisions_are_chosen_from_lists(tmp_path: Path) -> None:
         "who": None,
         "when": None,
         "place": "",
+        "labels": None,
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
+from ray_app.inference.bundle import load
 from ray_app.serving import protocol
 from ray_app.serving.batcher import BatchResult
 from ray_app.serving.deployments import HandleService, InProcessService, Replica
@@ -309,3 +310,23 @@ def test_a_replica_that_is_gone_is_not_ready() -> None:
 def test_a_replica_that_answers_http_itself_gives_up_at_the_deadline_too() -> None:
     within = InProcessService(Slow())  # type: ignore[arg-type]
     assert asyncio.run(within.analyze(rows(["가"]), time.time() + 0.05)).refused == "late"
+
+
+def test_thresholds_come_with_the_bundle_and_change_without_a_restart(bundle_folder: str) -> None:
+    async def work() -> None:
+        served = replica()
+        await served.reconfigure({"bundle": bundle_folder})
+        own, _ = await served.analyze(rows(TEXTS), soon())
+        await served.reconfigure({"bundle": bundle_folder, "thresholds": '{"만족도": 1}'})
+        moved, _ = await served.analyze(rows(TEXTS), soon())
+        kept = [[one for one in found if one["keyword"] != "만족도"] for found in in_process(bundle_folder)]
+        assert findings(moved) == kept != findings(own)
+        version = (await served.info())["version"]
+        thresholds: Any = version["thresholds"]
+        assert max(thresholds) == 1
+        assert version["bundle"] == load(bundle_folder).id
+        await served.reconfigure({"bundle": bundle_folder, "thresholds": '{"nothing": 0}'})
+        assert "unknown keyword" in served.failed_update
+        assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == findings(moved)
+
+    asyncio.run(work())

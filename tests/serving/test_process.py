@@ -13,6 +13,7 @@ import requests
 from ray_app import cluster
 from ray_app.errors import UserError
 from ray_app.serving import process, serve
+from ray_app.serving.options import Config
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
@@ -72,7 +73,7 @@ def test_a_token_that_other_users_can_read_is_refused(tmp_path: Path, mode: int)
 def test_the_page_gets_the_token_unseen_and_stands_behind_a_door(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of Ray")
     port = process.free_port()
-    page = process.start_page("http://127.0.0.1:9", "s3cret", port, bundle="b", analyses="a", report="r")
+    page = process.start_page("http://127.0.0.1:9", "s3cret", Config(bundle="b", page_port=port))
     try:
         started = psutil.Process(page.pid)
         end = time.monotonic() + 20

@@ -1,5 +1,6 @@
 """The page without a browser: Streamlit's own runner over real folders, a real bundle and the endpoint's HTTP side."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,13 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import ray_app.ui
+from ray_app import sample
+from ray_app.errors import UserError
+from ray_app.inference.bundle_names import READY
+from ray_app.ui import folder_advice
 from ray_app.ui.duckdb_files import Database
+from ray_app.ui.error_lines import shown
+from ray_app.ui.translations import translator
 from tests.support.page_data import MARKDOWN, endpoint, rows, write_analyses, write_evaluation
 
 PAGE = str(Path(ray_app.ui.__file__).parent / "page.py")
@@ -43,7 +50,8 @@ def values(elements: Any) -> list[str]:
 
 def test_a_review_is_analyzed_with_the_bundle(start: Start, bundle_folder: str) -> None:
     page = start("--bundle", bundle_folder)
-    assert "Write a review and press Analyze" in html(page)
+    assert page.text_area(key="review").value == "옷은 예쁘지만 배송은 늦어요"  # a first visit sees an example
+    assert "nu-chip" in html(page)
     page.text_area(key="review").input("옷은 예쁘지만 <b>배송은</b> 늦어요").run()
     page.button(key="analyze").click().run()
     assert not page.exception
@@ -112,35 +120,38 @@ def test_without_analyses_or_report_the_page_shows_the_command_that_makes_them(s
     assert page.code[0].value == "python -m jobs.quickstart"
     page = start("--analyses", str(tmp_path / "none"), "--bundle", "b", tab=1)
     assert "No analyses at" in page.info[0].value
+    assert "Until then you see an analyzed example" in page.info[0].value
+    assert "2,976 reviews analyzed · 24 rejected" in html(page)
+    assert "nu-shares" in html(page)
     assert page.code[0].value.startswith("python -m jobs.analyze --bundle b --keep text,product,mall,category")
     page = start("--report", str(tmp_path / "none" / "report.json"), "--bundle", "b", tab=2)
     assert page.code[0].value == f"python -m jobs.evaluate --bundle b --labels sample --output {tmp_path}/none"
 
 
 def test_filters_narrow_the_catalog_and_a_word_leads_to_its_reviews(start: Start, tmp_path: Path) -> None:
-    write_analyses(str(tmp_path), rows(430))
+    write_analyses(str(tmp_path), rows(120))
     page = start("--analyses", str(tmp_path), tab=1)
-    assert "430 reviews analyzed · 3 rejected · bundle abc123" in html(page)
+    assert "120 reviews analyzed · 3 rejected · bundle abc123" in html(page)
     page.multiselect(key="f_keywords").select("색상").run()
-    assert "<b>86</b><small>20.0% of all</small>" in html(page)
+    assert "<b>24</b><small>20.0% of all</small>" in html(page)
     page.button_group(key="words of 색상").set_value("예뻐요").run()
-    assert html(page).count("nu-card nu-review") == 86
+    assert html(page).count("nu-card nu-review") == 24
     assert any(button.label == "Highlight “예뻐요” (색상) ✕" for button in page.button)
     next(button for button in page.button if button.label == "Clear all filters").click().run()
-    assert html(page).count("nu-card nu-review") == 200
-    assert "1–200 of 430" in html(page)
+    assert html(page).count("nu-card nu-review") == 50
+    assert "1–50 of 120" in html(page)
     page.button(key="next_top").click().run()
     page.button(key="next_top").click().run()
-    assert "401–430 of 430" in html(page)
+    assert "101–120 of 120" in html(page)
     assert page.button(key="next_top").disabled
     page.button(key="previous_bottom").click().run()
-    assert "201–400 of 430" in html(page)
+    assert "51–100 of 120" in html(page)
 
 
 def test_filters_without_their_column_are_left_out_and_named(start: Start, tmp_path: Path) -> None:
     write_analyses(str(tmp_path), rows(30), keep=("mall",))
     page = start("--analyses", str(tmp_path), tab=1)
-    assert "Text contains, Product contains, Category, Dates: not in these analyses." in html(page)
+    assert "Text contains, Product, Category, Dates: not in these analyses." in html(page)
     assert "--keep text,product,category,created_at." in html(page)
     assert "No date column, so no trend over time." in html(page)
     assert [widget.key for widget in page.multiselect] == ["f_keywords", "f_malls"]
@@ -217,3 +228,132 @@ def test_what_a_query_spills_goes_into_a_folder_of_this_user_alone(
     ((place,),) = database.connections[0].execute("select current_setting('temp_directory')").fetchall()
     assert place == str(tmp_path / "cache" / "page")
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture(scope="module")
+def analyses(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("views")
+    write_analyses(str(folder), rows(240))
+    return str(folder)
+
+
+def test_views_of_the_report_say_what_they_found_and_can_be_saved(start: Start, analyses: str) -> None:
+    page = start("--analyses", analyses, tab=1)
+    said = {
+        "ranking": ("Of 240 series", "In 60 comparisons", "data:image/svg+xml"),
+        "trend": ("None of", "Complaints over time"),
+        "stars": ("costs the most stars", "What praise adds"),
+        "compare": ("keywords moved beyond chance",),
+    }
+    for view, lines in said.items():
+        page.session_state["view"] = view
+        page.run()
+        assert not page.exception, view
+        assert any(line in html(page) for line in lines), view
+        assert page.get("download_button"), view
+
+
+def test_views_without_their_column_say_how_to_get_it(start: Start, tmp_path: Path) -> None:
+    write_analyses(str(tmp_path), rows(20), keep=("text",))
+    page = start("--analyses", str(tmp_path), tab=1)
+    for view, column in (("ranking", "product,category,mall"), ("trend", "date"), ("stars", "rating")):
+        page.session_state["view"] = view
+        page.run()
+        assert page.code[0].value == f"python -m jobs.analyze --keep {column} …", view
+
+
+def test_a_link_keeps_tab_view_and_filters(start: Start, analyses: str) -> None:
+    page = start("--analyses", analyses, tab=1)
+    page.multiselect(key="f_keywords").select("색상").run()
+    page.multiselect(key="f_malls").select("두루마당").run()
+    kept = {name: page.query_params[name] for name in page.query_params}
+    assert (kept["keyword"], kept["mall"]) == (["색상"], ["두루마당"])
+    other = AppTest.from_file(PAGE, default_timeout=60)
+    wrong = {
+        "score": ["9"],
+        "days": ["nonsense"],
+        "tab": ["1"],
+        "category": ["gone"],
+        "sort": ["x"],
+        "view": ["reviews"],
+    }
+    for name, values in {**kept, **wrong}.items():
+        other.query_params[name] = values
+    other.run()
+    assert not other.exception
+    assert other.multiselect(key="f_malls").value == ["두루마당"]
+    assert "1–16 of 16" in html(other)
+
+
+def test_moved_thresholds_are_saved_per_report_and_found_again(start: Start, tmp_path: Path) -> None:
+    flags = ("--report", write_evaluation(str(tmp_path)), "--decisions", str(tmp_path / "decisions"))
+    page = start(*flags, tab=2)
+    assert not [button for button in page.button if button.key == "save_thresholds"]
+    page.slider[0].set_value(0.3).run()
+    page.button(key="save_thresholds").click().run()
+    assert "thresholds\\-abc123\\.json" in page.success[0].value
+    saved = json.loads((tmp_path / "decisions" / "thresholds-abc123.json").read_text(encoding="utf-8"))
+    assert saved == {"bundle": "abc123", "thresholds": {"배송": 0.3}}
+    page = start(*flags, tab=2)
+    assert page.slider[0].value == 0.3
+    page.button(key="reset_all").click().run()
+    assert page.slider[0].value == 0.7
+
+
+@pytest.mark.parametrize(
+    ("sign", "line"),
+    [
+        ("bundle.json", "is a bundle"),
+        ("report.html", "is a report of jobs.report"),
+        ("predictions.parquet", "is an evaluation"),
+        ("batch.parquet", "is a batch to label"),
+        ("labels.parquet", "holds labels"),
+        ("_plan/0000.json", "has written nothing yet"),
+        ("mine/_run.json", "holds folders of analyses, such as"),
+        ("notes.md", "There are no analyses in"),
+    ],
+)
+def test_a_wrong_folder_gets_the_right_advice(tmp_path: Path, sign: str, line: str) -> None:
+    (tmp_path / sign).parent.mkdir(exist_ok=True)
+    (tmp_path / sign).write_text("{}")
+    key, values, _ = folder_advice.advice(str(tmp_path), "ready")
+    assert line in translator("en")(key, **values)
+    assert translator("ko")(key, **values)
+
+
+def test_errors_are_korean_on_a_korean_page() -> None:
+    for english, korean in (
+        ("x: no analyses there; make some with python -m jobs.analyze", "분석 결과가 없습니다"),
+        ("http://a/version: not reachable (refused)", "연결할 수 없습니다"),
+        ("a.parquet: cannot be read (Invalid)", "읽을 수 없습니다"),
+        ("an error nobody knows", "an error nobody knows"),
+    ):
+        assert korean in shown(UserError(english), translator("ko"))
+        assert shown(UserError(english), translator("en")) == english
+
+
+def test_a_decision_needs_a_name_and_is_seen_by_others(start: Start, analyses: str, tmp_path: Path) -> None:
+    flags = ("--analyses", analyses, "--decisions", str(tmp_path / "decisions"))
+    page = start(*flags, tab=1)
+    page.session_state["view"] = "reviews"
+    page.run()
+    page.toggle(key="correct").set_value(True).run()
+    page.button(key="correct 0").click().run()
+    page.button(key="save_decision").click().run()
+    assert "Write your name first." in values(page.error)
+    page.text_input(key="who").input("=kim <b>").run()
+    page.button(key="save_decision").click().run()
+    assert not page.exception
+    (file,) = (tmp_path / "decisions").rglob("*.jsonl")
+    decided = json.loads(file.read_text(encoding="utf-8"))
+    assert {each["action"] for each in decided["decisions"]} == {"confirm"}
+    page = start(*flags, tab=1)
+    page.session_state["view"] = "reviews"
+    page.run()
+    assert "✓ checked by =kim &lt;b&gt;" in html(page)
+
+
+def test_the_shipped_example_is_of_the_shipped_bundle() -> None:
+    """python -m ray_app.sample.example makes it anew."""
+    run = json.loads((sample.ANALYSES / "_run.json").read_text(encoding="utf-8"))
+    assert run["bundle"] == json.loads((READY / "bundle.json").read_text(encoding="utf-8"))["id"]

@@ -1,170 +1,64 @@
-"""The page as started from the command line, in a real Chromium: every tab at two widths in both languages.
+"""The page as started from the command line, in a real Chromium: every view at two widths in both languages.
 
-Screenshots go to the folder in NUNCHI_ARTIFACTS (build/page). Chromium and its driver are Debian's.
+One server and one browser for all tests. `make axe` fetches axe-core, without which its test is skipped.
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
-from tests.support.chromium import chromium, installed
-from tests.support.page_data import EVIL, MARKDOWN, rows, write_analyses, write_evaluation
-from tests.support.paths import ROOT
+from ray_app import storage
+from ray_app.active_learning.merge import MergeConfig, merge
+from ray_app.inference.analyzer import Analyzer
+from ray_app.training import train
+from tests.support.browser import AXE, Browser, page_browser, started
+from tests.support.families import save_family
+from tests.support.page_data import EVIL, MARKDOWN, finding, rows, write_analyses, write_evaluation
 
-ARTIFACTS = Path(os.environ.get("NUNCHI_ARTIFACTS", "build/page"))
 OURS = ("127.0.0.1", "localhost", None)  # None: data: and blob: name no host
-SECONDS = 90.0
 REVIEW = "가격 대비 원단이 부드럽고 핏도 예뻐요. 다만 배송이 너무 늦었어요"
-VIEWS = [(1280, "ko"), (390, "ko"), (1280, "en"), (390, "en")]
-
-
-class Browser:
-    """A tab of Chromium that knows when Streamlit has finished drawing."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-        self.width = 0
-
-    def resize(self, width: int, height: int = 900) -> None:
-        self.width = width
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-    def open(self, url: str, width: int) -> None:
-        self.resize(width)
-        self.driver.get(url)
-        self.until(lambda: self.all("[data-testid=stTab]"), "the tabs")
-        self.settle()
-
-    def all(self, selector: str) -> list[WebElement]:
-        elements: list[WebElement] = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return elements
-
-    def script(self, code: str, *values: Any) -> Any:
-        return self.driver.execute_script(code, *values)
-
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            if result := condition():
-                return result
-            time.sleep(0.1)
-        pytest.fail(f"waited {SECONDS:.0f} s for {what}; the page says: {self.text()[:500]}")
-
-    def settle(self) -> None:
-        """Waits until nothing has been running for three checks in a row."""
-        quiet = 0
-
-        def still() -> bool:
-            nonlocal quiet
-            busy = "return document.querySelector('[data-testid=stApp]').dataset.testScriptState !== 'notRunning'"
-            quiet = 0 if self.script(busy) or self.all("[data-testid=stSpinner]") else quiet + 1
-            return quiet >= 3
-
-        time.sleep(0.3)
-        self.until(still, "the script to end")
-
-    def text(self) -> str:
-        return str(self.script("return document.body.innerText"))
-
-    def click(self, selector: str, index: int = 0) -> None:
-        element = self.until(lambda: self.all(selector)[index : index + 1] or None, selector)[0]
-        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
-        self.settle()
-
-    def says(self, text: str) -> None:
-        self.until(lambda: text in self.text(), f"{text!r}")
-
-    def screenshot(self, name: str) -> None:
-        """A screenshot of the whole page; nothing may be wider than the screen."""
-        self.settle()
-        inner = "const m = document.querySelector('[data-testid=stMain]');"
-        tall = self.script(inner + "return m.scrollHeight")
-        self.resize(self.width, min(int(tall) + 20, 3_000))
-        time.sleep(0.8)
-        ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.driver.save_screenshot(str(ARTIFACTS / f"{name}.png"))
-        wide = self.script(inner + "return [m.scrollWidth - m.clientWidth, document.documentElement.scrollWidth]")
-        self.resize(self.width)
-        assert wide[0] == 0
-        assert wide[1] <= self.width
-
-    def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-    def hosts(self) -> set[str | None]:
-        """The hosts of every request and socket since the last call."""
-        hosts: set[str | None] = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            params = message["params"]
-            if message["method"] == "Network.requestWillBeSent":
-                hosts.add(urlsplit(params["request"]["url"]).hostname)
-            elif message["method"] == "Network.webSocketCreated":
-                hosts.add(urlsplit(params["url"]).hostname)
-        return hosts
+VIEWS = ("summary", "ranking", "trend", "stars", "compare", "reviews")
+HOSTILE = (EVIL, "가" * 10_000, "=HYPERLINK(1)", "\u202eabc\u202d עברית", "x" * 300, "**a** [b](//c)", "바지 7")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not installed():
-        pytest.fail("no chromium or no chromedriver: apt-get install chromium chromium-driver", pytrace=False)
-    with chromium() as chrome:
-        yield Browser(chrome)
-
-
-@contextmanager
-def started(*flags: str) -> Iterator[str]:
-    """The address of a page started at the repository's root."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "ray_app/ui/page.py", "--server.port", str(port), "--", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        _wait(process, f"http://127.0.0.1:{port}/_stcore/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-def _wait(process: "subprocess.Popen[str]", url: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"streamlit ended: {process.communicate()[0]}")
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"{url} does not answer")
+    with page_browser() as tab:
+        yield tab
 
 
 @pytest.fixture(scope="module")
-def page(bundle_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page")
-    write_analyses(str(folder / "analyses"), rows(430))
-    report = write_evaluation(str(folder / "evaluation"))
-    with started("--bundle", bundle_folder, "--analyses", str(folder / "analyses"), "--report", report) as url:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Analyses; below them such with hostile names, one review to correct, and folders that are none."""
+    folder = tmp_path_factory.mktemp("page") / "analyses"
+    write_analyses(str(folder), rows(260))
+    hostile = rows(280)
+    for number, row in enumerate(hostile):
+        name = HOSTILE[number % len(HOSTILE)]
+        text = name + " " + "나" * 9_000 if number < 3 else f"{name[:400]} 빨라요"
+        row |= {"product": name, "category": name, "text": text}
+        row["findings"] = [finding(text, one["keyword"], one["score"], text.split()[-1]) for one in row["findings"]]
+    write_analyses(str(folder / "hostile"), hostile)
+    write_analyses(str(folder / "trip"), [{**rows(1)[0], "text": WRONG, "findings": [finding(WRONG, "핏", 1, "정말")]}])
+    (folder / "empty").mkdir()
+    write_evaluation(str(folder.parent / "evaluation"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path, bundle_folder: str) -> Iterator[str]:
+    flags = {
+        "--bundle": bundle_folder,
+        "--analyses": str(folder),
+        "--report": str(folder.parent / "evaluation" / "report.json"),
+        "--decisions": str(folder.parent / "decisions"),
+    }
+    with started(*(part for pair in flags.items() for part in pair)) as url:
         yield url
 
 
@@ -178,116 +72,169 @@ def analyze(browser: Browser, text: str) -> None:
     area.send_keys(Keys.CONTROL, "a")
     area.send_keys(text)
     browser.click(".st-key-analyze button")
-    browser.until(lambda: browser.all(".nu-bars"), "the contributions")
+    browser.until(lambda: text[:9] in shown_review(browser), "the review")
+
+
+def shown_review(browser: Browser) -> str:
+    """The review as shown, without the labels on its words."""
+    code = """const t = document.querySelector('.nu-text').cloneNode(true);
+        t.querySelectorAll('i').forEach(i => i.remove()); return t.textContent"""
+    return str(browser.script(code))
 
 
 def tab(browser: Browser, index: int) -> None:
     browser.click("[data-testid=stTab]", index)
 
 
-@pytest.mark.parametrize(("width", "language"), VIEWS)
-def test_the_three_tabs(browser: Browser, page: str, width: int, language: str) -> None:
+def view(browser: Browser, index: int) -> None:
+    browser.click(".st-key-view button", index)
+
+
+@pytest.mark.parametrize(("width", "language", "other"), [(1280, "ko", 390), (390, "en", 1280)])
+def test_every_view_works_and_fits(browser: Browser, page: str, width: int, language: str, other: int) -> None:
     browser.open(f"{page}/?lang={language}", width)
+    assert "늦어요" in shown_review(browser)  # a first visit sees an analyzed example
     analyze(browser, REVIEW)
     assert len(browser.all(".nu-review .nu-chip")) >= 2
-    assert browser.script("return document.querySelector('.nu-text').textContent").startswith(REVIEW[:2])
-    browser.screenshot(f"try-{width}-{language}")
-
+    browser.fits(f"try-{language}")
     tab(browser, 1)
-    browser.says("abc123")
-    browser.until(
-        lambda: browser.all("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"), "a chart"
-    )
-    browser.screenshot(f"catalog-{width}-{language}")
     browser.click(".st-key-f_scores button", 0)  # −2
     browser.says("20.0%")
-    browser.click(".st-key-view button", 1)
-    assert len(browser.all(".nu-card")) == 86
-    assert "늦어요" in browser.all(".nu-card .nu-text")[0].text
-    browser.screenshot(f"reviews-{width}-{language}")
-
+    browser.click(".st-key-sort button", 1)
+    browser.fits(f"summary-{language}")
+    names = dict(zip(VIEWS, (0, 2, 3, 4, 5, 1), strict=True))
+    for name in VIEWS[1:]:
+        view(browser, names[name])
+        browser.fits(f"{name}-{language}")
+        browser.resize(other)
+        browser.fits(f"{name}-{language}")
+        browser.resize(width)
+    assert len(browser.all(".nu-card")) == 50
+    assert "score=-2" in browser.driver.current_url
     tab(browser, 2)
     browser.says("0.500")
-    browser.script("document.querySelector('[data-testid=stSlider] input').focus()")
+    browser.script("document.querySelector('[data-testid=stSlider] input, [role=slider]').focus()")
     ActionChains(browser.driver).send_keys(Keys.ARROW_LEFT * 30).perform()
     browser.says("0.667")  # precision at 0.40
-    browser.screenshot(f"model-{width}-{language}")
+    browser.fits(f"model-{language}")
     clean(browser)
 
 
-def test_hovering_over_a_keyword_fades_the_others(browser: Browser, page: str) -> None:
-    browser.open(f"{page}/?lang=en", 1280)
-    analyze(browser, REVIEW)
-    chips = browser.all(".nu-review .nu-chip")
-    ActionChains(browser.driver).move_to_element(chips[0]).perform()
-    browser.until(
-        lambda: _opacities(browser)[0] == 1.0 and set(_opacities(browser)[1:]) == {0.22}, "the others to fade"
-    )
-    browser.screenshot("hovering-1280-en")
-    clean(browser)
-
-
-def _opacities(browser: Browser) -> list[float]:
-    code = "return [...document.querySelectorAll('.nu-review .nu-chip')].map(c => +getComputedStyle(c).opacity)"
-    return [round(value, 2) for value in browser.script(code)]
-
-
-def test_a_word_leads_to_its_reviews_and_pages_turn(browser: Browser, page: str) -> None:
-    browser.open(f"{page}/?lang=en", 1280)
-    tab(browser, 1)
-    browser.click(".st-key-view button", 1)
-    browser.says("1–200 of 430")
-    browser.click(".st-key-next_top button")
-    browser.says("201–400 of 430")
-    browser.click(".st-key-view button", 0)
-    words = browser.until(lambda: _buttons(browser, "늦어요 · 86"), "the word")
-    browser.script("arguments[0].scrollIntoView({block: 'center'})", words[0])
-    words[0].click()
-    browser.settle()
-    browser.says("1–86 of 86")
-    browser.says("Highlight “늦어요” (배송) ✕")
-    clean(browser)
-
-
-def _buttons(browser: Browser, text: str) -> list[WebElement]:
-    return [button for button in browser.all("button") if button.text == text]
-
-
-def test_reviews_that_attack_the_page_are_shown_as_text(browser: Browser, page: str) -> None:
+def test_hovering_fades_the_others_and_attacks_are_text(browser: Browser, page: str) -> None:
     browser.open(f"{page}/?lang=en", 1280)
     analyze(browser, f"좋아요 {EVIL} {MARKDOWN}")
-    assert _shown_review(browser) == f"좋아요 {EVIL} {MARKDOWN}"
-    tab(browser, 1)
-    _choose(browser, "가격")
-    browser.until(lambda: _buttons(browser, f"{MARKDOWN} · 86"), "the word of 가격")
-    browser.click(".st-key-view button", 1)
-    browser.says(MARKDOWN)
-    browser.screenshot("attacks-1280-en")
+    assert shown_review(browser) == f"좋아요 {EVIL} {MARKDOWN}"
+    chips = browser.all(".nu-review .nu-chip")
+    ActionChains(browser.driver).move_to_element(chips[0]).perform()
+    opacity = "return [...document.querySelectorAll('.nu-review .nu-chip')].map(c => +getComputedStyle(c).opacity)"
+
+    def faded() -> bool:
+        first, *rest = [round(value, 2) for value in browser.script(opacity)]
+        return first == 1.0 and set(rest) <= {0.22}
+
+    browser.until(faded, "the others to fade")
     assert browser.all("img") == []
     assert browser.script("return document.title") != "taken"
     clean(browser)
 
 
-def _shown_review(browser: Browser) -> str:
-    """The review as shown, without the labels on its words."""
-    copy = "const t = document.querySelector('.nu-text').cloneNode(true);"
-    return str(browser.script(copy + "t.querySelectorAll('i').forEach(i => i.remove()); return t.textContent"))
+def test_hostile_names_and_texts_stay_within_a_phone(browser: Browser, page: str, folder: Path) -> None:
+    given = quote(str(folder / "hostile"))
+    browser.open(f"{page}/?lang=ko&tab=1&folder={given}&view=ranking&of={quote('만족도')}", 390)
+    browser.until(lambda: browser.all("img[alt]"), "the ranking")
+    browser.fits("hostile-ranking")
+    for name, index in (("reviews", 1), ("trend", 3), ("summary", 0)):
+        view(browser, index)
+        browser.fits(f"hostile-{name}")
+    assert browser.script("return document.title") != "taken"
+    sources = browser.script("return [...document.querySelectorAll('img')].map(i => i.src)")
+    assert all(source.startswith("data:image/svg+xml") for source in sources)
+    clean(browser)
 
 
-def _choose(browser: Browser, keyword: str) -> None:
-    field = browser.all(".st-key-f_keywords input")[0]
-    field.send_keys(keyword, Keys.ENTER, Keys.ESCAPE)
+def test_wrong_and_empty_folders_say_what_to_do(browser: Browser, page: str, folder: Path) -> None:
+    for name, line in (("none", "python -m jobs.analyze"), ("empty", "분석 결과가 없습니다"), ("data", "한 단계 위")):
+        browser.open(f"{page}/?lang=ko&tab=1&folder={quote(str(folder / name))}", 390)
+        browser.says(line)
+        browser.fits(f"empty-{name}")
+    browser.open(f"{page}/?lang=ko&tab=2&report={quote(str(folder.parent / 'evaluation' / 'none.json'))}", 390)
+    browser.says("python -m jobs.evaluate")
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: make axe")
+def test_axe_finds_no_serious_fault(browser: Browser, page: str) -> None:
+    found: dict[str, list[str]] = {}
+    browser.open(f"{page}/?lang=ko", 1280)
+    found["try"] = browser.faults()
+    tab(browser, 1)
+    for index in range(len(VIEWS)):
+        view(browser, index)
+        found[f"view {index}"] = browser.faults()
+    tab(browser, 2)
+    found["model"] = browser.faults()
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+WRONG = "배송 늦어요 정말"
+KNOWN = (("배송 빨라요", "배송", 2), ("핏 좋아요", "핏", 1), ("색이 예뻐요", "색상", 1), ("가격 비싸요", "가격", -2))
+
+
+def choose(browser: Browser, keyword: str) -> None:
+    """Another keyword for the label that is edited."""
+    inside = "[role=dialog] [class*='st-key-keyword-of'] button"
+    browser.press(browser.until(lambda: [b for b in browser.all(inside) if b.text.strip() == keyword], keyword)[0])
+
+
+def labels(folder: Path) -> str:
+    """Labels that make the mistake."""
+    lines = []
+    for number in range(32):
+        text, keyword, score = KNOWN[number % 4]
+        both = [{"keyword": keyword, "score": score}, {"keyword": "만족도", "score": 1 if score > 0 else -1}]
+        split = "validation" if number % 8 > 5 else "train"
+        row = {"review_id": f"k{number}", "text": f"{text} {number % 3}", "labels": both, "split": split}
+        lines.append(json.dumps(row, ensure_ascii=False))
+    wrong = [{"keyword": "핏", "score": 1}, {"keyword": "만족도", "score": 1}]
+    row = {"review_id": "r00000", "text": WRONG, "labels": wrong, "split": "train"}
+    lines.append(json.dumps(row, ensure_ascii=False))
+    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return str(folder / "labels.jsonl")
+
+
+def test_a_correction_becomes_a_label_and_the_model_learns_it(
+    browser: Browser, page: str, folder: Path, tmp_path: Path
+) -> None:
+    browser.open(f"{page}/?lang=en&tab=1&view=reviews&folder={quote(str(folder / 'trip'))}", 1280)
+    browser.until(lambda: browser.all(".nu-card .nu-chip"), "the card")
+    browser.click(".st-key-correct label")
+    browser.button("Correct")
+    browser.says("Save as shown")
+    browser.click("[role=dialog] [class*='st-key-score-of'] button", 0)  # −2
+    choose(browser, "배송")
+    browser.says("배송 −2")
+    browser.click("[role=dialog] [class*='st-key-highlights-of'] button", 0)
+    browser.click(".st-key-add_finding button")
+    browser.says("스타일 +2")
+    choose(browser, "만족도")
+    browser.says("만족도 +2")
+    browser.click("[role=dialog] [class*='st-key-score-of'] button", 1)  # −1
+    browser.fits("correct")
+    browser.all(".st-key-who input")[0].send_keys("kim", Keys.TAB)
     browser.settle()
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_page_with_nothing_to_show_says_what_to_do(browser: Browser, tmp_path: Path, width: int) -> None:
-    none = str(tmp_path / "none")
-    with started("--bundle", none, "--analyses", none, "--report", f"{none}/report.json") as url:
-        browser.open(f"{url}/?lang=en", width)
-        lines: Sequence[str] = ("python -m jobs.quickstart", "python -m jobs.analyze", "python -m jobs.evaluate")
-        for index, line in enumerate(lines):
-            tab(browser, index)
-            browser.says(line)
-            browser.screenshot(f"empty-{index}-{width}-en")
-    assert browser.hosts() <= set(OURS)
+    browser.click(".st-key-save_decision button")
+    browser.says("checked by kim: 배송 -2, 만족도 -1")
+    decisions = folder.parent / "decisions"
+    (decided,) = [json.loads(line) for file in decisions.rglob("*.jsonl") for line in file.read_text().splitlines()]
+    assert [each["action"] for each in decided["decisions"]] == ["change", "add"]
+    assert decided["labels"][0] == {"keyword": "배송", "score": -2, "highlights": ["배송", "정말"], "opinions": None}
+    browser.driver.refresh()  # nothing is lost
+    browser.says("checked by kim: 배송 -2, 만족도 -1")
+    clean(browser)
+    merged = merge(MergeConfig(answers=str(decisions), labels=labels(tmp_path), output=str(tmp_path / "merged")))
+    assert (merged["new"], merged["changed"]) == (0, 1)
+    assert storage.read_parquet(merged["labels"]).to_pylist()[-1]["labeller"] == "kim"
+    base, bundle = str(save_family("bert", tmp_path / "base")), str(tmp_path / "bundle")
+    told = {"epochs": 60, "batch_size": 8, "max_length": 32, "workers": 0, "device": "cpu", "learning_rate": 3e-3}
+    train.run(train.Config(labels=merged["labels"], base_model=base, output=bundle, patience=0, **told))  # type: ignore[arg-type]
+    found = Analyzer(bundle, "cpu", highlights="off")([WRONG])[0]["findings"]
+    assert {one["keyword"]: one["score"] < 0 for one in found}.get("배송")

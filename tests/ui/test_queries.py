@@ -68,7 +68,8 @@ def test_pages_hold_every_review_once_and_in_order(catalog: Catalog, size: int) 
         (Filters(text="ONERROR"), lambda r: "onerror" in r["text"]),
         (Filters(text="%"), lambda r: "%" in r["text"]),
         (Filters(text="'; DROP TABLE x; --"), lambda r: False),
-        (Filters(product="지 3"), lambda r: r["product"] == "바지 3"),
+        (Filters(products=("지 3",)), lambda r: r["product"] == "바지 3"),
+    (Filters(products=("바지 3", "바지 5")), lambda r: r["product"] in ("바지 3", "바지 5")),
         (Filters(malls=(EVIL,)), lambda r: r["mall"] == EVIL),
         (Filters(malls=MALLS[:2], categories=("하의",)), lambda r: r["mall"] != EVIL and r["category"] == "하의"),
         (Filters(since=date(2025, 3, 3)), lambda r: r["created_at"].date() >= date(2025, 3, 3)),
@@ -125,7 +126,7 @@ def test_filters_without_their_column_are_ignored(tmp_path: Path) -> None:
     write_analyses(str(tmp_path), ROWS[:50], keep=())
     bare = opened(str(tmp_path))
     assert (bare.columns, bare.span) == ({}, None)
-    every = Filters(text="x", product="y", malls=("z",), categories=("w",), since=date(2030, 1, 1))
+    every = Filters(text="x", products=("y",), malls=("z",), categories=("w",), since=date(2030, 1, 1))
     assert len(ids(bare, every)) == 50
     assert {period for _, _, period, _ in bare.counts(Filters()).cells} == {None}
 

@@ -3,7 +3,7 @@
 from datetime import date
 
 from ray_app.ui.queries import Cell
-from ray_app.ui.summary import by_keyword, most_criticized, totals, trend
+from ray_app.ui.summary import by_keyword, most_criticized, ordered, totals, trend
 
 CELLS: list[Cell] = [
     ("만족도", 1, date(2025, 1, 1), 6),
@@ -27,3 +27,10 @@ def test_findings_add_up_by_keyword_side_and_period() -> None:
         {"period": "2025-02-01", "side": "negative", "share": 1.0, "count": 3},
     ]
     assert trend(CELLS, "색상") == []
+
+
+def test_bars_are_ordered_by_trouble() -> None:
+    rows = [("만족도", [(-1, 30), (1, 70)]), ("배송", [(-2, 25), (1, 5)]), ("핏", [(-1, 1)])]
+    assert [name for name, _ in ordered(rows, "frequent")] == ["만족도", "배송", "핏"]
+    assert [name for name, _ in ordered(rows, "trouble")] == ["만족도", "배송", "핏"]
+    assert [name for name, _ in ordered(rows, "share")] == ["배송", "핏", "만족도"]

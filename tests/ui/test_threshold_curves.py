@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from ray_app.errors import UserError
-from ray_app.ui.threshold_curves import KeywordPredictions, check_predictions
+from ray_app.ui.thresholds.curves import KeywordPredictions, check_predictions
 from ray_app.ui.try_tab import unspaced
 
 PREDICTIONS = pa.table(

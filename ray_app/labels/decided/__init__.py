@@ -1,0 +1,1 @@
+"""What people decided about labels: the rows, the files that the page writes, and labels given anew by them."""

@@ -1,0 +1,1 @@
+"""Charts of the page, each with its table and its downloads."""

@@ -1,0 +1,1 @@
+"""What `jobs.report` says of a folder of analyses, as views of the page: ranking, trend, what costs stars, compare."""

@@ -1,0 +1,1 @@
+"""Thresholds moved in the page: what others would find, and the file that they are saved to."""
