@@ -167,7 +167,7 @@ def _expanded(config: "PretrainedConfig", state: dict[str, Tensor], folder: Path
         kind = type(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False, **plain))
     own = {name: value for name, value in state.items() if not name.startswith("pooler.")}
     told = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True, **plain}
-    encoder, info = kind.from_pretrained(None, config=config, state_dict=own, **told)
+    encoder, info = kind.from_pretrained(None, config=config, state_dict=own, trust_remote_code=False, **told)
     odd = [*info["missing_keys"], *info["unexpected_keys"], *(name for name, *_ in info["mismatched_keys"])]
     if odd:
         raise ValueError(f"{folder}: {len(odd)} weights are not this encoder's, or are missing: {sorted(odd)[0]}")

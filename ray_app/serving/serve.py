@@ -157,6 +157,7 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     """
     from ray import serve
 
+    from ray_app import cluster
     from ray_app.inference import bundle_names
     from ray_app.inference.bundle import read_summary
     from ray_app.serving import http_app, placement
@@ -166,7 +167,8 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     config = replace(
         config,
         replicas=config.replicas or placement.replicas(config, fixed_size),
-        bundle=bundle_names.pinned(config.bundle),  # a replica that starts later serves the same
+        # pinned, so that a replica that starts later serves the same; `serve build` asks no store
+        bundle=(bundle_names.pinned if cluster.connected() else bundle_names.absolute)(config.bundle),
     )
     limits = http_app.Limits(
         reviews=config.max_reviews,

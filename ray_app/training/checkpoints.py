@@ -78,13 +78,27 @@ class LocalCheckpoints:
         own = self._own(name)
         if not storage.exists(own):
             return None
-        check(
-            not storage.exists(storage.join(own, WHOLE)),
-            f"{own}: a checkpoint of an earlier release; remove the training folder and train anew",
-        )
+        if storage.exists(storage.join(own, WHOLE)):
+            _adopt(Path(own))
         folders = [place.split("/") for place, _ in storage.walk(own)]
         whole = [folder for folder, *files in folders if files == [WHOLE] and folder.isdigit()]
         return storage.join(own, max(whole)) if whole else None
+
+
+def _adopt(own: Path) -> None:
+    """Brings a checkpoint of an earlier release, whose files lie in the model's folder itself, to its place; a kill in
+    between leaves one of both."""
+    files = [file for file in own.iterdir() if file.is_file()]
+    place = own / f"{len(json.loads((own / WHOLE).read_text(encoding='utf-8'))):06d}"
+
+    def copy(fresh: Path) -> None:
+        for file in files:
+            shutil.copy(file, fresh)
+
+    if not place.exists():
+        _write_whole(str(place), copy)
+    for file in sorted(files, key=lambda file: file.name == WHOLE):
+        file.unlink()
 
 
 def _write_whole(place: str, write: Callable[[Path], None]) -> None:

@@ -27,6 +27,7 @@ def test_environment_history_runs_and_tests_stay_here(tmp_path: Path) -> None:
         "runs/bundle/bundle.json",
         "tests/test_a.py",
         "deploy/a.lock",
+        "docs/page.png",
         "a.log",
     )
     for name in ("jobs/analyze.py", "ray_app/engine/starter/model.safetensors", "labels.csv", *left):
@@ -40,4 +41,4 @@ def test_environment_history_runs_and_tests_stay_here(tmp_path: Path) -> None:
 def test_this_checkout_is_far_below_the_limit(tmp_path: Path) -> None:
     packed = package(ROOT, tmp_path / "a.zip")
     assert {"jobs/analyze.py", "ray_app/catalog/analyze.py"} <= packed
-    assert (tmp_path / "a.zip").stat().st_size < LIMIT / 2  # most of it is the shipped bundle
+    assert (tmp_path / "a.zip").stat().st_size < 0.6 * LIMIT  # most of it is the shipped bundle

@@ -54,15 +54,15 @@ def test_flops_of_whole_layers_are_those_that_torch_counts_in_the_stock_forward(
 def test_flops_are_those_that_torch_counts_in_the_flat_forward(kind: str, pooling: str) -> None:
     """What the engine runs, with the first row's shortcut in the last layer; in bf16, where its products are torch's
     own, and attention as plain products: torch does not count oneDNN's linear and the CPU's fused attention. Nor does
-    it count the first row's attention, which is made of sums: that is added by hand, width for each token, twice.
-    Eight sequences of 40 tokens fill whole shapes.
+    it count the first row's attention, which is made of sums: that is added by hand, width for each token, twice; and
+    the head, which runs in fp32. Eight sequences of 40 tokens fill whole shapes.
     """
     made, lengths = model(kind, pooling), np.array([1, 2, 3, 3, 4, 6, 8, 13], np.int64)
     flat = UnpaddedClassifier(made, CPU, "bf16")
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
         flat(Sequences.of([list(range(5, 5 + n)) for n in lengths]))
-    sums = 2 * 2 * 32 * 40 if pooling == "first" else 0
-    assert encoder_flops(made.encoder.config, 5, lengths, pooling == "first") == counted.get_total_flops() + sums
+    sums, head = 2 * 2 * 32 * 40 if pooling == "first" else 0, 2 * 5 * 32 * len(lengths)
+    assert encoder_flops(made.encoder.config, 5, lengths, pooling == "first") == counted.get_total_flops() + sums + head
 
 
 def test_flops_of_a_tiny_encoder_by_hand() -> None:

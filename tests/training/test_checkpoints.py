@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from ray_app import storage
-from ray_app.errors import UserError
 from ray_app.training.checkpoints import LocalCheckpoints
 from ray_app.training.loop import EpochRow
 
@@ -54,7 +53,18 @@ def test_a_run_killed_while_it_writes_an_epoch_writes_it_anew(tmp_path: Path) ->
     assert (found / "state.pt").read_text() == "first"
 
 
-def test_a_checkpoint_of_an_earlier_release_is_named(tmp_path: Path) -> None:
-    storage.write_bytes(str(tmp_path / "checkpoints/m/history.json"), b"[]")
-    with pytest.raises(UserError, match="a checkpoint of an earlier release; remove the training folder"):
-        LocalCheckpoints(str(tmp_path)).resume("m")
+@pytest.mark.parametrize("killed", ["before", "after a copy", "while the old ones were removed"])
+def test_a_checkpoint_of_an_earlier_release_goes_on(killed: str, tmp_path: Path) -> None:
+    """It lay in the model's folder itself."""
+    own, place = tmp_path / "checkpoints/m", tmp_path / "checkpoints/m/000002"
+    own.mkdir(parents=True)
+    for folder in (own, place)[: 1 if killed == "before" else 2]:
+        folder.mkdir(exist_ok=True)
+        for name, text in (("state.pt", "second"), ("history.json", "[1, 2]")):
+            if folder == place or name == "history.json" or killed != "while the old ones were removed":
+                (folder / name).write_text(text)
+    kept = LocalCheckpoints(str(tmp_path))
+    assert kept.resume("m") == place
+    assert (place / "state.pt").read_text() == "second"
+    kept.reporter("m")(row(3), writes("third"))
+    assert [path.name for path in own.iterdir()] == ["000003"]
