@@ -73,7 +73,7 @@ def test_five_hundred_reviews_asked_for_one_at_a_time_are_analyzed_as_in_process
     assert len(answers) == 500
     assert [answer["rejected"] for answer in answers] == [[]] * 500
     assert [answer["analyses"][0] for answer in answers] == in_process(bundle_folder, texts)
-    metrics = requests.get(f"{endpoint}/metrics", timeout=10).text
+    metrics = requests.get(f"{endpoint}/metrics", timeout=60).text
     largest = max(
         float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("nunchi_batch_reviews_sum")
     )
@@ -170,7 +170,7 @@ def test_replicas_that_answer_http_themselves_count_together_and_outlive_one_ano
         answers = list(pool.map(lambda text: client.request([text]), TEXTS))
     assert [answer["analyses"][0] for answer in answers] == expected
     counted = {
-        requests.get(f"{url}/metrics", timeout=10).text.split('nunchi_reviews_total{result="analysed"} ')[1][:4]
+        requests.get(f"{url}/metrics", timeout=60).text.split('nunchi_reviews_total{result="analysed"} ')[1][:4]
         for _ in range(8)
     }
     assert counted == {f"{len(TEXTS):.1f}"}
@@ -202,7 +202,7 @@ def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_fo
         assert f"jobs.load --url {client.url} --bundle {bundle_folder}" in shown[1]
         assert client.request(TEXTS[:2])["rejected"] == []
         job.send_signal(signal.SIGTERM)
-        _, errors = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=240)
     assert job.returncode == 0, errors
     assert "Traceback" not in errors
     assert "requests under way finish" in errors

@@ -82,10 +82,10 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 60) -> None:
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(requests.ConnectionError):
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
             if requests.get(f"{url}/api/gcs_healthz", timeout=5).ok:
                 return
         time.sleep(0.2)
