@@ -5,6 +5,7 @@ import pytest
 
 from ray_app import storage
 from ray_app.errors import UserError
+from ray_app.training import base_checks, train, workers
 from ray_app.training.checkpoints import LocalCheckpoints
 from ray_app.training.loop import EpochRow
 
@@ -58,3 +59,21 @@ def test_a_checkpoint_of_an_earlier_release_is_named(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "checkpoints/m/history.json"), b"[]")
     with pytest.raises(UserError, match="a checkpoint of an earlier release; remove the training folder"):
         LocalCheckpoints(str(tmp_path)).resume("m")
+
+
+def test_nothing_of_a_run_that_was_not_cleared_away_passes_for_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a finished run was killed, or S3 broke off, while it removed its parts."""
+    config = train.Config(output=str(tmp_path / "bundle"), base_model="scratch", score_form="joint", workers=0)
+    for part in ("joint/done.json", "checkpoints/joint/000001/history.json", "tokenizer/tokenizer.json"):
+        storage.write_bytes(storage.join(config.storage, part), b"{}")
+
+    def launched(*_: object) -> None:
+        assert sorted(path.name for path in Path(config.storage).iterdir()) == ["_lease", "config.json"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base_checks, "rehearse", lambda *_: None)
+    monkeypatch.setattr(workers, "launch", launched)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config)
