@@ -125,11 +125,23 @@ def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]
         return _steps(config, bundle, output, wanted)
     assert isinstance(config, DistilConfig)
     with Lease(config.storage) as lease:
+        config = _pinned(config)
         try:
-            return _steps(config, bundle, output, wanted, lease)
+            return _steps(config, config.bundle, output, wanted, lease)
         finally:
             if not (is_empty(output) and is_empty(failed_of(output))):
                 clear_parts(config.storage, ("config.json", CHECKPOINTS))
+
+
+def _pinned(config: DistilConfig) -> DistilConfig:
+    """With the teacher by a name that stands for the same bundle from now on; where a run is resumed, for the one that
+    it was begun with."""
+    from ray_app import storage
+    from ray_app.inference import bundle_names
+
+    saved = storage.join(config.storage, "config.json")
+    begun = str(storage.read_json(saved).get("bundle", "")) if config.resume and storage.exists(saved) else ""
+    return replace(config, bundle=bundle_names.kept_or_pinned(config.bundle, begun, "--bundle"))
 
 
 def _steps(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...], lease: "Lease | None" = None) -> str:

@@ -29,7 +29,7 @@ from ray_app.labels.hold_out import training_split
 from ray_app.labels.reader import Labels
 from ray_app.options import as_dict
 from ray_app.training import calibration
-from ray_app.training.checkpoints import CHECKPOINTS, Checkpoints, LocalCheckpoints, claim_folder
+from ray_app.training.checkpoints import Checkpoints, LocalCheckpoints, claim_folder
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from ray_app.training.loop import EpochRow, train_model
 from ray_app.training.settings import Settings
@@ -48,7 +48,7 @@ def taught(config: DistilConfig, teacher: Bundle, labels: Labels, folder: Path) 
     model = load_keyword_scorer(teacher.path / "joint", dropout=0.0)
     model.batching = teacher.meta.batching
     check_sliceable(model, f"--bundle {config.bundle}", config.layers, config.intermediate)
-    claim_folder(config, ("metrics.jsonl", "tensorboard", CHECKPOINTS), config.judging)
+    claim_folder(config, ("metrics.jsonl", "tensorboard"), config.judging)
     sequences = drawn_reviews(texts, tokenizer, teacher.meta.max_length, config.join, config.seed)
     student = begun(model, config, sequences, tokenizer.pad_id)
     log.info("%s reviews, %s tokens: the teacher reads them", f"{len(sequences):,}", f"{len(sequences.ids):,}")

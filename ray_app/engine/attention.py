@@ -120,21 +120,22 @@ def varlen(
     if prefix is not None:
         key, value = (behind(kept, x, layout) for kept, x in zip(prefix, (key, value), strict=True))
         longest += layout.kept
-    one = splits(query.device)
+    one = splits(query.device, query.shape[-1])
     mixed: Tensor = varlen_attn(query, key, value, bounds, layout.key_bounds, most, longest, **one)  # type: ignore[assignment, arg-type]
     return mixed
 
 
 @cache
-def splits(device: torch.device) -> dict[str, int]:
-    """What makes a sequence's result independent of its neighbors: `num_splits=1`. Torch 2.11 does not know it, and
-    2.12 has it for some kernels only: those that do not split at all need no telling.
+def splits(device: torch.device, width: int) -> dict[str, int]:
+    """For heads of this width, what makes a sequence's result independent of its neighbors: `num_splits=1`. Torch 2.11
+    does not know it, and 2.12 has it for some kernels only: those that do not split at all need no telling.
 
-    Raises whatever torch does where no such kernel runs on this device.
+    Raises whatever torch does where no such kernel runs on this device, or none for this width: most know multiples of
+    8 up to 256.
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    tokens = torch.zeros(8, 2, 32, device=device, dtype=torch.bfloat16)
+    tokens = torch.zeros(8, 2, width, device=device, dtype=torch.bfloat16)
     bounds = torch.tensor([0, 3, 8], dtype=torch.int32, device=device)
     if "num_splits" in inspect.signature(varlen_attn).parameters:
         try:
@@ -153,12 +154,13 @@ def behind(kept: Tensor, own: Tensor, layout: Layout) -> Tensor:
 
 
 @cache
-def choose(device: torch.device, dtype: torch.dtype) -> Attention:
-    """`grouped` on CPUs and in fp32; elsewhere `varlen` where this torch has it for this GPU, tried once a process."""
+def choose(device: torch.device, dtype: torch.dtype, width: int = 64) -> Attention:
+    """`grouped` on CPUs and in fp32; elsewhere `varlen` where this torch has it for this GPU and heads of this width,
+    tried once a process."""
     if device.type != "cuda" or dtype == torch.float32:
         return grouped
     try:
-        splits(device)
+        splits(device, width)
     except Exception as error:  # another torch, another card: any of its errors means that there is no such kernel
         log.warning("attention runs once per length, which is slower: torch's varlen_attn fails: %s", first_line(error))
         return grouped

@@ -121,7 +121,7 @@ class UnpaddedClassifier:
         encoder = model.encoder
         self.device, self.backend, self.pooling = device, backend, model.pooling
         self.heads = int(encoder.config.num_attention_heads)
-        self.attention = choose(device, DTYPES[backend])
+        self.attention = choose(device, DTYPES[backend], int(encoder.config.hidden_size) // self.heads)
         self.first_position = encoder.config.pad_token_id + 1 if "roberta" in encoder.config.model_type else 0
         embeddings = encoder.embeddings
         self.words = self._own(embeddings.word_embeddings.weight)

@@ -42,6 +42,7 @@ def run(config: Config) -> str:
 
     place = hub.parse(config.to)
     check(not place.path, f"--to {config.to}: a bundle is a whole repository; {hub.WRITE}")
+    check(not hub.is_pinned(config.to), f"--to {config.to}: a commit is never written again; name a branch, or none")
     bundle = bundles.load(config.bundle)
     text = model_card.card(bundle, config.to, config.license, _report(config, bundle))
     files = sorted(str(path.relative_to(bundle.path)) for path in bundle.path.rglob("*") if path.is_file())

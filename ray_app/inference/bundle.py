@@ -23,7 +23,7 @@ from ray_app.arrays import Floats
 from ray_app.data.taxonomy import Taxonomy, from_dict
 from ray_app.errors import UserError, check, first_line
 from ray_app.inference.bundle_files import check_inert, check_sizes, check_values
-from ray_app.inference.bundle_names import INDEX, located, location, pinned, text_of
+from ray_app.inference.bundle_names import INDEX, located, location, text_of
 from ray_app.storage import hub, node_cache
 
 FORMATS = (1, 2, 3, 4, 5)  # 2: a joint model or int8 weights, 3: not run as usual, 4: has a prefix, 5: int4 weights
@@ -154,10 +154,9 @@ def load(uri: str | os.PathLike[str]) -> Bundle:
     A remote one is copied once for all processes of this node. Raises UserError naming what is wrong.
     """
     name = text_of(uri)
-    uri = name if name.startswith("s3://") else pinned(name)
+    uri, copy = located(name)
     if "://" not in uri:
-        return _load(Path(location(uri)), name)
-    uri, copy = located(uri)
+        return _load(copy, name)
     fingerprint = node_cache.fingerprint(copy)
     try:
         return _load(copy, uri)

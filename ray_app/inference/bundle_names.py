@@ -35,9 +35,10 @@ def text_of(uri: object) -> str:
 def location(uri: str | os.PathLike[str]) -> str:
     """The folder or URI of a bundle that a user names; of a hub's, the copy on this node if there is one."""
     uri = os.fspath(uri)
+    if uri != READY.name:
+        uri = _followed(uri)  # which may be at it
     if uri == READY.name:
         return str(READY)
-    uri = _followed(uri)
     if not uri.startswith(hub.SCHEME):
         return uri
     uri = _pinned_on_hub(uri)
@@ -148,12 +149,12 @@ def copy_of(uri: str) -> Path:
 
 
 def located(uri: str) -> tuple[str, Path]:
-    """A remote bundle's name, pinned, and its copy on this node, whether or not it is there yet."""
+    """A bundle's name, pinned, and its folder: of a remote one its copy on this node, which may be yet to come."""
     if uri.startswith("s3://"):
         with suppress(storage.MissingError):  # one request for a bundle's folder, which it mostly is
             return uri, copy_of(uri)
-    uri = pinned(uri)
-    return uri, copy_of(uri)
+    uri = pinned(uri)  # a pointer on S3 may be at `ready`
+    return uri, copy_of(uri) if "://" in uri else Path(location(uri))
 
 
 def _followed(uri: str) -> str:

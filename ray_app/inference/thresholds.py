@@ -5,7 +5,6 @@ which processes without the file are given. Out: a bundle with those thresholds;
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,7 +30,7 @@ def content(given: str) -> str:
     named = parsed.get("thresholds", parsed)
     check(isinstance(named, dict) and named, f'{place}: no thresholds; write {{"thresholds": {{"배송": 0.4}}}}')
     for keyword, value in named.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
         check(number and 0 <= value <= 1, f"{place}: {keyword}: {value!r:.40} is no threshold from 0 to 1")
     thresholds = {composed(keyword.strip()): float(value) for keyword, value in sorted(named.items())}
     bundle = parsed.get("bundle") if "thresholds" in parsed else None

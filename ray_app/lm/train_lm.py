@@ -141,7 +141,7 @@ def _run(config: Config) -> "LMMetrics":
     meta = causal_lm.to_dict(_meta(config, template, data.taxonomy, train))
     workers.launch(work, {"config": as_dict(config), "meta": meta}, tables, config)
     metrics: LMMetrics = storage.read_json(storage.join(config.output, causal_lm.META))["metrics"]
-    checkpoints.clear_parts(config.storage, ("config.json", "ray", "checkpoints", "base", checkpoints.PROGRESS))
+    checkpoints.clear_parts(config.storage, (*checkpoints.PARTS, "base"))
     print(_summary(config, metrics, time.monotonic() - began))
     return metrics
 

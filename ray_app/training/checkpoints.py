@@ -19,6 +19,7 @@ from ray_app.training.loop import EpochRow, Reporter
 from ray_app.training.tracking import trackers
 
 PROGRESS, CHECKPOINTS = "progress.log", "checkpoints"
+PARTS = ("config.json", "ray", CHECKPOINTS, PROGRESS)  # of every training folder, until its run is finished
 FREE = ("workers", "max_failures", "device", "track")  # options that change between a run and its resumption
 WHOLE = "history.json"  # written last into a checkpoint: what has it is whole
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def claim_folder(config: Resumable, leftovers: Sequence[str], free: Collection[s
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
         return
     check(not storage.exists(saved), f"{folder}: it holds an interrupted run; add --resume, or remove the folder")
-    clear_parts(folder, leftovers)
+    clear_parts(folder, (*PARTS, *leftovers))  # a run that was killed while it cleared them left some
     storage.write_json(saved, same)
 
 

@@ -47,7 +47,9 @@ def run(config: Config) -> str:
     another run trains there."""
     from ray_app import storage
     from ray_app.storage.lease import Lease
+    from ray_app.training.tracking import follower
 
+    follower.check_tracker(config.track)
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     with Lease(config.storage) as lease:
@@ -62,19 +64,17 @@ def _run(config: Config, lease: "Lease") -> str:
 
     taxonomy, train, validation, judged_by = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
-    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "adapter"))
+    models = models_of(config.score_form)
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "adapter", *models, "tokenizer"))
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
-    models = models_of(config.score_form)
     with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
         workers.launch(work, loop, {"train": train, "validation": validation}, config)
         finished = {name: storage.read_json(_done(config, name)) for name in models}
         lease.check()
         identity = _seal(config, taxonomy, train, validation, finished)
         tracked.note(identity, {name: done["best"] for name, done in finished.items()}, time.monotonic() - began)
-    checkpoints.clear_parts(
-        config.storage, ("config.json", "ray", "checkpoints", *models, "tokenizer", checkpoints.PROGRESS)
-    )
+    checkpoints.clear_parts(config.storage, (*checkpoints.PARTS, *models, "tokenizer"))
     print(_summary(config, identity, finished, time.monotonic() - began, judged_by))
     if line := _warning(config, validation):
         print(line)

@@ -1,17 +1,21 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ray_app.compression import teaching
+from ray_app.compression import shrink, teaching
+from ray_app.compression.distil_options import DistilConfig
 from ray_app.compression.shrink import ChainConfig, StoreConfig, chain, store
 from ray_app.compression.student_task import StudentTask
 from ray_app.engine.linear import has_int8
 from ray_app.engine.weight_storage import read
 from ray_app.errors import UserError
 from ray_app.inference import bundle as bundles
+from ray_app.inference import bundle_pointer
 from ray_app.inference.known_texts import known
+from ray_app.training.checkpoints import claim_folder
 from tests.support.agreeing_labels import with_middle_thresholds, write_labels
 from tests.support.bundles import make_bundle
 from tests.support.training_folder import metric_rows
@@ -132,6 +136,22 @@ def test_a_killed_distillation_goes_on_from_its_last_pass(
         "metrics.jsonl",
         "tensorboard",
     ]
+
+
+def test_a_distillation_goes_on_with_the_teacher_that_it_was_begun_with(old: Path, tmp_path: Path) -> None:
+    pointer, other = str(tmp_path / "current"), tmp_path / "other"
+    make_bundle(other, "roberta", score_form="joint", threshold=0.6)
+    ids = [bundles.load(str(folder)).id for folder in (old, other)]
+    bundle_pointer.move(pointer, {"bundle": str(old), "id": ids[0]}, "", None)
+    given = DistilConfig(bundle=pointer, output=str(tmp_path / "new"))
+    begun = shrink._pinned(given)
+    assert begun.bundle == str(old)
+    claim_folder(begun, (), begun.judging)
+    bundle_pointer.move(pointer, {"bundle": str(other), "id": ids[1]}, "", ids[0])
+    assert shrink._pinned(given).bundle == str(other)
+    again = shrink._pinned(replace(given, resume=True))
+    assert again.bundle == str(old)
+    claim_folder(again, (), again.judging)
 
 
 def _weights(bundle: Path) -> dict[str, list[float]]:

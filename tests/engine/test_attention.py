@@ -187,7 +187,7 @@ def test_one_kernel_for_all_lengths_gives_what_one_call_per_length_gives(
     one: Callable[..., Tensor], told: dict[str, int], single: bool, kept: int, installed: Any
 ) -> None:
     installed(one)
-    assert attention.splits(CPU) == told
+    assert attention.splits(CPU, WIDTH) == told
     lengths = [1, 1, 2, 5, 5, 8]
     query, key, value = projected(sum(lengths))
     here = Layout(np.array(lengths, np.int64), CPU, kept)
@@ -211,6 +211,22 @@ def test_a_gpu_that_has_no_such_kernel_is_told_of_and_runs_grouped(
     installed(kernel_that_may_split)
     assert choose(gpu, torch.bfloat16) is attention.varlen
     assert choose(gpu, torch.float32) is grouped
+
+
+def test_heads_of_a_width_that_the_kernel_does_not_know_run_grouped(
+    installed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_eights(query: Tensor, *given: Any, num_splits: int | None = None) -> Tensor:
+        if query.shape[2] % 8:
+            raise RuntimeError("head_size must be a multiple of 8")
+        return kernel(query, *given)
+
+    gpu, on_cpu = torch.device("cuda"), torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device, dtype: on_cpu(*size))
+    monkeypatch.setattr(torch, "tensor", lambda numbers, dtype, device: torch.IntTensor(numbers))
+    installed(in_eights)
+    assert choose(gpu, torch.bfloat16, 26) is grouped
+    assert choose(gpu, torch.bfloat16, 32) is attention.varlen
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -102,6 +102,8 @@ def test_where_it_cannot_go_is_told_first(
         publish.run(publish.Config(bundle=bundle_folder, to="hf://shop/reviews/folder"))
     with pytest.raises(UserError, match="no model of a hub"):
         publish.run(publish.Config(bundle=bundle_folder, to="s3://shop/reviews"))
+    with pytest.raises(UserError, match="a commit is never written again"):
+        publish.run(publish.Config(bundle=bundle_folder, to=f"hf://shop/reviews@{'a1' * 20}"))
     storage.write_json(str(tmp_path / "report.json"), {"keywords": {}, "bundle": "0" * 12})
     with pytest.raises(UserError, match="of bundle 000000000000, not of"):
         publish.run(config(bundle_folder, report=str(tmp_path / "report.json")))

@@ -102,6 +102,14 @@ def test_it_is_a_bundles_name(current: str, bundle_folder: str) -> None:
     assert bundle_names.pinned(current) == current.replace("current", "bundles/1")
 
 
+def test_it_may_be_at_the_shipped_bundle(place: str) -> None:
+    ready = bundle.load("ready")
+    bundle_pointer.move(f"{place}/models/shipped", {"bundle": "ready", "id": ready.id}, "", None)
+    assert bundle.load(f"{place}/models/shipped").path == ready.path
+    assert bundle.read_summary(f"{place}/models/shipped").taxonomy == ready.meta.taxonomy
+    assert bundle_names.is_bundle(f"{place}/models/shipped")
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"pointer": 1}', b'{"pointer": 2, "bundle": "x", "id": "1"}', b"[]"])
 def test_a_file_that_is_no_pointer_is_told(place: str, content: bytes) -> None:
     storage.write_bytes(f"{place}/file", content)

@@ -41,6 +41,7 @@ def test_a_file_replaces_the_thresholds_it_names(bundle_folder: str, tmp_path: P
         ('{"배송": 1.2}', "배송: 1.2 is no threshold from 0 to 1"),
         ('{"배송": -0.1}', "배송: -0.1 is no threshold"),
         ('{"배송": NaN}', "배송: nan is no threshold"),
+        (f'{{"배송": 1{"0" * 400}}}', "배송: 1000"),
         ('{"배송": true}', "배송: True is no threshold"),
         ('{"배송": "0.4"}', "배송: '0.4' is no threshold"),
         ('{"bundle": 3, "thresholds": {"배송": 0.4}}', "bundle 3 is no id"),

@@ -16,7 +16,7 @@ from ray_app.errors import UserError
 from ray_app.options import as_dict
 from ray_app.training.checkpoints import MetricsLog, claim_folder
 from ray_app.training.tracking import follower
-from ray_app.training.train import Config
+from ray_app.training.train import Config, run
 
 ROW: Any = {"model": "joint", "epoch": 1, "epochs": 2, "loss": 0.5, "rows_per_second": 9.0, "select": 0.25}
 
@@ -191,6 +191,13 @@ def test_a_missing_package_is_told_before_anything_is_trained(tmp_path: Path, mo
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(UserError, match=rf"--track {extra}: this needs {name}: .*pip install -e '\.\[{extra}\]'"):
             train(tmp_path, extra)
+
+
+def test_a_missing_package_leaves_no_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(Config, "resolved", lambda _: pytest.fail("something was begun"))
+    with pytest.raises(UserError, match="--track wandb: this needs wandb"):
+        run(Config(output=str(tmp_path / "bundle"), track="wandb", workers=0))
 
 
 def test_another_tracker_does_not_keep_a_run_from_being_resumed(tmp_path: Path) -> None:

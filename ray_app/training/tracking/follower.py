@@ -28,6 +28,15 @@ SECRET = re.compile(r"//[^/@\s]+@")  # in a server's address
 log = logging.getLogger(__name__)
 
 
+def check_tracker(tracker: str) -> None:
+    """Raises UserError where the tracker's package is not installed: called before a training claims its folder."""
+    if tracker != "off":
+        try:
+            trackers.check_installed(tracker)
+        except ModuleNotFoundError as error:
+            raise UserError(f"--track {tracker}: {no_package(error)}") from None
+
+
 @contextmanager
 def tracked(tracker: str, output: str, folder: str, options: Mapping[str, object]) -> Iterator["Tracking"]:
     """Tracks the training within the block in one of TRACKERS; leaving by an error marks the run as failed.
@@ -36,13 +45,9 @@ def tracked(tracker: str, output: str, folder: str, options: Mapping[str, object
         output, folder: the bundle that is made, and the training's folder, with its metrics.jsonl.
         options: what the training was told.
 
-    Raises UserError where the tracker's package is not installed: that is told before anything is trained.
+    Raises UserError where the tracker's package is not installed.
     """
-    if tracker != "off":
-        try:
-            trackers.check_installed(tracker)
-        except ModuleNotFoundError as error:
-            raise UserError(f"--track {tracker}: {no_package(error)}") from None
+    check_tracker(tracker)
     tracking = Tracking(tracker, output, folder, options)
     try:
         yield tracking
