@@ -149,7 +149,8 @@ def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
             value = st.session_state[keys[name]]
             value = tuple(sorted(value)) if name in ("highlights", "opinions") else value
             if value is not None:
-                _put(lambda now: now.changed(number, replace(now.labels[number], **{name: value})))
+                told = {name: value}
+                _put(lambda now: now.changed(number, replace(now.labels[number], **told)))  # type: ignore[arg-type]
 
         return store
 
