@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from ray_app import sample, storage
+from ray_app.data.taxonomy import Taxonomy
 from ray_app.errors import UserError
+from ray_app.inference import bundle_names
 from ray_app.inference.bundle import read_summary
-from ray_app.inference.bundle_names import location
 from ray_app.ui import cached_queries, components, filter_bar, folder_advice, review_list, summary_view
 from ray_app.ui.corrections.editor import Desk
 from ray_app.ui.error_lines import shown
@@ -106,17 +107,26 @@ def _provenance(catalog: Catalog, say: Translate) -> str:
     return f"{line} · {say('run_bundle', bundle=run.get('bundle', '?'))}"
 
 
+@st.cache_data(show_spinner=False, ttl=60, max_entries=8)
+def _taxonomy(uri: str) -> tuple[str, Taxonomy | None]:
+    """A bundle's id and taxonomy; None where it is gone or cannot be read: reviews are shown all the same."""
+    try:
+        file = bundle_names.index_of(uri, asked=False)
+        if file:
+            return str(storage.read_json(file).get("id")), read_summary(file.removesuffix("/bundle.json")).taxonomy
+    except (UserError, OSError):
+        pass
+    return "", None
+
+
 def _desk(catalog: Catalog, places: Places, keywords: list[str], scores: list[int]) -> Desk:
     """Corrections in the words of the bundle that made the analyses, else of the page's where it knows all of their
     keywords, else in those of the analyses themselves."""
     run = catalog.run or {}
     made_by = str(run.get("bundle", ""))
     for uri in (str(run.get("config", {}).get("bundle", "")), places.bundle):
-        file = storage.join(location(uri), "bundle.json") if uri else ""
-        if not file or not storage.exists(file):
-            continue
-        taxonomy = read_summary(location(uri)).taxonomy
-        if storage.read_json(file).get("id") == made_by or set(keywords) <= set(taxonomy.names):
+        found, taxonomy = _taxonomy(uri)
+        if taxonomy and (found == made_by or set(keywords) <= set(taxonomy.names)):
             return Desk(
                 folder=places.decisions,
                 bundle=made_by,

@@ -26,8 +26,8 @@ KOREAN = (  # what a line matches, and what it says
         "{x}: 응답은 하지만 Nunchi 엔드포인트가 아닙니다. 주소를 확인하세요.",
     ),
     (
-        r"(?P<x>.+): (?:401|403)\b.*|(?P<y>.*)\btoken\b.*",
-        "{x}엔드포인트의 토큰이 없거나 틀립니다. NUNCHI_TOKEN을 확인하세요.",
+        r"(?P<x>https?://.+?): (?:401\b|a token is needed\b).*",
+        "{x}: 엔드포인트의 토큰이 없거나 틀립니다. NUNCHI_TOKEN을 확인하세요.",
     ),
     (
         r"(?P<x>.+): cannot be read \((?P<y>.*)\)",

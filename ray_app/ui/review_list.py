@@ -1,9 +1,12 @@
 """The reviews of a catalog as pages of cards; on demand each with a button that corrects it."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ray_app.labels.annotations import completion
+from ray_app.labels.decided.page_files import DecidedReview
 from ray_app.ui import cached_queries, components
 from ray_app.ui.corrections import editor
 from ray_app.ui.corrections.editor import Desk
@@ -14,6 +17,7 @@ from ray_app.ui.translations import Translate
 
 FEW = 10  # a page with no more cards than this has buttons only at the top
 FACT = 60  # characters of a product's or mall's name that are shown
+Decided = Mapping[str, list[DecidedReview]]
 
 
 def show(catalog: Catalog, filters: Filters, exact: bool, desk: Desk, say: Translate) -> None:
@@ -25,12 +29,13 @@ def show(catalog: Catalog, filters: Filters, exact: bool, desk: Desk, say: Trans
     if not page.rows:
         st.info(say("nothing"))
         return
-    correcting = _corrections(catalog, desk, say)
+    decided = editor.decided(desk)
+    correcting = _corrections(catalog, desk, len(decided), say)
     range_line = _pager(cursors, page, "top", say)
     if correcting:
-        _cards_to_correct(page, desk, say)
+        _cards_to_correct(page, desk, decided, say)
     else:
-        st.html(components.cards(_card(row, desk, say) for row in page.rows))
+        st.html(components.cards(_card(row, decided, say) for row in page.rows))
     if len(page.rows) > FEW:
         _pager(cursors, page, "bottom", say)
     editor.show(desk, say)
@@ -38,7 +43,7 @@ def show(catalog: Catalog, filters: Filters, exact: bool, desk: Desk, say: Trans
     range_line.html(components.note(_range(cursors, page, say, matching(counts, say))), width="content")
 
 
-def _corrections(catalog: Catalog, desk: Desk, say: Translate) -> bool:
+def _corrections(catalog: Catalog, desk: Desk, count: int, say: Translate) -> bool:
     """Whether findings are to be corrected; tells what was saved, and how that becomes labels."""
     correcting = st.toggle(say("correct"), key="correct", help=say("correct_hint"), persist_state="session")
     if uri := st.session_state.pop("decision_saved", ""):
@@ -46,17 +51,17 @@ def _corrections(catalog: Catalog, desk: Desk, say: Translate) -> bool:
     if correcting and "text" not in catalog.columns:
         st.info(say("correct_no_text"))
         return False
-    if correcting and (count := len(editor.decided(desk))):
+    if correcting and count:
         st.html(components.note(say("decisions_next", count=f"{count:,}")))
         command = f"python -m jobs.acquire merge --answers {desk.folder} --labels LABELS --output runs/labels"
         st.code(command, language=None, wrap_lines=True)
     return correcting
 
 
-def _cards_to_correct(page: Page, desk: Desk, say: Translate) -> None:
+def _cards_to_correct(page: Page, desk: Desk, decided: Decided, say: Translate) -> None:
     for number, row in enumerate(page.rows):
         with st.container(key=f"card {number}"):
-            st.html(_card(row, desk, say))
+            st.html(_card(row, decided, say))
             if text := row.get("text"):
                 st.button(
                     say("correct_one"),
@@ -96,12 +101,12 @@ def matching(counts: Counts, say: Translate) -> str:
     return say("about", count=f"{round(counts.reviews * counts.total / counts.read):,}")
 
 
-def _card(row: CatalogRow, desk: Desk, say: Translate) -> str:
+def _card(row: CatalogRow, decided: Decided, say: Translate) -> str:
     facts = _facts(row)
-    for decided in editor.decided(desk).get(row["review_id"], []):
-        if decided["text"] == row.get("text"):
-            who = say("decided_by", who=shortened(decided["labeller"], FACT))
-            facts.append(f"✓ {who}: {completion(decided['labels'])}")
+    for one in decided.get(row["review_id"], []):
+        if one["text"] == row.get("text"):
+            who = say("decided_by", who=shortened(one["labeller"], FACT))
+            facts.append(f"✓ {who}: {completion(one['labels'])}")
     return components.card(row.get("text"), row["findings"] or [], facts, row["truncated"], say)
 
 

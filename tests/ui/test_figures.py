@@ -11,6 +11,8 @@ from tests.support.page_data import EVIL
 
 HOSTILE = (EVIL, "</text></svg><script>1</script>", "가" * 10_000, "\u202eabc", "a&b\"'<", "배송")
 
+PHONE = 358  # pixels of a page of 390
+
 
 def points(counts: list[int]) -> list[svg.Point]:
     last = max(1, len(counts) - 1)
@@ -50,3 +52,10 @@ def test_a_ranking_has_the_worst_first_and_leaves_out_what_nobody_knows() -> Non
     assert ranked(table, "product", "배송")["value"].to_pylist() == ["b", "c", "a"]
     assert ranked(table, "product", "배송", descending=True)["value"].to_pylist() == ["a", "c", "b"]
     assert len(ranked(table, "mall", "배송")) == 0
+
+
+def test_the_last_tick_lies_within_a_phone() -> None:
+    course = svg.Course(name="a", color=svg.RED, points=points([40, 40]))
+    for drawn in (svg.courses([course], "a"), svg.curves([("a", svg.RED, [(0.0, 0.1), (1.0, 0.9)])], "a", 0.5)):
+        (width,) = [e.attrib["width"] for e in ElementTree.fromstring(drawn).iter() if e.attrib.get("overflow")]
+        assert svg.LEFT + float(width.rstrip("%")) / 100 * PHONE <= PHONE

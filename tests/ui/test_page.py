@@ -11,12 +11,17 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import ray_app.ui
-from ray_app import sample
+from ray_app import sample, storage
+from ray_app.active_learning.merge import MergeConfig, merge
+from ray_app.data import taxonomy
 from ray_app.errors import UserError
 from ray_app.inference.bundle_names import READY
+from ray_app.labels import decisions
+from ray_app.labels.decided import page_files
 from ray_app.ui import folder_advice
 from ray_app.ui.duckdb_files import Database
 from ray_app.ui.error_lines import shown
+from ray_app.ui.thresholds import file as moved_file
 from ray_app.ui.translations import translator
 from tests.support.page_data import MARKDOWN, endpoint, rows, write_analyses, write_evaluation
 
@@ -267,7 +272,8 @@ def test_a_link_keeps_tab_view_and_filters(start: Start, analyses: str) -> None:
     page.multiselect(key="f_keywords").select("색상").run()
     page.multiselect(key="f_malls").select("두루마당").run()
     kept = {name: page.query_params[name] for name in page.query_params}
-    assert (kept["keyword"], kept["mall"]) == (["색상"], ["두루마당"])
+    told = [kept[name] if isinstance(kept[name], str) else kept[name][0] for name in ("keyword", "mall")]
+    assert told == ["색상", "두루마당"]  # Streamlit's runner of 1.67 gives a single value as text
     other = AppTest.from_file(PAGE, default_timeout=60)
     wrong = {
         "score": ["9"],
@@ -291,13 +297,43 @@ def test_moved_thresholds_are_saved_per_report_and_found_again(start: Start, tmp
     assert not [button for button in page.button if button.key == "save_thresholds"]
     page.slider[0].set_value(0.3).run()
     page.button(key="save_thresholds").click().run()
-    assert "thresholds\\-abc123\\.json" in page.success[0].value
-    saved = json.loads((tmp_path / "decisions" / "thresholds-abc123.json").read_text(encoding="utf-8"))
+    assert "abc123\\.json" in page.success[0].value
+    saved = json.loads((tmp_path / "decisions" / "_thresholds" / "abc123.json").read_text(encoding="utf-8"))
     assert saved == {"bundle": "abc123", "thresholds": {"배송": 0.3}}
     page = start(*flags, tab=2)
     assert page.slider[0].value == 0.3
     page.button(key="reset_all").click().run()
     assert page.slider[0].value == 0.7
+    page.button(key="save_thresholds").click().run()  # that all are the bundle's own again
+    assert not page.exception
+    assert start(*flags, tab=2).slider[0].value == 0.7
+
+
+DECIDED: page_files.DecidedReview = {
+    "review_id": "r1",
+    "text": "배송 늦어요",
+    "labels": [{"keyword": "배송", "score": -1, "highlights": None, "opinions": None}],
+    "labeller": "kim",
+    "labelled_at": "2026-01-01T00:00:00+00:00",
+    "bundle": "abc123",
+    "decisions": [],
+}
+
+
+def test_saved_thresholds_do_not_stop_those_who_read_decisions(tmp_path: Path) -> None:
+    folder = str(tmp_path / "decisions")
+    storage.write_bytes(moved_file.place(folder, "abc123"), b'{"thresholds": {"x": 0.3}}')
+    page_files.append(folder, DECIDED)
+    assert decisions.read(folder, taxonomy.load())[0].num_rows == 1
+    assert merge(MergeConfig(answers=folder, labels="", output=str(tmp_path / "labels")))["new"] == 1
+
+
+def test_files_that_are_no_decisions_do_not_stop_the_page(tmp_path: Path) -> None:
+    """Others write into a shared folder too."""
+    odd = ({"labels": None}, {"labels": [1]}, {"labeller": None}, {"labelled_at": None}, {"review_id": ["r"]})
+    lines = [json.dumps({**DECIDED, **one}) for one in ({}, *odd)]
+    (tmp_path / "1.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert page_files.read(str(tmp_path)) == [DECIDED]
 
 
 @pytest.mark.parametrize(
@@ -326,6 +362,8 @@ def test_errors_are_korean_on_a_korean_page() -> None:
         ("x: no analyses there; make some with python -m jobs.analyze", "분석 결과가 없습니다"),
         ("http://a/version: not reachable (refused)", "연결할 수 없습니다"),
         ("a.parquet: cannot be read (Invalid)", "읽을 수 없습니다"),
+        ("http://a/version: a token is needed: Authorization: Bearer …", "토큰이 없거나"),
+        ("hf://a/b: the hub refuses (401); set HF_TOKEN to a token that may", "hf://a/b: the hub refuses"),
         ("an error nobody knows", "an error nobody knows"),
     ):
         assert korean in shown(UserError(english), translator("ko"))
@@ -351,6 +389,33 @@ def test_a_decision_needs_a_name_and_is_seen_by_others(start: Start, analyses: s
     page.session_state["view"] = "reviews"
     page.run()
     assert "✓ checked by =kim &lt;b&gt;" in html(page)
+
+
+def test_two_changes_that_come_at_once_are_both_kept(start: Start, analyses: str, tmp_path: Path) -> None:
+    page = start("--analyses", analyses, "--decisions", str(tmp_path), tab=1)
+    page.session_state["view"] = "reviews"
+    page.run()
+    page.toggle(key="correct").set_value(True).run()
+    page.button(key="correct 0").click().run()
+    place = "r00000 0 2"  # review, label, of how many
+    page.button_group(key=f"score of {place}").set_value(-1)
+    page.button_group(key=f"highlights of {place}").set_value([0])
+    page.text_input(key="who").input("kim").run()
+    page.button(key="save_decision").click().run()
+    (file,) = tmp_path.rglob("*.jsonl")
+    first = json.loads(file.read_text(encoding="utf-8"))["labels"][0]
+    assert (first["score"], first["highlights"]) == (-1, ["배송"])
+
+
+@pytest.mark.parametrize("days", [["2019-01-01", "2019-02-01"], ["2025-05-01", "2025-02-01"]])
+def test_days_of_another_folder_are_not_compared_with(start: Start, analyses: str, days: list[str]) -> None:
+    start("--analyses", analyses, tab=2)
+    page = AppTest.from_file(PAGE, default_timeout=60)
+    for name, value in {"tab": ["1"], "view": ["compare"], "before": days, "lang": ["en"]}.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    assert "keywords moved beyond chance" in html(page)
 
 
 def test_the_shipped_example_is_of_the_shipped_bundle() -> None:

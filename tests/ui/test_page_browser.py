@@ -162,9 +162,10 @@ def test_wrong_and_empty_folders_say_what_to_do(browser: Browser, page: str, fol
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: make axe")
-def test_axe_finds_no_serious_fault(browser: Browser, page: str) -> None:
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_serious_fault(browser: Browser, page: str, width: int) -> None:
     found: dict[str, list[str]] = {}
-    browser.open(f"{page}/?lang=ko", 1280)
+    browser.open(f"{page}/?lang=ko", width)
     found["try"] = browser.faults()
     tab(browser, 1)
     for index in range(len(VIEWS)):

@@ -78,9 +78,17 @@ def read(folder: str) -> list[DecidedReview]:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and set(row) >= NAMES:
-                found.append(row)  # type: ignore[arg-type]  # written by `append`
+            if _is_decision(row):
+                found.append(row)
     return newest(found)
+
+
+def _is_decision(row: object) -> bool:
+    """Whether a line is one of `append`, and not what somebody else put into the folder."""
+    if not isinstance(row, dict) or not set(row) >= NAMES or not isinstance(row["labels"], list):
+        return False
+    texts = all(isinstance(row[name], str) for name in ("review_id", "text", "labeller", "labelled_at"))
+    return texts and all(isinstance(label, dict) and {"keyword", "score"} <= set(label) for label in row["labels"])
 
 
 def newest(decided: Iterable[DecidedReview]) -> list[DecidedReview]:

@@ -104,10 +104,12 @@ def _as_findings(draft: Draft) -> list[FindingRow]:
     return found
 
 
-def _put(draft: Draft, chosen: int | None = None) -> None:
-    st.session_state[STATE] = draft
-    if chosen is not None:
-        st.session_state["correcting_one"] = chosen
+def _put(change: Callable[[Draft], Draft], chosen: int | None = None) -> None:
+    """Changes the draft as it stands now: two clicks may come at once, and what was drawn is then one behind."""
+    if STATE in st.session_state:
+        st.session_state[STATE] = change(st.session_state[STATE])
+        if chosen is not None:
+            st.session_state["correcting_one"] = chosen
 
 
 def _choose(draft: Draft, desk: Desk, say: Translate) -> None:
@@ -123,19 +125,23 @@ def _choose(draft: Draft, desk: Desk, say: Translate) -> None:
                 key="correcting_one",
                 required=True,
             )
-        free = draft.unused(desk.keywords)
         st.button(
             say("add_finding"),
             key="add_finding",
-            disabled=not free,
-            on_click=lambda: _put(draft.added(free[0], max(desk.scores)), len(draft.labels)),
+            disabled=not draft.unused(desk.keywords),
+            on_click=lambda: _put(lambda now: _with_one_more(now, desk), len(draft.labels)),
         )
+
+
+def _with_one_more(draft: Draft, desk: Desk) -> Draft:
+    free = draft.unused(desk.keywords)
+    return draft.added(free[0], max(desk.scores)) if free else draft
 
 
 def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
     """Keyword, score and words of one label."""
     label, place = draft.labels[number], f"{draft.review_id} {number} {len(draft.labels)}"
-    free = draft.unused(dict.fromkeys([label.keyword, *desk.keywords]), number)
+    free = draft.unused(dict.fromkeys([*desk.keywords, label.keyword]), number)
     keys = {name: f"{name} of {place}" for name in ("keyword", "score", "highlights", "opinions")}
 
     def change(name: str) -> Callable[[], None]:
@@ -143,7 +149,8 @@ def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
             value = st.session_state[keys[name]]
             value = tuple(sorted(value)) if name in ("highlights", "opinions") else value
             if value is not None:
-                _put(draft.changed(number, replace(label, **{name: value})))  # type: ignore[arg-type]
+                told = {name: value}
+                _put(lambda now: now.changed(number, replace(now.labels[number], **told)))  # type: ignore[arg-type]
 
         return store
 
@@ -161,7 +168,7 @@ def _edit(draft: Draft, number: int, desk: Desk, say: Translate) -> None:
     for name, text in (("highlights", "words_of"), ("opinions", "opinions_of")):
         mark = _buttons if len(own) <= BUTTONS else _list
         mark(say(text), own, list(getattr(label, name)), keys[name], change(name))
-    st.button(say("remove_finding"), key="remove_finding", on_click=lambda: _put(draft.without(number), 0))
+    st.button(say("remove_finding"), key="remove_finding", on_click=lambda: _put(lambda now: now.without(number), 0))
 
 
 def _keyword(own: str, free: list[str], key: str, store: Callable[[], None], say: Translate) -> None:

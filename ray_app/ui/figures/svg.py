@@ -216,9 +216,6 @@ def curves(lines: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], labe
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "start" if tick == 0 else "end" if tick == 1 else "middle"
         inside.append(text(f"{1 + 98 * tick:.1f}%", PLOT + 14, f"{tick:g}", anchor, small))
-    parts = [
-        _grid(1.0, y),
-        f'<g transform="translate({LEFT},0)"><svg width="91%" height="{PLOT + 46}" overflow="visible">',
-    ]
+    parts = [_grid(1.0, y), INSIDE]
     named = [Course(name=name, color=color, points=()) for name, color, _ in lines]
     return document(PLOT + 46, [*parts, *inside, "</svg></g>", _legend(named)], label)

@@ -52,6 +52,9 @@ def _chosen(catalog: Catalog, given: str, say: Translate) -> str:
             check_within(folder, given, say)
         return folder or ""
     first, last = catalog.span or (date.min, date.max)
+    kept: Sequence[date] = st.session_state.get("v_days") or ()
+    if not all(first <= day <= last for day in kept) or list(kept) != sorted(kept):  # of another folder, or a link's
+        st.session_state.pop("v_days")
     days: Sequence[date] = st.date_input(
         say("compare_before"),
         value=st.session_state.get("v_days") or (first, first + (last - first) // 2),

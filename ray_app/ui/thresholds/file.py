@@ -21,8 +21,8 @@ def key_of(uri: str, keyword: str) -> str:
 
 
 def place(folder: str, bundle: str) -> str:
-    """The file of a bundle's thresholds."""
-    return storage.join(folder, f"thresholds-{storage.safe_name(bundle)}.json")
+    """The file of a bundle's thresholds, of a hidden name: whoever reads a folder of decisions leaves it out."""
+    return storage.join(folder, "_thresholds", f"{storage.safe_name(bundle)}.json")
 
 
 def restore(uri: str, file: str, own: Mapping[str, float]) -> None:
@@ -36,6 +36,7 @@ def restore(uri: str, file: str, own: Mapping[str, float]) -> None:
             saved = json.loads(content(file))["thresholds"]
     except (UserError, OSError):
         saved = {}  # someone else's file: it is told of where it is used
+    st.session_state[f"saved {uri}"] = {name: round(cut, STEP) for name, cut in saved.items() if name in own}
     for keyword, cut in own.items():
         st.session_state.setdefault(key_of(uri, keyword), round(saved.get(keyword, cut), STEP))
 
@@ -54,21 +55,28 @@ def show(uri: str, file: str, bundle: str, own: Mapping[str, float], say: Transl
         st.html(components.note(say("moved", list=listed)))
     text = json.dumps({"bundle": bundle, "thresholds": changed}, ensure_ascii=False, indent=1) + "\n"
     with st.container(horizontal=True):
+        if changed or st.session_state.get(f"saved {uri}"):  # having taken all back is saved too
+            told = (uri, file, text, changed)
+            st.button(say("save_thresholds"), type="primary", key="save_thresholds", on_click=_save, args=told)
         if changed:
-            st.button(say("save_thresholds"), type="primary", key="save_thresholds", on_click=_save, args=(file, text))
             st.download_button(say("download_thresholds"), text.encode(), "thresholds.json", "application/json")
             st.button(say("reset_all"), key="reset_all", on_click=_reset, args=(uri, own))
     if problem := st.session_state.pop("thresholds_failed", None):
         st.error(components.plain(shown(problem, say)))
-    if st.session_state.get("thresholds_saved") == text:
+    if changed and st.session_state.get("thresholds_saved") == text:
         st.success(say("saved", path=components.plain(file)), icon=":material/check:")
         st.html(components.note(say("thresholds_next")))
         st.code(f"python -m jobs.analyze --thresholds {file}", language=None, wrap_lines=True)
 
 
-def _save(file: str, text: str) -> None:
+def _save(uri: str, file: str, text: str, changed: Mapping[str, float]) -> None:
+    """Writes the file; where all are the bundle's own, removes it."""
     try:
-        storage.write_bytes(file, text.encode())
+        if changed:
+            storage.write_bytes(file, text.encode())
+        elif storage.exists(file):
+            storage.remove(file)
+        st.session_state[f"saved {uri}"] = dict(changed)
         st.session_state["thresholds_saved"] = text
     except (UserError, OSError) as error:
         st.session_state["thresholds_failed"] = error
