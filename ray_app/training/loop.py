@@ -251,7 +251,8 @@ class _Training(Generic[M]):
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        torch.save(state, folder / "state.pt")
+        with (folder / "state.pt").open("wb") as file:  # by a path, torch hides that the disk is full
+            torch.save(state, file)
         (folder / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
 
     def load(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from ray_app.engine.batching import global_batches
 from ray_app.engine.device import choose_device
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.ragged import Sequences
-from ray_app.errors import UserError
+from ray_app.errors import UserError, no_space
 from ray_app.training import loop
 from ray_app.training.classifier_task import ClassifierTask, Data, Metrics, Objective, predict_logits
 from ray_app.training.loop import EpochRow, train_model
@@ -290,6 +290,21 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_checkpoint(
 def test_a_learning_rate_that_is_far_too_high_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--learning-rate 1e\+30: lower it"):
         train(settings=replace(SETTINGS, learning_rate=1e30, warmup=0.0))
+
+
+def test_a_disk_that_is_full_is_the_cause_that_is_told(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "state.pt").symlink_to("/dev/full")
+
+    def report(_: EpochRow, write: Callable[[Path], None]) -> None:
+        write(full)
+
+    task = task_of(data(12), data(6), CLASSES, accuracy(np.zeros(6)))
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_model(model_of(), task, replace(SETTINGS, epochs=1), report, device="cpu")
+    assert no_space(caught.value)
+    assert not (full / "history.json").exists()
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
