@@ -15,18 +15,15 @@ setup: .venv/.setup
 quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
-# Tests on Ray wait for processes most of the time: beside the others they cost little.
-test: .venv/.dev browser
-	$(MAKE) --no-print-directory --jobs 2 fast-tests ray-tests
+# One after the other: Ray's workers give way to whatever runs beside them, and time out.
+test: .venv/.dev browser fast-tests ray-tests
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
 fast-tests: lint
 	$(RUN) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
 
-ray-tests: SHELL := /bin/bash
-ray-tests: .SHELLFLAGS := -o pipefail -c
 ray-tests: .venv/.dev
-	$(RUN) -m pytest -m ray --color=no 2>&1 | sed --unbuffered 's/^/ray: /'
+	$(RUN) -m pytest -m ray
 
 lint: .venv/.dev
 	.venv/bin/ruff check .
