@@ -297,7 +297,7 @@ def test_a_disk_that_is_full_is_the_cause_that_is_told(tmp_path: Path) -> None:
     full.mkdir()
     (full / "state.pt").symlink_to("/dev/full")
 
-    def report(_: EpochRow, write: Callable[[Path], None]) -> None:
+    def report(metrics: EpochRow, write: Callable[[Path], None]) -> None:
         write(full)
 
     task = task_of(data(12), data(6), CLASSES, accuracy(np.zeros(6)))
