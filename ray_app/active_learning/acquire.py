@@ -122,6 +122,7 @@ def run(config: Config) -> AcquireReport:
     """Selects, writes, prints; returns the report."""
     from ray_app.active_learning import candidates
     from ray_app.data import analyses
+    from ray_app.inference import bundle_names
     from ray_app.labels import reader
 
     began = time.monotonic()
@@ -138,7 +139,7 @@ def run(config: Config) -> AcquireReport:
     report = _report(config, shortlist, selection, shares, time.monotonic() - began)
     files = _write(config, batch, report, label_taxonomy(config.taxonomy, bundle or labels))
     _print_summary(config, report, files)
-    print(f"Next: {_merge_command(config, candidates.bundle_uri(source, config.bundle) if bundle else '')}")
+    print(f"Next: {_merge_command(config, bundle_names.named_by(source.facts, config.bundle) if bundle else '')}")
     return report
 
 

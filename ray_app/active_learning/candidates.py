@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ray_app import storage
 from ray_app.active_learning.criteria import Outliers, diverse, uniform
 from ray_app.active_learning.quotas import allocate
 from ray_app.active_learning.scoring import CandidateScorer, Strata, hashes
@@ -52,24 +51,13 @@ class Shortlist:
     floors: list[Floor]
 
 
-def bundle_uri(source: Analyses, given: str) -> str:
-    """The bundle `given`, else the one that the analyses name; "" where they name none."""
-    return given or str(source.facts.get("config", {}).get("bundle", ""))
-
-
 def find_bundle(source: Analyses, given: str) -> BundleSummary | None:
     """The bundle `given`, else the one that the analyses name, if it still exists and made them.
 
     Raises UserError where `given` is not the bundle that made the analyses.
     """
-    uri = bundle_uri(source, given)
-    file = bundle_names.index_of(uri, asked=bool(given))
-    check(file or not given, f"--bundle {given}: no bundle there")
-    if file:
-        made_by = source.facts.get("bundle")
-        if made_by in (None, storage.read_json(file).get("id")):
-            return thresholds.of_run(read_summary(uri), source.facts)
-        check(not given, f"--bundle {given}: the analyses were made by {made_by}")
+    if place := bundle_names.maker_of(source.facts, given):
+        return thresholds.of_run(read_summary(place), source.facts)
     log.info("thresholds: 0.5 each, as the bundle that made the analyses was not found; name it with --bundle")
     return None
 

@@ -134,9 +134,9 @@ def check_judged(old: "Bundle", options: GateOptions) -> None:
 
 def judging_rows(old: "Bundle", new: "Bundle", options: GateOptions) -> "pa.Table":
     """Labeled reviews that neither bundle knows, evenly drawn. Raises UserError where they are too few."""
-    import numpy as np
     import pyarrow as pa
 
+    from ray_app.arrays import evenly
     from ray_app.inference.known_texts import known
     from ray_app.labels import reader
 
@@ -151,8 +151,7 @@ def judging_rows(old: "Bundle", new: "Bundle", options: GateOptions) -> "pa.Tabl
         f"--labels {options.labels}: {len(given)} reviews that the bundles were not trained or tuned on; the gate "
         f"needs {FEWEST}: name more with --labels",
     )
-    rows = np.unique(np.linspace(0, len(given) - 1, min(len(given), options.reviews)).astype(np.int64))
-    return given.take(pa.array(rows))
+    return given.take(pa.array(evenly(len(given), options.reviews)))
 
 
 def _rows(old: "Figures", new: "Figures", reshaped: bool, options: GateOptions) -> Iterator[Row]:

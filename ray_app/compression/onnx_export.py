@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ray_app.errors import UserError, check, first_line
+from ray_app.errors import UserError, check, first_line, pip_install
 from ray_app.options import Options, option
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _check_installed() -> None:
     import importlib.util
 
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    check(not absent, f"onnx: {', '.join(absent)} not installed; pip install -e '.[onnx]'")
+    check(not absent, f"onnx: {', '.join(absent)} not installed: {pip_install('onnx')}")
 
 
 def _told(runtime: "BundleRuntime", names: "Sequence[str]") -> dict[str, Any]:

@@ -136,11 +136,10 @@ def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]
 def _pinned(config: DistilConfig) -> DistilConfig:
     """With the teacher by a name that stands for the same bundle from now on; where a run is resumed, for the one that
     it was begun with."""
-    from ray_app import storage
     from ray_app.inference import bundle_names
+    from ray_app.training.options import begun_with
 
-    saved = storage.join(config.storage, "config.json")
-    begun = str(storage.read_json(saved).get("bundle", "")) if config.resume and storage.exists(saved) else ""
+    begun = begun_with(config.storage, config.resume, "bundle")
     return replace(config, bundle=bundle_names.kept_or_pinned(config.bundle, begun, "--bundle"))
 
 

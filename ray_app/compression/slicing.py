@@ -9,12 +9,10 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_app.arrays import Ints
 from ray_app.engine.batching import padded
 from ray_app.engine.encoder import EncoderClassifier
 from ray_app.engine.keyword_attention import KeywordScorer
@@ -45,11 +43,6 @@ def check_sliceable(model: Model, place: str, layers: int = 0, intermediate: int
         ("intermediate", intermediate, config.intermediate_size),
     ):
         check(wanted <= most, f"--{name} {wanted}: {place} has {most}; write at most that, or 0 for all")
-
-
-def measured_rows(reviews: int) -> Ints:
-    """The numbers of those of so many reviews on which importance is measured, evenly drawn."""
-    return np.unique(np.linspace(0, reviews - 1, min(reviews, MEASURED)).astype(np.int64))
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ray_app import __version__
-from ray_app.compression.slicing import check_sliceable, measured_rows, sliced
+from ray_app.arrays import evenly
+from ray_app.compression.slicing import MEASURED, check_sliceable, sliced
 from ray_app.compression.vocabulary import cut_embeddings, cut_tokenizer
 from ray_app.engine import weight_storage
 from ray_app.engine.encoder import EncoderClassifier, load_keyword_scorer, load_model, save_model
@@ -42,7 +43,7 @@ def cut(folder: Path, meta: BundleMeta, texts: Sequence[str], layers: int, inter
     texts. Raises UserError where it cannot be cut so."""
     tokenizer = Tokenizer.load(folder / "tokenizer")
     sequences = tokenizer.with_special_tokens(tokenizer(texts).sequences, meta.max_length)
-    some = sequences.take(measured_rows(len(sequences)))
+    some = sequences.take(evenly(len(sequences), MEASURED))
 
     def change(model: Model) -> Model:
         model.batching = meta.batching

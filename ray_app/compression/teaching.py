@@ -12,8 +12,9 @@ import pyarrow as pa
 import torch
 
 from ray_app import __version__
+from ray_app.arrays import evenly
 from ray_app.compression.distil_options import DistilConfig
-from ray_app.compression.slicing import check_sliceable, measured_rows, sliced
+from ray_app.compression.slicing import MEASURED, check_sliceable, sliced
 from ray_app.compression.student_task import StudentTask, Weights
 from ray_app.compression.targets import Lessons, drawn_reviews, lessons
 from ray_app.data import reviews
@@ -90,7 +91,7 @@ def lesson_texts(config: DistilConfig, labels: Labels, train: pa.Table) -> list[
 
 def begun(teacher: KeywordScorer, config: DistilConfig, sequences: Sequences, pad_id: int) -> KeywordScorer:
     """What the student begins as; importance is measured on some of the reviews, evenly drawn."""
-    measured = sequences.take(measured_rows(len(sequences)))
+    measured = sequences.take(evenly(len(sequences), MEASURED))
     return sliced(teacher, config.layers, config.intermediate, measured, pad_id)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from ray_app import sample, storage
+from ray_app.arrays import evenly
 from ray_app.data.columns import Columns, split_rows
 from ray_app.data.reading import files, inputs
 from ray_app.data.reading.description import Description
@@ -114,11 +114,11 @@ def sampled_texts(uri: str, mapping: str, count: int) -> list[str]:
 def sample_texts(units: Sequence[Unit], columns: Columns, count: int) -> list[str]:
     """Up to `count` accepted texts, evenly out of SAMPLED units from the first to the last."""
     texts: list[str] = []
-    positions = np.unique(np.linspace(0, len(units) - 1, min(len(units), SAMPLED)).astype(int))
+    positions = evenly(len(units), SAMPLED)
     for position in positions:
         accepted, _ = read(units[position], columns)
         if accepted is not None and len(accepted):
-            rows = np.unique(np.linspace(0, len(accepted) - 1, max(1, count // len(positions))).astype(int))
+            rows = evenly(len(accepted), max(1, count // len(positions)))
             texts += accepted["text"].take(rows).to_pylist()
     return texts
 

@@ -75,22 +75,20 @@ class _Scorer:
     """A KeywordAttention over states that lie end to end. Standardization and both projections of a key are folded into
     one product: the fit of every token to every keyword."""
 
-    def __init__(
-        self, head: KeywordAttention, device: torch.device, backend: Backend, rows: Callable[[int], int]
-    ) -> None:
+    def __init__(self, head: KeywordAttention, device: torch.device, rows: Callable[[int], int]) -> None:
         def own(value: Tensor) -> Tensor:
-            return value.detach().to(device, DTYPES[backend]).contiguous()
+            return value.detach().to(device, DTYPES[HEAD]).contiguous()
 
         width = head.query.shape[1]
         fit = head.query @ head.key.weight / math.sqrt(width) / head.spread
         bias = head.query @ head.key.bias / math.sqrt(width) - fit @ head.mean
-        self.fit = linear(own(fit), own(bias), backend)
+        self.fit = linear(own(fit), own(bias), HEAD)
         self.mean, self.spread = own(head.mean), own(head.spread)
         self.keywords = head.keywords
         pooled, keyword = head.inner.weight[:, :-width], head.inner.weight[:, -width:]
-        self.inner = linear(own(pooled), own(torch.zeros(len(pooled), device=pooled.device)), backend)
+        self.inner = linear(own(pooled), own(torch.zeros(len(pooled), device=pooled.device)), HEAD)
         self.own = own(head.own @ keyword.T + head.inner.bias)
-        self.out = linear(own(head.out.weight), own(head.out.bias), backend)
+        self.out = linear(own(head.out.weight), own(head.out.bias), HEAD)
         self.rows = rows
 
     def __call__(self, states: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -109,8 +107,8 @@ class _Scorer:
     def _pooled(states: Tensor, fits: Tensor, _: int, token: int, n: int, size: int) -> tuple[Tensor, Tensor]:
         """[n, queries, hidden] of a group of equally long sequences, and its attention [n * length, queries]."""
         tokens = slice(token, token + n * size)
-        attention = fits[tokens].view(n, size, -1).float().softmax(1)
-        pooled = attention.to(states.dtype).transpose(1, 2) @ states[tokens].view(n, size, -1)
+        attention = fits[tokens].view(n, size, -1).softmax(1)
+        pooled = attention.transpose(1, 2) @ states[tokens].view(n, size, -1)
         return pooled, attention.flatten(0, 1)
 
 
@@ -136,10 +134,9 @@ class UnpaddedClassifier:
         self.layers = [self._layer(*one) for one in zip(layers, kept, apart, strict=True)]
         self.scorer = self.head = None
         if isinstance(model, KeywordScorer):
-            self.scorer = _Scorer(model.head, device, HEAD, self.rows)
+            self.scorer = _Scorer(model.head, device, self.rows)
         else:
-            weight, bias = (part.detach().to(device, DTYPES[HEAD]) for part in (model.head.weight, model.head.bias))
-            self.head = linear(weight.contiguous(), bias.contiguous(), HEAD)
+            self.head = linear(self._own(model.head.weight, HEAD), self._own(model.head.bias, HEAD), HEAD)
 
     def rows(self, count: int, step: int = 32) -> int:
         """How many rows to compute for `count`. On a CPU, oneDNN compiles code for each new shape of a product, so
@@ -162,7 +159,7 @@ class UnpaddedClassifier:
             pooled = self._means(x.float(), layout) if self.head is not None or vectors else x
             logits = self.head(pooled) if self.head is not None else self._scored(x, layout)[0]
         logits, pooled = logits[: len(batch)], pooled[: len(batch)]
-        return torch.cat([logits, pooled.to(logits.dtype)], 1) if vectors else logits
+        return torch.cat([logits, pooled], 1) if vectors else logits
 
     def _means(self, x: Tensor, layout: Layout) -> Tensor:
         """[n or a few more, hidden] mean of every sequence's states."""
@@ -232,5 +229,5 @@ class UnpaddedClassifier:
     def _norm(self, norm: nn.LayerNorm) -> _Norm:
         return _Norm(self._own(norm.weight), self._own(norm.bias), float(norm.eps))
 
-    def _own(self, parameter: Tensor) -> Tensor:
-        return parameter.detach().to(self.device, DTYPES[self.backend]).contiguous()
+    def _own(self, parameter: Tensor, backend: Backend | None = None) -> Tensor:
+        return parameter.detach().to(self.device, DTYPES[backend or self.backend]).contiguous()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from ray_app.arrays import evenly
 from ray_app.inference.analyzer import Analyzer
 from ray_app.markdown import escape, table
 
@@ -55,13 +56,12 @@ def changed_findings(old: "Bundle", new: "Bundle", texts: Sequence[str], device:
     changed = [{"text": text, "old": a, "new": b} for text, a, b in pairs if a != b]
     turned = [any(_turned(a, b, name) for name in a) for _, a, b in pairs]
     names = list(dict.fromkeys([*old.meta.taxonomy.names, *new.meta.taxonomy.names]))
-    spread = np.unique(np.linspace(0, len(changed) - 1, min(EXAMPLES, len(changed))).astype(np.int64))
     return {
         "reviews": len(texts),
         "changed": round(len(changed) / max(1, len(texts)), 4),
         "turned": round(sum(turned) / max(1, len(texts)), 4),
         "keywords": {name: _change(name, before, after) for name in names},
-        "examples": [changed[i] for i in spread],
+        "examples": [changed[i] for i in evenly(len(changed), EXAMPLES)],
     }
 
 

@@ -12,8 +12,10 @@ a run on every node.
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ray_app import storage
 from ray_app.errors import UserError, check
@@ -46,16 +48,35 @@ def location(uri: str | os.PathLike[str]) -> str:
     return str(copy) if (copy / INDEX).is_file() else uri
 
 
-def index_of(uri: str, asked: bool) -> str:
-    """Where the bundle.json of this bundle is; "" where none is. Where nobody asked for it, only something named it
-    once, nothing that is wrong with the name is an error."""
+def found_at(uri: str, asked: bool) -> str:
+    """The folder or URI of this bundle; "" where none is. Where nobody asked for it, only something named it once,
+    nothing that is wrong with the name is an error."""
     try:
-        file = storage.join(location(uri), INDEX) if uri else ""
-        return file if file and storage.exists(file) else ""
+        place = location(uri) if uri else ""
+        return place if place and storage.exists(storage.join(place, INDEX)) else ""
     except UserError:
         if asked:
             raise
         return ""
+
+
+def named_by(facts: Mapping[str, Any], given: str) -> str:
+    """The bundle `given`, else the one that analyses name (`facts`: their `_run.json`); "" where they name none."""
+    return given or str(facts.get("config", {}).get("bundle", ""))
+
+
+def maker_of(facts: Mapping[str, Any], given: str) -> str:
+    """Where that bundle is, if it is still there and made the analyses; else "".
+
+    Raises UserError where `given` is not there, or not the one that made them.
+    """
+    place = found_at(named_by(facts, given), asked=bool(given))
+    check(place or not given, f"--bundle {given}: no bundle there")
+    made_by = facts.get("bundle")
+    if place and made_by not in (None, storage.read_json(storage.join(place, INDEX)).get("id")):
+        check(not given, f"--bundle {given}: the analyses were made by {made_by}")
+        return ""
+    return place
 
 
 def absolute(uri: str) -> str:

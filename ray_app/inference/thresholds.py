@@ -39,12 +39,16 @@ def content(given: str) -> str:
     return json.dumps({**made_for, "thresholds": thresholds}, ensure_ascii=False)
 
 
+def _place(given: str) -> str:
+    """How an error names a file of thresholds, or the text itself, which begins like an object."""
+    return FLAG if given.lstrip().startswith("{") else f"{FLAG} {given}"
+
+
 def _parsed(given: str) -> tuple[str, dict[str, Any]]:
-    """(How an error names it, the JSON object) of a file, or of the text itself where it begins like an object."""
-    inline = given.lstrip().startswith("{")
-    place = FLAG if inline else f"{FLAG} {given}"
+    """(How an error names it, the JSON object) of a file or of the text itself."""
+    place = _place(given)
     try:
-        parsed = json.loads(given) if inline else storage.read_json(given)
+        parsed = json.loads(given) if place == FLAG else storage.read_json(given)
     except (ValueError, RecursionError):
         raise UserError(f"{place}: not JSON") from None
     if not isinstance(parsed, dict):
@@ -63,7 +67,7 @@ def applied(bundle: Bundle, given: str) -> Bundle:
         return bundle
     parsed = json.loads(text)
     names, made_for = bundle.meta.taxonomy.names, parsed.get("bundle")
-    place = FLAG if given.lstrip().startswith("{") else f"{FLAG} {given}"
+    place = _place(given)
     for keyword in parsed["thresholds"]:
         known = f"unknown keyword {keyword!r}{closest(keyword, names)}"
         check(keyword in names, f"{place}: {known}; bundle {bundle.id} has {', '.join(names[:20])}")

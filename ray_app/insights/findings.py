@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_app import storage
 from ray_app.data import analyses
 from ray_app.data.analyses import Analyses
 from ray_app.errors import check
-from ray_app.inference import thresholds
+from ray_app.inference import bundle_names, thresholds
 from ray_app.inference.bundle import BundleSummary, read_summary
 from ray_app.insights import against, changes, groups, overview, quality, quotes, star_drivers, words
 from ray_app.insights.quotes import Wish
@@ -62,7 +61,7 @@ def collect(config: "Config") -> Report:
     """Reads the analyses and makes every table. Raises UserError where they, or what they are compared with, cannot be
     read."""
     source = _opened(config.analyses)
-    place = find_bundle(source, config.bundle)
+    place = bundle_names.maker_of(source.facts, config.bundle)
     bundle = _summary(place, source)
     other = _opened(config.against) if config.against and not config.against_days else None
     with Store() as store:
@@ -126,27 +125,6 @@ def _counted(store: Store, read: Facts, source: Analyses) -> dict[str, object]:
     }
 
 
-def find_bundle(source: Analyses, given: str) -> str:
-    """Where the bundle `given` is, else the one that the analyses name, if it is still there and made them; else "".
-
-    Raises UserError where `given` is not the one that made them.
-    """
-    uri = given or str(source.facts.get("config", {}).get("bundle", ""))
-    if not uri:
-        return ""
-    from ray_app.inference.bundle_names import index_of
-
-    file = index_of(uri, asked=bool(given))
-    if not file:
-        check(not given, f"--bundle {given}: no bundle there")
-        return ""
-    made_by = source.facts.get("bundle")
-    if made_by in (None, storage.read_json(file).get("id")):
-        return file.removesuffix("/bundle.json")
-    check(not given, f"--bundle {given}: the analyses were made by {made_by}")
-    return ""
-
-
 def _summary(place: str, source: Analyses) -> BundleSummary | None:
     """The bundle there, with the thresholds that the analyses were made with."""
     return thresholds.of_run(read_summary(place), source.facts) if place else None
@@ -169,7 +147,7 @@ def _against(
     if other is None:
         return against.COMPARED.empty_table(), {}, earlier
     same = source.facts.get("bundle") is not None and source.facts.get("bundle") == other.facts.get("bundle")
-    place = find_bundle(other, "")
+    place = bundle_names.maker_of(other.facts, "")
     with Store() as before:
         then = _read(other, before, _summary(place, other), True, config.placement)
         table, shared = against.runs(store, before, same)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ray_app.errors import check
 from ray_app.options import flag, option
-from ray_app.training.options import TrainingOptions
+from ray_app.training.options import TrainingOptions, begun_with
 from ray_app.training.tracking import TRACKERS
 from ray_app.training.tuning.kinds import COUNTED, KINDS, RANKED, check_kinds
 
@@ -164,14 +164,11 @@ class Config(TrainingOptions):
 
     def _pinned_base(self) -> str:
         """The base model by a name that stands for the same on every worker; of a run that is resumed, the same one."""
-        from ray_app import storage
         from ray_app.inference import bundle_names
 
         if self.base_model in SHIPPED:
             return self.base_model
-        saved = storage.join(storage.absolute(self.storage), "config.json")
-        begun = str(storage.read_json(saved).get("base_model", "")) if self.resume and storage.exists(saved) else ""
-        return bundle_names.pinned_base(self.base_model, begun)
+        return bundle_names.pinned_base(self.base_model, begun_with(self.storage, self.resume, "base_model"))
 
     def _check_tuning(self) -> None:
         """Raises UserError where an option is of no kind of tuning that is asked for."""

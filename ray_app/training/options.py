@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
+from ray_app import storage
 from ray_app.options import SEEDS, Options, option
+
+
+def begun_with(folder: str, resume: bool, name: str) -> str:
+    """What the interrupted run in a training folder, which `resume` goes on with, was told as this option; "" for a new
+    run."""
+    saved = storage.join(storage.absolute(folder), "config.json")
+    return str(storage.read_json(saved).get(name, "")) if resume and storage.exists(saved) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,9 +111,9 @@ def _provenance(catalog: Catalog, say: Translate) -> str:
 def _taxonomy(uri: str) -> tuple[str, Taxonomy | None]:
     """A bundle's id and taxonomy; None where it is gone or cannot be read: reviews are shown all the same."""
     try:
-        file = bundle_names.index_of(uri, asked=False)
-        if file:
-            return str(storage.read_json(file).get("id")), read_summary(file.removesuffix("/bundle.json")).taxonomy
+        if place := bundle_names.found_at(uri, asked=False):
+            index = storage.read_json(storage.join(place, bundle_names.INDEX))
+            return str(index.get("id")), read_summary(place).taxonomy
     except (UserError, OSError):
         pass
     return "", None
