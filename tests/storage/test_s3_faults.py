@@ -29,12 +29,12 @@ def line(s3_server: str) -> Iterator[FaultyS3]:
 
 @pytest.fixture
 def faulty(s3: str, line: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
-    """A line that works until `share` or `ahead` say otherwise, and a patience of half a second."""
+    """A line that works until `share` or `ahead` say otherwise, and a patience of half a second. Each test draws the
+    same faults, whatever ran before it."""
     monkeypatch.setenv("NUNCHI_S3_TIMEOUT", "0.5")
     monkeypatch.setenv("AWS_ENDPOINT_URL", line.endpoint)
+    line.begin(seed=3)
     line.share, line.kinds = 0, KINDS
-    for counted in (line.ahead, line.requests, line.faults):
-        counted.clear()
     return line
 
 

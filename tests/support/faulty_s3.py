@@ -49,7 +49,8 @@ class FaultyS3:
         self.ahead: deque[str] = deque()
         self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
-        self._random, self._turn = random.Random(seed), threading.Lock()
+        self._turn = threading.Lock()
+        self.begin(seed)
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -60,6 +61,13 @@ class FaultyS3:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def begin(self, seed: int) -> None:
+        """Counts and draws anew; requests of earlier clients may still be on their way."""
+        with self._turn:
+            self._random = random.Random(seed)
+            for counted in (self.ahead, self.requests, self.faults):
+                counted.clear()
 
     def fault(self, method: str) -> str:
         """The kind of fault that the next request meets, or nothing."""
