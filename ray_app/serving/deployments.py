@@ -133,20 +133,33 @@ class SingleProcessReplica(Replica):
     Args:
         token_hash: `http_app.hashed(token)`; "" for open routes.
         start_id: of this start of the endpoint: its replicas on one machine count together.
+        sockets: folder of this machine in which it listens, once its models are loaded; "" for Serve's proxy alone.
     """
 
-    def __init__(self, options: ReplicaOptions, limits: Limits, token_hash: str, start_id: str) -> None:
+    def __init__(
+        self, options: ReplicaOptions, limits: Limits, token_hash: str, start_id: str, sockets: str = ""
+    ) -> None:
         from ray_app.serving.prometheus import share_counters
 
         share_counters(os.path.join(tempfile.gettempdir(), f"nunchi-metrics-{start_id}"))
-        self.limits, self.token_hash = limits, token_hash
+        from ray_app.serving import http_app
+
         super().__init__(options, limits.deadline_seconds)
+        self.answering = http_app.build_app(InProcessService(self), limits, token_hash)
+        self.sockets = sockets
+        self.listening: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve, for what answers HTTP."""
-        from ray_app.serving import http_app
+        return self.answering
 
-        return http_app.build_app(InProcessService(self), self.limits, self.token_hash)
+    async def reconfigure(self, user_config: Mapping[str, str]) -> None:
+        """Loads the bundle, then listens."""
+        from ray_app.serving.door.upstreams import listen
+
+        await super().reconfigure(user_config)
+        if self.sockets and self.listening is None:
+            self.listening = await listen(self.answering, self.sockets)
 
 
 class InProcessService:

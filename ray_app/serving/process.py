@@ -89,9 +89,17 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def open_door(host: str, port: int, hosts: AllowedHosts, headers: bytes = b"", ready: bool = False) -> Door:
+def open_door(
+    host: str,
+    port: int,
+    hosts: AllowedHosts,
+    headers: bytes = b"",
+    ready: bool = False,
+    sockets: Path | None = None,
+) -> Door:
     """A door that listens at once, before a server that is still to start at the port of its `upstream`."""
-    door = Door(host=host, port=port, upstream=("127.0.0.1", free_port()), hosts=hosts, headers=headers, ready=ready)
+    upstream = ("127.0.0.1", free_port())
+    door = Door(host=host, port=port, upstream=upstream, hosts=hosts, headers=headers, ready=ready, sockets=sockets)
     door.open()
     return door
 

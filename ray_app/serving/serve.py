@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_app.errors import UserError, check, closest, pip_install
@@ -43,7 +44,7 @@ def run(config: Config) -> None:
         check(find_spec("streamlit"), f"--page needs streamlit and duckdb: {pip_install('page')}")
         check_port("the page at", "127.0.0.1", "--page-port", config.page_port)
     token, bundle = _admit(config)
-    door = None if cluster.joined() else open_door(config.host, config.port, _hosts(config, token))
+    door = None if cluster.joined() else _front_door(config, token)
     cluster.start()  # before our signal handlers: Ray sets its own, which print a stack and abort
     signals = StopSignals()
     url = _deploy(config, token, door)
@@ -59,7 +60,11 @@ def run(config: Config) -> None:
         page.terminate()
     address = cluster.address()
     with cluster.silenced():  # Serve and Ray tell of every process that ends
-        done = ended(lambda: stop(door), lambda: cluster.listens(address), config.drain_seconds + STOP_SECONDS)
+        done = ended(
+            lambda: stop(door, config.drain_seconds),
+            lambda: cluster.listens(address),
+            config.drain_seconds + STOP_SECONDS,
+        )
         if done:
             cluster.leave()
     if not done:
@@ -90,7 +95,7 @@ def _deploy(config: Config, token: str, door: "Door | None" = None) -> str:
     serve.start(http_options={"host": host, "port": port}, logging_config=_quiet())
     try:
         serve.run(
-            _application(config, token, fixed_size=not cluster.joined()),
+            _application(config, token, fixed_size=not cluster.joined(), sockets=door.sockets if door else None),
             name=APP,
             route_prefix="/",
             logging_config=_quiet(),
@@ -101,6 +106,16 @@ def _deploy(config: Config, token: str, door: "Door | None" = None) -> str:
     if door:
         door.ready = True
     return f"http://{'127.0.0.1' if config.host in ('0.0.0.0', '::') else config.host}:{config.port}"
+
+
+def _front_door(config: Config, token: str) -> "Door":
+    """Replicas that answer HTTP themselves are asked without Serve's proxy, but where Serve must see requests to know
+    when more replicas are needed."""
+    from ray_app.serving.door.upstreams import sockets_folder
+
+    direct = config.placement == "whole" and not config.max_replicas
+    sockets = sockets_folder() if direct else None
+    return open_door(config.host, config.port, _hosts(config, token), sockets=sockets)
 
 
 def _hosts(config: Config, token: str) -> "AllowedHosts":
@@ -124,12 +139,13 @@ def _admit(config: Config) -> "tuple[str, Bundle]":
     return token, bundle
 
 
-def stop(door: "Door | None" = None) -> None:
+def stop(door: "Door | None" = None, drain_seconds: float = 0.0) -> None:
     """Refuses new requests, lets those under way finish, and ends Serve."""
     from ray import serve
 
     if door:
         door.ready = False
+        door.settle(drain_seconds)  # Serve does not know of requests that it has not passed on
     serve.delete(APP)
     serve.shutdown()
     if door:
@@ -150,8 +166,9 @@ def app(arguments: dict[str, Any]) -> "Application":
     return _application(config, token)  # a cluster may grow
 
 
-def _application(config: Config, token: str, fixed_size: bool = False) -> "Application":
-    """The deployments of the stages and what answers HTTP. With `fixed_size` the cluster cannot grow.
+def _application(config: Config, token: str, fixed_size: bool = False, sockets: Path | None = None) -> "Application":
+    """The deployments of the stages and what answers HTTP. With `fixed_size` the cluster cannot grow. `sockets`: a
+    folder of this machine in which replicas listen besides.
 
     Raises UserError where replicas need more CPUs than a cluster of fixed size has.
     """
@@ -184,7 +201,7 @@ def _application(config: Config, token: str, fixed_size: bool = False) -> "Appli
     options = [_replica_options(config, stages, stages == groups[-1], threads) for stages in groups]
     if config.placement == "whole":
         whole = _stage_deployment(config, serve.ingress()(SingleProcessReplica), "whole", resources)
-        return whole.bind(options[0], limits, token_hash, uuid.uuid4().hex)
+        return whole.bind(options[0], limits, token_hash, uuid.uuid4().hex, str(sockets or ""))
     stages = [
         _stage_deployment(config, Replica, "-".join(each.stages), resources).bind(each, config.deadline_seconds)
         for each in options

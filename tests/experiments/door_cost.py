@@ -3,7 +3,7 @@
     cpu         CPU time per request of a server that answers at once: its routes; guarded, ordinary requests being read
                 before the routes; and that behind the door
     overload    three times the requests that saturate it, without pause, and as many at the same time for the tree in
-                --before (a worktree of a commit before `serving/door.py`: `git worktree add PATH COMMIT`): what each
+                --before (a worktree of a commit before `serving/door`: `git worktree add PATH COMMIT`): what each
                 answers, and the CPU time of each per 200
 
 No Ray. Only ratios within one run count; both trees run at once, so that whatever slows the machine slows both.

@@ -14,10 +14,11 @@ import requests
 
 from ray_app import cluster
 from ray_app.serving import http_app
-from ray_app.serving.door import CHUNKS, Door, DoorLimits
+from ray_app.serving.door import Door, DoorLimits
+from ray_app.serving.door.bodies import CHUNKS
+from ray_app.serving.door.http_head import BadRequestError, parse
 from ray_app.serving.hosts import AllowedHosts, allowed_hosts
 from ray_app.serving.http_app import Limits
-from ray_app.serving.http_head import BadRequestError, parse
 from tests.serving.test_client import served
 from tests.serving.test_http_app import FakeService
 from tests.support.ray_head import free_port
@@ -119,7 +120,7 @@ def test_until_it_is_ready_and_when_it_stops_it_says_when_to_try_again(upstream:
                     assert answer.headers.get("Retry-After") == (None if ready else "1")
                 assert session.get(f"{url(made)}/health", timeout=10).json() == {"status": "alive"}
                 assert session.head(f"{url(made)}/ready", timeout=10).content == b""
-        made.ready, made.upstream = True, ("127.0.0.1", free_port())
+        made.ready, made.upstreams.address = True, ("127.0.0.1", free_port())
         assert requests.get(f"{url(made)}/ready", timeout=10).status_code == 503
     finally:
         made.close()
@@ -325,7 +326,7 @@ def test_an_answer_may_take_longer_than_a_connection_may_idle(slow: tuple[str, i
 
 
 def test_many_chunks_pass_where_they_are_of_some_size(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_app.serving.door.CHUNKS", 50)
+    monkeypatch.setattr("ray_app.serving.door.bodies.CHUNKS", 50)
     body = b'{"reviews":["' + b"a" * 5_000 + b'"]}'
     for size, expected in ((70, 200), (20, 400)):
         pieces = iter([body[i : i + size] for i in range(0, len(body), size)])

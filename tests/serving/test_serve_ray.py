@@ -1,13 +1,16 @@
 """The endpoint on a real Ray Serve: results as in process; no request fails while replicas die or bundles change."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -182,10 +185,18 @@ def test_replicas_that_answer_http_themselves_count_together_and_outlive_one_ano
         assert [answer["analyses"][0] for answer in found] == expected * 3, "the client's own retries are enough"
 
 
-def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_folder: str) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[str]:
+    """For temporary files: pytest's own names are too long for sockets."""
+    with tempfile.TemporaryDirectory(prefix="nunchi-") as folder:
+        yield folder
+
+
+def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_folder: str, short_folder: str) -> None:
     port = free_port()
     command = [sys.executable, "-m", "jobs.serve", "--bundle", bundle_folder, "--port", str(port), "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+    place = {**os.environ, "TMPDIR": short_folder}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place) as job:
         client = Client(f"http://127.0.0.1:{port}")
 
         def ready() -> bool:
@@ -195,14 +206,21 @@ def test_the_job_serves_until_it_is_told_to_stop_and_then_ends_cleanly(bundle_fo
             except requests.RequestException:
                 return False
 
-        wait_for(ready)
+        wait_for(ready, 180)
         assert job.stdout is not None
         shown = [job.stdout.readline() for _ in range(2)]  # communicate() would lose what readline() has buffered
         assert "Ctrl-C stops it" in shown[0]
         assert f"jobs.load --url {client.url} --bundle {bundle_folder}" in shown[1]
         assert client.request(TEXTS[:2])["rejected"] == []
+        replicas = [path.name for path in Path(short_folder).glob("nunchi-serve-*/*")]
+        assert replicas, "none listens at a socket of its own"
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(lambda text: client.request([text]), TEXTS * 3)
+            os.kill(int(replicas[0]), signal.SIGKILL)
+            assert [answer["rejected"] for answer in found] == [[]] * len(TEXTS * 3), "the client asks again"
         job.send_signal(signal.SIGTERM)
         _, errors = job.communicate(timeout=240)
     assert job.returncode == 0, errors
     assert "Traceback" not in errors
     assert "requests under way finish" in errors
+    assert not list(Path(short_folder).glob("nunchi-serve-*"))

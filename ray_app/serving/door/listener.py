@@ -7,22 +7,26 @@ others need. Bodies pass through unread. In: a port and what it leads to. Out: t
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvloop
 
+from ray_app.serving.door.bodies import PIECE, pass_body
+from ray_app.serving.door.http_head import BadRequestError, Head, parse, refusal
+from ray_app.serving.door.open_files import allow_files
+from ray_app.serving.door.upstreams import Upstream, Upstreams
 from ray_app.serving.hosts import NOT_SERVED, AllowedHosts
-from ray_app.serving.http_head import BadRequestError, Head, chunk_size, parse, refusal
-from ray_app.serving.open_files import allow_files
 
 HEAD_BYTES = 64_000
-PIECE = 65_536
-CHUNKS, CHUNK_BYTES = 5_000, 64  # a body of more chunks, each so small on average, costs more than it says
 LINGER_SECONDS = 0.5
+SETTLE_SECONDS = 0.2  # for the rest of an answer that has begun
+GONE = "the server behind is gone, or starts again"
 HEALTH = "/health"
 log = logging.getLogger(__name__)
 
@@ -46,13 +50,19 @@ class _Connection:
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # something of the last answer was passed back
     moved: float = float("-inf")  # when something of an answer was passed back last, by the loop's clock
     sending: bool = False  # the client sends a body
-    upstream: asyncio.StreamWriter | None = None
+    upstream: Upstream | None = None
     pump: "asyncio.Task[None] | None" = None
+    head: Head | None = None  # of the last request that was passed on
 
     @property
     def pending(self) -> bool:
         """Whether nothing of the answer to the last request was passed back yet."""
         return self.upstream is not None and not self.answered.is_set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self.waiting and not self.pending
 
     async def in_turn(self) -> bool:
         """Waits until the answer to the request before has begun; whether there was something to wait for."""
@@ -65,6 +75,7 @@ class Door:
 
     Args:
         upstream: (host, port) of the server behind it.
+        sockets: folder of the sockets of replicas, which are asked before that server.
         headers: lines added to every answer, each ending in CRLF; with any, a connection carries one request.
     """
 
@@ -75,8 +86,10 @@ class Door:
     limits: DoorLimits = field(default_factory=DoorLimits)
     headers: bytes = b""
     ready: bool = False
+    sockets: Path | None = None
 
     def __post_init__(self) -> None:
+        self.upstreams = Upstreams(self.upstream, self.sockets)
         self.loop = uvloop.new_event_loop()
         self.open_by_address: dict[str, dict[_Connection, None]] = defaultdict(dict)
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -96,6 +109,23 @@ class Door:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
 
+    def settle(self, seconds: float) -> None:
+        """Waits until the answers to all requests that were let through have been passed back, so long at most."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._call(self._settled):
+            time.sleep(SETTLE_SECONDS)
+
+    def _settled(self) -> bool:
+        now = self.loop.time()
+        every = [each for own in self.open_by_address.values() for each in own]
+        return all(each.idle and now - each.moved > SETTLE_SECONDS for each in every)
+
+    def _call(self, function: Callable[[], bool]) -> bool:
+        async def called() -> bool:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(called(), self.loop).result()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
@@ -110,7 +140,7 @@ class Door:
         own[connection] = None
         try:
             if len(own) > self.limits.connections:
-                oldest = next(one for one in own if one.waiting and not one.pending)  # or, of all in use, the new one
+                oldest = next(one for one in own if one.idle)  # or, of all in use, the new one
                 oldest.writer.transport.abort()
             await self._requests(connection)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
@@ -119,7 +149,7 @@ class Door:
             own.pop(connection, None)
             if not own:
                 self.open_by_address.pop(address, None)
-            await _end(connection)
+            self._end(connection)
 
     async def _requests(self, connection: _Connection) -> None:
         """The requests of a connection, one after the other."""
@@ -183,18 +213,19 @@ class Door:
         """Sends a request to the server behind; its answers are passed back by a task of the connection's."""
         if connection.upstream is None:
             try:
-                reader, connection.upstream = await asyncio.open_connection(*self.upstream)
+                connection.upstream = await self.upstreams.connect()
             except OSError:
-                raise BadRequestError(503, "the server behind is gone, or starts again") from None
-            connection.pump = asyncio.create_task(self._answers(reader, connection))
+                raise BadRequestError(503, GONE) from None
+            connection.pump = asyncio.create_task(self._answers(connection.upstream, connection))
         raw = head.raw
         if self.headers and not head.upgrade:  # so that the first head of the answers is the only one
             raw = raw[:-2] + b"Connection: close\r\n\r\n"
-        connection.upstream.write(raw)
-        connection.sending = True
+        connection.upstream.asked = connection.sending = True
+        connection.head = head
+        connection.upstream.writer.write(raw)
         try:
             async with asyncio.timeout(self.limits.body_total_seconds):
-                await self._body(connection.reader, connection.upstream, head.length)
+                await pass_body(connection.reader, connection.upstream.writer, head.length, self.limits.body_seconds)
         except TimeoutError:
             raise BadRequestError(408, "the body of the request came too slowly") from None
         except OSError:  # the server answered before the end of the body, and closed: too large, say
@@ -207,53 +238,24 @@ class Door:
             await _linger(connection.reader)
             raise OSError
 
-    async def _body(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
-        """Passes a body on: `length` bytes, or where that is negative chunks until the empty one."""
-        await self._bytes(reader, upstream, length)
-        total = 0
-        for number in itertools.count() if length < 0 else ():
-            line = await self._line(reader)
-            chunk = chunk_size(line)
-            upstream.write(line)
-            await self._bytes(reader, upstream, chunk)
-            end = await self._line(reader)
-            total += chunk
-            if end != b"\r\n" or (number > CHUNKS and total < number * CHUNK_BYTES):  # trailers too: nobody reads them
-                raise BadRequestError(400, "a chunk of the body is malformed, or there are too many")
-            upstream.write(end)
-            if not chunk:
-                return
+    async def _answers(self, upstream: Upstream, connection: _Connection) -> None:
+        """Passes back what the server answers, until it closes; then the client's connection ends too.
 
-    async def _bytes(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, length: int) -> None:
-        while length > 0:
-            async with asyncio.timeout(self.limits.body_seconds):
-                piece = await reader.read(min(length, PIECE))
-            if not piece:
-                raise asyncio.IncompleteReadError(b"", length)
-            upstream.write(piece)
-            await upstream.drain()
-            length -= len(piece)
-
-    async def _line(self, reader: asyncio.StreamReader) -> bytes:
-        """A line between chunks."""
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                return await reader.readuntil(b"\n")
-        except asyncio.LimitOverrunError:
-            raise BadRequestError(400, "a chunk of the body is malformed") from None
-
-    async def _answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        """Passes back what the server answers, until it closes; then the client's connection ends too."""
+        A request that the server left unanswered, since it died, is answered here: it may be sent again.
+        """
         try:
             if self.headers:
-                head = await reader.readuntil(b"\r\n\r\n")
+                head = await upstream.reader.readuntil(b"\r\n\r\n")
                 connection.writer.write(head[:-2] + self.headers + b"\r\n")
-            while piece := await reader.read(PIECE):
+            while piece := await self._piece(upstream):
                 connection.answered.set()
+                upstream.asked = False
                 connection.moved = self.loop.time()
                 connection.writer.write(piece)
                 async with asyncio.timeout(self.limits.body_seconds):
                     await connection.writer.drain()
+            if connection.pending:
+                connection.writer.write(refusal(BadRequestError(503, GONE), connection.head))
             if connection.sending:  # the rest of the body is read first: see `_pass_on`
                 connection.writer.write_eof()
             else:
@@ -261,17 +263,33 @@ class Door:
         except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
             connection.writer.transport.abort()
         connection.answered.set()
+        upstream.asked = False
+
+    async def _piece(self, upstream: Upstream) -> bytes:
+        """The next piece of an answer, empty at the end, whichever way the server came to it."""
+        try:
+            return await upstream.reader.read(PIECE)
+        except ConnectionError:
+            return b""
+
+    def _end(self, connection: _Connection) -> None:
+        if connection.upstream is not None:
+            self.upstreams.close(connection.upstream)
+        with contextlib.suppress(OSError):
+            connection.writer.close()
+        if connection.pump:
+            connection.pump.cancel()
 
 
 async def _both_ways(connection: _Connection, limits: DoorLimits) -> None:
     """What follows an upgrade is passed on as it comes, or the answer of a last request is waited for."""
     assert connection.upstream is not None
     while piece := await connection.reader.read(PIECE):
-        connection.upstream.write(piece)
+        connection.upstream.writer.write(piece)
         async with asyncio.timeout(limits.body_seconds):
-            await connection.upstream.drain()
+            await connection.upstream.writer.drain()
     if connection.pump:
-        connection.upstream.write_eof()
+        connection.upstream.writer.write_eof()
         await connection.pump
 
 
@@ -289,12 +307,3 @@ async def _linger(reader: asyncio.StreamReader) -> None:
         async with asyncio.timeout(LINGER_SECONDS):
             while await reader.read(PIECE):
                 pass
-
-
-async def _end(connection: _Connection) -> None:
-    for writer in (connection.upstream, connection.writer):
-        if writer is not None:
-            with contextlib.suppress(OSError):
-                writer.close()
-    if connection.pump:
-        connection.pump.cancel()
