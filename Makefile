@@ -7,7 +7,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-export PIP_NO_COMPILE = 1  # of 26,000 files few are ever imported; Python compiles those when they are
+# Of 26,000 files few are ever imported, and Python compiles those when they are.
+export PIP_NO_COMPILE = 1
 
 .PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser axe clean
 

@@ -167,8 +167,7 @@ def app(arguments: dict[str, Any]) -> "Application":
 
 
 def _application(config: Config, token: str, fixed_size: bool = False, sockets: Path | None = None) -> "Application":
-    """The deployments of the stages and what answers HTTP. With `fixed_size` the cluster cannot grow. `sockets`: a
-    folder of this machine in which replicas listen besides.
+    """The deployments. With `fixed_size` the cluster cannot grow; in `sockets` replicas listen besides.
 
     Raises UserError where replicas need more CPUs than a cluster of fixed size has.
     """

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,19 +111,13 @@ class Door:
     def settle(self, seconds: float) -> None:
         """Waits until the answers to all requests that were let through have been passed back, so long at most."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not self._call(self._settled):
+        while time.monotonic() < end and not asyncio.run_coroutine_threadsafe(self._settled(), self.loop).result():
             time.sleep(SETTLE_SECONDS)
 
-    def _settled(self) -> bool:
+    async def _settled(self) -> bool:
         now = self.loop.time()
         every = [each for own in self.open_by_address.values() for each in own]
         return all(each.idle and now - each.moved > SETTLE_SECONDS for each in every)
-
-    def _call(self, function: Callable[[], bool]) -> bool:
-        async def called() -> bool:
-            return function()
-
-        return asyncio.run_coroutine_threadsafe(called(), self.loop).result()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -239,10 +232,8 @@ class Door:
             raise OSError
 
     async def _answers(self, upstream: Upstream, connection: _Connection) -> None:
-        """Passes back what the server answers, until it closes; then the client's connection ends too.
-
-        A request that the server left unanswered, since it died, is answered here: it may be sent again.
-        """
+        """Passes back what the server answers, until it closes; then the client's connection ends too. A request that
+        it left unanswered, since it died, is answered here: it may be sent again."""
         try:
             if self.headers:
                 head = await upstream.reader.readuntil(b"\r\n\r\n")
