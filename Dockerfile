@@ -10,9 +10,12 @@
 #     FROM python:3.11-slim-bookworm@sha256:...
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH=cuda
-COPY deploy/requirements.lock deploy/torch-${TORCH}.lock /locks/
+COPY deploy/build.lock deploy/requirements.lock deploy/torch-${TORCH}.lock /locks/
+# Kiwi's model comes as source: it is built with what build.lock names, and nothing else is.
 RUN python -m venv /opt/nunchi \
+    && /opt/nunchi/bin/pip install --no-cache-dir --require-hashes --requirement /locks/build.lock \
     && /opt/nunchi/bin/pip install --no-cache-dir --require-hashes \
+       --no-build-isolation --only-binary :all: --no-binary kiwipiepy-model \
        --requirement /locks/requirements.lock --requirement "/locks/torch-${TORCH}.lock"
 COPY pyproject.toml README.md LICENSE /source/
 COPY ray_app /source/ray_app
