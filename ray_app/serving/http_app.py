@@ -173,7 +173,7 @@ def _add_information(app: FastAPI, service: Service, limits: Limits, counters: E
     @app.get("/metrics", response_class=Response, responses={**_errors(401), 200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Prometheus: requests, latency, batches, queue, rejected reviews, tokens, the bundle in use."""
-        with suppress(HTTPException):  # without an answer in time the gauges stay as they were
+        with suppress(Exception):  # whatever the replicas do; the gauges stay as they were
             await _info(service, limits, counters)
         return Response(counters.text(), media_type="text/plain; version=0.0.4")
 

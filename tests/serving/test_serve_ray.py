@@ -1,12 +1,12 @@
-"""The endpoint on a real Ray Serve: results as in process; no request fails while replicas die or bundles change."""
+"""The endpoint on a real Ray Serve: results as in process; no request fails while replicas die.
+
+That none fails while bundles and options change is a test of deploy/serve.yaml, in tests/deploy/test_rollout_ray.py.
+"""
 
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,30 +18,17 @@ from ray_app import sample
 from ray_app.inference.analyzer import Analyzer
 from ray_app.serving import protocol, serve
 from ray_app.serving.client import Client
-from tests.support.bundles import make_bundle, sample_texts
+from tests.support.ray_head import free_port
+from tests.support.steady_load import TEXTS, Load
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
-TEXTS = sample_texts(40)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def port() -> int:
     """One for all: Serve's proxy keeps the first one it gets."""
     return free_port()
-
-
-@pytest.fixture(scope="module")
-def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("other") / "bundle"
-    make_bundle(folder, kind="roberta", pooling="mean")
-    return str(folder)
 
 
 def config(bundle: str, port: int, **changes: Any) -> serve.Config:
@@ -80,43 +67,6 @@ def test_five_hundred_reviews_asked_for_one_at_a_time_are_analyzed_as_in_process
     assert largest > 500, "requests were not batched"
 
 
-class Load:
-    """Single-review requests from a few threads, without retries, until the block ends."""
-
-    def __init__(self, url: str, threads: int = 2) -> None:
-        self.url, self.stopped = url, threading.Event()
-        self.answers: list[tuple[str, int, Any]] = []
-        self.threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(threads)]
-
-    def _ask(self, at: int) -> None:
-        with requests.Session() as session:
-            while not self.stopped.is_set():
-                at = (at + 1) % len(TEXTS)
-                answer = session.post(f"{self.url}/analyze", json={"reviews": [TEXTS[at]]}, timeout=60)
-                self.answers.append((TEXTS[at], answer.status_code, answer.json() if answer.ok else answer.text))
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
-
-    @property
-    def failed(self) -> list[tuple[str, int, Any]]:
-        return [answer for answer in self.answers if answer[1] != 200]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-
-
 def test_a_killed_replica_fails_no_request(endpoint: str) -> None:
     import ray
 
@@ -124,30 +74,10 @@ def test_a_killed_replica_fails_no_request(endpoint: str) -> None:
         actor for actor in ray.util.list_named_actors(all_namespaces=True) if "keywords-scores" in actor["name"]
     ]
     with Load(endpoint) as load:
-        wait_for(lambda: len(load.answers) > 20)
+        load.more()
         ray.kill(ray.get_actor(replicas[0]["name"], namespace=replicas[0]["namespace"]), no_restart=True)
-        before = len(load.answers)
-        wait_for(lambda: len(load.answers) > before + 20)
+        load.more()
     assert load.failed == []
-
-
-def test_a_new_bundle_fails_no_request_and_every_answer_is_of_one_bundle(
-    endpoint: str, bundle_folder: str, other_bundle: str, port: int
-) -> None:
-    client = Client(endpoint)
-    old = client.version()["bundle"]
-    with Load(endpoint) as load:
-        wait_for(lambda: len(load.answers) > 20)
-        serve.start(config(other_bundle, port))
-        wait_for(lambda: client.version()["bundle"] != old)
-        before = len(load.answers)
-        wait_for(lambda: len(load.answers) > before + 20)
-    assert load.failed == []
-    known = [dict(zip(TEXTS, in_process(bundle, TEXTS), strict=True)) for bundle in (bundle_folder, other_bundle)]
-    origin = [[answers[text] == answer["analyses"][0] for answers in known] for text, _, answer in load.answers]
-    assert all(any(of) for of in origin)
-    assert origin[0] == [True, False]
-    assert origin[-1] == [False, True]
 
 
 def test_a_deployment_per_stage_answers_as_in_process(endpoint: str, bundle_folder: str, port: int) -> None:
