@@ -46,7 +46,7 @@ def node_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def cluster(node_python: Path) -> Iterator[Head]:
     """Room for what deploy/serve.yaml reserves, twice."""
-    with head(cpus=9, python=node_python, RAY_metrics_report_interval_ms="1000") as started:
+    with head(cpus=9, python=str(node_python), RAY_metrics_report_interval_ms="1000") as started:
         yield started
 
 

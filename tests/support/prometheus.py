@@ -84,5 +84,5 @@ def prometheus(folder: Path, targets: list[str], token: Path, discovered: Path) 
 def _ready(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
     assert process.poll() is None, log.read_text(encoding="utf-8")
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"{url}/-/ready", timeout=5).ok
+        return bool(requests.get(f"{url}/-/ready", timeout=5).ok)
     return False

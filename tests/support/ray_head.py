@@ -51,7 +51,7 @@ class Head:
 
 @contextlib.contextmanager
 def head(
-    cpus: int, options: Sequence[str] = (), port: int = 0, python: Path = Path(sys.executable), **environment: str
+    cpus: int, options: Sequence[str] = (), port: int = 0, python: str = sys.executable, **environment: str
 ) -> Iterator[Head]:
     """A head that answers, until the end of the block. `options` go to `ray start`, which `python` runs, far from the
     checkout."""
@@ -61,12 +61,12 @@ def head(
     (folder / ".ray" / "auth_token").write_text(token, encoding="utf-8")
     (folder / ".ray" / "auth_token").chmod(0o600)
     inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    own = {"HOME": str(folder), "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    own = {"HOME": str(folder), "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
     env = {**inherited, **own, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **environment}
     gcs, dashboard, agent, client = (port or free_port(), free_port(), free_port(), free_port())
     command = [
         *(
-            str(python),
+            python,
             "-m",
             "ray.scripts.scripts",
             "start",
