@@ -51,20 +51,6 @@ def cluster(node_python: Path) -> Iterator[Head]:
 
 
 @pytest.fixture(scope="package")
-def submitted(
-    cluster: Head, bundle_folder: str, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[subprocess.CompletedProcess[str], tuple[str, ...], Path]:
-    """A job that analyzed a few reviews: how `ray job submit` ended, the command, and the output folder."""
-    output = tmp_path_factory.mktemp("submitted") / "out"
-    command = (
-        *("ray", "job", "submit", "--submission-id", "nightly", "--working-dir", str(ROOT), "--"),
-        *("python", "-m", "jobs.analyze", "--bundle", bundle_folder, "--output", str(output)),
-        *("--limit", "40", "--unit-rows", "20", "--highlights", "off", "--device", "cpu"),
-    )
-    return cluster.run(*command), command, output
-
-
-@pytest.fixture(scope="package")
 def endpoint_port() -> int:
     """Where the endpoint of this cluster listens once it is deployed."""
     return free_port()
@@ -82,9 +68,26 @@ def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def watched(
     cluster: Head, endpoint_port: int, token_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Prometheus]:
-    """Prometheus, over the endpoint and over Ray."""
+) -> Iterator[Prometheus | None]:
+    """Prometheus over the endpoint and over Ray, from before either does anything; None where there is none."""
+    if not shutil.which("prometheus"):
+        yield None
+        return
     discovered = cluster.folder / "prom_metrics_service_discovery.json"
     folder = tmp_path_factory.mktemp("prometheus")
     with prometheus(folder, [f"127.0.0.1:{endpoint_port}"], token_file, discovered) as started:
         yield started
+
+
+@pytest.fixture(scope="package")
+def submitted(
+    cluster: Head, watched: Prometheus | None, bundle_folder: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], tuple[str, ...], Path]:
+    """A job that analyzed a few reviews: how `ray job submit` ended, the command, and the output folder."""
+    output = tmp_path_factory.mktemp("submitted") / "out"
+    command = (
+        *("ray", "job", "submit", "--submission-id", "nightly", "--working-dir", str(ROOT), "--"),
+        *("python", "-m", "jobs.analyze", "--bundle", bundle_folder, "--output", str(output)),
+        *("--limit", "40", "--unit-rows", "20", "--highlights", "off", "--device", "cpu"),
+    )
+    return cluster.run(*command), command, output

@@ -58,10 +58,6 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {'ray_nunchi_rejected_rows_total{run="r"}': "0+200x90", 'ray_nunchi_rows_total{run="r"}': "0+1000x90"},
         {'ray_nunchi_rejected_rows_total{run="r"}': "0+1x90", 'ray_nunchi_rows_total{run="r"}': "0+1000x90"},
     ),
-    "NunchiRunStalled": (
-        {'ray_nunchi_units_total{run="r"}': "0+1x5 5x85"},
-        {'ray_nunchi_units_total{run="r"}': "0+1x90"},
-    ),
 }
 
 

@@ -59,7 +59,7 @@ class Prometheus:
 def prometheus(folder: Path, targets: list[str], token: Path, discovered: Path) -> Iterator[Prometheus]:
     """Runs with the shipped configuration; only what it scrapes, and how often, is replaced."""
     content = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    content["global"] = {"scrape_interval": "2s", "evaluation_interval": "2s"}
     content["rule_files"] = [str(ALERTS)]
     endpoint, ray = content["scrape_configs"]
     endpoint["authorization"]["credentials_file"] = str(token)
