@@ -4,7 +4,9 @@
 #     docker build -t nunchi:cpu --build-arg TORCH=cpu .     some 5 GB smaller, x86-64 only
 #     docker run --rm --shm-size 2g -v "$PWD/runs:/data" nunchi:cpu \
 #         python -m jobs.analyze --input /data/reviews --bundle /data/bundle --output /data/analyses
-#     docker run --rm --shm-size 2g -p 127.0.0.1:8000:8000 -e NUNCHI_TOKEN -v "$PWD/runs:/data:ro" nunchi:cpu
+#     docker run --rm --shm-size 2g --stop-timeout 60 -p 127.0.0.1:8000:8000 -e NUNCHI_TOKEN -v "$PWD/runs:/data:ro" nunchi:cpu
+#
+# --stop-timeout: requests under way finish, which may take --drain-seconds (30) and 20 more; Docker's own limit is 10 s.
 # CHANGE: name the base by its digest, here and below, once, and again for every update of it:
 #     docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 #     FROM python:3.11-slim-bookworm@sha256:...
