@@ -4,15 +4,20 @@
 #     docker build -t nunchi:cpu --build-arg TORCH=cpu .     some 5 GB smaller, x86-64 only
 #     docker run --rm --shm-size 2g -v "$PWD/runs:/data" nunchi:cpu \
 #         python -m jobs.analyze --input /data/reviews --bundle /data/bundle --output /data/analyses
-#     docker run --rm --shm-size 2g -p 127.0.0.1:8000:8000 -e NUNCHI_TOKEN -v "$PWD/runs:/data:ro" nunchi:cpu
+#     docker run --rm --shm-size 2g --stop-timeout 60 -p 127.0.0.1:8000:8000 -e NUNCHI_TOKEN -v "$PWD/runs:/data:ro" nunchi:cpu
+#
+# --stop-timeout: requests under way finish, which may take --drain-seconds (30) and 20 more; Docker's own limit is 10 s.
 # CHANGE: name the base by its digest, here and below, once, and again for every update of it:
 #     docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 #     FROM python:3.11-slim-bookworm@sha256:...
 FROM python:3.11-slim-bookworm AS build
 ARG TORCH=cuda
-COPY deploy/requirements.lock deploy/torch-${TORCH}.lock /locks/
+COPY deploy/build.lock deploy/requirements.lock deploy/torch-${TORCH}.lock /locks/
+# Kiwi's model comes as source: it is built with what build.lock names, and nothing else is.
 RUN python -m venv /opt/nunchi \
+    && /opt/nunchi/bin/pip install --no-cache-dir --require-hashes --requirement /locks/build.lock \
     && /opt/nunchi/bin/pip install --no-cache-dir --require-hashes \
+       --no-build-isolation --only-binary :all: --no-binary kiwipiepy-model \
        --requirement /locks/requirements.lock --requirement "/locks/torch-${TORCH}.lock"
 COPY pyproject.toml README.md LICENSE /source/
 COPY ray_app /source/ray_app

@@ -2,15 +2,17 @@
 # make test:       lint, types, import contract, all tests, a floor under the engine's speed
 # make setup:      .venv with the page, from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
 # make wheel:      dist/: Nunchi as one file, which cluster.yaml puts on every node
+# make pythons:    set-up and fast tests on Python 3.12 and 3.13
 # make lock:       deploy/*.lock, what clusters and images install, from pyproject.toml and constraints.txt
 PYTHON ?= python3
 PIP_ARGS ?=
+PYTHONS ?= python3.12 python3.13
 RUN := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Of 26,000 files few are ever imported, and Python compiles those when they are.
 export PIP_NO_COMPILE = 1
 
-.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser axe clean
+.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser prometheus pythons axe clean
 
 setup: .venv/.setup
 
@@ -18,7 +20,7 @@ quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
 # One after the other: Ray's workers give way to whatever runs beside them, and time out.
-test: .venv/.dev browser fast-tests ray-tests
+test: .venv/.dev browser prometheus fast-tests ray-tests
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
 fast-tests: lint
@@ -45,6 +47,23 @@ lock: .venv/.dev
 browser:
 	@command -v chromedriver >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-nanum; } >/dev/null
+
+# What scrapes the endpoint and a job in a test, and checks the alerts; nothing is installed where it is.
+prometheus:
+	@command -v promtool >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null
+
+# The whole set-up and the fast tests on the other Pythons, each in an environment of its own below build/ (torch's CUDA
+# build: 7 GB each, with links to one copy of what both have). PYTHONS="/path/to/python3.13" names them.
+pythons: .venv/.dev
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || \
+			{ echo "error: no $$python here; name yours: make pythons PYTHONS=/path/to/it"; exit 1; }; \
+		own=build/python$$version; \
+		$$python -m venv $$own && UV_CACHE_DIR=build/uv .venv/bin/uv pip install --quiet --python $$own/bin/python \
+			--constraint constraints.txt --editable '.[page,dev]' && \
+		$$own/bin/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile || exit 1; \
+	done
 
 # axe-core, with which a test looks for faults of accessibility; it is skipped without.
 axe:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ray_app.errors import first_line
+from ray_app.errors import check, closest, first_line
 from ray_app.inference.own_thread import OwnThread
 from ray_app.serving.batcher import BatchResult
 
@@ -33,6 +33,7 @@ T = TypeVar("T")
 ATTEMPTS = 5  # calls, while replicas die during them
 INFO_SECONDS = 5.0
 REFUSE_SECONDS = 0.1  # after a refusal, until a replica is asked again: its queue is seconds deep
+USER_CONFIG = ("bundle", "thresholds")
 log = logging.getLogger("ray.serve")  # Serve's own log: what a replica prints is not shown to the driver
 
 
@@ -50,25 +51,30 @@ class Replica:
         self.batchers: dict[str, DynamicBatcher] = {}
         self.changes = 0
         self.activated: dict[str, int] = {}  # by bundle id, the number of the change that made it the newest
+        self.wanted = ""  # the bundle that was asked for last, as its name was written
         self.failed_update = ""
 
     async def reconfigure(self, user_config: Mapping[str, str]) -> None:
-        """Loads `user_config["bundle"]`, with `thresholds` of its own where they are named, beside the current one,
-        which stays in use if the new one cannot be loaded.
+        """Loads `user_config["bundle"]`, with its `thresholds` in place of the options' where it names any, beside the
+        current one, which stays in use if the new one cannot be loaded.
 
         Raises what loading raised where no bundle was loaded before.
         """
         from ray_app.serving.replica_engine import ReplicaEngine  # torch: the gateway does without
 
+        self.wanted = str(user_config.get("bundle", ""))
         try:
-            thresholds = user_config.get("thresholds", "")
-            engine = await asyncio.to_thread(ReplicaEngine, user_config["bundle"], self.options, thresholds)
+            for name in user_config:
+                check(name in USER_CONFIG, f"user_config: unknown {name!r}{closest(name, USER_CONFIG)}")
+            check(self.wanted, "user_config: names no bundle")
+            thresholds = user_config.get("thresholds", self.options.thresholds)
+            engine = await asyncio.to_thread(ReplicaEngine, self.wanted, self.options, thresholds)
             await self.thread.awaited(engine.probe)
             speed = await self.thread.awaited(engine.measure)
         except Exception as error:
             if not self.engines:
                 raise
-            self.failed_update = f"{user_config['bundle']}: {first_line(error)}"
+            self.failed_update = f"{self.wanted}: {first_line(error)}"
             log.error("the bundle was not changed: %s", self.failed_update)
             return
         self.failed_update = ""
@@ -122,9 +128,11 @@ class Replica:
             await self.thread.awaited(self.engines[newest].probe)
 
     async def info(self) -> dict[str, dict[str, object]]:
-        """`version` and `taxonomy`, as their routes answer them."""
+        """`version` and `taxonomy`, as their routes answer them. Where another bundle was asked for than the one in
+        use, `update` says failed, `wanted` which."""
         info = self.engines[self.newest].info()
-        return {**info, "version": {**info["version"], "update": "failed" if self.failed_update else "done"}}
+        update = "failed" if self.failed_update else "done"
+        return {**info, "version": {**info["version"], "update": update, "wanted": self.wanted}}
 
 
 class SingleProcessReplica(Replica):
@@ -246,12 +254,17 @@ class HandleService:
         return explanation
 
     async def info(self) -> dict[str, dict[str, object]]:
-        """See `http_app.Service`. Raises TimeoutError where the first stage does not answer in time."""
-        info: dict[str, dict[str, object]] | BatchResult
-        info = await _call(self.stages[0].info, time.time() + self.info_seconds)
-        if isinstance(info, BatchResult):
+        """See `http_app.Service`: what the first stage uses, which the others follow; the update failed if it did so in
+        any of them. Raises TimeoutError where one does not answer in time."""
+        deadline = time.time() + self.info_seconds
+        infos: list[dict[str, dict[str, object]] | BatchResult]
+        infos = await asyncio.gather(*(_call(stage.info, deadline) for stage in self.stages))
+        answered = [info for info in infos if not isinstance(info, BatchResult)]
+        if len(answered) < len(infos):
             raise TimeoutError
-        return info
+        failed = [info for info in answered if info["version"]["update"] == "failed"]
+        told = {name: (failed or answered)[0]["version"][name] for name in ("update", "wanted")}
+        return {**answered[0], "version": {**answered[0]["version"], **told}}
 
 
 async def _in_time(result: Awaitable[T], deadline: float) -> T | BatchResult:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -148,12 +149,13 @@ def _add_information(app: FastAPI, service: Service, limits: Limits, counters: E
     @app.get("/taxonomy", response_model=dict[str, Any], responses=_errors(401, 503))
     async def taxonomy() -> Response:
         """Keywords with their guidelines, and the scale of scores."""
-        return JSONResponse((await _info(service, limits))["taxonomy"])
+        return JSONResponse((await _info(service, limits, counters))["taxonomy"])
 
     @app.get("/version", response_model=dict[str, Any], responses=_errors(401, 503))
     async def version() -> Response:
-        """The bundle behind the answers: its id, file hashes and metrics."""
-        return JSONResponse((await _info(service, limits))["version"])
+        """The bundle behind the answers: its id, file hashes and metrics; `update` says failed where another one was
+        asked for, by the name `wanted`, and could not be loaded."""
+        return JSONResponse((await _info(service, limits, counters))["version"])
 
     @app.head(HEALTH, include_in_schema=False)
     @app.get(HEALTH, response_model=dict[str, str])
@@ -165,20 +167,24 @@ def _add_information(app: FastAPI, service: Service, limits: Limits, counters: E
     @app.get(READY, response_model=dict[str, str], responses=_errors(503))
     async def ready() -> Response:
         """200 when the models are loaded and have answered."""
-        await _info(service, limits)
+        await _info(service, limits, counters)
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", response_class=Response, responses={**_errors(401), 200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """Prometheus: requests, latency, batches, queue, rejected reviews, tokens."""
+        """Prometheus: requests, latency, batches, queue, rejected reviews, tokens, the bundle in use."""
+        with suppress(Exception):  # whatever the replicas do; the gauges stay as they were
+            await _info(service, limits, counters)
         return Response(counters.text(), media_type="text/plain; version=0.0.4")
 
 
-async def _info(service: Service, limits: Limits) -> dict[str, dict[str, object]]:
+async def _info(service: Service, limits: Limits, counters: EndpointMetrics) -> dict[str, dict[str, object]]:
     try:
-        return await asyncio.wait_for(service.info(), limits.ready_seconds)
+        info = await asyncio.wait_for(service.info(), limits.ready_seconds)
     except TimeoutError:
         raise HTTPException(503, "the models are not loaded yet", {"Retry-After": "1"}) from None
+    counters.serves(info["version"])
+    return info
 
 
 def _deadline(request: Request, limits: Limits) -> float:

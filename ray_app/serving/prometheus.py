@@ -5,6 +5,7 @@ first, so it is imported inside functions.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the variable that prometheus_client reads
@@ -46,6 +47,16 @@ class EndpointMetrics:
         self.queue = Gauge(
             "nunchi_queue_reviews", "Reviews waiting, when last measured.", registry=own, multiprocess_mode="livesum"
         )
+        self.bundle = Gauge(
+            "nunchi_bundle_info", "1 for the bundle in use.", ["bundle"], registry=own, multiprocess_mode="livemax"
+        )
+        self.update_failed = Gauge(
+            "nunchi_bundle_update_failed",
+            "1 while another bundle than the one in use was asked for, and could not be loaded.",
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self.served = ""
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Counts one response."""
@@ -61,6 +72,15 @@ class EndpointMetrics:
         self.tokens.inc(stats.get("tokens", 0))
         if "queue_rows" in stats:
             self.queue.set(stats["queue_rows"])
+
+    def serves(self, version: Mapping[str, object]) -> None:
+        """Notes what a replica says of its bundle: its `version`, see `http_app.Service.info`."""
+        bundle = str(version["bundle"])
+        if self.served not in ("", bundle):
+            self.bundle.labels(self.served).set(0)  # what is in a shared folder cannot be taken back
+        self.served = bundle
+        self.bundle.labels(bundle).set(1)
+        self.update_failed.set(version.get("update") == "failed")
 
     def text(self) -> bytes:
         """The body of `/metrics`: this process's counts, or the sums of all that share a folder."""

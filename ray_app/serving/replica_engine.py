@@ -38,6 +38,7 @@ class ReplicaOptions:
 
     stages: tuple[str, ...]  # names of those it runs
     last: bool  # whether it also assembles the findings
+    thresholds: str = ""  # of one's own, as text
     highlights: str = "auto"
     opinions: bool = True
     words: str = "space"

@@ -209,9 +209,11 @@ def _application(config: Config, token: str, fixed_size: bool = False, sockets: 
 
 
 def _replica_options(config: Config, stages: tuple[str, ...], last: bool, threads: int) -> "ReplicaOptions":
+    from ray_app.inference.thresholds import content
     from ray_app.serving.replica_engine import ReplicaOptions
 
     return ReplicaOptions(
+        thresholds=content(config.thresholds),  # as text: others have no such file
         stages=stages,
         last=last,
         highlights=config.highlights,
@@ -233,18 +235,11 @@ def _stage_deployment(config: Config, replica: "type[Replica]", name: str, resou
         name=name,
         ray_actor_options=resources,
         max_ongoing_requests=config.queue_rows,  # requests wait in the replica, where they can be batched
-        user_config={"bundle": config.bundle, **_moved(config)},
+        user_config={"bundle": config.bundle},  # a file that names its own replaces all of this
         graceful_shutdown_timeout_s=config.drain_seconds,
         health_check_period_s=5,
         **_replica_count(config),
     )
-
-
-def _moved(config: Config) -> dict[str, str]:
-    """Thresholds of one's own as text: replicas elsewhere have no file."""
-    from ray_app.inference import thresholds
-
-    return {"thresholds": thresholds.content(config.thresholds)} if config.thresholds else {}
 
 
 def _gateway_deployment(config: Config) -> "Deployment":

@@ -98,12 +98,16 @@ def test_every_node_starts_with_token_authentication_and_a_closed_dashboard() ->
 def test_nodes_install_from_the_locks_with_hashes() -> None:
     config = content()
     mounted = {remote.replace("/home/ubuntu", "~"): local for remote, local in config["file_mounts"].items()}
-    install, wheel = (shlex.split(line) for line in config["setup_commands"] if "pip install" in line)
+    builds, install, wheel = (shlex.split(line) for line in config["setup_commands"] if "pip install" in line)
+    assert builds[-3:] == ["--require-hashes", "--requirement", "~/nunchi/build.lock"]
+    assert mounted["~/nunchi/build.lock"] == "deploy/build.lock"
     assert "--require-hashes" in install
+    how = ["--no-build-isolation", "--only-binary", ":all:", "--no-binary", "kiwipiepy-model"]
+    assert [word for word in install if word in how] == how
     locks = [install[i + 1] for i, word in enumerate(install) if word == "--requirement"]
     assert [mounted[lock] for lock in locks] == ["deploy/requirements.lock", "deploy/torch-cuda.lock"]
     assert all((ROOT / mounted[lock]).is_file() for lock in locks)
-    assert set(install) - {"--require-hashes", "--requirement", *locks} == {
+    assert set(install) - {"--require-hashes", "--requirement", *how, *locks} == {
         "~/nunchi/venv/bin/pip",
         "install",
         "--quiet",

@@ -40,8 +40,10 @@ def test_what_it_copies_exists_and_is_not_ignored(torch: str) -> None:
 
 def test_every_package_comes_from_a_lock_and_its_hash() -> None:
     installs = [line for words in instructions("RUN") for line in " ".join(words).split("&&") if "pip install" in line]
-    third_party, ours = installs
-    assert "--require-hashes" in third_party
+    builds, third_party, ours = installs
+    assert "--require-hashes" in builds
+    assert re.findall(r"--requirement (\S+)", builds) == ["/locks/build.lock"]
+    assert {"--require-hashes", "--no-build-isolation", "--only-binary", ":all:"} <= set(third_party.split())
     assert re.findall(r"--requirement (\S+)", third_party) == ["/locks/requirements.lock", "/locks/torch-${TORCH}.lock"]
     assert {"--no-deps", "--no-index", "--no-build-isolation"} <= set(ours.split())
 

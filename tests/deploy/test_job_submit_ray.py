@@ -2,8 +2,8 @@
 
 import os
 import re
+import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,6 @@ from tests.support.paths import ROOT
 from tests.support.ray_head import Head, head
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Head]:
-    with head(cpus=4) as started:
-        yield started
 
 
 @pytest.mark.parametrize("token", ["", "Bearer wrong"])
@@ -37,19 +31,14 @@ def test_the_token_opens_it(cluster: Head) -> None:
 
 
 def test_a_submitted_job_analyses_reports_and_cannot_be_submitted_twice(
-    cluster: Head, bundle_folder: str, tmp_path: Path
+    cluster: Head, submitted: tuple[subprocess.CompletedProcess[str], tuple[str, ...], Path]
 ) -> None:
-    submit = (
-        *("ray", "job", "submit", "--submission-id", "nightly", "--working-dir", str(ROOT), "--"),
-        *("python", "-m", "jobs.analyze", "--bundle", bundle_folder, "--output", str(tmp_path / "out")),
-        *("--limit", "40", "--unit-rows", "20", "--highlights", "off", "--device", "cpu"),
-    )
-    done = cluster.run(*submit)
+    done, command, output = submitted
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 rows in = 39 analyzed + 1 rejected" in done.stdout  # the job's own words, as they came
     assert "'nightly' succeeded" in cluster.run("ray", "job", "status", "nightly").stdout
-    assert len(storage.read_parquet(f"{tmp_path}/out/data")) == 39
-    again = cluster.run(*submit)
+    assert len(storage.read_parquet(f"{output}/data")) == 39
+    again = cluster.run(*command)
     assert again.returncode != 0
     assert "already exists" in again.stdout + again.stderr
 
@@ -83,7 +72,7 @@ def test_the_doctor_finds_nothing_wrong_with_it(cluster: Head) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     assert "ok    dashboard  http://127.0.0.1" in found.stdout
     assert "refuses a request without a token (401)" in found.stdout
-    assert "1 nodes, 4 CPUs" in found.stdout
+    assert "1 nodes, 9 CPUs" in found.stdout
 
 
 def test_the_doctor_finds_a_client_that_has_no_token(cluster: Head) -> None:

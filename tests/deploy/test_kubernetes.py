@@ -1,6 +1,6 @@
 """deploy/rayjob.yaml and rayservice.yaml: Kubernetes' schema of pods, Ray's code for KubeRay, Serve's schema.
 
-KubeRay's own schema is in no package, so the names of its fields are listed here, as of its API reference.
+An unknown key anywhere in them fails: tests/support/strictly.py.
 """
 
 import re
@@ -11,26 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import strictly
 from tests.support.documents import configured
 from tests.support.paths import ROOT
 
 JOB, SERVICE = ROOT / "deploy" / "rayjob.yaml", ROOT / "deploy" / "rayservice.yaml"
-FIELDS = {
-    "RayJob": {
-        "entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
-        "activeDeadlineSeconds", "rayClusterSpec", "runtimeEnvYAML", "entrypointNumCpus", "suspend", "jobId",
-    },
-    "RayService": {"serveConfigV2", "rayClusterConfig", "serveService", "upgradeStrategy"},
-    "cluster": {
-        "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
-        "workerGroupSpecs", "headServiceAnnotations", "suspend",
-    },
-    "head": {"serviceType", "headService", "enableIngress", "rayStartParams", "template"},
-    "worker": {
-        "groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template",
-        "idleTimeoutSeconds",
-    },
-}  # fmt: skip
+SCHEMAS = {JOB: strictly.JOB, SERVICE: strictly.SERVICE}
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -52,14 +38,39 @@ both = pytest.mark.parametrize("path", [JOB, SERVICE], ids=lambda path: path.ste
 
 
 @both
-def test_fields_are_kuberays(path: Path) -> None:
+def test_fields_are_kuberays_and_those_of_ray_start(path: Path) -> None:
     resource = content(path)
-    assert resource["apiVersion"] == "ray.io/v1"
-    assert set(resource["spec"]) <= FIELDS[resource["kind"]]
-    assert set(cluster(path)) <= FIELDS["cluster"]
-    head, *workers = groups(path)
-    assert set(head) <= FIELDS["head"]
-    assert all(set(worker) <= FIELDS["worker"] for worker in workers)
+    assert (resource["apiVersion"], resource["kind"]) == ("ray.io/v1", "RayJob" if path == JOB else "RayService")
+    assert not list(strictly.wrong(resource, SCHEMAS[path]))
+    assert {name for group in groups(path) for name in group["rayStartParams"]} <= strictly.start_options()
+
+
+def test_serve_configs_have_no_key_that_serve_does_not_know() -> None:
+    """It would take it in silence."""
+    for text in (
+        (ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"),
+        content(SERVICE)["spec"]["serveConfigV2"],
+    ):
+        assert not list(strictly.wrong(yaml.safe_load(text), strictly.serve_schema()))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        ("autoscalerOption", {}, "spec.rayClusterSpec.autoscalerOption: unknown"),
+        ("autoscalerOptions", {"idleTime": 1}, "spec.rayClusterSpec.autoscalerOptions.idleTime: unknown"),
+        ("authOptions", "token", "spec.rayClusterSpec.authOptions: not a mapping"),
+        ("enableInTreeAutoscaling", 1, "spec.rayClusterSpec.enableInTreeAutoscaling: not bool"),
+        ("rayVersion", 2.6, "spec.rayClusterSpec.rayVersion: not str"),
+        ("headGroupSpec", {"rayStartParams": {"num-cpus": 0}}, "spec.rayClusterSpec.headGroupSpec.rayStartParams: not"),
+        ("workerGroupSpecs", [{"minReplica": 1}], "spec.rayClusterSpec.workerGroupSpecs[0].minReplica: unknown"),
+    ],
+)  # fmt: skip
+def test_the_check_is_strict(place: str, value: object, line: str) -> None:
+    resource = content(JOB)
+    resource["spec"]["rayClusterSpec"][place] = value
+    (found,) = strictly.wrong(resource, strictly.JOB)
+    assert found.startswith(line)
 
 
 @both
@@ -137,7 +148,6 @@ def test_the_service_is_the_shipped_serve_yaml_for_kubernetes(monkeypatch: pytes
     assert placements[0] == placements[1], "deployments have other names otherwise"
     names = [[d["name"] for d in each["applications"][0]["deployments"]] for each in (config, shipped)]
     assert names[0] == names[1]
-    assert set(config) <= set(ServeDeploySchema.model_fields), "Serve takes unknown keys in silence"
     assert application.import_path == shipped["applications"][0]["import_path"]
 
 

@@ -1,7 +1,6 @@
 """The wheel that `make wheel` builds holds all that a node needs which no job brings its code to."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,19 +12,11 @@ from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel's files, built from a copy of what git tracks of the package."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in ("ray_app", "jobs"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    code = f"from setuptools import build_meta; build_meta.build_wheel({str(folder)!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True, timeout=120)
-    [wheel] = folder.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's files."""
+    site = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
 
 
 def test_every_file_of_the_package_is_in_it(installed: Path) -> None:

@@ -101,10 +101,46 @@ def test_a_bundle_that_cannot_be_loaded_leaves_the_old_one_in_use(bundle_folder:
             await served.reconfigure({"bundle": str(tmp_path)})
         await served.reconfigure({"bundle": bundle_folder})
         await served.reconfigure({"bundle": str(tmp_path)})
-        assert (await served.info())["version"]["update"] == "failed"
+        version = (await served.info())["version"]
+        assert (version["update"], version["wanted"]) == ("failed", str(tmp_path))
         assert findings((await served.analyze(rows(TEXTS), soon()))[0]) == in_process(bundle_folder)
         await served.reconfigure({"bundle": bundle_folder})
         assert (await served.info())["version"]["update"] == "done"
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ({"bundel": "x"}, "unknown 'bundel'; did you mean 'bundle'"),
+        ({"thresholds": "{}"}, "names no bundle"),
+        ({}, "names no bundle"),
+    ],
+)
+def test_a_user_config_that_says_nothing_clear_leaves_the_old_bundle_in_use(
+    bundle_folder: str, written: dict[str, str], line: str
+) -> None:
+    async def work() -> None:
+        served = replica()
+        with pytest.raises(UserError, match=line):
+            await served.reconfigure(written)
+        await served.reconfigure({"bundle": bundle_folder})
+        await served.reconfigure(written)
+        assert line in served.failed_update
+        assert (await served.info())["version"]["update"] == "failed"
+
+    asyncio.run(work())
+
+
+def test_thresholds_of_the_options_hold_where_the_user_config_names_none(bundle_folder: str) -> None:
+    """A file that names a bundle of its own replaces all that `app` said of it."""
+
+    async def work() -> None:
+        served = replica()
+        served.options = replace(served.options, thresholds='{"만족도": 1}')
+        await served.reconfigure({"bundle": bundle_folder})
+        assert max((await served.info())["version"]["thresholds"]) == 1  # type: ignore[call-overload]
 
     asyncio.run(work())
 
@@ -300,6 +336,15 @@ class Gone:
         from ray.exceptions import RayActorError
 
         raise RayActorError
+
+
+def test_an_update_that_failed_in_any_stage_is_told(pools: list[Replica], tmp_path: Path) -> None:
+    async def work() -> dict[str, Any]:
+        await pools[-1].reconfigure({"bundle": str(tmp_path)})
+        return (await HandleService([Handle(pool) for pool in pools]).info())["version"]
+
+    version = asyncio.run(work())
+    assert (version["bundle"], version["update"], version["wanted"]) == (pools[0].newest, "failed", str(tmp_path))
 
 
 def test_a_replica_that_is_gone_is_not_ready() -> None:

@@ -199,3 +199,34 @@ def test_a_websocket_is_closed(service: FakeService) -> None:
     app = TestClient(http_app.build_app(service, Limits()))
     with pytest.raises(WebSocketDisconnect), app.websocket_connect("/analyze"):
         pass
+
+
+def test_metrics_tell_of_the_bundle_and_of_one_that_could_not_be_loaded(
+    client: TestClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown() -> set[str]:
+        return {line for line in client.get("/metrics").text.splitlines() if line.startswith("nunchi_bundle")}
+
+    told = {"bundle": "b1", "update": "failed", "wanted": "elsewhere"}
+
+    async def info() -> dict[str, Any]:
+        return {"version": told, "taxonomy": {}}
+
+    monkeypatch.setattr(service, "info", info)
+    assert shown() == {'nunchi_bundle_info{bundle="b1"} 1.0', "nunchi_bundle_update_failed 1.0"}
+    told |= {"bundle": "b2", "update": "done"}
+    assert shown() == {
+        'nunchi_bundle_info{bundle="b1"} 0.0',
+        'nunchi_bundle_info{bundle="b2"} 1.0',
+        "nunchi_bundle_update_failed 0.0",
+    }
+
+
+def test_metrics_are_there_while_no_replica_answers(
+    client: TestClient, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def info() -> dict[str, Any]:
+        raise RuntimeError
+
+    monkeypatch.setattr(service, "info", info)
+    assert client.get("/metrics").status_code == 200

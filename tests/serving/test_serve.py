@@ -88,7 +88,6 @@ def test_the_shipped_serve_yaml_is_valid_and_names_deployments_that_are_built(mo
     schema = ServeDeploySchema.model_validate(content)
     (application,) = schema.applications
     assert application.import_path == "ray_app.serving.serve:app"
-    assert set(content) <= set(ServeDeploySchema.model_fields), "Serve takes unknown keys in silence"
     monkeypatch.setenv("NUNCHI_TOKEN", "secret")
     built = serve.app({key: value for key, value in application.args.items() if key != "token_file"})
     names = {deployment.name for deployment in build_app(built, name="nunchi").deployments}

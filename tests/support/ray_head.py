@@ -28,12 +28,13 @@ FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "PYTHONPATH")  # of another cluster 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a cluster listens, its token, and the environment of processes that are to use it."""
+    """Where a cluster listens, its token, the environment of processes that are to use it, and Ray's own folder."""
 
     gcs: str
     dashboard: str
     token: str
     env: dict[str, str]
+    folder: Path
 
     def run(self, *command: str, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command such as `ray job submit …` with the token, in the root of the repository."""
@@ -49,29 +50,41 @@ class Head:
 
 
 @contextlib.contextmanager
-def head(cpus: int, options: Sequence[str] = (), port: int = 0, **environment: str) -> Iterator[Head]:
-    """A head that answers, until the end of the block. `options` go to `ray start`."""
+def head(
+    cpus: int, options: Sequence[str] = (), port: int = 0, python: str = sys.executable, **environment: str
+) -> Iterator[Head]:
+    """A head that answers, until the end of the block. `options` go to `ray start`, which `python` runs, far from the
+    checkout."""
     folder = Path(tempfile.mkdtemp(prefix="nu", dir="/tmp"))  # Ray's sockets need a short path
     token = secrets.token_hex(32)
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text(token, encoding="utf-8")
     (folder / ".ray" / "auth_token").chmod(0o600)
     inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    own = {"HOME": str(folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    own = {"HOME": str(folder), "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
     env = {**inherited, **own, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **environment}
     gcs, dashboard, agent, client = (port or free_port(), free_port(), free_port(), free_port())
     command = [
-        *(str(BIN / "ray"), "start", "--head", "--block", f"--temp-dir={folder / 'r'}", f"--num-cpus={cpus}"),
+        *(
+            python,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--head",
+            "--block",
+            f"--temp-dir={folder / 'r'}",
+            f"--num-cpus={cpus}",
+        ),
         *(f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"),
         *("--node-ip-address=127.0.0.1", "--object-store-memory=150000000", *options),
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{dashboard}"
         _wait(process, url, folder / "log")
-        yield Head(f"127.0.0.1:{gcs}", url, token, env)
+        yield Head(f"127.0.0.1:{gcs}", url, token, env, folder / "r")
     finally:
         _end(process, folder)
         shutil.rmtree(folder, ignore_errors=True)
