@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ def test_a_killed_distillation_goes_on_from_its_last_pass(
         chain(config(old, tmp_path / "hit", **told))
     with pytest.raises(UserError, match="--resume: learning_rate differ from the interrupted run"):
         chain(config(old, tmp_path / "hit", **told, resume=True, learning_rate=1e-5))
+    bundle = shutil.copytree(old, tmp_path / "kept")
+    shutil.rmtree(old)
+    make_bundle(old, "roberta", score_form="joint", threshold=0.6)
+    with pytest.raises(UserError, match=r"--resume: what --bundle names changed since the run in .*hit\.training was"):
+        chain(config(old, tmp_path / "hit", **told, resume=True))
+    shutil.rmtree(old)
+    shutil.copytree(bundle, old)
     chain(config(old, tmp_path / "hit", **told, resume=True, lose=0.5))
     assert calls[0] == 3  # the first pass, the one that was killed, the same anew
     calm, hit = (metric_rows(tmp_path / f"{name}.training/metrics.jsonl") for name in ("calm", "hit"))
