@@ -1,7 +1,7 @@
 """What a training can be told apart by, later: its data, its base, its tokenizer, the libraries that ran it.
 
-In: tables, names, a folder. Out: hashes and versions, as plain values of `provenance` in bundle.json; and hashes by which
-a resumed run sees that it reads what it was begun with.
+In: tables, names, a folder. Out: hashes and versions, as plain values of `provenance` in bundle.json; and hashes by
+which a resumed run sees that it reads what it was begun with.
 """
 
 import hashlib

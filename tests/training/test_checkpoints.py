@@ -162,7 +162,7 @@ def test_a_large_file_is_told_apart_by_pieces_of_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(provenance, "PIECE", 4)
     monkeypatch.setattr(provenance, "PIECES", 5)
     weights, told = tmp_path / "model.safetensors", []
-    for content in (bytes(103), bytes(102) + b"x", bytes(20) + b"x" + bytes(82), bytes(104)):
+    for content in (bytes(103), bytes(30) + b"x" + bytes(72), bytes(20) + b"x" + bytes(82), bytes(104)):
         weights.write_bytes(content)
         told.append(provenance.model_behind(str(tmp_path)))
     assert told[0] == told[1]  # between two pieces
