@@ -7,7 +7,7 @@ In: rows, a template that turns them into prompts and completions, a base model.
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray_app.errors import check
 from ray_app.lm import adapters
@@ -126,7 +126,8 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
         epoch = history[-1] if config.keep == "last" else max(history, key=lambda row: row["select"])
         by_training, own = unigram(train, validation, len(tokenizer))
         metrics: LMMetrics = {**epoch, "unigram_loss": by_training, "unigram_entropy": own}
-        plain = model.merge_and_unload() if config.kind in adapters.KINDS[1:] else model
+        merges = config.kind in adapters.KINDS[1:]
+        plain = cast("PeftModel", model).merge_and_unload() if merges else model
         causal_lm.upload(plain, tokenizer, config.output, replace(meta, metrics=metrics, virtual_tokens=len(virtual)))
 
 

@@ -69,7 +69,8 @@ class Prefixed(nn.Module):
     @property
     def device(self) -> torch.device:
         """The model's."""
-        return self.model.device
+        own: torch.device = self.model.device
+        return own
 
     @property
     def generation_config(self) -> "GenerationConfig":
@@ -81,7 +82,7 @@ class Prefixed(nn.Module):
         self.model.generation_config = config
 
 
-class _Prefix(DynamicCache):
+class _Prefix(DynamicCache):  # type: ignore[misc]  # transformers is not typed
     """The cache of one batch; what a layer first puts there of virtual tokens gives way to the prefix's.
 
     Args:
@@ -91,8 +92,8 @@ class _Prefix(DynamicCache):
     def __init__(
         self,
         config: "PretrainedConfig",
-        keys: Mapping[str, Tensor],
-        values: Mapping[str, Tensor],
+        keys: nn.ParameterDict,
+        values: nn.ParameterDict,
         virtual: Tensor,
     ) -> None:
         super().__init__(config=config)
@@ -176,7 +177,7 @@ def ids_of(model: nn.Module) -> list[int]:
 
 
 def _embedding(model: nn.Module) -> nn.Module:
-    inner = getattr(model, "get_base_model", lambda: model)()
+    inner = cast("PreTrainedModel", model.model if isinstance(model, Prefixed) else model)
     words: nn.Module = inner.get_input_embeddings()
     return words
 

@@ -1,5 +1,6 @@
 """Prompt, p-tuning and prefix of causal language models: only they train, and every reader of a folder reads them."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,18 @@ from ray_app.lm.generation import Decoding, Generator
 from ray_app.lm.next_token import NextTokenTask, keeps_rows_apart, row_losses
 from ray_app.lm.prompt_tokens import PromptTokenizer
 from ray_app.lm.train_lm import Config
+from ray_app.training.loop import train_model
+from ray_app.training.settings import Settings
 from tests.support.language_models import lm_tokenizer, tiny_lm
+from tests.support.two_processes import results_of_two
 
 KINDS = pytest.mark.parametrize("kind", adapters.VIRTUAL)
 FAMILIES = pytest.mark.parametrize("family", ["gpt2", "llama"])
 START = [11, 12, 13]
 
 
-def fresh(family: str, tokenizer: str = "byte-level") -> Any:
-    tiny_lm.cache_clear()
-    return tiny_lm(tokenizer, family)
+def fresh(family: str) -> Any:
+    return copy.deepcopy(tiny_lm("byte-level", family))
 
 
 def moved(model: Any) -> Any:
@@ -128,14 +131,17 @@ def test_every_prompt_begins_with_them(tokenizer: str) -> None:
 
 
 def trained(folder: Path, kind: str, **changes: Any) -> Config:
-    """A run on 24 reviews and what it was told."""
+    """What a run on 28 reviews without splits is told."""
+    rows = dataset.read("sample", templates.load("review")).split("train")[:28]
+    lines = (json.dumps({key: row[key] for key in ("review_id", "text", "labels")}, ensure_ascii=False) for row in rows)
+    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
     causal_lm.save(fresh("llama"), lm_tokenizer("byte-level"), folder / "base")
     given: dict[str, Any] = {
         "base_model": str(folder / "base"),
         "output": str(folder / "lm"),
         "tune": kind,
         "virtual_tokens": 3,
-        "limit": 24,
+        "labels": str(folder / "labels.jsonl"),
         "epochs": 2,
         "max_length": 160,
         "batch_size": 8,
@@ -160,8 +166,7 @@ def test_a_model_is_trained_evaluated_and_resumed_with_them(
     ]
     assert losses[-1] < losses[0]
 
-    data = dataset.read("sample", meta.template)
-    held = train_lm.split_rows(data, config)[1][:8]
+    held = train_lm.split_rows(dataset.read(config.labels, meta.template), config)[1]
     plan = EvaluationPlan(
         model=config.output,
         template=meta.template,
@@ -180,9 +185,9 @@ def test_a_model_is_trained_evaluated_and_resumed_with_them(
     rows = encode(tokenizer, prompts_, completions_, 160, meta.template.tail, virtual=virtual)
     expected = row_losses(model, rows, choose_device("cpu"), tokenizer.pad_token_id)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert all(
-        meta.template.parse(one.text, meta.taxonomy).bad == () for one in evaluator.generate(prompts_, range(8))[0]
-    )  # type: ignore[arg-type]
+    assert meta.taxonomy is not None
+    written, _ = evaluator.generate(prompts_, range(len(held)))
+    assert all(meta.template.parse(one.text, meta.taxonomy).bad == () for one in written)
 
     calls, own = [0], NextTokenTask.validate
 
@@ -198,6 +203,31 @@ def test_a_model_is_trained_evaluated_and_resumed_with_them(
         train_lm.run(hit)
     again = train_lm.run(trained(tmp_path, kind, output=str(tmp_path / "hit"), resume=True))
     assert again["validation_loss"] == pytest.approx(metrics["validation_loss"], abs=1e-6)
+
+
+def train_in_turn() -> dict[str, Any]:
+    """Each kind, in one process group: losses and what was learned."""
+    found = {}
+    for kind in adapters.VIRTUAL:
+        torch.manual_seed(0)
+        model = virtual_tokens.added(fresh("llama"), kind, 3, [], START)
+        texts = ["옷은", "배송은 늦어요", "예뻐요", "색이 다르고 배송도 늦어요", "좋아요"]
+        given = (texts, ["배송-1"] * len(texts), 64)
+        rows = encode(lm_tokenizer("byte-level"), *given, virtual=virtual_tokens.ids_of(model))
+        task = NextTokenTask(name="t", train=rows, validation=rows, pad_id=0)
+        settings = Settings(epochs=2, batch_size=3, learning_rate=1e-2, patience=0)
+        history = train_model(model, task, settings, lambda metrics, write: None, device="cpu")
+        learned = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        found[kind] = {"losses": torch.tensor([row["loss"] for row in history]), **learned}
+    return found
+
+
+def test_two_workers_equal_one(tmp_path: Path) -> None:
+    alone = train_in_turn()
+    for both in results_of_two(tmp_path, train_in_turn):
+        for kind, learned in alone.items():
+            for name, value in learned.items():
+                torch.testing.assert_close(both[kind][name], value, atol=1e-4, rtol=1e-4, msg=f"{kind} {name}")
 
 
 @pytest.mark.parametrize(
