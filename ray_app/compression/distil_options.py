@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from ray_app.compression.gate import GateOptions
 from ray_app.options import option
+from ray_app.training.options import track_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class DistilConfig(GateOptions):
         "Student",
         ("fp32", "int8", "int4"),
     )
+    track: str = track_option()
     seed: int = option(0, "seed of everything random", "Training")
     resume: bool = option(
         False, "resume an interrupted run with the same output from its last pass", "Training", common=True
@@ -66,4 +68,4 @@ class DistilConfig(GateOptions):
     @property
     def judging(self) -> tuple[str, ...]:
         """Options that change nothing of what is taught: an interrupted run is resumed with others."""
-        return tuple(field.name for field in fields(self) if field.metadata["group"] == "Gate")
+        return ("track", *(field.name for field in fields(self) if field.metadata["group"] == "Gate"))

@@ -5,18 +5,20 @@ against the bundle that it began with.
 """
 
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ray_app.compression.distil_options import DistilConfig
 from ray_app.compression.gate import GateOptions
 from ray_app.errors import check
-from ray_app.options import option
+from ray_app.options import as_dict, option
 
 if TYPE_CHECKING:
     from ray_app.inference.bundle import Bundle, BundleMeta
     from ray_app.storage.lease import Lease
+    from ray_app.training.loop import EpochRow
 
 STEPS = ("slice", "distil", "vocabulary", "int8", "store")
 
@@ -119,18 +121,30 @@ def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]
     from ray_app.storage import is_empty
     from ray_app.storage.lease import Lease
     from ray_app.training.checkpoints import CHECKPOINTS, clear_parts
+    from ray_app.training.tracking import follower
 
     check_free(output)
     if "distil" not in wanted:
         return _steps(config, bundle, output, wanted)
     assert isinstance(config, DistilConfig)
+    follower.check_tracker(config.track)
     with Lease(config.storage) as lease:
-        config = _pinned(config)
+        config, began = _pinned(config), time.monotonic()
         try:
-            return _steps(config, config.bundle, output, wanted, lease)
+            with follower.tracked(config.track, output, config.storage, as_dict(config)) as tracked:
+                identity = _steps(config, config.bundle, output, wanted, lease)
+                tracked.note(identity, _best_of(output), time.monotonic() - began)
+                return identity
         finally:
             if not (is_empty(output) and is_empty(failed_of(output))):
                 clear_parts(config.storage, ("config.json", CHECKPOINTS))
+
+
+def _best_of(output: str) -> dict[str, "EpochRow"]:
+    """The best epoch of a student, by its name in metrics.jsonl."""
+    from ray_app.inference import bundle as bundles
+
+    return {"student": cast("EpochRow", bundles.load(output).meta.metrics["joint"])}
 
 
 def _pinned(config: DistilConfig) -> DistilConfig:

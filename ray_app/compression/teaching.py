@@ -33,6 +33,7 @@ from ray_app.training import calibration
 from ray_app.training.checkpoints import Checkpoints, LocalCheckpoints, claim_folder
 from ray_app.training.keyword_scores import KeywordScoreTask, keyword_score_task
 from ray_app.training.loop import EpochRow, train_model
+from ray_app.training.provenance import hash_of, told_apart
 from ray_app.training.settings import Settings
 
 FEW = 50  # reviews that are too few to teach anything
@@ -49,7 +50,12 @@ def taught(config: DistilConfig, teacher: Bundle, labels: Labels, folder: Path) 
     model = load_keyword_scorer(teacher.path / "joint", dropout=0.0)
     model.batching = teacher.meta.batching
     check_sliceable(model, f"--bundle {config.bundle}", config.layers, config.intermediate)
-    claim_folder(config, ("metrics.jsonl", "tensorboard"), config.judging)
+    inputs = {
+        "--bundle": teacher.id,
+        "--labels": hash_of(train, validation),
+        "--input": told_apart(*texts),
+    }
+    claim_folder(config, ("metrics.jsonl", "tensorboard"), config.judging, inputs)
     sequences = drawn_reviews(texts, tokenizer, teacher.meta.max_length, config.join, config.seed)
     student = begun(model, config, sequences, tokenizer.pad_id)
     log.info("%s reviews, %s tokens: the teacher reads them", f"{len(sequences):,}", f"{len(sequences.ids):,}")

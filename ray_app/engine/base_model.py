@@ -93,6 +93,14 @@ def _commit(name: str, revision: str) -> str | None:
     return Path(found).parent.name if found else None
 
 
+def commit_behind(name: str) -> str:
+    """The commit of a hub's model, `NAME[@REVISION]`, that this machine has; "" where it has none."""
+    try:
+        return _commit(*at_revision(name)) or ""
+    except OSError:  # transformers' own, for a file that its cache lacks
+        return ""
+
+
 def commit_of(model: "PreTrainedModel") -> str | None:
     """The commit of the model hub that a model was loaded from; None where it came from a folder."""
     commit: str | None = getattr(model.config, "_commit_hash", None)

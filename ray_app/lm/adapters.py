@@ -13,16 +13,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS = ("full", "lora", "dora", "ia3")
-RATES = {"full": 5e-5, "lora": 2e-4, "dora": 2e-4, "ia3": 5e-3}  # peak learning rates where none is given
+VIRTUAL = ("prefix", "prompt", "p-tuning")  # kinds of no adapters: see virtual_tokens.py
+RATES = dict(zip((*KINDS, *VIRTUAL), (5e-5, 2e-4, 2e-4, 5e-3, 1e-2, 1e-2, 3e-3), strict=True))  # where none is given
+TOKENS = 16  # virtual ones, where no number is given
 RANK = 8  # of LoRA and DoRA, where none is given
 
 
-def check_options(kind: str, rank: int, weight_decay: float) -> None:
+def check_options(kind: str, rank: int, weight_decay: float, virtual_tokens: int, max_length: int) -> None:
     """Raises UserError for options that do not belong to a kind."""
     ranked = kind in ("lora", "dora")
     check(ranked or not rank, f"--lora {rank}: --tune {kind} has no rank; leave one of both out")
     decays = kind == "ia3" and weight_decay
     check(not decays, "--weight-decay: IA3 does nothing at 1, not at 0; leave it out with --tune ia3")
+    virtual = kind in VIRTUAL
+    check(
+        not (virtual and weight_decay),
+        f"--weight-decay: a virtual token of zeros is no less of one; leave it out with --tune {kind}",
+    )
+    check(
+        virtual or not virtual_tokens,
+        f"--virtual-tokens {virtual_tokens}: --tune {kind} has none, only {', '.join(VIRTUAL)}; leave it out",
+    )
+    check(
+        not virtual or (virtual_tokens or TOKENS) < max_length // 2,
+        f"--virtual-tokens {virtual_tokens or TOKENS}: they are among the {max_length} tokens of --max-length; write "
+        f"fewer than {max_length // 2}",
+    )
 
 
 def wrapped(model: "PreTrainedModel", kind: str, rank: int) -> "PeftModel":

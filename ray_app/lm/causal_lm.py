@@ -2,6 +2,7 @@
 
     config.json model.safetensors tokenizer.json …   any tool that reads Hugging Face folders reads it
     nunchi_lm.json                                   task, template, taxonomy, settings, metrics, provenance
+    virtual_tokens.safetensors                       of a model that was tuned by them; other tools read the base alone
 
 In: a folder or a model's name, or texts to make a small model from. Out: model and tokenizer. Loading executes nothing:
 no code of a repository, and from a folder of ours only JSON and safetensors are read.
@@ -26,7 +27,7 @@ from ray_app.lm.templates import from_dict as template_from
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-FORMAT = 1
+FORMATS = (1, 2)  # 2: the model has virtual tokens, without which an earlier release would read it wrong
 META = "nunchi_lm.json"
 
 
@@ -41,6 +42,7 @@ class TaskMeta:
     support: dict[str, int] = field(default_factory=dict)  # training rows per keyword, of labeled reviews
     metrics: Mapping[str, object] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
+    virtual_tokens: int = 0  # that every prompt begins with, see virtual_tokens.py
 
 
 def load(folder: str, device: str = "auto") -> tuple["PreTrainedModel", "PreTrainedTokenizerFast", TaskMeta | None]:
@@ -50,10 +52,13 @@ def load(folder: str, device: str = "auto") -> tuple["PreTrainedModel", "PreTrai
     folder where it holds no such model.
     """
     from ray_app.engine.device import choose_device
+    from ray_app.lm import virtual_tokens
 
     local = local_folder(folder)
     model, tokenizer = open_model(local)
-    return model.to(choose_device(device).torch_device).eval(), tokenizer, read_meta(local)
+    meta = read_meta(local)
+    tuned = virtual_tokens.read(model, Path(local), meta.virtual_tokens if meta else 0, f"--model {folder!r}")
+    return tuned.to(choose_device(device).torch_device).eval(), tokenizer, meta
 
 
 def open_model(name: str, flag: str = "--model") -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
@@ -101,7 +106,7 @@ def from_dict(content: dict[str, Any], location: str) -> TaskMeta:
     """The inverse of `to_dict`. Raises UserError naming `location`."""
     try:
         version = content["format"]
-        check(version == FORMAT, f"{location}: format {version}; this nunchi reads format {FORMAT}")
+        check(version in FORMATS, f"{location}: format {version}; this nunchi reads formats 1 and 2")
         taxonomy = content["taxonomy"]
         return TaskMeta(
             template=template_from(content["template"], location),
@@ -111,6 +116,7 @@ def from_dict(content: dict[str, Any], location: str) -> TaskMeta:
             support=content["support"],
             metrics=content["metrics"],
             provenance=content["provenance"],
+            virtual_tokens=content.get("virtual_tokens", 0),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{location}: damaged ({first_line(error)})") from None
@@ -119,7 +125,7 @@ def from_dict(content: dict[str, Any], location: str) -> TaskMeta:
 def to_dict(meta: TaskMeta) -> dict[str, object]:
     """The content of nunchi_lm.json."""
     return {
-        "format": FORMAT,
+        "format": FORMATS[bool(meta.virtual_tokens)],
         "nunchi": __version__,
         **asdict(replace(meta, taxonomy=None)),
         "template": meta.template.to_dict(),
@@ -130,11 +136,17 @@ def to_dict(meta: TaskMeta) -> dict[str, object]:
 def save(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", folder: Path, meta: TaskMeta | None = None
 ) -> None:
-    """Writes what `load` reads; adapters must have been merged into the model before."""
+    """Writes what `load` reads; adapters must have been merged into the model before. Virtual tokens lie in a file of
+    their own beside it."""
     from transformers import utils
 
+    from ray_app.lm import virtual_tokens
+
     utils.logging.disable_progress_bar()
-    model.save_pretrained(folder, max_shard_size="2GB")
+    with virtual_tokens.bare(model) as (plain, added):
+        plain.save_pretrained(folder, max_shard_size="2GB")
+        if added:
+            virtual_tokens.write(added, folder)
     tokenizer.save_pretrained(folder)
     if meta:
         storage.write_json(str(folder / META), to_dict(meta))

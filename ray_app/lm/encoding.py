@@ -14,6 +14,7 @@ from torch import Tensor
 from ray_app.arrays import Ints
 from ray_app.engine.batching import batches
 from ray_app.engine.ragged import Sequences
+from ray_app.errors import check
 from ray_app.lm.prompt_tokens import PromptTokenizer, Text
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def encode(
     max_length: int,
     tail: str = "",
     loss_on: str = "answer",
+    virtual: Sequence[int] = (),
 ) -> Encoded:
     """Tokenizes prompt and completion apart, so that a prompt has the same tokens without its completion.
 
@@ -77,17 +79,25 @@ def encode(
 
     Args:
         tail: the end of every prompt, which stays when a prompt is cut (`Template.tail`).
-        loss_on: `answer` counts completion and end of text, `all` also the prompt except its first token.
+        loss_on: `answer` counts completion and end of text, `all` also the prompt except its first token and virtual
+            ones.
+        virtual: ids of the model's virtual tokens, with which every prompt begins.
+    Raises: UserError where `max_length` leaves no room beside them.
     """
-    wrapper, end = PromptTokenizer(tokenizer), tokenizer.eos_token_id
+    wrapper, end = PromptTokenizer(tokenizer, virtual), tokenizer.eos_token_id
     tail_tokens = len(wrapper.own(tail))
+    check(
+        not virtual or wrapper.kept + tail_tokens < max_length // 2,
+        f"--max-length {max_length}: half of it is for prompts, of which {wrapper.kept} tokens at the beginning, with "
+        f"{len(virtual)} virtual ones, and {tail_tokens} at the end stay; write more, or fewer --virtual-tokens",
+    )
     rows, begin, cut = [], [], 0
     for prompt, completion in zip(wrapper.prompts(prompts), wrapper(completions), strict=True):
         answer = completion if completion[-1:] == [end] else [*completion, end]
         front = cut_prompt(prompt, tail_tokens, max(max_length - len(answer), max_length // 2))
         rows.append([*front, *answer][:max_length])
         cut += len(prompt) + len(answer) > max_length
-        begin.append(max(1, len(front)) if loss_on == "answer" else 1)
+        begin.append(max(1, len(front) if loss_on == "answer" else wrapper.kept))
     return Encoded(Sequences.of(rows), np.array(begin, np.int64), cut)
 
 

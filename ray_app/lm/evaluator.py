@@ -28,7 +28,7 @@ from ray_app.engine.device import choose_device
 from ray_app.errors import check
 from ray_app.evaluation.bertscore import BertScore
 from ray_app.evaluation.text_metrics import overlaps, split_units
-from ray_app.lm import causal_lm, constrained_decoding
+from ray_app.lm import causal_lm, constrained_decoding, virtual_tokens
 from ray_app.lm.constrained_decoding import Grammar
 from ray_app.lm.encoding import cut_prompt, encode
 from ray_app.lm.generation import Decoding, Generation, Generator
@@ -133,7 +133,8 @@ class LMEvaluator:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
         self.limit = min(plan.limit or positions, positions)
         tokens = plan.batch_tokens or (8_192 if self.device.torch_device.type == "cpu" else 131_072)
-        self.plan, self.tokenizer, template = plan, PromptTokenizer(self.hf), plan.template
+        self.virtual = virtual_tokens.ids_of(self.model)
+        self.plan, self.tokenizer, template = plan, PromptTokenizer(self.hf, self.virtual), plan.template
         if odd := self.tokenizer.check(template):
             log.warning("%s", odd)
         ends = self.tokenizer.named_in(f"{template.completion_frame[1]} {template.stop}")
@@ -194,7 +195,7 @@ class LMEvaluator:
     def losses(self, prompts: Sequence[Text], completions: Sequence[Text]) -> tuple[Floats, Ints]:
         """[n] summed loss of each row's true tokens that count, and how many count."""
         tail, loss_on = self.plan.template.tail, self.plan.loss_on
-        encoded = encode(self.hf, prompts, completions, self.limit, tail, loss_on)
+        encoded = encode(self.hf, prompts, completions, self.limit, tail, loss_on, self.virtual)
         return row_losses(self.model, encoded, self.device, self.generator.pad), encoded.terms
 
     def compare(
@@ -230,7 +231,7 @@ class LMEvaluator:
     def _cut(self, prompt: list[int], tail: int, decoding: Decoding) -> list[int]:
         room = self.limit - decoding.max_new_tokens - len(self.front)
         check(
-            room > self.tail_tokens,
+            room > self.tail_tokens + self.tokenizer.kept,
             f"--max-new-tokens {decoding.max_new_tokens}: of the {self.limit} tokens that {self.plan.model} reads, "
             "too few are left for the prompt",
         )

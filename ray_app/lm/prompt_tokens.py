@@ -26,10 +26,11 @@ class PromptTokenizer:
     """Call it with n texts to get their ids, without the tokens that the tokenizer puts around a text.
 
     A template's special tokens are found as transformers finds them; what lies between two is encoded in one go.
+    `virtual`: ids of a model's virtual tokens, see virtual_tokens.py.
     """
 
-    def __init__(self, hf: "PreTrainedTokenizerFast") -> None:
-        self.hf, self.tokenizer = hf, Tokenizer(hf)
+    def __init__(self, hf: "PreTrainedTokenizerFast", virtual: Sequence[int] = ()) -> None:
+        self.hf, self.tokenizer, self.virtual = hf, Tokenizer(hf), list(virtual)
         added = {i: token for i, token in hf.added_tokens_decoder.items() if token.special}
         self.ids: dict[str, int] = dict(zip(hf.all_special_tokens, hf.all_special_ids, strict=True))
         self.ids |= {str(token): i for i, token in added.items()}
@@ -50,10 +51,15 @@ class PromptTokenizer:
         ]
 
     def prompts(self, texts: Iterable[Text]) -> list[list[int]]:
-        """The tokens that generation starts from: the tokenizer's own first ones, unless the template writes them, then
-        the prompt."""
-        prefix = self.tokenizer.prefix
-        return [ids if ids[: len(prefix)] == prefix else [*prefix, *ids] for ids in self(texts)]
+        """The tokens that generation starts from: the tokenizer's own first ones, unless the template writes them, the
+        virtual ones, then the prompt."""
+        prefix, first = self.tokenizer.prefix, [*self.tokenizer.prefix, *self.virtual]
+        return [[*first, *(ids[len(prefix) :] if ids[: len(prefix)] == prefix else ids)] for ids in self(texts)]
+
+    @property
+    def kept(self) -> int:
+        """How many of a prompt's first tokens stay when it is cut."""
+        return len(self.tokenizer.prefix) + len(self.virtual) if self.virtual else 0
 
     def own(self, text: str) -> list[int]:
         """The ids of a text of the template."""

@@ -6,14 +6,13 @@ In: rows, a template that turns them into prompts and completions, a base model.
 
 import logging
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from ray_app.errors import check
 from ray_app.lm import adapters
-from ray_app.options import REQUIRED, as_dict, option
-from ray_app.training.options import TrainingOptions
+from ray_app.lm.options import Config
+from ray_app.options import as_dict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,93 +26,21 @@ if TYPE_CHECKING:
     from ray_app.lm.encoding import Encoded
     from ray_app.lm.next_token import LMMetrics
     from ray_app.lm.templates import Template
+    from ray_app.lm.virtual_tokens import Prefixed
     from ray_app.training.checkpoints import Checkpoints
     from ray_app.training.settings import Settings
 
+__all__ = ["Config", "run"]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(TrainingOptions):
-    """Options of `jobs.train_lm`."""
-
-    base_model: str = option(REQUIRED, "causal LM: a Hugging Face name, a folder, or scratch", "Model")
-    task: str = option(
-        "review", "entry of the templates: review, interview, review_evidence, or one of your own", "Data", common=True
-    )
-    labels: str = option(
-        "sample",
-        "labeled reviews, or rows of another task: Parquet, JSONL, CSV/TSV, a folder of them, or sample",
-        "Data",
-        common=True,
-        formerly=("data",),
-    )
-    output: str = option("runs/lm", "model folder to write; must not exist", "Data", common=True)
-    templates: str = option("", "YAML file of templates; default: the shipped ones", "Data")
-    columns: str = option("", "FIELD=COLUMN,… where columns have other names than the template's fields", "Data")
-    taxonomy: str = option("default", "of labeled reviews: default, labels (what they name) or a YAML file", "Data")
-    on_bad_row: str = option("fail", "stop at a bad row, or drop it and report it", "Data", ("fail", "drop"))
-    layers: int = option(3, "layers, with scratch", "Model", least=1)
-    hidden: int = option(128, "width, with scratch", "Model", least=64)
-    vocabulary: int = option(
-        0, "vocabulary size, with scratch; 0 for one per 50 characters, 600 to 2,000", "Model", least=0
-    )
-    tune: str = option("", "what trains; adapters are merged at the end; default: full", "Model", ("", *adapters.KINDS))
-    lora: int = option(0, "rank of LoRA and DoRA adapters, 0 for 8; alone it means --tune lora", "Model", least=0)
-    loss_on: str = option("answer", "what the loss covers: answer, or all (prompt too)", "Training", ("answer", "all"))
-    epochs: int = option(
-        0,
-        "passes over the rows; 0 for 5, with scratch for 25,000 rows in total if that is more",
-        "Training",
-        least=0,
-        common=True,
-    )
-    learning_rate: float = option(
-        0.0, "peak rate; 0: 1e-3 with scratch, 5e-5 for all weights, 2e-4, ia3 5e-3", "Training", least=0, common=True
-    )
-    weight_decay: float = option(0.0, "weight decay of matrices", "Training", least=0)
-    warmup: float = option(0.0, "share of steps with a rising learning rate", "Training", least=0, most=1)
-    checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory", "Training")
-    pack: bool = option(False, "pack short rows end to end instead of padding them; no row sees another", "Training")
-    keep: str = option(
-        "best", "epoch to keep: best by validation loss, or last, which never stops early", "Training", ("best", "last")
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self.hidden % 64 == 0, f"--hidden {self.hidden}: write a multiple of 64")
-        adapters.check_options(self.kind, self.lora, self.weight_decay)
-        check(self.vocabulary == 0 or self.vocabulary >= 300, f"--vocabulary {self.vocabulary}: 300 or more, or 0")
-
-    @property
-    def kind(self) -> str:
-        """What trains."""
-        return self.tune or ("lora" if self.lora else "full")
-
-    def resolved(self) -> "Config":
-        """With every automatic value decided and every path absolute, so that workers in other folders find it."""
-        from ray_app.storage import absolute
-
-        scratch = self.base_model == "scratch"
-        check(
-            self.base_model not in ("ready", "starter") or Path(self.base_model).is_dir(),
-            f"--base-model {self.base_model}: reads both ways, so it cannot write; give a causal language model",
-        )
-        rate = 1e-3 if scratch else adapters.RATES[self.kind]
-        return replace(
-            self,
-            learning_rate=self.learning_rate or rate,
-            base_model=absolute(self.base_model) if Path(self.base_model).is_dir() else self.base_model,
-            output=absolute(self.output),
-            storage_path=absolute(self.storage),
-        )
 
 
 def run(config: Config) -> "LMMetrics":
     """Trains, writes the model folder and returns its metrics. Raises UserError for a mistake or a run that goes on."""
     from ray_app import storage
     from ray_app.storage.lease import Lease
+    from ray_app.training.tracking import follower
 
+    follower.check_tracker(config.track)
     config = config.resolved()
     check(storage.is_empty(config.output), f"--output {config.output}: already there; remove it or name another")
     with Lease(config.storage):
@@ -124,7 +51,15 @@ def _run(config: Config) -> "LMMetrics":
     from ray_app import storage
     from ray_app.lm import causal_lm, dataset, templates
     from ray_app.training import checkpoints, workers
+    from ray_app.training.tracking import follower
 
+    based_on = None if "://" in config.base_model else causal_lm.read_meta(config.base_model)
+    virtual = based_on.virtual_tokens if based_on else 0
+    check(
+        not virtual,
+        f"--base-model {config.base_model}: it has {virtual} virtual tokens, which belong to its task; give the model "
+        "that it was tuned from",
+    )
     template = templates.load(config.task, config.templates or templates.DEFAULT)
     data = dataset.read(config.labels, template, config.taxonomy, config.columns, config.on_bad_row)
     for line in data.dropped:
@@ -133,17 +68,31 @@ def _run(config: Config) -> "LMMetrics":
     counts = f"{len(train):,} training and {len(validation):,} validation rows, {len(data.dropped)} dropped"
     log.info("%s: %s, base model %s", config.task, counts, config.base_model)
     config = replace(config, epochs=config.epochs or _epochs(config, len(train)))
-    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "base"))
+    meta = causal_lm.to_dict(_meta(config, template, data.taxonomy, train))
     tables = {"train": _text_table(template, train), "validation": _text_table(template, validation)}
+    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "base"), inputs=_inputs(config, meta, tables))
     if config.base_model == "scratch":
         _make_base(config, tables["train"])
     began = time.monotonic()
-    meta = causal_lm.to_dict(_meta(config, template, data.taxonomy, train))
-    workers.launch(work, {"config": as_dict(config), "meta": meta}, tables, config)
-    metrics: LMMetrics = storage.read_json(storage.join(config.output, causal_lm.META))["metrics"]
+    with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
+        workers.launch(work, {"config": as_dict(config), "meta": meta}, tables, config)
+        metrics: LMMetrics = storage.read_json(storage.join(config.output, causal_lm.META))["metrics"]
+        tracked.note("", {config.task: metrics}, time.monotonic() - began)
     checkpoints.clear_parts(config.storage, (*checkpoints.PARTS, "base"))
     print(_summary(config, metrics, time.monotonic() - began))
     return metrics
+
+
+def _inputs(config: Config, meta: dict[str, object], tables: dict[str, "pa.Table"]) -> dict[str, str]:
+    """What tells apart what the options name: a run that is resumed must find it as it was."""
+    from ray_app.training.provenance import hash_of, model_behind, told_apart
+
+    return {
+        "--labels": hash_of(*tables.values()),
+        "--templates": told_apart(meta["template"]),
+        "--taxonomy": told_apart(meta["taxonomy"]),
+        "--base-model": model_behind(config.base_model),
+    }
 
 
 def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Checkpoints") -> None:
@@ -154,18 +103,21 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
     from ray_app.lm import causal_lm
     from ray_app.lm.next_token import NextTokenTask, unigram
     from ray_app.lm.prompt_tokens import PromptTokenizer
+    from ray_app.lm.virtual_tokens import ids_of
     from ray_app.training.loop import Rank, train_model
 
     config, meta = Config(**loop["config"]), causal_lm.from_dict(loop["meta"], "meta")
-    model, tokenizer = _open_base(config)
-    train, validation = (_encode(config, meta, tokenizer, tables[name]) for name in ("train", "validation"))
+    base, tokenizer = _open_base(config)
+    model = _tuned(config, base, tokenizer, meta)
+    virtual = ids_of(model)
+    train, validation = (_encode(config, meta, tokenizer, tables[name], virtual) for name in ("train", "validation"))
     first = Rank.current().rank == 0
     if (odd := PromptTokenizer(tokenizer).check(meta.template)) and first:
         checkpoints.say(odd)
     for name, rows in (("training", train), ("validation", validation)):
         if first and rows.cut:
             checkpoints.say(f"{rows.cut:,} of {len(rows):,} {name} rows were cut to --max-length {config.max_length}")
-    model = _prepare(config, model, train, tokenizer.pad_token_id)
+    _check_fit(config, model, train, tokenizer.pad_token_id)
     pad_id, width = tokenizer.pad_token_id, config.max_length * config.pack
     task = NextTokenTask(name=config.task, train=train, validation=validation, pad_id=pad_id, pack=width)
     report, resume = checkpoints.reporter(config.task), checkpoints.resume(config.task)
@@ -174,8 +126,9 @@ def work(loop: dict[str, Any], tables: dict[str, "pa.Table"], checkpoints: "Chec
         epoch = history[-1] if config.keep == "last" else max(history, key=lambda row: row["select"])
         by_training, own = unigram(train, validation, len(tokenizer))
         metrics: LMMetrics = {**epoch, "unigram_loss": by_training, "unigram_entropy": own}
-        merged = model if config.kind == "full" else model.merge_and_unload()
-        causal_lm.upload(merged, tokenizer, config.output, replace(meta, metrics=metrics))
+        merges = config.kind in adapters.KINDS[1:]
+        plain = cast("PeftModel", model).merge_and_unload() if merges else model
+        causal_lm.upload(plain, tokenizer, config.output, replace(meta, metrics=metrics, virtual_tokens=len(virtual)))
 
 
 def split_rows(data: "PromptRows", config: Config) -> tuple[list["Row"], list["Row"]]:
@@ -254,30 +207,44 @@ def _open_base(config: Config) -> tuple["PreTrainedModel", "PreTrainedTokenizerF
     return model.to(choose_device(config.device).torch_device), tokenizer
 
 
-def _encode(config: Config, meta: "TaskMeta", tokenizer: "PreTrainedTokenizerFast", table: "pa.Table") -> "Encoded":
+def _tuned(
+    config: Config, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", meta: "TaskMeta"
+) -> "PreTrainedModel | PeftModel | Prefixed":
+    """The model, of which only what the kind names trains. Virtual tokens begin as what the template itself says."""
+    from ray_app.lm import virtual_tokens
+    from ray_app.lm.prompt_tokens import PromptTokenizer
+
+    if config.checkpointing:
+        supported = model.supports_gradient_checkpointing
+        check(supported, f"--checkpointing: {model.config.model_type} models do not support it; leave it out")
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.kind in adapters.VIRTUAL:
+        wrapper = PromptTokenizer(tokenizer)
+        front, start = wrapper.tokenizer.prefix, wrapper.own("".join(meta.template.own_pieces))
+        count = config.virtual_tokens or adapters.TOKENS
+        return virtual_tokens.added(model, config.kind, count, front, start or [tokenizer.eos_token_id])
+    return model if config.kind == "full" else adapters.wrapped(model, config.kind, config.lora)
+
+
+def _encode(
+    config: Config, meta: "TaskMeta", tokenizer: "PreTrainedTokenizerFast", table: "pa.Table", virtual: list[int]
+) -> "Encoded":
     from ray_app.lm.encoding import encode
 
     prompts, completions = table["prompt"].to_pylist(), table["completion"].to_pylist()
-    return encode(tokenizer, prompts, completions, config.max_length, meta.template.tail, config.loss_on)
+    return encode(tokenizer, prompts, completions, config.max_length, meta.template.tail, config.loss_on, virtual)
 
 
-def _prepare(config: Config, model: "PreTrainedModel", train: "Encoded", pad_id: int) -> "PreTrainedModel | PeftModel":
-    """The model with the options applied. Raises UserError for an option that it does not support."""
+def _check_fit(config: Config, model: Any, train: "Encoded", pad_id: int) -> None:
+    """Raises UserError for an option that the model does not support."""
     from ray_app.lm.next_token import keeps_rows_apart
 
-    kind = model.config.model_type
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
     check(config.max_length <= most, f"--max-length {config.max_length}: {config.base_model} reads {most}")
-    if config.pack:
-        check(
-            keeps_rows_apart(model, train, pad_id),
-            f"--pack: {kind} models let packed rows see one another; leave it out",
-        )
-    if config.checkpointing:
-        supported = model.supports_gradient_checkpointing
-        check(supported, f"--checkpointing: {kind} models do not support it; leave it out")
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model if config.kind == "full" else adapters.wrapped(model, config.kind, config.lora)
+    check(
+        not config.pack or keeps_rows_apart(model, train, pad_id),
+        f"--pack: {model.config.model_type} models let packed rows see one another; leave it out",
+    )
 
 
 def _settings(config: Config) -> "Settings":

@@ -8,8 +8,9 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from ray_app import storage
@@ -21,6 +22,7 @@ from ray_app.training.tracking import trackers
 PROGRESS, CHECKPOINTS = "progress.log", "checkpoints"
 PARTS = ("config.json", "ray", CHECKPOINTS, PROGRESS)  # of every training folder, until its run is finished
 FREE = ("workers", "max_failures", "device", "track")  # options that change between a run and its resumption
+INPUTS = "inputs"  # in config.json, beside the options: hashes of what they name
 WHOLE = "history.json"  # written last into a checkpoint: what has it is whole
 log = logging.getLogger(__name__)
 
@@ -145,11 +147,20 @@ class Resumable(Protocol):
         """The training folder."""
 
 
-def claim_folder(config: Resumable, leftovers: Sequence[str], free: Collection[str] = FREE) -> None:
+def claim_folder(
+    config: Resumable,
+    leftovers: Sequence[str],
+    free: Collection[str] = FREE,
+    inputs: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Makes the training folder this run's: a new one, without an earlier run's `leftovers`, or with `--resume` that of
     an interrupted run with the same config. Raises UserError naming the options that differ, except those in `free`.
 
     An earlier release may have saved an option under another name, or not have had it.
+
+    Args:
+        inputs: by flag, what tells apart what a run reads: the same name may hold something else by now. "" for what
+            cannot be told.
     """
     folder = config.storage
     saved = storage.join(folder, "config.json")
@@ -160,10 +171,22 @@ def claim_folder(config: Resumable, leftovers: Sequence[str], free: Collection[s
         absent = earlier_values(type(config))
         changed = [key for key, value in same.items() if before.get(key, absent[key]) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
+        _check_inputs(folder, before.get(INPUTS, {}), inputs)
         return
     check(not storage.exists(saved), f"{folder}: it holds an interrupted run; add --resume, or remove the folder")
     clear_parts(folder, (*PARTS, *leftovers))  # a run that was killed while it cleared them left some
-    storage.write_json(saved, same)
+    storage.write_json(saved, {**same, INPUTS: dict(inputs)})
+
+
+def _check_inputs(folder: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises UserError naming the flags behind which the interrupted run found something else."""
+    changed = [flag for flag, read in now.items() if read and before.get(flag, "") not in ("", read)]
+    named = ", ".join(changed)
+    check(
+        not changed,
+        f"--resume: what {named} name{'s' if len(changed) == 1 else ''} changed since the run in {folder} was "
+        f"interrupted; put back what was there, or remove {folder} and train anew",
+    )
 
 
 def clear_parts(folder: str, names: Sequence[str]) -> None:

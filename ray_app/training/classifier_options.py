@@ -7,7 +7,6 @@ from pathlib import Path
 from ray_app.errors import check
 from ray_app.options import flag, option
 from ray_app.training.options import TrainingOptions, begun_with
-from ray_app.training.tracking import TRACKERS
 from ray_app.training.tuning.kinds import COUNTED, KINDS, RANKED, check_kinds
 
 SHIPPED = ("ready", "starter", "scratch")  # base models that are no folder of the user's
@@ -120,12 +119,6 @@ class Config(TrainingOptions):
     )
     join_keywords: float = option(
         0.0, "the same for what a keyword classifier of its own learns from", "Training", least=0, most=1
-    )
-    track: str = option(
-        "off",
-        "also log config, epochs and the final report to a tracker; without a key or server it stays on this machine",
-        "Training",
-        TRACKERS,
     )
     weight_decay: float = option(0.01, "weight decay of matrices", "Training", least=0)
     warmup: float = option(0.1, "share of steps with a rising learning rate", "Training", least=0, most=1)

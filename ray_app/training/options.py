@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ray_app import storage
 from ray_app.options import SEEDS, Options, option
+from ray_app.training.tracking import TRACKERS
 
 
 def begun_with(folder: str, resume: bool, name: str) -> str:
@@ -11,6 +12,17 @@ def begun_with(folder: str, resume: bool, name: str) -> str:
     run."""
     saved = storage.join(storage.absolute(folder), "config.json")
     return str(storage.read_json(saved).get(name, "")) if resume and storage.exists(saved) else ""
+
+
+def track_option() -> str:
+    """The option of every job that trains with epochs."""
+    given: str = option(
+        "off",
+        "also log config, epochs and the final report to a tracker; without a key or server it stays on this machine",
+        "Training",
+        TRACKERS,
+    )
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +45,7 @@ class TrainingOptions(Options):
         ("auto", "fp32", "bf16"),
     )
     patience: int = option(2, "stop after this many epochs without gain, 0 for never", "Training", least=0)
+    track: str = track_option()
     seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
     workers: int = option(
         1, "training processes; 0 trains in this process, without Ray", "Cluster", least=0, common=True

@@ -59,13 +59,15 @@ def run(config: Config) -> str:
 def _run(config: Config, lease: "Lease") -> str:
     from ray_app import storage
     from ray_app.inference.bundle import models_of
-    from ray_app.training import base_checks, checkpoints, workers
+    from ray_app.training import base_checks, checkpoints, provenance, workers
     from ray_app.training.tracking import follower
 
     taxonomy, train, validation, judged_by = _read(config)
     base_checks.rehearse(config, taxonomy, train["text"].to_pylist())
     models = models_of(config.score_form)
-    checkpoints.claim_folder(config, ("metrics.jsonl", "tensorboard", "adapter", *models, "tokenizer"))
+    leftovers = ("metrics.jsonl", "tensorboard", "adapter", *models, "tokenizer")
+    read = provenance.inputs_of(config, taxonomy, train, validation)
+    checkpoints.claim_folder(config, leftovers, inputs=read)
     began = time.monotonic()
     loop: dict[str, object] = {"config": as_dict(config), "taxonomy": taxonomy.to_dict()}
     with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:

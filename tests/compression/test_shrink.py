@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,11 +127,21 @@ def test_a_killed_distillation_goes_on_from_its_last_pass(
         chain(config(old, tmp_path / "hit", **told))
     with pytest.raises(UserError, match="--resume: learning_rate differ from the interrupted run"):
         chain(config(old, tmp_path / "hit", **told, resume=True, learning_rate=1e-5))
-    chain(config(old, tmp_path / "hit", **told, resume=True, lose=0.5))
+    bundle = shutil.copytree(old, tmp_path / "kept")
+    shutil.rmtree(old)
+    make_bundle(old, "roberta", score_form="joint", threshold=0.6)
+    with pytest.raises(UserError, match=r"--resume: what --bundle names changed since the run in .*hit\.training was"):
+        chain(config(old, tmp_path / "hit", **told, resume=True))
+    shutil.rmtree(old)
+    shutil.copytree(bundle, old)
+    chain(config(old, tmp_path / "hit", **told, resume=True, lose=0.5, track="tensorboard"))
     assert calls[0] == 3  # the first pass, the one that was killed, the same anew
     calm, hit = (metric_rows(tmp_path / f"{name}.training/metrics.jsonl") for name in ("calm", "hit"))
     assert [row["loss"] for row in hit] == pytest.approx([row["loss"] for row in calm], abs=1e-6)
     assert _weights(tmp_path / "hit") == _weights(tmp_path / "calm")
+    files = [path for path in (tmp_path / "hit.training" / "tensorboard" / "run").iterdir() if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    assert all(text in content for text in (b"best/student/select", bundles.load(str(tmp_path / "hit")).id.encode()))
     assert sorted(path.name for path in (tmp_path / "hit.training").iterdir()) == [
         "_lease",
         "metrics.jsonl",

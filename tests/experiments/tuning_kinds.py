@@ -1,9 +1,9 @@
-"""What each kind of tuning is worth: `python -m tests.experiments.tuning_kinds --tune full,lora --rows 100 --seed 0`.
+"""What each kind of tuning is worth: `python -m tests.experiments.tuning_kinds --tune full,lora --rows 100,300`.
 
 A few of the training rows of the labels, and validation rows, a tenth as many and at least 30; a bundle is tuned on
-them from a base model and judged on the test rows. A line of JSON is added to `--output`; with `--table` the lines in
-it become a table, with the means over seeds; with `--shares` nothing trains: what would is counted. A process of its
-own per kind: its memory is measured.
+them from a base model and judged on the test rows. A line of JSON is added to `--output` for every seed, number of rows
+and kind that it does not have yet; with `--table` its lines become a table, with means and spread over seeds; with
+`--shares` nothing trains: what would is counted. A process of its own per kind: its memory is measured.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_app.data.taxonomy import load
+from ray_app.arrays import evenly
+from ray_app.data.taxonomy import dump, load
 from ray_app.engine.encoder import load_base_model, load_keyword_scorer
 from ray_app.engine.keyword_attention import KeywordAttention, KeywordScorer
 from ray_app.engine.tokenizer import Tokenizer
@@ -33,10 +34,15 @@ from ray_app.training import train
 from ray_app.training.tuning import tune
 from ray_app.training.tuning.kinds import KINDS
 
+ASKED = ("base_model", "labels", "rows", "tested", "tune", "seed", "epochs", "learning_rate")
+FOUND = ("keywords", "tuples", "mixed")
 
-def drawn(given: str, taxonomy: str, rows: int, seed: int, folder: Path) -> tuple[Path, pa.Table]:
-    """A file of labels with so many training rows (0: all), and the test rows."""
-    labels = reader.read_labels(given, taxonomy, "fail")
+
+def drawn(options: argparse.Namespace, folder: Path) -> pa.Table:
+    """The test rows; in the folder are labels with so many training rows (0: all), and the keywords of all."""
+    given, rows, seed = options.labels, options.rows, options.seed
+    labels = reader.read_labels(given, options.taxonomy, "fail")
+    (folder / "t.yaml").write_text(dump(labels.taxonomy), encoding="utf-8")
     whole, held = training_split(labels, given, 0.1, 0, 0)
     rng = np.random.default_rng(seed)
     rows = min(rows or len(whole), len(whole))
@@ -46,12 +52,13 @@ def drawn(given: str, taxonomy: str, rows: int, seed: int, folder: Path) -> tupl
     splits = [name for name, part in zip(("train", "validation"), parts, strict=True) for _ in range(len(part))]
     both = pa.concat_tables(parts)
     pq.write_table(both.set_column(both.column_names.index("split"), "split", pa.array(splits)), folder / "l.parquet")
-    return folder / "l.parquet", labels.split("test")
+    tested: pa.Table = labels.split("test")
+    return tested.take(pa.array(evenly(len(tested), options.tested or len(tested))))
 
 
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One training and its figures."""
-    labels, tested = drawn(options.labels, options.taxonomy, options.rows, options.seed, folder)
+    tested = drawn(options, folder)
     shares: list[str] = []
     counted = tune.counted
     tune.counted = lambda *told: shares.append(counted(*told)) or shares[-1]  # type: ignore[func-returns-value]
@@ -59,8 +66,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     given: dict[str, Any] = {"learning_rate": options.learning_rate, "epochs": options.epochs, "tune": options.tune}
     train.run(
         train.Config(
-            labels=str(labels),
-            taxonomy=options.taxonomy,
+            labels=str(folder / "l.parquet"),
+            taxonomy=str(folder / "t.yaml"),
             base_model=options.base_model,
             batch_size=options.batch_size,
             workers=0,
@@ -75,8 +82,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     report = evaluate_bundle(runtime, tested, predictions(runtime, tested))
     kept = [path.stat().st_size for path in (folder / "bundle.training" / "adapter").rglob("*.safetensors")]
     return {
-        **{name: getattr(options, name) for name in ("base_model", "labels", "rows", "tune", "seed", "epochs")},
-        "learning_rate": options.learning_rate,
+        **{name: getattr(options, name) for name in ASKED},
         "keywords": report["keywords"]["micro_varying"]["f1"],
         "tuples": report["tuples"]["micro_sign"]["f1"],
         "mixed": evaluate_mixed(runtime, tested)["sign_accuracy"],
@@ -87,22 +93,47 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def append(options: argparse.Namespace, kind: str) -> None:
+def append(options: argparse.Namespace) -> None:
     """Adds the line of one kind."""
-    options.tune = kind
     with tempfile.TemporaryDirectory() as scratch:
         row = measured(options, Path(scratch))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     with options.output.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
     print(json.dumps(row, ensure_ascii=False), flush=True)
 
 
+def lines_of(output: Path) -> list[dict[str, Any]]:
+    """What was measured before."""
+    return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()] if output.is_file() else []
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Every seed, number of rows and kind that `--output` does not have yet."""
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for seed, rows, kind in itertools.product(
+        *(getattr(options, name).split(",") for name in ("seed", "rows", "tune"))
+    ):
+        options.seed, options.rows, options.tune = int(seed), int(rows), kind
+        asked = {name: getattr(options, name) for name in ASKED}
+        if not any(asked.items() <= line.items() for line in lines_of(options.output)):
+            process = multiprocessing.get_context("fork").Process(target=append, args=(options,))
+            process.start()
+            process.join()
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, value in (("base-model", "starter"), ("labels", "sample"), ("taxonomy", "default"), ("tune", "full")):
+    texts = {
+        "base-model": "starter",
+        "labels": "sample",
+        "taxonomy": "default",
+        "tune": "full",
+        "rows": "100",
+        "seed": "0",
+    }
+    for name, value in texts.items():
         parser.add_argument(f"--{name}", default=value)
-    for name, number in (("rows", 100), ("seed", 0), ("epochs", 10), ("batch-size", 16)):
+    for name, number in (("epochs", 10), ("batch-size", 16), ("tested", 0)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--learning-rate", type=float, default=0.0)
     parser.add_argument("--output", type=Path, default=Path("runs/tuning_kinds.jsonl"))
@@ -132,26 +163,29 @@ def shares() -> str:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Means over seeds, a row per base model, rows and kind."""
+    """Means over seeds and, of quality, half the distance between the best and the worst seed; a row per base model,
+    labels, rows and kind."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in lines:
         found.setdefault(tuple(line[name] for name in ("base_model", "labels", "rows", "tune")), []).append(line)
     shown = []
-    for key, same in found.items():
-        means = [f"{np.mean([line[name] for line in same]):.3f}" for name in ("keywords", "tuples", "mixed")]
+    for key, same in sorted(found.items(), key=lambda one: (*one[0][:3], KINDS.index(one[0][3]))):
+        values = np.array([[line[name] for name in FOUND] for line in same])
+        quality = [
+            f"{mean:.3f} ± {spread / 2:.3f}" for mean, spread in zip(values.mean(0), np.ptp(values, 0), strict=True)
+        ]
         costs = [f"{np.mean([line[name] for line in same]):.0f}" for name in ("seconds", "mib")]
         size = f"{np.mean([line['adapter'] for line in same]) / 1e6:.2f}"
-        shown.append(" | ".join(map(str, (*key, len(same), *means, *costs, size, same[0]["trains"]))))
+        share = same[0]["trains"].partition("(")[2].partition(")")[0]
+        shown.append(f"| {' | '.join(map(str, (*key, len(same), *quality, share, *costs, size)))} |")
     return "\n".join(shown)
 
 
 if __name__ == "__main__":
-    asked = parsed()
-    if asked.table:
-        print(table([json.loads(line) for line in asked.output.read_text(encoding="utf-8").splitlines()]))
-    if asked.shares:
+    given = parsed()
+    if given.table:
+        print(table(lines_of(given.output)))
+    elif given.shares:
         print(shares())
-    for kind in [] if asked.table or asked.shares else asked.tune.split(","):
-        process = multiprocessing.get_context("fork").Process(target=append, args=(asked, kind))
-        process.start()
-        process.join()
+    else:
+        measure(given)

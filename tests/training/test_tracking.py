@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 
 from ray_app import storage
+from ray_app.compression import shrink
+from ray_app.compression.distil_options import DistilConfig
 from ray_app.errors import UserError
+from ray_app.lm import train_lm
 from ray_app.options import as_dict
 from ray_app.training.checkpoints import MetricsLog, claim_folder
 from ray_app.training.tracking import follower
 from ray_app.training.train import Config, run
+from ray_app.training.unlabeled.aspects import AspectsConfig, train_aspects
 
 ROW: Any = {"model": "joint", "epoch": 1, "epochs": 2, "loss": 0.5, "rows_per_second": 9.0, "select": 0.25}
 
@@ -205,3 +209,29 @@ def test_another_tracker_does_not_keep_a_run_from_being_resumed(tmp_path: Path) 
     claim_folder(Config(**given), ())
     claim_folder(Config(**given, track="mlflow", resume=True), ())
     assert "track" not in json.loads((tmp_path / "bundle.training" / "config.json").read_text(encoding="utf-8"))
+
+
+def test_every_job_that_trains_in_epochs_has_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    output: dict[str, Any] = {"output": str(tmp_path / "out"), "track": "wandb"}
+    jobs: list[Callable[[], object]] = [
+        lambda: train_lm.run(train_lm.Config(base_model="scratch", **output)),
+        lambda: shrink.distil(DistilConfig(**output)),
+        lambda: shrink.chain(shrink.ChainConfig(**output)),
+        lambda: train_aspects(AspectsConfig(**output)),
+    ]
+    for job in jobs:
+        with pytest.raises(UserError, match="--track wandb: this needs wandb"):
+            job()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_language_model_is_tracked(fakes: dict[str, list[Any]], tmp_path: Path) -> None:
+    given: dict[str, Any] = {"limit": 8, "epochs": 2, "layers": 1, "hidden": 64, "vocabulary": 300, "workers": 0}
+    given |= {"task": "interview", "max_length": 32, "device": "cpu", "output": str(tmp_path / "lm")}
+    metrics = train_lm.run(train_lm.Config(base_model="scratch", track="wandb", **given))
+    (run,) = fakes["wandb"]
+    assert (run.given["name"], run.given["config"]["task"]) == ("lm", "interview")
+    assert [logged["epoch"] for logged in run.logged] == [1, 2]
+    assert run.summary["best/interview/validation_loss"] == metrics["validation_loss"]
+    assert run.ended == [{"exit_code": 0}]

@@ -8,16 +8,21 @@ A keyword is given as its texts, and not always all of them, so that it is read 
 import logging
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_app.errors import check
-from ray_app.options import SEEDS, Options, option
+from ray_app.options import SEEDS, Options, as_dict, option
+from ray_app.training.options import track_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ray_app.engine.keyword_reader import KeywordReader
     from ray_app.inference.bundle import Bundle
+    from ray_app.training.loop import EpochRow, Reporter
     from ray_app.training.settings import Settings
     from ray_app.training.unlabeled.aspect_task import AspectTask, LabelSet
 
@@ -46,7 +51,13 @@ class AspectsConfig(Options):
         "auto", "arithmetic of training steps; auto is bf16 on GPUs that have it", "Training", ("auto", "fp32", "bf16")
     )
     device: str = option("auto", "where to train", "Training", ("auto", "cpu", "cuda"), common=True)
+    track: str = track_option()
     seed: int = option(0, "seed of everything random", "Training", least=0, below=SEEDS)
+
+    @property
+    def storage(self) -> str:
+        """The training folder: with a tracker, metrics stay there."""
+        return self.output.rstrip("/") + ".training"
 
 
 def train_aspects(config: AspectsConfig) -> str:
@@ -54,28 +65,41 @@ def train_aspects(config: AspectsConfig) -> str:
     from ray_app import storage
     from ray_app.cli import next_command
     from ray_app.inference import bundle as bundles
-    from ray_app.inference import known_texts
     from ray_app.storage.lease import sole_trainer
+    from ray_app.training.tracking import follower
 
+    follower.check_tracker(config.track)
     check(storage.is_empty(config.output), f"--output {config.output}: already exists; remove it or name another")
     bundle = bundles.load(config.bundle)
     bundles.check_joint(bundle, "--bundle")
     with sole_trainer(config.output), tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "bundle"
-        _train(config, bundle, folder / bundles.READER)
-        for part in ("joint", "tokenizer"):
-            shutil.copytree(bundle.path / part, folder / part)
-        if (known := bundle.path / known_texts.FILE).is_file():
-            shutil.copy(known, folder)
-        identity = bundles.seal(folder, bundle.meta)
-        storage.upload(str(folder), config.output, last="bundle.json")
+        folder, began = Path(scratch) / "bundle", time.monotonic()
+        with follower.tracked(config.track, config.output, config.storage, as_dict(config)) as tracked:
+            history = _train(config, bundle, folder / bundles.READER)
+            identity = _sealed(bundle, folder, config.output)
+            tracked.note(identity, {"reader": history[-1]}, time.monotonic() - began)
     command = next_command("analyze", input="REVIEWS", bundle=config.output, taxonomy="YOUR_TAXONOMY.yaml")
     print(f"bundle {identity} in {config.output} reads keywords without labels\nNext: {command}")
     return identity
 
 
-def _train(config: AspectsConfig, bundle: "Bundle", file: Path) -> None:
-    """Trains the reader and writes it."""
+def _sealed(bundle: "Bundle", folder: Path, output: str) -> str:
+    """Seals the folder, which holds the reader, with the rest of the bundle; returns its id."""
+    from ray_app import storage
+    from ray_app.inference import bundle as bundles
+    from ray_app.inference import known_texts
+
+    for part in ("joint", "tokenizer"):
+        shutil.copytree(bundle.path / part, folder / part)
+    if (known := bundle.path / known_texts.FILE).is_file():
+        shutil.copy(known, folder)
+    identity = bundles.seal(folder, bundle.meta)
+    storage.upload(str(folder), output, last="bundle.json")
+    return identity
+
+
+def _train(config: AspectsConfig, bundle: "Bundle", file: Path) -> "list[EpochRow]":
+    """Trains the reader and writes it; returns its epochs."""
     import torch
 
     from ray_app.engine import keyword_reader
@@ -91,10 +115,30 @@ def _train(config: AspectsConfig, bundle: "Bundle", file: Path) -> None:
         seed=config.seed,
         keep_last=True,
     )
-    keyword_reader.save(train_reader(_task(config, bundle), settings, config.device), file)
+    history: list[EpochRow] = []
+    show = _shown(config)
+
+    def report(metrics: "EpochRow", write: object) -> None:
+        history.append(metrics)
+        show(metrics)
+
+    keyword_reader.save(train_reader(_task(config, bundle), settings, config.device, report), file)
+    return history
 
 
-def train_reader(task: "AspectTask", settings: "Settings", device: str = "auto") -> "KeywordReader":
+def _shown(config: AspectsConfig) -> "Callable[[EpochRow], None]":
+    """Where epochs go: to the user and, where a tracker follows, into the training folder."""
+    from ray_app.training.checkpoints import MetricsLog, clear_parts
+
+    if config.track == "off":
+        return lambda row: log.info("%s", row)
+    clear_parts(config.storage, ("metrics.jsonl", "tensorboard"))
+    return MetricsLog(config.storage, "reader", log.info)
+
+
+def train_reader(
+    task: "AspectTask", settings: "Settings", device: str = "auto", report: "Reporter | None" = None
+) -> "KeywordReader":
     """A new reader, trained."""
     from ray_app.engine.keyword_reader import KeywordReader
     from ray_app.training.loop import train_model
@@ -102,7 +146,7 @@ def train_reader(task: "AspectTask", settings: "Settings", device: str = "auto")
     reader = KeywordReader(len(task.mean))
     reader.attention.mean.copy_(task.mean)
     reader.attention.spread.copy_(task.spread)
-    train_model(reader, task, settings, lambda row, write: log.info("%s", row), None, device, log.info)
+    train_model(reader, task, settings, report or (lambda row, _: log.info("%s", row)), None, device, log.info)
     return reader
 
 

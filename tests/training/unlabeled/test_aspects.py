@@ -83,7 +83,8 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> str:
         labeled(folder / "b.jsonl", ["사이즈", "길이", "품질", "디자인"]),
     )
     output = str(folder / "reader")
-    train_aspects(AspectsConfig(labels=sets, bundle=str(folder / "base"), output=output, epochs=2, device="cpu"))
+    given: dict[str, Any] = {"bundle": str(folder / "base"), "output": output, "epochs": 2, "device": "cpu"}
+    train_aspects(AspectsConfig(labels=sets, track="tensorboard", **given))
     return output
 
 
@@ -105,6 +106,13 @@ def test_the_reader_leaves_the_bundle_as_it_was(reading: str) -> None:
     assert before.meta == after.meta
     for part in ("joint/head.safetensors", "joint/model.safetensors"):
         assert (before.path / part).read_bytes() == (after.path / part).read_bytes()
+
+
+def test_its_training_is_tracked(reading: str) -> None:
+    files = [path for path in Path(f"{reading}.training/tensorboard/run").iterdir() if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    assert all(text in content for text in (b"reader/select", bundles.load(reading).id.encode()))
+    assert not Path(f"{reading}.training/_lease").exists()
 
 
 def test_ready_guesses_keywords_that_it_was_not_trained_on(tmp_path: Path) -> None:
