@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import analyze, executors, manifest, planning, verify
+from ray_app.catalog.output import commit_log
 from ray_app.data.reviews import input_versions
 from ray_app.inference import bundle as bundles
 from tests.support.bundles import make_bundle, sample_texts
@@ -285,7 +286,7 @@ def plan(folder: Path, rows: int) -> None:
         began = time.monotonic()
         again = manifest.load(out)
         assert again is not None
-        done = {record["id"] for record in manifest.committed(out)}
+        done = {record["id"] for record, _ in commit_log.committed(out)}
         manifest.unchanged(again, input_versions(str(reviews)), done)
         resumed = time.monotonic() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
