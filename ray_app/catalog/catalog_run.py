@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from ray_app import storage
 from ray_app.catalog import commit, executors, graceful_stop, iceberg, manifest, planning, repeated_ids
-from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.commit import CommitLog, CommitRecord, committed
 from ray_app.catalog.compaction import Publisher, published
 from ray_app.catalog.graceful_stop import GracefulStop
 from ray_app.catalog.manifest import Settings
-from ray_app.catalog.output.commit_log import CommitLog, committed
 from ray_app.catalog.progress import Progress, RunFigures
 from ray_app.catalog.telemetry import RunMetrics
 from ray_app.cli import next_command

@@ -1,7 +1,7 @@
 """What a run has planned and what it has done, kept in its output folder: enough to resume after any death.
 
     OUT/_plan/0000.{files,units}.parquet, 0000.json    what is analyzed, and with what; one more per --incremental
-    OUT/_units/<unit>.json                             a unit's commit, see `commit.py` and `output/commit_log.py`
+    OUT/_units/<unit>.json                             a unit's commit, see `commit.py`
     OUT/_files/000000.json, 000000.done.json           an output file, see `compaction.py`
 
 Files that decide something are created once and never rewritten, so that two writers cannot both decide. Nothing here

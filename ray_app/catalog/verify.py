@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import manifest
-from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.commit import CommitRecord, committed
 from ray_app.catalog.compaction import FilePromise, PublishedFile, published
-from ray_app.catalog.output.commit_log import committed
 from ray_app.catalog.output.flat_findings import FOLDER
 from ray_app.cli import FAILED
 from ray_app.data.reviews import THREADS

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from ray_app import storage
-from ray_app.catalog import executors, planning
+from ray_app.catalog import commit, executors, planning
 from ray_app.catalog.catalog_run import CatalogRun
 from ray_app.catalog.compaction import Publisher, published
-from ray_app.catalog.output import commit_log
 from ray_app.inference import bundle as bundles
 from tests.experiments.scale import catalog, config, found, parquet, record, tiny
 from tests.support.simulated_s3 import Family, SimulatedS3
@@ -55,7 +54,7 @@ def test_an_output_file_is_one_request_per_part_file(s3: SimulatedS3) -> None:
 def test_a_resumed_run_reads_the_log_and_the_markers_that_it_lacks(
     s3: SimulatedS3, bundle_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit_log, "RECORDS", 40)
+    monkeypatch.setattr(commit, "RECORDS", 40)
     s3.families = [catalog(50, rows=8)]
     settings = config(tmp_path, "s3://shop", bundle=bundle_folder, unit_rows=4)
     bundle = bundles.load(bundle_folder)
