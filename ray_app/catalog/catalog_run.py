@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ray_app import storage
 from ray_app.catalog import commit, executors, graceful_stop, iceberg, manifest, planning, repeated_ids
-from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.commit import CommitLog, CommitRecord, committed
 from ray_app.catalog.compaction import Publisher, published
 from ray_app.catalog.graceful_stop import GracefulStop
 from ray_app.catalog.manifest import Settings
@@ -49,10 +49,13 @@ class CatalogRun:
         if len(self.run.plans) > 1:
             self.publisher.recast()
         self.done: set[str] = set()
-        for record in manifest.committed(out):
+        self.log = CommitLog(out)
+        for record, logged in committed(out):
             self.done.add(record["id"])
             self.progress.recall(record)
             self.publisher.add(record)
+            if not logged:
+                self.log.add(record)
         manifest.unchanged(self.run, reviews.input_versions(settings["--input"]), self.done)
         self.allowed_rejects = config.rejects_allowed(rows)
 
@@ -76,6 +79,12 @@ class CatalogRun:
 
         Raises UserError where too many rows are rejected, the pipeline fails or another run takes over.
         """
+        try:
+            return self._complete(lease)
+        finally:
+            self.publisher.close()
+
+    def _complete(self, lease: Lease) -> int:
         for record in self._commit_unreadable_files():
             self._count(record)
         todo = [unit for unit in self.run.units if unit.id not in self.done]
@@ -110,6 +119,7 @@ class CatalogRun:
         """Takes a committed unit into progress, output files and metrics; raises UserError at too many rejects."""
         self.progress.add(record)
         self.publisher.add(record)
+        self.log.add(record)
         work = record["work"]
         self.metrics.add(
             rows=record["rows_in"],

@@ -4,15 +4,16 @@
 
 A file is promised first (`_files/000000.json`: its folder, its units and their part files; created once), then written,
 then marked done with its rows, bytes and hash, and only then are its part files removed. Whatever dies in between, the
-promise says what to do again. Rows that are not published yet are in no file that a reader sees: readers leave out
-names that begin with `_`.
+promise says what to do again. Files are written by a thread beside the run. Rows that are not published yet are in no
+file that a reader sees: readers leave out names that begin with `_`.
 """
 
 import hashlib
+import itertools
 import json
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NotRequired, TypedDict
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from ray_app.errors import check
 
 TARGET_BYTES = 128 << 20  # what Parquet readers like: 64 to 512 MB
 CSV_FOLDER = f"{FOLDER}_csv"
+BEHIND = 16  # output files that are promised and wait for the writer; then the run waits for it
 GROUP_ROWS = 50_000  # rows per row group, unless the next part file has more: part files have a few thousand each
 
 
@@ -82,20 +84,23 @@ class Publisher:
         self.types = types or pa.schema([])
         self.waiting: dict[str, dict[str, str]] = {}  # folder -> unit -> part file
         self.sizes: dict[str, int] = {}  # folder -> bytes that wait
-        self.promised: set[tuple[str, str]] = set()  # (folder, unit)
+        self.promised: dict[str, set[str]] = {}  # folder -> units
         self.number = 0
-        for number, promise in promises(out):
-            self.number = number + 1
-            self.promised |= {(promise["folder"], unit) for unit in promise["units"]}
-            if not storage.exists(_done_uri(out, number)):
-                self._write(number, promise)
+        for promise, done in published(out):
+            self.promised.setdefault(promise["folder"], set()).update(promise["units"])
+            if done is None:
+                self._write(self.number, promise)
+            self.number += 1
+        self.writer = ThreadPoolExecutor(1)
+        self.begun: deque[Future[None]] = deque()
 
     def add(self, record: CommitRecord) -> None:
         """Takes a committed unit, of this run or an earlier one, and publishes its folders that are full."""
         for folder, part_file in record["parts"].items():
-            if (folder, record["id"]) in self.promised:
+            promised = self.promised.setdefault(folder, set())
+            if record["id"] in promised:
                 continue
-            self.promised.add((folder, record["id"]))
+            promised.add(record["id"])
             self.waiting.setdefault(folder, {})[record["id"]] = part_file["name"]
             self.sizes[folder] = self.sizes.get(folder, 0) + part_file["bytes"]
             if self.sizes[folder] >= self.target:
@@ -105,8 +110,18 @@ class Publisher:
         """Publishes what is left and removes what only an unfinished run needs."""
         for folder in sorted(self.waiting):
             self._publish(folder)
+        self.wait()
         for folder in ("_parts", "_tries"):
             storage.remove(storage.join(self.out, folder))
+
+    def wait(self) -> None:
+        """Returns once all promised files are written. Raises what went wrong."""
+        while self.begun:
+            self.begun.popleft().result()
+
+    def close(self) -> None:
+        """Ends with the file that is being written; those that only were promised are written by the next run."""
+        self.writer.shutdown(cancel_futures=True)
 
     def recast(self) -> None:
         """Gives files of earlier plans the types to which kept columns have grown since: readers take a folder's first
@@ -135,14 +150,18 @@ class Publisher:
         self.sizes.pop(folder)
         ours = storage.create(_promise_uri(self.out, self.number), json.dumps(promise).encode())
         check(ours, f"{self.out}: another run took it over; this one stops")
-        self._write(self.number, promise)
+        self.begun.append(self.writer.submit(self._write, self.number, promise))
         self.number += 1
+        while self.begun and (self.begun[0].done() or len(self.begun) > BEHIND):
+            self.begun.popleft().result()  # raises what went wrong
 
     def _write(self, number: int, promise: FilePromise) -> None:
         """Writes the promised file, marks it done, removes its part files."""
         folder = promise["folder"]
         part_uris = [part(self.out, folder, name) for name in promise["units"].values()]
-        data, rows = _concatenated(part_uris, self.group_rows, self.types)
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(storage.read_bytes, part_uris))
+        data, rows = _concatenated(parts, self.group_rows, self.types)
         file = f"{folder}/part-{number:06d}.parquet"
         storage.write_bytes(storage.join(self.out, file), data)
         done: PublishedFile = {
@@ -154,8 +173,7 @@ class Publisher:
         if self.csv and folder == FOLDER:
             done["csv"] = self._write_csv(number, data)
         storage.write_json(_done_uri(self.out, number), done)
-        for uri in part_uris:
-            storage.remove(uri)
+        storage.remove_files(part_uris)
 
     def _write_csv(self, number: int, parquet: bytes) -> CsvFile:
         """Writes the rows of a Parquet file as CSV, in a folder of their own: readers take a folder for one format."""
@@ -164,38 +182,38 @@ class Publisher:
         return {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def promises(out: str) -> Iterator[tuple[int, FilePromise]]:
-    """Every output file that was promised, in order, with its number."""
-    number = 0
-    while storage.exists(_promise_uri(out, number)):
-        yield number, storage.read_json(_promise_uri(out, number))
-        number += 1
-
-
 def published(out: str) -> Iterator[tuple[FilePromise, PublishedFile | None]]:
-    """Every promise, in order, with the file that was written for it; None where it was not finished."""
-    for number, promise in promises(out):
+    """Every output file that was promised, in order, with the file that was written for it; None where it was not
+    finished."""
+    folder = storage.join(out, "_files")
+    there = {file.uri for file in storage.list_files(folder)} if storage.exists(folder) else set()
+    numbers = itertools.takewhile(lambda number: _promise_uri(out, number) in there, itertools.count())
+
+    def read(number: int) -> tuple[FilePromise, PublishedFile | None]:
         done = _done_uri(out, number)
-        yield promise, storage.read_json(done) if storage.exists(done) else None
+        return storage.read_json(_promise_uri(out, number)), storage.read_json(done) if done in there else None
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(read, numbers)
 
 
-def _concatenated(uris: list[str], group_rows: int, types: pa.Schema) -> tuple[bytes, int]:
-    """Parquet files as one, in order, a few in memory at a time; its bytes and its rows."""
+def _concatenated(parts: Sequence[bytes], group_rows: int, types: pa.Schema) -> tuple[bytes, int]:
+    """Parquet files as one, in order, the rows of a few in memory at a time; its bytes and its rows."""
     sink, rows = pa.BufferOutputStream(), 0
-    schema = _typed(_common_schema(uris), types)
+    schema = _typed(_common_schema(parts), types)
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
-        for table in _groups(uris, group_rows, schema):
+        for table in _groups(parts, group_rows, schema):
             writer.write_table(table, row_group_size=group_rows)
             rows += len(table)
     return sink.getvalue().to_pybytes(), rows
 
 
-def _common_schema(uris: list[str]) -> pa.Schema:
+def _common_schema(parts: Sequence[bytes]) -> pa.Schema:
     """The schema that holds the rows of all part files. They differ where one file holds units of two plans, between
     which a kept column's type grew, or of two releases."""
     schemas: dict[str, pa.Schema] = {}
-    for uri in uris:
-        schema = _upgraded(storage.read_schema(uri).empty_table()).schema
+    for data in parts:
+        schema = _upgraded(pq.read_schema(pa.BufferReader(data)).empty_table()).schema
         schemas[str(schema)] = schema
     if len(schemas) == 1:
         return next(iter(schemas.values()))
@@ -219,14 +237,16 @@ def _upgraded(table: pa.Table) -> pa.Table:
     return with_rows(with_opinions(table))
 
 
-def _groups(uris: list[str], group_rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
+def _groups(parts: Sequence[bytes], group_rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
     """The files' rows as tables of `group_rows` rows or more; the last may have fewer."""
     waiting: list[pa.Table] = []
-    for uri in uris:
-        waiting.append(_conformed(_upgraded(storage.read_parquet(uri)), schema))
-        if sum(map(len, waiting)) >= group_rows:
+    rows = 0
+    for data in parts:
+        waiting.append(_conformed(_upgraded(pq.ParquetFile(pa.BufferReader(data)).read()), schema))
+        rows += len(waiting[-1])
+        if rows >= group_rows:
             yield pa.concat_tables(waiting)
-            waiting = []
+            waiting, rows = [], 0
     if waiting:
         yield pa.concat_tables(waiting)
 

@@ -32,6 +32,7 @@ EMPTY_WORKERS, EMPTY_CPUS = 4, 4.0  # requested where a cluster has no CPUs yet 
 READ_MEMORY, READ_SHARE = 512 << 20, 0.1  # a million rows of one row group take 390 MB to read
 HERE_ROWS, HERE_CPUS = 4_000, 8  # up to which this process alone is done before Ray's actors would be
 WAVE = 4_000  # units per pipeline: Ray Data's driver holds some objects for each of them
+WORKER_UNITS = 40  # per worker and pipeline at least: each one begins with workers that load the models
 
 
 class Actor(StageWorker):
@@ -99,8 +100,9 @@ def run_on_ray(config: "Config", out: str, units: Sequence[Unit], columns: Colum
     ray.data.DataContext.get_current().target_max_block_size = 1
     shape = _pool_shape(config)
     remedy = "; run the same command again to resume"
-    for first in range(0, len(units), WAVE):
-        wave = units[first : first + WAVE]
+    size = max(WAVE, WORKER_UNITS * shape.workers)
+    for first in range(0, len(units), size):
+        wave = units[first : first + size]
         rows = cluster.stream(_pipeline(config, out, wave, columns, shape).iter_rows(), "analysis", remedy)
         for row in rows:
             if row["record"]:

@@ -11,12 +11,12 @@ log = logging.getLogger(__name__)
 
 def stopped(out: str) -> bool:
     """True once the run was told to finish the units in flight."""
-    return storage.exists(_uri(out))
+    return storage.is_file(_uri(out))
 
 
 def clear(out: str) -> None:
     """Removes the stop of an earlier run."""
-    storage.remove(_uri(out))
+    storage.remove_files([_uri(out)])
 
 
 class GracefulStop:

@@ -12,16 +12,14 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 
 from ray_app import storage
-from ray_app.catalog.commit import CommitRecord
 from ray_app.data.columns import Columns, Dialect, Layout
-from ray_app.data.reviews import THREADS, Piece, Plan, Source, Unit
+from ray_app.data.reviews import Piece, Plan, Source, Unit
 from ray_app.data.schema import FILES, UNITS
 from ray_app.errors import check
 
@@ -178,13 +176,6 @@ def unchanged(run: Run, now: Mapping[str, str], done: set[str]) -> None:
             f"{source.file}: changed since the run was planned ({source.version} -> {version}); put it back, or name "
             "another --output",
         )
-
-
-def committed(out: str) -> Iterator[CommitRecord]:
-    """The record of every commit marker."""
-    files = storage.list_files(storage.join(out, "_units")) if storage.exists(storage.join(out, "_units")) else []
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(storage.read_json, (file.uri for file in files if file.uri.endswith(".json")))
 
 
 def _plan_uri(out: str, number: int, suffix: str) -> str:

@@ -81,7 +81,7 @@ class CrashJournal:
                 self.ended = 0
                 self.take_back()
             raise
-        storage.remove(self.uri)
+        storage.remove_files([self.uri])
         return result
 
     def in_pieces(self) -> bool:
@@ -129,9 +129,10 @@ class CrashJournal:
 
     def _recall(self) -> None:
         """Reads what a dead process left: it died on what it was trying."""
-        if not storage.exists(self.uri):
+        try:
+            left = storage.read_json(self.uri)
+        except storage.MissingError:
             return
-        left = storage.read_json(self.uri)
         self.deaths, self.alone = left["deaths"], left["alone"]
         self.ended = left.get("ended", 0)
         if not left["trying"]:
@@ -147,7 +148,7 @@ class CrashJournal:
         if self.deaths:
             self._note([])
         else:
-            storage.remove(self.uri)
+            storage.remove_files([self.uri])
 
     def _note(self, trying: list[int]) -> None:
         note = {"deaths": self.deaths, "trying": trying, "alone": self.alone, "ended": self.ended}

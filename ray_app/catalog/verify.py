@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ray_app import storage
 from ray_app.catalog import manifest
-from ray_app.catalog.commit import CommitRecord
+from ray_app.catalog.commit import CommitRecord, committed
 from ray_app.catalog.compaction import FilePromise, PublishedFile, published
 from ray_app.catalog.output.flat_findings import FOLDER
 from ray_app.cli import FAILED
@@ -27,6 +28,15 @@ from ray_app.options import Options, option
 SHOWN = 20  # faults that are listed; the others are counted
 
 File = tuple[FilePromise, PublishedFile | None]
+
+
+class Counts(NamedTuple):
+    """What is checked of a unit's record, which is many times as large: its rows, and those of each part file."""
+
+    rows_in: int
+    analyzed: int
+    rejected: int
+    parts: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +53,7 @@ def run(config: Config) -> int:
     run = manifest.load(out)
     if run is None:
         raise UserError(f"{config.output}: no run of jobs.analyze there")
-    records = {record["id"]: record for record in manifest.committed(out)}
+    records = {record["id"]: _counts(record) for record, _ in committed(out)}
     files = list(published(out))
     faults = [
         *_units(run, records),
@@ -56,7 +66,7 @@ def run(config: Config) -> int:
         print(fault)
     if len(faults) > SHOWN:
         print(f"and {len(faults) - SHOWN:,} more")
-    rows = sum(record["rows_in"] for record in records.values())
+    rows = sum(record.rows_in for record in records.values())
     print(
         f"{config.output}: {len(run.units):,} units, {rows:,} rows committed, {len(files):,} files; "
         f"{f'{len(faults):,} faults' if faults else 'complete and unchanged'}"
@@ -64,7 +74,12 @@ def run(config: Config) -> int:
     return FAILED if faults else 0
 
 
-def _units(run: manifest.Run, records: Mapping[str, CommitRecord]) -> Iterator[str]:
+def _counts(record: CommitRecord) -> Counts:
+    rows = {folder: part["rows"] for folder, part in record["parts"].items()}
+    return Counts(record["rows_in"], record["analysed"], record["rejected"], rows)
+
+
+def _units(run: manifest.Run, records: Mapping[str, Counts]) -> Iterator[str]:
     """Units without a commit, or whose counts do not add up to their rows."""
     for unit in run.units:
         record, first = records.get(unit.id), unit.head
@@ -72,25 +87,26 @@ def _units(run: manifest.Run, records: Mapping[str, CommitRecord]) -> Iterator[s
         more = f" and {len(unit.pieces) - 1:,} more files" if len(unit.pieces) > 1 else ""
         if record is None:
             yield f"not analyzed: {rows}{more}"
-        elif record["analysed"] + record["rejected"] != unit.rows:
-            yield f"{rows}{more}: {record['analysed']} + {record['rejected']} of {unit.rows}"
+        elif record.analyzed + record.rejected != unit.rows:
+            yield f"{rows}{more}: {record.analyzed} + {record.rejected} of {unit.rows}"
     for plan in run.plans:
         in_files = sum(source.rows for source in plan.sources)
         if in_files != plan.rows and not run.settings["--limit"]:
             yield f"{in_files:,} rows in the input's files, {plan.rows:,} in the plan's units"
 
 
-def _balance(out: str, records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterator[str]:
+def _balance(out: str, records: Mapping[str, Counts], files: Sequence[File]) -> Iterator[str]:
     """Whether the rows that lie in the files are those that went in: analyzed in `data`, the others in `rejected`."""
     counts: dict[str, float] = {"data": 0, "rejected": 0}
-    for _, done in files:
-        folder = done["file"].partition("/")[0] if done else ""
-        if done and folder in counts:
-            counts[folder] += _stands_for(storage.join(out, done["file"]), folder == "rejected")
-    for folder, key in (("data", "analysed"), ("rejected", "rejected")):
-        committed = sum(record[key] for record in records.values())  # type: ignore[literal-required]
-        if counts[folder] >= 0 and counts[folder] != committed:
-            yield f"{folder}: its files stand for {counts[folder]:,.0f} rows, {committed:,} were committed"
+    names = [done["file"] for _, done in files if done and done["file"].partition("/")[0] in counts]
+    with ThreadPoolExecutor(THREADS) as pool:
+        rows = pool.map(lambda name: _stands_for(storage.join(out, name), name.startswith("rejected/")), names)
+        for name, some in zip(names, rows, strict=True):
+            counts[name.partition("/")[0]] += some
+    analyzed, rejected = (sum(record[at] for record in records.values()) for at in (1, 2))
+    for folder, total in (("data", analyzed), ("rejected", rejected)):
+        if counts[folder] >= 0 and counts[folder] != total:
+            yield f"{folder}: its files stand for {counts[folder]:,.0f} rows, {total:,} were committed"
 
 
 def _stands_for(uri: str, rejects: bool) -> float:
@@ -108,17 +124,15 @@ def _stands_for(uri: str, rejects: bool) -> float:
         return -math.inf  # `_files` says what is wrong with it
 
 
-def _rows(records: Mapping[str, CommitRecord], files: Sequence[File]) -> Iterator[str]:
+def _rows(records: Mapping[str, Counts], files: Sequence[File]) -> Iterator[str]:
     """Units whose rows for a folder are in no file of it, or in several; files with other rows than their units'."""
     copies = Counter((promise["folder"], unit) for promise, _ in files for unit in promise["units"])
-    committed = {
-        (folder, unit): part["rows"] for unit, record in records.items() for folder, part in record["parts"].items()
-    }
-    for folder, unit in committed.keys() | copies.keys():
-        if copies[folder, unit] != 1 or (folder, unit) not in committed:
+    written = {(folder, unit): rows for unit, record in records.items() for folder, rows in record.parts.items()}
+    for folder, unit in written.keys() | copies.keys():
+        if copies[folder, unit] != 1 or (folder, unit) not in written:
             yield f"unit {unit}: its rows for {folder} are in {copies[folder, unit]} files"
     for promise, done in files:
-        rows = sum(committed.get((promise["folder"], unit), 0) for unit in promise["units"])
+        rows = sum(written.get((promise["folder"], unit), 0) for unit in promise["units"])
         if done and done["rows"] != rows:
             yield f"{done['file']}: {done['rows']:,} rows, its units have {rows:,}"
 
@@ -142,7 +156,7 @@ def _fault_or_schema(out: str, done: PublishedFile, hashes: bool) -> str | pa.Sc
     """What is wrong with a file; its schema where nothing is."""
     uri = storage.join(out, done["file"])
     try:
-        if not storage.exists(uri):
+        if not storage.is_file(uri):
             return "missing"
         if hashes and hashlib.sha256(storage.read_bytes(uri)).hexdigest() != done["sha256"]:
             return "changed since it was written"
@@ -160,7 +174,7 @@ def _csv_changed(out: str, done: PublishedFile) -> bool:
     if "csv" not in done:
         return False
     uri = storage.join(out, done["csv"]["file"])
-    return not storage.exists(uri) or hashlib.sha256(storage.read_bytes(uri)).hexdigest() != done["csv"]["sha256"]
+    return not storage.is_file(uri) or hashlib.sha256(storage.read_bytes(uri)).hexdigest() != done["csv"]["sha256"]
 
 
 def _foreign(out: str, files: Sequence[File]) -> Iterator[str]:

@@ -1,26 +1,24 @@
 """Files on local disk, `s3://` or `hf://`: the calls that everything else uses. Paths or URIs in; bytes, tables out."""
 
 from ray_app.storage.filesystem import (
-    EMPTY,
-    LONGEST_NAME,
     absolute,
     check_version,
     create,
     download,
     exists,
     is_empty,
+    is_file,
     join,
     list_files,
     obstacle,
     open_input,
-    partition,
     read_bytes,
     read_json,
     read_parquet,
     read_schema,
     remove,
+    remove_files,
     resolve,
-    safe_name,
     stat,
     swap,
     upload,
@@ -30,6 +28,7 @@ from ray_app.storage.filesystem import (
     write_parquet,
 )
 from ray_app.storage.local import NOTHING, SPECIAL, ChangedError, FileInfo, MissingError
+from ray_app.storage.names import EMPTY, LONGEST_NAME, partition, safe_name
 from ray_app.storage.s3_client import UnavailableError
 from ray_app.storage.s3_client import access as s3_access
 
@@ -48,6 +47,7 @@ __all__ = [
     "download",
     "exists",
     "is_empty",
+    "is_file",
     "join",
     "list_files",
     "obstacle",
@@ -58,6 +58,7 @@ __all__ = [
     "read_parquet",
     "read_schema",
     "remove",
+    "remove_files",
     "resolve",
     "s3_access",
     "safe_name",

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -25,9 +25,6 @@ from ray_app.storage import globs, hub, local, s3
 from ray_app.storage.local import FileInfo, MissingError
 
 CHUNK = 16 << 20  # bytes of a download that are in memory at once
-LONGEST_NAME = 200  # bytes; file systems allow 255, and `column=` comes before the value
-EMPTY = "__HIVE_DEFAULT_PARTITION__"
-UNSAFE = frozenset("\"#%'*/:=?\\{}[]^<>|")  # what Hive escapes, and what is special in a glob or on Windows
 
 
 class Backend(Protocol):
@@ -41,6 +38,9 @@ class Backend(Protocol):
 
     def exists(self, uri: str) -> bool:
         """Whether a file or folder exists."""
+
+    def is_file(self, uri: str) -> bool:
+        """Whether a file, not a folder, exists."""
 
     def is_empty(self, uri: str) -> bool:
         """Whether nothing would be overwritten."""
@@ -63,6 +63,9 @@ class Backend(Protocol):
     def remove(self, uri: str) -> None:
         """Removes a file or folder, if it exists."""
 
+    def remove_files(self, uris: Sequence[str]) -> None:
+        """Removes files, those that exist."""
+
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     """URI or local path -> (pyarrow's file system, path inside it), for readers that take no open file; local paths
@@ -82,28 +85,6 @@ def absolute(uri: str) -> str:
 def join(uri: str, *names: str) -> str:
     """Appends names to a path. Only names chosen by this package: a name taken from data goes through `safe_name`."""
     return "/".join([uri.rstrip("/"), *names])
-
-
-def safe_name(value: str, longest: int = LONGEST_NAME) -> str:
-    """Any text as the name of a file or folder, percent-encoded like a Hive partition.
-
-    `urllib.parse.unquote` decodes it, except for the empty text. No two texts share a name and no name is hidden.
-    Raises UserError where it has more than `longest` bytes.
-    """
-    if not value:
-        return EMPTY
-    hidden = value[0] in "._"  # readers skip such names; `.` and `..` are other folders
-    letters = [c if c.isprintable() and c not in UNSAFE else quote(c, safe="") for c in value]
-    name = (f"%{ord(value[0]):02X}" if hidden else letters[0]) + "".join(letters[1:])
-    check(len(name.encode()) <= longest, f"{value[:20]!r}…: too long for a folder's name; use another column")
-    return name
-
-
-def partition(uri: str, folder: str) -> dict[str, str | None]:
-    """Hive partition values in the path between `folder` and a file: `mall=A/part.parquet` has mall A."""
-    names = uri[len(folder.rstrip("/")) + 1 :].split("/")[:-1]
-    pairs = [name.split("=", 1) for name in names if "=" in name]
-    return {unquote(name): None if value == EMPTY else unquote(value) for name, value in pairs}
 
 
 def list_files(uri: str, suffix: str = "") -> list[FileInfo]:
@@ -141,6 +122,12 @@ def exists(uri: str) -> bool:
     """Whether a file or folder exists there."""
     with _errors_named(uri):
         return _backend(uri).exists(uri)
+
+
+def is_file(uri: str) -> bool:
+    """Whether a file exists there; on S3 one request, where `exists` needs two."""
+    with _errors_named(uri):
+        return _backend(uri).is_file(uri)
 
 
 def is_empty(uri: str) -> bool:
@@ -204,6 +191,13 @@ def remove(uri: str) -> None:
     """Removes a file, or a folder with everything in it; a missing path is no error."""
     with _errors_named(uri):
         _backend(uri).remove(uri)
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Removes files of one storage, no folders, many at once where it can; missing ones are no error."""
+    if uris:
+        with _errors_named(uris[0]):
+            _backend(uris[0]).remove_files(uris)
 
 
 def read_json(uri: str) -> Any:

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,6 +112,14 @@ def exists(uri: str) -> bool:
         return False
 
 
+def is_file(uri: str) -> bool:
+    """Whether a file exists there."""
+    try:
+        return bool(stat(uri))
+    except MissingError:
+        return False
+
+
 def is_empty(uri: str) -> bool:
     """Whether nothing is there."""
     return not exists(uri)
@@ -147,6 +155,11 @@ def swap(uri: str, before: bytes, after: bytes) -> bool:
 def remove(uri: str) -> None:
     """Refused, as `write` is."""
     raise UserError(f"{uri}: {READ_ONLY}")
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Refused, as `write` is."""
+    remove(uris[0])
 
 
 class Body(io.RawIOBase):

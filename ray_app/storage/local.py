@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,11 @@ def stat(uri: str) -> FileInfo:
 def exists(uri: str) -> bool:
     """Whether a file or folder exists there."""
     return to_path(uri).exists()
+
+
+def is_file(uri: str) -> bool:
+    """Whether a file exists there."""
+    return to_path(uri).is_file()
 
 
 def is_empty(uri: str) -> bool:
@@ -175,6 +180,12 @@ def remove(uri: str) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Removes files; missing ones are no error."""
+    for uri in uris:
+        to_path(uri).unlink(missing_ok=True)
 
 
 @contextmanager

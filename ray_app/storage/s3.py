@@ -4,8 +4,9 @@ In: `s3://bucket/key`. Out: bytes, `FileInfo`s. Raises MissingError, ChangedErro
 """
 
 import io
+import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -99,6 +100,11 @@ def exists(uri: str) -> bool:
     return bool(_objects(uri, limit=1)) or _is_object(uri)
 
 
+def is_file(uri: str) -> bool:
+    """Whether an object has exactly this key."""
+    return _is_object(uri)
+
+
 def is_empty(uri: str) -> bool:
     """Whether neither the object nor any below the folder exists; the empty object `folder/` does not count."""
     return all(item["Key"] == _folder(uri) for item in _objects(uri, limit=2)) and not _is_object(uri)
@@ -128,6 +134,17 @@ def remove(uri: str) -> None:
         _remove(uri, keys[first : first + KEYS_PER_DELETE])
     if _is_object(uri):
         request(uri, lambda client: client.delete_object(**split(uri)))
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Removes objects, up to KEYS_PER_DELETE of one bucket per request; missing ones are no error."""
+    if len(uris) == 1:
+        request(uris[0], lambda client: client.delete_object(**split(uris[0])))
+        return
+    for bucket, some in itertools.groupby(uris, key=lambda uri: split(uri)["Bucket"]):
+        keys = [{"Key": split(uri)["Key"]} for uri in some]
+        for first in range(0, len(keys), KEYS_PER_DELETE):
+            _remove(f"s3://{bucket}", keys[first : first + KEYS_PER_DELETE])
 
 
 class Reader(io.RawIOBase):

@@ -171,6 +171,12 @@ def claim_folder(
         absent = earlier_values(type(config))
         changed = [key for key, value in same.items() if before.get(key, absent[key]) != value]
         check(not changed, f"--resume: {', '.join(changed)} differ from the interrupted run in {folder}")
+        later = sorted(before.keys() - same.keys() - {"resume", INPUTS, *free})
+        check(
+            not later,
+            f"--resume: the run in {folder} was begun by a release with options that this one does not know "
+            f"({', '.join(later)}); finish it there, or remove the folder",
+        )
         _check_inputs(folder, before.get(INPUTS, {}), inputs)
         return
     check(not storage.exists(saved), f"{folder}: it holds an interrupted run; add --resume, or remove the folder")

@@ -1,5 +1,6 @@
 """Compaction: at whatever moment a run dies, each committed row ends up in one file, and no reader sees it twice."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_part_files_become_one_file_when_they_are_large_enough(tmp_path: Path) -
     publisher.add(records[0])
     assert seen(tmp_path) == []
     publisher.add(records[1])
+    publisher.wait()
     assert seen(tmp_path) == ids("a", "b")
     publisher.add(records[2])
     publisher.finish()
@@ -86,7 +88,7 @@ def test_death_at_any_write_loses_no_row_and_shows_none_twice(
         return call
 
     with monkeypatch.context() as patched:
-        for name in ("create", "write_bytes", "write_json", "remove"):
+        for name in ("create", "write_bytes", "write_json", "remove", "remove_files"):
             patched.setattr(storage, name, dying(getattr(storage, name)))
         try:
             run(tmp_path, records)
@@ -98,9 +100,44 @@ def test_death_at_any_write_loses_no_row_and_shows_none_twice(
 
 def run(out: Path, records: list[CommitRecord]) -> None:
     publisher = Publisher(str(out), target_bytes=2 * records[0]["parts"]["data"]["bytes"])
+    try:
+        for record in records:
+            publisher.add(record)
+        publisher.finish()
+    finally:
+        publisher.close()
+
+
+def test_a_file_is_written_beside_the_run_which_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, may_write, write = [commit(tmp_path, name) for name in "abcd"], threading.Event(), storage.write_bytes
+
+    def waiting(*arguments: Any) -> None:
+        assert may_write.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(storage, "write_bytes", waiting)
+    publisher = Publisher(str(tmp_path), target_bytes=2 * records[0]["parts"]["data"]["bytes"])
     for record in records:
-        publisher.add(record)
+        publisher.add(record)  # returns, though nothing can be written
+    assert seen(tmp_path) == []
+    may_write.set()
     publisher.finish()
+    assert seen(tmp_path) == ids(*"abcd")
+
+
+def test_what_a_run_ends_without_is_written_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, write = [commit(tmp_path, name) for name in "ab"], storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    with pytest.raises(UserError, match="no space"):
+        run(tmp_path, records)
+    assert seen(tmp_path) == []
+    monkeypatch.setattr(storage, "write_bytes", write)
+    run(tmp_path, records)
+    assert seen(tmp_path) == ids(*"ab")
+
+
+def refuse(*_: object) -> None:
+    raise UserError("no space")
 
 
 def test_a_run_that_was_taken_over_publishes_nothing(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app import storage
-from ray_app.catalog import analyze, executors, manifest, planning, verify
+from ray_app.catalog import analyze, commit, executors, manifest, planning, verify
 from ray_app.data.reviews import input_versions
 from ray_app.inference import bundle as bundles
 from tests.support.bundles import make_bundle, sample_texts
@@ -285,7 +285,7 @@ def plan(folder: Path, rows: int) -> None:
         began = time.monotonic()
         again = manifest.load(out)
         assert again is not None
-        done = {record["id"] for record in manifest.committed(out)}
+        done = {record["id"] for record, _ in commit.committed(out)}
         manifest.unchanged(again, input_versions(str(reviews)), done)
         resumed = time.monotonic() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
