@@ -10,7 +10,8 @@ import argparse
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,14 +75,14 @@ class Domain:
         predicted = model.predict(texts)
         return figures(evaluate_predictions(self.test, predicted, model.score(texts), self.labels.taxonomy, {}))
 
-    def guessed(self, others: Sequence[LabelSet], base: bundles.Bundle, epochs: int) -> str:
+    def guessed(self, others: Callable[[], Sequence[LabelSet]], base: bundles.Bundle, epochs: int) -> str:
         """The bundle that is guessed without labels, by a reader that never saw the domain."""
         folder, output = self.output / "reader", self.output / "guess"
         if not (output / "bundle.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(base.path, folder)
             model = load_keyword_scorer(base.path / "joint", 0.0)
-            task = AspectTask(sets=others, mean=model.head.mean, spread=model.head.spread, seed=0)
+            task = AspectTask(sets=others(), mean=model.head.mean, spread=model.head.spread, seed=0)
             torch.manual_seed(0)
             keyword_reader.save(
                 train_reader(task, Settings(epochs=epochs, learning_rate=1e-3, keep_last=True, patience=0)),
@@ -113,10 +114,12 @@ def main() -> None:
     names = list(yaml.safe_load(TAXONOMIES.read_text(encoding="utf-8")))
     domains = {name: Domain(name, given.data, given.output) for name in names}
     base = bundles.load(given.bundle)
-    model = load_keyword_scorer(base.path / "joint", 0.0)
-    tokenizer, device = Tokenizer.load(base.path / "tokenizer"), choose_device()
     sources = {"sample": "sample"} | {name: f"{each.file}={each.taxonomy}" for name, each in domains.items()}
-    sets = {name: label_set(source, model, tokenizer, device) for name, source in sources.items()}
+
+    @cache
+    def read(name: str) -> LabelSet:
+        model = load_keyword_scorer(base.path / "joint", 0.0)
+        return label_set(sources[name], model, Tokenizer.load(base.path / "tokenizer"), choose_device())
 
     def say(name: str, labels: int, seed: int, model: str, found: list[float | None]) -> None:
         row = {"domain": name, "labels": labels, "seed": seed, "model": model, **dict(zip(FIGURES, found, strict=True))}
@@ -124,7 +127,9 @@ def main() -> None:
 
     guesses = {}
     for name, domain in domains.items():
-        guesses[name] = domain.guessed([one for other, one in sets.items() if other != name], base, given.epochs)
+        guesses[name] = domain.guessed(
+            lambda out=name: [read(each) for each in sources if each != out], base, given.epochs
+        )
         say(name, 0, 0, "guess", domain.judged(guesses[name]))
     for count in map(int, given.labels.split(",")):
         for seed in range(given.seeds):
