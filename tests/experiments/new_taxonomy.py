@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -121,15 +121,16 @@ def main() -> None:
         model = load_keyword_scorer(base.path / "joint", 0.0)
         return label_set(sources[name], model, Tokenizer.load(base.path / "tokenizer"), choose_device())
 
+    def without(out: str) -> list[LabelSet]:
+        return [read(name) for name in sources if name != out]
+
     def say(name: str, labels: int, seed: int, model: str, found: list[float | None]) -> None:
         row = {"domain": name, "labels": labels, "seed": seed, "model": model, **dict(zip(FIGURES, found, strict=True))}
         print(json.dumps(row, ensure_ascii=False), flush=True)
 
     guesses = {}
     for name, domain in domains.items():
-        guesses[name] = domain.guessed(
-            lambda out=name: [read(each) for each in sources if each != out], base, given.epochs
-        )
+        guesses[name] = domain.guessed(partial(without, name), base, given.epochs)
         say(name, 0, 0, "guess", domain.judged(guesses[name]))
     for count in map(int, given.labels.split(",")):
         for seed in range(given.seeds):
