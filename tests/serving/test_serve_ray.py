@@ -142,7 +142,7 @@ def test_the_job_serves_as_in_a_container_until_it_is_told_to_stop_under_load(bu
         assert f"jobs.load --url {client.url} --bundle {bundle_folder}" in shown[1]
         job = psutil.Process(started.pid)
         job = job.children()[0] if wrapped else job
-        with Load(client.url) as load:
+        with Load(client.url, pause=0.05) as load:
             load.more()
             states = {process.status() for process in job.children(recursive=True)}
             assert psutil.STATUS_ZOMBIE not in states
