@@ -146,8 +146,12 @@ def test_the_service_is_the_shipped_serve_yaml_for_kubernetes(monkeypatch: pytes
     serve.app(application.args)  # its options are known and right
     placements = [each["applications"][0]["args"]["placement"] for each in (config, shipped)]
     assert placements[0] == placements[1], "deployments have other names otherwise"
-    names = [[d["name"] for d in each["applications"][0]["deployments"]] for each in (config, shipped)]
-    assert names[0] == names[1]
+    rolled = [
+        [(d["name"], d["max_surge_percent"]) for d in each["applications"][0]["deployments"]]
+        for each in (config, shipped)
+    ]
+    assert rolled[0] == rolled[1]
+    assert all(percent > 0 for _, percent in rolled[0]), "changed options would stop an endpoint of one replica"
     assert application.import_path == shipped["applications"][0]["import_path"]
 
 

@@ -65,6 +65,11 @@ def test_only_one_file_names_torch_and_its_cuda_packages() -> None:
     assert not [name for name in shared if name.startswith(("nvidia-", "cuda-", "torch"))]
 
 
+def test_what_builds_is_what_is_installed() -> None:
+    assert pins("build.lock").items() <= pins("requirements.lock").items()
+    assert set(pins("build.lock")) == {"setuptools"}
+
+
 def test_the_list_of_packages_is_that_of_the_locks() -> None:
     listed = json.loads((ROOT / "deploy" / "sbom.cdx.json").read_text(encoding="utf-8"))
     assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")

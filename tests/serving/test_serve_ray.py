@@ -165,7 +165,7 @@ def test_the_job_serves_as_in_a_container_until_it_is_told_to_stop_under_load(
             found = pool.map(lambda text: client.request([text]), TEXTS * 3)
             kill_a_replica(job)
             assert [answer["rejected"] for answer in found] == [[]] * len(TEXTS * 3), "the client asks again"
-        with Load(client.url) as load:
+        with Load(client.url, pause=0.05) as load:
             load.more()
             states = {process.status() for process in job.children(recursive=True)}
             assert psutil.STATUS_ZOMBIE not in states
