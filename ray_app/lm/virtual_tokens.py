@@ -79,6 +79,7 @@ class Prefixed(nn.Module):
 
     @generation_config.setter
     def generation_config(self, config: "GenerationConfig") -> None:
+        """The model's."""
         self.model.generation_config = config
 
 

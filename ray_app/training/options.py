@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ray_app import storage
 from ray_app.options import SEEDS, Options, option
-from ray_app.training.tracking import TRACKERS
+
+TRACKERS = ("off", "wandb", "mlflow", "trackio", "tensorboard")
 
 
 def begun_with(folder: str, resume: bool, name: str) -> str:

@@ -171,9 +171,8 @@ def table(lines: list[dict[str, Any]]) -> str:
     shown = []
     for key, same in sorted(found.items(), key=lambda one: (*one[0][:3], KINDS.index(one[0][3]))):
         values = np.array([[line[name] for name in FOUND] for line in same])
-        quality = [
-            f"{mean:.3f} ± {spread / 2:.3f}" for mean, spread in zip(values.mean(0), np.ptp(values, 0), strict=True)
-        ]
+        around = [f" ± {spread / 2:.3f}" if len(same) > 1 else "" for spread in np.ptp(values, 0)]
+        quality = [f"{mean:.3f}{spread}" for mean, spread in zip(values.mean(0), around, strict=True)]
         costs = [f"{np.mean([line[name] for line in same]):.0f}" for name in ("seconds", "mib")]
         size = f"{np.mean([line['adapter'] for line in same]) / 1e6:.2f}"
         share = same[0]["trains"].partition("(")[2].partition(")")[0]

@@ -98,7 +98,7 @@ def test_a_pickle_in_place_of_our_weights_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 9}, "format 9; this nunchi reads format 1"),
+        ({"format": 9}, "format 9; this nunchi reads formats 1 and 2"),
         ({"template": None}, r"nunchi_lm\.json: damaged"),
         ({"taxonomy": {"keywords": 3}}, r"nunchi_lm\.json: not a taxonomy"),
     ],

@@ -112,7 +112,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train.Config:
     """A training that was interrupted as it began, of a base model with an adapter."""
 
     def launched(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise InterruptedError
 
     rows = [{"text": f"배송 {i}번", "labels": [{"keyword": "만족도", "score": 1}]} for i in range(6)]
     lines = (json.dumps({**row, "review_id": str(i)}, ensure_ascii=False) for i, row in enumerate(rows))
@@ -130,7 +130,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train.Config:
         output=str(tmp_path / "bundle"),
         workers=0,
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         train.run(config)
     return config
 
@@ -148,13 +148,13 @@ def test_a_resumed_run_goes_on_where_nothing_changed_or_an_earlier_release_began
     begun: train.Config, tmp_path: Path
 ) -> None:
     (tmp_path / "base" / "README.md").write_text("a note")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         train.run(replace(begun, resume=True))
     saved = tmp_path / "bundle.training" / "config.json"
     told = storage.read_json(str(saved))
     storage.write_json(str(saved), {name: value for name, value in told.items() if name != "inputs"})
     changed("--labels", tmp_path)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedError):
         train.run(replace(begun, resume=True))
 
 

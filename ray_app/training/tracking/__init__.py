@@ -1,3 +1,1 @@
 """A training in a tracker: `follower.py` reads what it writes, `trackers.py` has a shape for each tracker."""
-
-TRACKERS = ("off", "wandb", "mlflow", "trackio", "tensorboard")
