@@ -110,11 +110,14 @@ def endpoint(folder: Path, minutes: float, svg: Path | None) -> None:
     url, samples, began, end = f"http://127.0.0.1:{port}", [], time.monotonic(), 60 * minutes
     threads = [threading.Thread(target=ask, args=(url, over, answers, right, size)) for size in (1, 1, 40)]
     threads += [threading.Thread(target=disturb, args=(url, port, over, answers, seed)) for seed in range(2)]
-    for thread in threads:
-        thread.start()
     while (now := time.monotonic() - began) < end:
         until = KILLS * end if now < KILLS * end else min(end, now + KILL)
         with child("serve", "--folder", str(folder), "--port", str(port), folder=folder) as process:
+            while not samples and not ready(url):  # the clock begins once it answers
+                began = time.monotonic()
+                time.sleep(1)
+            for thread in threads if not samples else ():
+                thread.start()
             while (now := time.monotonic() - began) < until:
                 assert process.poll() is None, f"it ended; {folder}/log.txt"
                 if until == KILLS * end:
@@ -127,6 +130,13 @@ def endpoint(folder: Path, minutes: float, svg: Path | None) -> None:
         answers["kills"] += 1
     print(dict(answers))
     report(samples, svg)
+
+
+def ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/ready", timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 def serve(folder: Path, port: int) -> None:
@@ -222,15 +232,15 @@ def runs(folder: Path) -> None:
 
     from ray_app.catalog import analyze, verify
 
-    rows = 2 * len(TEXTS)
+    rows = 40
     (folder / "reviews").mkdir(exist_ok=True)
     storage.write_parquet(
-        str(folder / "reviews" / "a.parquet"), pa.table({"id": [str(n) for n in range(rows)], "text": TEXTS * 2})
+        str(folder / "reviews" / "a.parquet"), pa.table({"id": [str(n) for n in range(rows)], "text": TEXTS[:rows]})
     )
     counts, first = Counter[str](), None
     for number in range(1 << 30):
         out = str(folder / f"out{number}")
-        settings = {"placement": "here", "device": "cpu", "unit_rows": 50}
+        settings = {"placement": "here", "device": "cpu", "unit_rows": 10}
         config = analyze.Config(input=str(folder / "reviews"), bundle=str(folder / "a"), output=out, **settings)  # type: ignore[arg-type]
         counts["failed"] += analyze.run(config) != 0 or verify.run(verify.Config(output=out)) != 0
         found = storage.read_parquet(f"{out}/data").sort_by("review_id").drop_columns(["keyword_probabilities"])
