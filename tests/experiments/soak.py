@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -107,7 +108,8 @@ def endpoint(folder: Path, minutes: float, svg: Path | None) -> None:
     right = {text: [plain(analyzer([text])[0]) for analyzer in analyzers] for text in TEXTS}
     del analyzers
     port, over, answers = free_port(), threading.Event(), Counter[str]()
-    url, samples, began, end = f"http://127.0.0.1:{port}", [], time.monotonic(), 60 * minutes
+    url, began, end = f"http://127.0.0.1:{port}", time.monotonic(), 60 * minutes
+    samples: list[tuple[float, ...]] = []
     threads = [threading.Thread(target=ask, args=(url, over, answers, right, size)) for size in (1, 1, 40)]
     threads += [threading.Thread(target=disturb, args=(url, port, over, answers, seed)) for seed in range(2)]
     while (now := time.monotonic() - began) < end:
@@ -134,7 +136,7 @@ def endpoint(folder: Path, minutes: float, svg: Path | None) -> None:
 
 def ready(url: str) -> bool:
     try:
-        return requests.get(f"{url}/ready", timeout=5).ok
+        return bool(requests.get(f"{url}/ready", timeout=5).ok)
     except requests.RequestException:
         return False
 
@@ -167,9 +169,9 @@ def serve(folder: Path, port: int) -> None:
     asyncio.run(run())
 
 
-def plain(row: dict[str, object]) -> list[tuple[object, ...]]:
+def plain(row: Any) -> list[tuple[object, ...]]:
     """What an answer says: keywords, scores and words."""
-    findings: list[dict[str, dict[str, object]]] = row["findings"]  # type: ignore[assignment]
+    findings = row["findings"]
     return [(one["keyword"], one["score"], (one["highlight"] or {}).get("word")) for one in findings]
 
 
