@@ -3,6 +3,7 @@
 # make setup:      .venv with the page, from the pinned constraints (PIP_ARGS is passed on, e.g. for torch's CPU index)
 # make wheel:      dist/: Nunchi as one file, which cluster.yaml puts on every node
 # make pythons:    set-up and fast tests on Python 3.12 and 3.13
+# make image-test: the image built and run without a Docker engine, as root on Debian; not a part of make test
 # make lock:       deploy/*.lock, what clusters and images install, from pyproject.toml and constraints.txt
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -12,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Of 26,000 files few are ever imported, and Python compiles those when they are.
 export PIP_NO_COMPILE = 1
 
-.PHONY: setup quickstart test fast-tests ray-tests lint wheel lock browser prometheus pythons axe clean
+.PHONY: setup quickstart test fast-tests ray-tests lint wheel image-test pythons lock browser prometheus axe clean
 
 setup: .venv/.setup
 
@@ -39,6 +40,13 @@ lint: .venv/.dev
 wheel: .venv/.setup
 	rm -rf build dist
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# WHEELS names a folder with torch's CPU wheel, where its index cannot be reached.
+WHEELS ?=
+image-test: .venv/.dev
+	command -v buildah >/dev/null && command -v debootstrap >/dev/null || \
+		apt-get install --yes --quiet --no-install-recommends buildah debootstrap
+	for step in base build check clean; do $(RUN) -m tests.operations.image $$step --wheels "$(WHEELS)" || exit 1; done
 
 lock: .venv/.dev
 	$(RUN) deploy/lock.py

@@ -136,7 +136,13 @@ def test_a_run_of_a_later_release_is_one_line(s3: str) -> None:
     plan = json.loads((old / "out" / "_plan" / "0000.json").read_text(encoding="utf-8"))
     plan["settings"]["--dialects"] = "all"
     storage.write_json(f"{s3}/out/_plan/0000.json", plan)
-    settings = {"output": f"{s3}/out", "placement": "here", "device": "cpu", "unit_rows": 4, "keep": ("mall",)}
+    settings: dict[str, Any] = {
+        "output": f"{s3}/out",
+        "placement": "here",
+        "device": "cpu",
+        "unit_rows": 4,
+        "keep": ("mall",),
+    }
     with pytest.raises(UserError, match=r"--dialects 'all', now it is None; .*name another --output"):
         analyze.run(analyze.Config(input=f"{s3}/reviews", bundle=f"{s3}/bundle", **settings))
 

@@ -4,13 +4,14 @@
 
 A file is promised first (`_files/000000.json`: its folder, its units and their part files; created once), then written,
 then marked done with its rows, bytes and hash, and only then are its part files removed. Whatever dies in between, the
-promise says what to do again. Files are written by a thread beside the run. Rows that are not published yet are in no
+promise says what to do again. Files are written by threads beside the run. Rows that are not published yet are in no
 file that a reader sees: readers leave out names that begin with `_`.
 """
 
 import hashlib
 import itertools
 import json
+import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ from ray_app.errors import check
 
 TARGET_BYTES = 128 << 20  # what Parquet readers like: 64 to 512 MB
 CSV_FOLDER = f"{FOLDER}_csv"
-BEHIND = 16  # output files that are promised and wait for the writer; then the run waits for it
+CPUS_PER_WRITER, MOST_WRITERS = 4, 4  # output files that are written at once: each is in memory two or three times
 GROUP_ROWS = 50_000  # rows per row group, unless the next part file has more: part files have a few thousand each
 
 
@@ -91,8 +92,8 @@ class Publisher:
             if done is None:
                 self._write(self.number, promise)
             self.number += 1
-        self.writer = ThreadPoolExecutor(1)
-        self.begun: deque[Future[None]] = deque()
+        self.writers = ThreadPoolExecutor(max(1, min(MOST_WRITERS, (os.cpu_count() or 1) // CPUS_PER_WRITER)))
+        self.begun: deque[Future[None]] = deque()  # what waits for a writer is names only
 
     def add(self, record: CommitRecord) -> None:
         """Takes a committed unit, of this run or an earlier one, and publishes its folders that are full."""
@@ -120,8 +121,8 @@ class Publisher:
             self.begun.popleft().result()
 
     def close(self) -> None:
-        """Ends with the file that is being written; those that only were promised are written by the next run."""
-        self.writer.shutdown(cancel_futures=True)
+        """Ends with the files that are being written; those that only were promised are written by the next run."""
+        self.writers.shutdown(cancel_futures=True)
 
     def recast(self) -> None:
         """Gives files of earlier plans the types to which kept columns have grown since: readers take a folder's first
@@ -150,9 +151,9 @@ class Publisher:
         self.sizes.pop(folder)
         ours = storage.create(_promise_uri(self.out, self.number), json.dumps(promise).encode())
         check(ours, f"{self.out}: another run took it over; this one stops")
-        self.begun.append(self.writer.submit(self._write, self.number, promise))
+        self.begun.append(self.writers.submit(self._write, self.number, promise))
         self.number += 1
-        while self.begun and (self.begun[0].done() or len(self.begun) > BEHIND):
+        while self.begun and self.begun[0].done():
             self.begun.popleft().result()  # raises what went wrong
 
     def _write(self, number: int, promise: FilePromise) -> None:

@@ -103,7 +103,8 @@ def _balance(out: str, records: Mapping[str, Counts], files: Sequence[File]) -> 
         rows = pool.map(lambda name: _stands_for(storage.join(out, name), name.startswith("rejected/")), names)
         for name, some in zip(names, rows, strict=True):
             counts[name.partition("/")[0]] += some
-    analyzed, rejected = (sum(record[at] for record in records.values()) for at in (1, 2))
+    analyzed = sum(record.analyzed for record in records.values())
+    rejected = sum(record.rejected for record in records.values())
     for folder, total in (("data", analyzed), ("rejected", rejected)):
         if counts[folder] >= 0 and counts[folder] != total:
             yield f"{folder}: its files stand for {counts[folder]:,.0f} rows, {total:,} were committed"

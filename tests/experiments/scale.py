@@ -144,7 +144,7 @@ def record(unit: reviews.Unit) -> CommitRecord:
     }
     where = {"file": piece.file, "version": piece.version, "row_group": 0, "skip": piece.skip, "first": piece.first}
     counts = {"rows": unit.rows, "rows_in": unit.rows, "analysed": unit.rows, "rejected": 0, "findings": 2 * unit.rows}
-    return {"id": unit.id, **where, **counts, "parts": parts, "work": work}  # type: ignore[return-value, typeddict-item]
+    return {"id": unit.id, **where, **counts, "parts": parts, "work": work}  # type: ignore[typeddict-item]
 
 
 def resume(folder: Path, files: int) -> None:
@@ -226,7 +226,7 @@ def tiny_rows(folder: Path, rows: int, placement: str) -> None:
     (folder / "reviews").mkdir()
     for number in range(-(-rows // ROWS_PER_FILE)):
         pq.write_table(tiny(ROWS_PER_FILE, number * ROWS_PER_FILE), folder / "reviews" / f"{number:06d}.parquet")
-    executors.Actor = executors.StageWorker = Nothing  # type: ignore[misc, assignment]
+    executors.Actor = executors.StageWorker = Nothing  # type: ignore[misc, assignment, attr-defined]
     settings = config(folder, str(folder), placement=placement, workers=1, cpus_per_worker=0.5)
     began, cpu, over = time.monotonic(), time.process_time(), threading.Event()
     threading.Thread(target=watch, args=(folder / "out" / "_units", over), daemon=True).start()

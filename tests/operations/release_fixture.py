@@ -88,7 +88,12 @@ def analyze(output: Path) -> None:
         for path in (folder / name).rglob("*"):
             if path.is_file():
                 bucket.upload_file(str(path), str(path.relative_to(folder)))
-    common = {"input": "s3://shop/reviews", "bundle": "s3://shop/bundle", "placement": "here", "device": "cpu"}
+    common: dict[str, Any] = {
+        "input": "s3://shop/reviews",
+        "bundle": "s3://shop/bundle",
+        "placement": "here",
+        "device": "cpu",
+    }
     common |= {"unit_rows": 4, "keep": ("mall",)}
     analysis.run(analysis.Config(**known(analysis.Config, {**common, "output": "s3://shop/calm"})))
     rows = storage.read_parquet("s3://shop/calm/data").sort_by("review_id").to_pylist()

@@ -220,6 +220,17 @@ def test_remove_takes_a_folder_with_hidden_files_and_nothing_beside_it(folder: s
     assert listed(f"{folder}-old") == [f"{folder}-old/a"]
 
 
+def test_files_are_removed_many_at_once_and_a_folder_is_no_file(folder: str) -> None:
+    names = listed(folder)
+    assert not storage.is_file(folder)
+    assert all(storage.is_file(name) for name in names)
+    storage.remove_files([names[0]])
+    storage.remove_files([*names[1:], f"{folder}/none"])
+    storage.remove_files([])
+    assert listed(folder) == []
+    assert not storage.is_file(names[0])
+
+
 @given(st.text(max_size=20))
 def test_a_safe_name_is_one_visible_name_and_can_be_read_back(value: str) -> None:
     name = storage.safe_name(value)

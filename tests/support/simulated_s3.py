@@ -63,12 +63,12 @@ class SimulatedS3:
         self.objects: dict[str, bytes] = {}
         self.sizes: dict[str, int] = {}
         self.calls: Counter[str] = Counter()
-        self._waits: Counter[bool] = Counter()
+        self._waits: dict[bool, float] = {True: 0.0, False: 0.0}
         self._busy, self._random, self._turn = busy, random.Random(seed), threading.Lock()
 
     def __enter__(self) -> Self:
         self._before = s3_client._connection
-        connection = s3_client._Connection(self, 10, answered=True)  # type: ignore[arg-type]
+        connection = s3_client._Connection(self, 10, answered=True)
         s3_client._connection = lambda *_: connection  # type: ignore[assignment]
         return self
 
@@ -82,7 +82,7 @@ class SimulatedS3:
     def clear(self) -> None:
         """Counts anew."""
         self.calls.clear()
-        self._waits.clear()
+        self._waits = {True: 0.0, False: 0.0}
 
     def list_objects_v2(
         self, Bucket: str, Prefix: str = "", MaxKeys: int = PAGE, ContinuationToken: str = ""
