@@ -187,12 +187,12 @@ def published(out: str) -> Iterator[tuple[FilePromise, PublishedFile | None]]:
     """Every output file that was promised, in order, with the file that was written for it; None where it was not
     finished."""
     folder = storage.join(out, "_files")
-    there = {file.uri for file in storage.list_files(folder)} if storage.exists(folder) else set()
-    numbers = itertools.takewhile(lambda number: _promise_uri(out, number) in there, itertools.count())
+    there = {_name(file.uri) for file in storage.list_files(folder)} if storage.exists(folder) else set()
+    numbers = itertools.takewhile(lambda number: _name(_promise_uri(out, number)) in there, itertools.count())
 
     def read(number: int) -> tuple[FilePromise, PublishedFile | None]:
         done = _done_uri(out, number)
-        return storage.read_json(_promise_uri(out, number)), storage.read_json(done) if done in there else None
+        return storage.read_json(_promise_uri(out, number)), storage.read_json(done) if _name(done) in there else None
 
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(read, numbers)
@@ -260,6 +260,10 @@ def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for f in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]
 
 
 def _promise_uri(out: str, number: int) -> str:
