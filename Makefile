@@ -20,12 +20,11 @@ setup: .venv/.setup
 quickstart: .venv/.setup
 	$(RUN) -m jobs.quickstart
 
-# Tests one after the other: Ray's workers give way to what runs beside them, and time out. They leave a CPU to lint.
-test: .venv/.dev browser prometheus fast-tests
-	$(MAKE) --jobs 2 ray-tests lint
+# One after the other: Ray's workers give way to whatever runs beside them, and time out.
+test: .venv/.dev browser prometheus fast-tests ray-tests
 	$(RUN) -m jobs.benchmark --shape e5-small --variants ours --reviews 8 --rounds 3 --floor 0.3
 
-fast-tests: .venv/.dev
+fast-tests: lint
 	$(RUN) -m pytest -m "not ray" --numprocesses 2 --dist loadfile
 
 ray-tests: .venv/.dev
