@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from ray_app import serve, storage
@@ -19,6 +18,7 @@ from ray_app.errors import UserError
 from ray_app.inference.analyzer import Analyzer
 from ray_app.training import train
 from tests.support.paths import ROOT
+from tests.support.releases import options_of_the_run, upload
 
 OLD = ROOT / "tests" / "fixtures" / "before_the_move"
 
@@ -52,23 +52,8 @@ def test_a_bundle_says_the_same() -> None:
 
 def test_an_unfinished_run_is_resumed(s3: str) -> None:
     """On S3, where a file's version is its content's and its name is the same everywhere."""
-    bucket = boto3.resource("s3").Bucket("shop")
-    for part in ("bundle", "reviews", "out"):
-        for path in (OLD / part).rglob("*"):
-            if path.is_file():
-                bucket.upload_file(str(path), str(path.relative_to(OLD)))
-    code = analyze.run(
-        analyze.Config(
-            input=f"{s3}/reviews",
-            bundle=f"{s3}/bundle",
-            output=f"{s3}/out",
-            placement="here",
-            device="cpu",
-            unit_rows=4,
-            keep=("mall",),
-            opinions=False,
-        )
-    )
+    upload(OLD / "bundle", OLD / "reviews", OLD / "out")
+    code = analyze.run(options_of_the_run(s3, opinions=False))
     assert code == 0
     found = sorted(storage.read_parquet(f"{s3}/out/data").to_pylist(), key=lambda row: int(row["review_id"]))
     assert_same(found, expected())

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 
@@ -24,6 +23,7 @@ from ray_app.insights import report
 from ray_app.serving import serve
 from ray_app.training import train
 from tests.support.paths import ROOT
+from tests.support.releases import options_of_the_run, upload
 
 FIXTURES = ROOT / "tests" / "fixtures"
 BASE = FIXTURES / "before_the_move"
@@ -58,31 +58,14 @@ def test_a_bundle_says_the_same(old: Path) -> None:
 
 @releases
 def test_an_unfinished_run_goes_on(old: Path, s3: str, tmp_path: Path) -> None:
-    upload(old)
-    config = analyze.Config(
-        input=f"{s3}/reviews",
-        bundle=f"{s3}/bundle",
-        output=f"{s3}/out",
-        placement="here",
-        device="cpu",
-        unit_rows=4,
-        keep=("mall",),
-    )
-    assert analyze.run(config) == 0
+    upload(BASE / "reviews", old / "bundle", old / "out")
+    assert analyze.run(options_of_the_run(s3)) == 0
     found = storage.read_parquet(f"{s3}/out/data").sort_by("review_id").to_pylist()
     assert_same(found, lines(old / "expected.jsonl"))
     assert storage.read_json(f"{s3}/out/_run.json")["rows_of_this_run"] == 8
     assert verify.run(verify.Config(output=f"{s3}/out")) == 0
     said = report.run(report.Config(analyses=f"{s3}/out", output=str(tmp_path / "report")))
     assert said.facts["findings"] == sum(len(row["findings"]) for row in found)
-
-
-def upload(old: Path) -> None:
-    bucket = boto3.resource("s3").Bucket("shop")
-    for folder, name in ((BASE, "reviews"), (old, "bundle"), (old, "out")):
-        for path in (folder / name).rglob("*"):
-            if path.is_file():
-                bucket.upload_file(str(path), str(path.relative_to(folder)))
 
 
 def open_training(old: Path, tmp_path: Path) -> dict[str, Any]:
@@ -132,7 +115,7 @@ def test_a_bundle_of_a_later_release_is_one_line(tmp_path: Path) -> None:
 
 def test_a_run_of_a_later_release_is_one_line(s3: str) -> None:
     old = FIXTURES / "releases" / "pinned"
-    upload(old)
+    upload(BASE / "reviews", old / "bundle", old / "out")
     plan = json.loads((old / "out" / "_plan" / "0000.json").read_text(encoding="utf-8"))
     plan["settings"]["--dialects"] = "all"
     storage.write_json(f"{s3}/out/_plan/0000.json", plan)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ray_app.compression.distil_options import DistilConfig
 from ray_app.compression.gate import GateOptions
@@ -142,9 +142,10 @@ def _made(config: GateOptions, bundle: str, output: str, wanted: tuple[str, ...]
 
 def _best_of(output: str) -> dict[str, "EpochRow"]:
     """The best epoch of a student, by its name in metrics.jsonl."""
-    from ray_app.inference import bundle as bundles
+    from ray_app import storage
+    from ray_app.inference.bundle_names import INDEX
 
-    return {"student": cast("EpochRow", bundles.load(output).meta.metrics["joint"])}
+    return {"student": storage.read_json(storage.join(output, INDEX))["metrics"]["joint"]}
 
 
 def _pinned(config: DistilConfig) -> DistilConfig:

@@ -173,8 +173,10 @@ def _has_keys(layer: object) -> bool:
 def ids_of(model: nn.Module) -> list[int]:
     """The ids of a model's virtual tokens; none where it has none."""
     words = _embedding(model)
-    first = words.words.num_embeddings if isinstance(words, VirtualWords) else 0
-    return list(range(first, first + len(words.rows))) if isinstance(words, VirtualWords) else []
+    if not isinstance(words, VirtualWords):
+        return []
+    first = words.words.num_embeddings
+    return list(range(first, first + len(words.rows)))
 
 
 def _embedding(model: nn.Module) -> nn.Module:

@@ -145,7 +145,7 @@ def test_without_sockets_the_address_is_asked(folder: Path) -> None:
     async def name(sockets: Path | None) -> str:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         upstreams = Upstreams(server.sockets[0].getsockname(), sockets)
-        made = await upstreams.connect()
+        made = await upstreams.connect(asyncio.Event())
         upstreams.close(made)
         server.close()
         return made.name

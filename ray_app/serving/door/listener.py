@@ -206,14 +206,14 @@ class Door:
         """Sends a request to the server behind; its answers are passed back by a task of the connection's."""
         if connection.upstream is None:
             try:
-                connection.upstream = await self.upstreams.connect()
+                connection.upstream = await self.upstreams.connect(connection.answered)
             except OSError:
                 raise BadRequestError(503, GONE) from None
             connection.pump = asyncio.create_task(self._answers(connection.upstream, connection))
         raw = head.raw
         if self.headers and not head.upgrade:  # so that the first head of the answers is the only one
             raw = raw[:-2] + b"Connection: close\r\n\r\n"
-        connection.upstream.asked = connection.sending = True
+        connection.sending = True
         connection.head = head
         connection.upstream.writer.write(raw)
         try:
@@ -240,7 +240,6 @@ class Door:
                 connection.writer.write(head[:-2] + self.headers + b"\r\n")
             while piece := await self._piece(upstream):
                 connection.answered.set()
-                upstream.asked = False
                 connection.moved = self.loop.time()
                 connection.writer.write(piece)
                 async with asyncio.timeout(self.limits.body_seconds):
@@ -254,7 +253,6 @@ class Door:
         except (TimeoutError, OSError, RuntimeError, asyncio.IncompleteReadError):
             connection.writer.transport.abort()
         connection.answered.set()
-        upstream.asked = False
 
     async def _piece(self, upstream: Upstream) -> bytes:
         """The next piece of an answer, empty at the end, whichever way the server came to it."""

@@ -32,8 +32,8 @@ class Upstream:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    answered: asyncio.Event  # something of the answer to the last request has come
     name: str = ""  # of its socket, "" for the server at the address
-    asked: bool = False  # nothing of the answer to the last request has come
 
 
 @dataclass
@@ -49,20 +49,21 @@ class Upstreams:
     sockets: Path | None = None
     opened: dict[str, set[Upstream]] = field(default_factory=lambda: defaultdict(set))  # by the name of the socket
 
-    async def connect(self) -> Upstream:
+    async def connect(self, answered: asyncio.Event) -> Upstream:
         """Connects to the replica with the fewest requests under way, of those to the one with the fewest connections.
 
-        Sockets of processes that are gone are removed; without any the address is asked. Raises OSError.
+        `answered` says whether one is. Sockets of processes that are gone are removed; without any the address is
+        asked. Raises OSError.
         """
         for path in sorted(self._paths(), key=self._load):
             try:
-                made = Upstream(*await asyncio.open_unix_connection(str(path)), path.name)
+                made = Upstream(*await asyncio.open_unix_connection(str(path)), answered, path.name)
             except OSError:
                 path.unlink(missing_ok=True)
                 continue
             self.opened[path.name].add(made)
             return made
-        return Upstream(*await asyncio.open_connection(*self.address))
+        return Upstream(*await asyncio.open_connection(*self.address), answered)
 
     def close(self, upstream: Upstream) -> None:
         """Ends a connection."""
@@ -72,7 +73,7 @@ class Upstreams:
 
     def _load(self, path: Path) -> tuple[int, int]:
         own = self.opened[path.name]
-        return sum(each.asked for each in own), len(own)
+        return sum(not each.answered.is_set() for each in own), len(own)
 
     def _paths(self) -> list[Path]:
         try:
